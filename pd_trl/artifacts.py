@@ -1,0 +1,184 @@
+"""Folders that stages leave for each other: parquet shards, json and a manifest, each written whole or not at all."""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, load_dataset
+
+from .errors import InputError
+
+MANIFEST_NAME = "manifest.json"
+ROWS_PER_SHARD = 50_000
+_VERSIONED_PACKAGES = ("pd_trl", "trl", "transformers", "datasets", "torch", "accelerate", "peft", "numpy")
+
+
+@dataclass
+class Manifest:
+    """
+    What a stage did, kept beside what it made.
+
+    Args:
+        stage (`str`): Name of the stage.
+        inputs (`dict`): Digest of each input.
+        arguments (`dict`): Arguments that decide the result.
+        counts (`dict`): Numbers of rows, such as `{"total": 10, "kept": 3}`.
+        seconds (`float`): Wall-clock time.
+        results (`dict`): Anything else worth keeping, such as an accuracy.
+        versions (`dict`): Versions of the libraries that matter.
+        created (`str`): UTC time of writing.
+    """
+
+    stage: str
+    inputs: dict[str, str] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    results: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=lambda: library_versions())
+    created: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+
+    @property
+    def key(self) -> str:
+        """Digest of what decides the result: the stage, its inputs and its arguments."""
+        return digest_of({"stage": self.stage, "inputs": self.inputs, "arguments": self.arguments})
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Writes `manifest.json` into `folder`."""
+        write_json(Path(folder) / MANIFEST_NAME, {**asdict(self), "key": self.key})
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> "Manifest | None":
+        """The manifest in `folder`, or `None` where there is none."""
+        path = Path(folder) / MANIFEST_NAME
+        if not path.is_file():
+            return None
+        content = read_json(path)
+        content.pop("key", None)
+        try:
+            return cls(**content)
+        except TypeError as error:
+            raise InputError(f"{path} is not a manifest of pd_trl ({error}). Remove the folder or choose another.") from None
+
+    def is_done_in(self, folder: str | os.PathLike) -> bool:
+        """Whether `folder` holds the finished result of the same stage, inputs and arguments."""
+        done = Manifest.load(folder)
+        return done is not None and done.key == self.key
+
+
+def library_versions() -> dict[str, str]:
+    """Installed versions of the libraries that a result depends on."""
+    versions = {}
+    for package in _VERSIONED_PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
+
+
+def digest_of(value: Any) -> str:
+    """Hex digest of a json-like value, the same in every process."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def dataset_digest(dataset: Dataset, columns: list[str] | None = None) -> str:
+    """Hex digest of the rows of `dataset` (of `columns`, where given), in order, however they are stored."""
+    names = sorted(columns if columns is not None else dataset.column_names)
+    digest = hashlib.blake2b(json.dumps(names).encode(), digest_size=16)
+    for batch in dataset.select_columns(names).with_format(None).iter(batch_size=1000):
+        digest.update(json.dumps([batch[name] for name in names], ensure_ascii=False, default=str).encode())
+    return digest.hexdigest()
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+    """Writes json so that a reader sees the old content or the new, never a part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Reads json; raises `InputError` naming the file where it cannot."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"Cannot read {path} as json: {error}.") from None
+
+
+@contextlib.contextmanager
+def replaced_folder(folder: str | os.PathLike) -> Iterator[Path]:
+    """
+    Yields an empty folder that takes the place of `folder` when the block ends well. An error, or a kill, leaves what was
+    there before.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("new", "old"))
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(folder, old)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        elif old.exists():
+            os.replace(old, folder)
+
+
+def write_rows(dataset: Dataset, folder: str | os.PathLike, rows_per_shard: int = ROWS_PER_SHARD) -> None:
+    """Writes `dataset` as parquet shards into `folder`, which `read_rows` and `datasets.load_dataset` read back."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    num_shards = max(1, -(-len(dataset) // rows_per_shard))
+    for index in range(num_shards):
+        shard = dataset.shard(num_shards=num_shards, index=index, contiguous=True)
+        write_parquet(shard, folder / f"train-{index:05d}-of-{num_shards:05d}.parquet")
+
+
+def write_parquet(dataset: Dataset, path: Path) -> None:
+    """Writes one parquet file so that it is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        dataset.to_parquet(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_rows(folder: str | os.PathLike) -> Dataset:
+    """Reads what `write_rows` wrote."""
+    folder = Path(folder)
+    files = sorted(folder.glob("train-*.parquet"))
+    if not files:
+        raise InputError(f"No parquet shards (train-*.parquet) in {folder}: run the stage that writes them first.")
+    expected = int(files[0].stem.rsplit("-", 1)[1])
+    if len(files) != expected:
+        raise InputError(f"{folder} holds {len(files)} of {expected} parquet shards: run the stage that writes them again.")
+    # An empty shard set has no rows to infer from, and the parquet schema carries the features.
+    dataset = load_dataset("parquet", data_files=[str(f) for f in files], split="train", keep_in_memory=False)
+    if not isinstance(dataset, Dataset):
+        raise InputError(f"{folder} does not hold a single data set.")
+    return dataset
+
+
+def copy_arguments(arguments: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """The named entries of `arguments`, for a manifest."""
+    return {name: arguments[name] for name in names if name in arguments}

@@ -1,0 +1,91 @@
+"""Configuration of [`PDRewardTrainer`]."""
+
+import math
+from dataclasses import dataclass, field
+
+from trl import RewardConfig
+
+from .errors import InputError
+from .length import check_length_penalty, check_temperature
+
+
+@dataclass
+class PDRewardConfig(RewardConfig):
+    r"""
+    Configuration class for the [`PDRewardTrainer`].
+
+    This class includes only the parameters that are specific to the proxy rewards of Preference Divergence
+    ([arXiv 2508.07638](https://huggingface.co/papers/2508.07638)). For a full list of training arguments, please refer to
+    the [`~trl.RewardConfig`] and [`~transformers.TrainingArguments`] documentation. With
+    `length_balance_temperature=None` and `length_penalty=0` the trainer is TRL's.
+
+    Parameters:
+        > Parameters that control the length bias
+
+        length_balance_temperature (`float`, *optional*, defaults to `1.0`):
+            Temperature tau of length-balanced sampling: each epoch draws the pairs with the longer chosen response and
+            the others with shares `softmax((f+, f-) / tau)`. `inf` draws half and half, `None` switches balancing off. The
+            paper's value is not known; 1.0 is ours.
+        length_penalty (`float`, *optional*, defaults to `0.001`):
+            Length penalty rho per completion token (Eq. 16). 0 switches it off. The paper's value is not known; 0.001 is
+            ours.
+        length_correction (`str`, *optional*, defaults to `"penalty"`):
+            How the length enters. `"penalty"`: the training logit is `r(chosen) - r(rejected) - rho * delta_length`, and
+            the same adjusted gap is used for PD (Eq. 16-17). `"residual"`: `+ rho * delta_length` in training, so that the
+            explicit term absorbs the effect of the length, and the raw gap for PD. `"none"`: neither.
+
+        > Parameters that control the data
+
+        train_share (`float`, *optional*, defaults to `1.0`):
+            Share of the training pairs to train on, in (0, 1], drawn by `seed` (the paper's p_r).
+    """
+
+    length_balance_temperature: float | None = field(
+        default=1.0,
+        metadata={
+            "help": "Temperature tau of length-balanced sampling: each epoch draws the pairs with the longer chosen "
+            "response and the others with shares `softmax((f+, f-) / tau)`. `inf` draws half and half, `None` switches "
+            "balancing off."
+        },
+    )
+    length_penalty: float = field(
+        default=0.001,
+        metadata={"help": "Length penalty rho per completion token (Eq. 16). 0 switches it off."},
+    )
+    length_correction: str = field(
+        default="penalty",
+        metadata={
+            "help": "How the length enters: 'penalty' (Eq. 16-17), 'residual' (the explicit term absorbs the effect of "
+            "the length in training, the raw gap is used for PD) or 'none'.",
+            "choices": ["penalty", "residual", "none"],
+        },
+    )
+    train_share: float = field(
+        default=1.0,
+        metadata={"help": "Share of the training pairs to train on, in (0, 1], drawn by `seed` (the paper's p_r)."},
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.length_balance_temperature is not None:
+            check_temperature(self.length_balance_temperature)
+        check_length_penalty(self.length_penalty, self.length_correction)
+        if not (math.isfinite(self.train_share) and 0 < self.train_share <= 1):
+            raise InputError(f"`train_share` must be in (0, 1], got {self.train_share}.")
+        if self.balances_length and self.sampling_strategy in ("batch_rebalance", "sequential"):
+            raise InputError(
+                f"`train_sampling_strategy='{self.sampling_strategy}'` fixes the order of rows and cannot be combined "
+                "with length-balanced sampling. Set `length_balance_temperature=None`, or use 'random' or 'group_by_length'."
+            )
+
+    @property
+    def balances_length(self) -> bool:
+        """Whether length-balanced sampling is on."""
+        return self.length_balance_temperature is not None
+
+    @property
+    def sampling_strategy(self) -> str:
+        """`train_sampling_strategy`, also for transformers below 5.1, which has `group_by_length` instead."""
+        if hasattr(self, "train_sampling_strategy"):
+            return self.train_sampling_strategy
+        return "group_by_length" if getattr(self, "group_by_length", False) else "random"

@@ -1,0 +1,207 @@
+"""[`PDRewardTrainer`]: TRL's RewardTrainer with the length handling of Preference Divergence's proxy rewards."""
+
+import logging
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from transformers import (
+    BitsAndBytesConfig,
+    DataCollator,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+)
+from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
+from trl import RewardTrainer
+
+from .errors import InputError
+from .length import LengthBalancedSampler, training_margin
+from .reward_config import PDRewardConfig
+from .reward_metrics import pair_metrics
+from .reward_sidecar import RewardSidecar
+from .selection import random_keys, resolve_budget, select_lowest
+from .trainer_utils import default_arguments, describe_dropped, ensure_score_is_saved, row_keys
+
+if TYPE_CHECKING:
+    from peft import PeftConfig, PeftModel
+
+logger = logging.getLogger(__name__)
+
+
+class PDRewardTrainer(RewardTrainer):
+    """
+    Trainer for the proxy reward models of Preference Divergence
+    ([arXiv 2508.07638](https://huggingface.co/papers/2508.07638)).
+
+    A drop-in subclass of [`~trl.RewardTrainer`], with length-balanced sampling, the length penalty of Eq. 16, exact
+    evaluation metrics split by length, working `train_sampling_strategy="group_by_length"`, and a count of the rows that
+    TRL filters for their length.
+
+    `evaluate()` adds, for each evaluation set and whatever the batch size: `pair_accuracy` and its standard error
+    `pair_accuracy_se`, `pair_accuracy_chosen_longer`, `pair_accuracy_chosen_shorter`, `length_accuracy` (of the rule
+    "longer wins"), `gap_length_correlation`, `num_pairs`.
+
+    Example:
+
+    ```python
+    >>> from pd_trl import PDRewardConfig, PDRewardTrainer
+
+    >>> trainer = PDRewardTrainer(
+    ...     model="Qwen/Qwen2.5-0.5B-Instruct",
+    ...     args=PDRewardConfig("rm-honesty", length_balance_temperature=1.0, length_penalty=0.001),
+    ...     train_dataset=preferences.filter(lambda row: row["aspect"] == "honesty"),
+    ... )
+    >>> trainer.train()
+    ```
+
+    Args:
+        model, data_collator, train_dataset, eval_dataset, processing_class, compute_metrics, callbacks, optimizers,
+        optimizer_cls_and_kwargs, preprocess_logits_for_metrics, quantization_config, peft_config:
+            As in [`~trl.RewardTrainer`]. A `peft_config` for sequence classification gets `"score"` among its
+            `modules_to_save`, so that the reward head is saved.
+        args ([`PDRewardConfig`], *optional*):
+            Configuration for this trainer. If `None`, a default configuration is used. A plain
+            [`~trl.RewardConfig`] is taken with our own parameters at their defaults.
+
+    Raises:
+        InputError: When length balancing is on for an `IterableDataset`, or no row is left to train on.
+    """
+
+    _tag_names = [*RewardTrainer._tag_names, "preference", "pd_trl"]
+    _paper = {
+        "title": "Data Selection for LLM Alignment Using Fine-Grained Preferences",
+        "id": "2508.07638",
+    }
+
+    def __init__(
+        self,
+        model: "str | PreTrainedModel | PeftModel",
+        args: PDRewardConfig | None = None,
+        data_collator: DataCollator | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset
+        | IterableDataset
+        | DatasetDict
+        | IterableDatasetDict
+        | dict[str, Dataset | IterableDataset]
+        | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+        quantization_config: "BitsAndBytesConfig | None" = None,
+        peft_config: "PeftConfig | None" = None,
+    ):
+        args = default_arguments(args, PDRewardConfig, model, "Reward")
+        if isinstance(train_dataset, IterableDataset) and args.balances_length:
+            raise InputError(
+                "Length-balanced sampling needs the length of every row before the first step, which an `IterableDataset` "
+                "does not have. Pass a `Dataset`, or set `length_balance_temperature=None`."
+            )
+        if isinstance(train_dataset, Dataset) and args.train_share < 1:
+            train_dataset = _share_of(train_dataset, args.train_share, args.seed)
+        self._rows_given: dict[str, int] = {}
+        self._eval_rows: list[tuple[torch.Tensor, torch.Tensor]] | None = None
+        self._margin_per_token = training_margin(args.length_penalty, args.length_correction)
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            compute_metrics=compute_metrics,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+            quantization_config=quantization_config,
+            peft_config=ensure_score_is_saved(peft_config),
+        )
+
+    def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
+        prepared = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        if isinstance(prepared, Dataset):
+            describe_dropped(len(dataset), len(prepared), dataset_name, f"longer than max_length={args.max_length} tokens")
+            column = args.length_column_name
+            grouped = args.sampling_strategy in ("group_by_length", "batch_rebalance")
+            if grouped and column not in prepared.column_names:
+                chosen, rejected = _token_counts(prepared)
+                prepared = prepared.add_column(column, np.maximum(chosen, rejected).tolist())
+        return prepared
+
+    def _set_signature_columns_if_needed(self):
+        super()._set_signature_columns_if_needed()
+        # The samplers that group by length look for this column after the unused ones have been removed.
+        if self.args.length_column_name not in self._signature_columns:
+            self._signature_columns = [*self._signature_columns, self.args.length_column_name]
+
+    def _get_train_sampler(self, train_dataset=None):
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if not self.args.balances_length or not isinstance(dataset, Dataset):
+            return super()._get_train_sampler(train_dataset)
+        chosen, rejected = _token_counts(dataset)
+        return LengthBalancedSampler(
+            chosen - rejected,
+            temperature=self.args.length_balance_temperature,
+            seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
+            # `set_epoch` does not reach a custom sampler after a mid-epoch resume or with several processes.
+            epoch=lambda: int((self.state.epoch or 0) + 1e-6),
+            lengths=np.maximum(chosen, rejected) if self.args.sampling_strategy == "group_by_length" else None,
+            batch_size=self.args.train_batch_size * self.args.gradient_accumulation_steps,
+        )
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        recording = self._eval_rows is not None and not self.model.training
+        if not recording and self._margin_per_token == 0:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        # The prompt and the template are the same on both sides, so this is the difference in completion tokens.
+        chosen_length, rejected_length = inputs["attention_mask"].sum(dim=1).chunk(2)
+        delta_length = chosen_length - rejected_length
+        if self._margin_per_token != 0:
+            inputs = {**inputs, "margin": inputs.get("margin", 0.0) + self._margin_per_token * delta_length}
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if recording:
+            chosen, rejected = outputs.logits.detach().squeeze(-1).chunk(2)
+            gathered = self.accelerator.gather_for_metrics(((chosen - rejected).float(), delta_length))
+            self._eval_rows.append((gathered[0].cpu(), gathered[1].cpu()))
+        return (loss, outputs) if return_outputs else loss
+
+    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs) -> EvalLoopOutput:
+        self._eval_rows = []
+        try:
+            output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+            rows = self._eval_rows
+        finally:
+            self._eval_rows = None
+        if rows and output.metrics is not None:
+            gaps, delta_lengths = (torch.cat(column).numpy() for column in zip(*rows, strict=True))
+            metrics = pair_metrics(gaps, delta_lengths)
+            output.metrics.update({f"{metric_key_prefix}_{key}": value for key, value in metrics.items()})
+        return output
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
+        super().save_model(output_dir, _internal_call)
+        if self.args.should_save:
+            RewardSidecar.of(self.args).save(output_dir or self.args.output_dir)
+
+
+def _token_counts(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens of prompt and completion of each side, shape `(num_pairs,)`, without loading the tokens into Python."""
+    import pyarrow.compute as pc
+
+    table = dataset.with_format("arrow").select_columns(["chosen_ids", "rejected_ids"])[:]
+    return tuple(pc.list_value_length(table[name]).to_numpy().astype(np.int64) for name in ("chosen_ids", "rejected_ids"))  # type: ignore[return-value]
+
+
+def _share_of(dataset: Dataset, share: float, seed: int) -> Dataset:
+    ids = row_keys(dataset)
+    kept, _ = select_lowest(random_keys(ids, seed), ids, resolve_budget(float(share), len(dataset)))
+    logger.info("Training on %d of %d rows (train_share=%g).", kept.sum(), len(dataset), share)
+    return dataset.select(np.flatnonzero(kept))

@@ -1,0 +1,90 @@
+"""What both trainers share: default arguments, the count of rows that TRL drops, and the saved reward head."""
+
+import copy
+import dataclasses
+import logging
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InputError, InputTypeError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from peft import PeftConfig
+    from transformers import TrainingArguments
+
+logger = logging.getLogger(__name__)
+
+ConfigT = TypeVar("ConfigT", bound="TrainingArguments")
+
+
+def default_arguments(args: Any, config_class: type[ConfigT], model: Any, suffix: str) -> ConfigT:
+    """
+    `args` as a `config_class`: a default one where `None` (named after the model, as TRL does), an upgraded copy where it
+    is the TRL config that `config_class` extends.
+    """
+    if args is None:
+        from trl.trainer.utils import get_config_model_id
+
+        name = model if isinstance(model, str) else get_config_model_id(model.config)
+        return config_class(f"{str(name).split('/')[-1]}-{suffix}")
+    if isinstance(args, config_class):
+        return args
+    if isinstance(args, config_class.__bases__):
+        upgraded = config_class.__new__(config_class)
+        for item in dataclasses.fields(config_class):
+            if not hasattr(args, item.name):
+                setattr(upgraded, item.name, item.default)
+        upgraded.__dict__.update(args.__dict__)
+        return upgraded
+    raise InputTypeError(f"`args` must be a `{config_class.__name__}`, got `{type(args).__name__}`.")
+
+
+def describe_dropped(given: int, left: int, dataset_name: str, reason: str) -> None:
+    """Warns of rows that TRL's preparation dropped; raises `InputError` when none is left."""
+    if left == 0 and given > 0:
+        raise InputError(
+            f"None of the {given} rows of the {dataset_name} set is left to use: all are {reason}. Raise `max_length`, or "
+            "shorten the data."
+        )
+    if left < given:
+        logger.warning(
+            "%d of the %d rows of the %s set (%.1f %%) are %s and are dropped by TRL.",
+            given - left,
+            given,
+            dataset_name,
+            100 * (given - left) / given,
+            reason,
+        )
+
+
+def row_keys(dataset: "Dataset") -> NDArray[np.str_]:
+    """The `pair_id` of each row, shape `(num_rows,)`, or its position where the data set has none."""
+    if "pair_id" not in dataset.column_names:
+        return np.array([f"{row:012d}" for row in range(len(dataset))])
+    ids = np.asarray(dataset.with_format("numpy", columns=["pair_id"])["pair_id"][:], dtype=str)
+    unique, counts = np.unique(ids, return_counts=True)
+    if unique.size < ids.size:
+        raise InputError(
+            f"`pair_id` must be unique, but {int((counts > 1).sum())} ids occur more than once, such as "
+            f"{unique[counts > 1][0]!r}. Give each row an id of its own, or remove the column."
+        )
+    return ids
+
+
+def ensure_score_is_saved(peft_config: "PeftConfig | None") -> "PeftConfig | None":
+    """
+    A copy of a LoRA-like configuration with the reward head among its `modules_to_save`: without it the head is lost on
+    saving. The head is called `score` in decoders and `classifier` in encoders; a name the model lacks has no effect.
+    """
+    if peft_config is None or not hasattr(peft_config, "modules_to_save"):
+        return peft_config
+    saved = peft_config.modules_to_save
+    if isinstance(saved, str) or (saved is not None and {"score", "classifier"} & set(saved)):
+        return peft_config
+    logger.info("Adding the reward head to `modules_to_save` of the PEFT configuration, so that it is saved.")
+    complete = copy.copy(peft_config)
+    complete.modules_to_save = [*(saved or []), "score", "classifier"]
+    return complete

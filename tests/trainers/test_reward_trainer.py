@@ -1,0 +1,310 @@
+import inspect
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, TrainerCallback
+from trl import RewardConfig, RewardTrainer
+
+from pd_trl import PDRewardConfig, PDRewardTrainer
+from pd_trl.errors import InputError
+from pd_trl.reward_sidecar import RewardSidecar
+from tests.processes import run_processes
+from tests.tiny import tiny_preferences
+
+CPU = dict(
+    use_cpu=True,
+    bf16=False,
+    gradient_checkpointing=False,
+    report_to="none",
+    per_device_train_batch_size=4,
+    logging_steps=1,
+    save_strategy="no",
+    disable_tqdm=True,
+    learning_rate=1e-2,
+)
+NEUTRAL = dict(length_penalty=0.0, length_balance_temperature=None)
+FORMATS = [dict(chat=c, implicit=i) for c in (False, True) for i in (False, True)]
+
+
+def losses(trainer) -> list[float]:
+    trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def make(model, folder, data, config=None, trainer_class=PDRewardTrainer, config_class=PDRewardConfig, **kwargs):
+    args = config_class(str(folder), **{**CPU, **(config or {})})
+    return trainer_class(model=model, args=args, train_dataset=data, **kwargs)
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=str)
+def test_neutral_settings_equal_trl_loss_for_loss(tiny_models, tmp_path, form):
+    data = tiny_preferences(24, **form)
+    ours = make(tiny_models["reward"], tmp_path / "a", data, NEUTRAL)
+    theirs = make(tiny_models["reward"], tmp_path / "b", data, {}, RewardTrainer, RewardConfig)
+    assert losses(ours) == losses(theirs)
+    for (name, mine), (_, trl) in zip(ours.model.named_parameters(), theirs.model.named_parameters(), strict=True):
+        assert torch.equal(mine, trl), name
+
+
+def batch_of(trainer):
+    return {k: v for k, v in next(iter(trainer.get_train_dataloader())).items()}
+
+
+@pytest.mark.parametrize("correction,sign", [("penalty", 1.0), ("residual", -1.0), ("none", 0.0)])
+def test_length_penalty_enters_the_logit(tiny_models, tmp_path, correction, sign):
+    rho = 0.05
+    data = tiny_preferences(8).add_column("margin", [0.25 * i for i in range(8)])
+    config = dict(length_penalty=rho, length_correction=correction, length_balance_temperature=None)
+    trainer = make(tiny_models["reward"], tmp_path, data, {**config, "per_device_train_batch_size": 8})
+    batch = batch_of(trainer)
+    trainer.model.eval()
+    loss = trainer.compute_loss(trainer.model, dict(batch))
+    rewards = trainer.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.squeeze(-1)
+    lengths = batch["attention_mask"].sum(1)
+    delta = (lengths[:8] - lengths[8:]).float()
+    logit = rewards[:8] - rewards[8:] - batch["margin"] - sign * rho * delta
+    expected = torch.log1p(torch.exp(-logit)).mean()
+    assert torch.allclose(loss, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=str)
+def test_delta_length_counts_completion_tokens_only(tiny_models, tmp_path, form):
+    data = tiny_preferences(8, **form)
+    trainer = make(tiny_models["reward"], tmp_path, data, NEUTRAL)
+    for row, tokens in zip(data, trainer.train_dataset, strict=True):
+        side = (lambda s: s[-1]["content"]) if form["chat"] else (lambda s: s)
+        expected = len(side(row["chosen"]).split()) - len(side(row["rejected"]).split())
+        assert len(tokens["chosen_ids"]) - len(tokens["rejected_ids"]) == expected
+
+
+def test_exact_metrics_do_not_depend_on_the_batch_size(tiny_models, tmp_path):
+    data, heldout = tiny_preferences(8), tiny_preferences(17, seed=5)
+    found = []
+    for size in (1, 3, 5, 17):
+        config = {**NEUTRAL, "per_device_eval_batch_size": size}
+        trainer = make(tiny_models["reward"], tmp_path, data, config, eval_dataset=heldout)
+        found.append(trainer.evaluate())
+    gaps = []
+    for row in trainer.eval_dataset:
+        pair = [torch.tensor([row[side]]) for side in ("chosen_ids", "rejected_ids")]
+        with torch.no_grad():
+            gaps.append(float(np.subtract(*[trainer.model(ids).logits.item() for ids in pair])))
+    delta = np.array([len(row["chosen_ids"]) - len(row["rejected_ids"]) for row in trainer.eval_dataset])
+    gaps = np.array(gaps)
+    for metrics in found:
+        assert metrics["eval_num_pairs"] == 17
+        assert metrics["eval_pair_accuracy"] == pytest.approx((gaps > 0).mean())
+        assert metrics["eval_pair_accuracy_chosen_longer"] == pytest.approx((gaps[delta > 0] > 0).mean())
+        assert metrics["eval_pair_accuracy_chosen_shorter"] == pytest.approx((gaps[delta < 0] > 0).mean())
+        assert metrics["eval_gap_length_correlation"] == pytest.approx(np.corrcoef(gaps, delta)[0, 1], abs=1e-4)
+
+
+def test_metrics_of_several_evaluation_sets_are_kept_apart(tiny_models, tmp_path):
+    sets = {"one": tiny_preferences(5, seed=1), "two": tiny_preferences(9, seed=2)}
+    trainer = make(tiny_models["reward"], tmp_path, tiny_preferences(8), NEUTRAL, eval_dataset=sets)
+    metrics = trainer.evaluate()
+    assert (metrics["eval_one_num_pairs"], metrics["eval_two_num_pairs"]) == (5, 9)
+    assert trainer.evaluate(tiny_preferences(4, seed=3))["eval_num_pairs"] == 4
+
+
+def skewed(count: int, longer: int) -> Dataset:
+    """`count` pairs of which the chosen response is longer in `longer`."""
+    rows = tiny_preferences(count).to_list()
+    for i, row in enumerate(rows):
+        long, short = "the cat sees the dog and the bird .", "the fish ."
+        row["chosen"], row["rejected"] = (long, short) if i < longer else (short, long)
+    return Dataset.from_list(rows)
+
+
+class Seen(TrainerCallback):
+    def __init__(self, trainer):
+        self.trainer, self.lengths = trainer, []
+        inner = trainer.data_collator
+
+        def collator(examples):
+            self.lengths += [len(e["chosen_ids"]) - len(e["rejected_ids"]) for e in examples]
+            return inner(examples)
+
+        trainer.data_collator = collator
+
+
+@pytest.mark.parametrize("temperature,expected", [(math.inf, 20), (1.0, 25), (0.2, 38)])
+def test_training_batches_have_the_balanced_shares(tiny_models, tmp_path, temperature, expected):
+    config = dict(length_balance_temperature=temperature, num_train_epochs=1)
+    trainer = make(tiny_models["reward"], tmp_path, skewed(40, 32), config)
+    seen = Seen(trainer)
+    trainer.train()
+    share = 1 / (1 + math.exp((0.2 - 0.8) / temperature))
+    assert len(seen.lengths) == 40
+    assert abs(sum(delta >= 0 for delta in seen.lengths) - 40 * share) <= 1
+    assert sum(delta >= 0 for delta in seen.lengths) == pytest.approx(expected, abs=1.5)
+
+
+@pytest.mark.parametrize("temperature", [None, 1.0])
+def test_group_by_length_works(tiny_models, tmp_path, temperature):
+    config = dict(train_sampling_strategy="group_by_length", length_balance_temperature=temperature)
+    data = tiny_preferences(160, seed=1)
+    trainer = make(tiny_models["reward"], tmp_path, data, {**config, "num_train_epochs": 1})
+    assert len(losses(trainer)) == 40
+    order = list(iter(trainer._get_train_sampler(trainer._remove_unused_columns(trainer.train_dataset))))
+    longest = [max(len(r["chosen_ids"]), len(r["rejected_ids"])) for r in trainer.train_dataset]
+    spread = np.mean([np.ptp([longest[i] for i in order[k : k + 4]]) for k in range(0, 160, 4)])
+    shuffled = random.Random(0).sample(order, 160)
+    assert spread < 0.5 * np.mean([np.ptp([longest[i] for i in shuffled[k : k + 4]]) for k in range(0, 160, 4)])
+
+
+def test_balancing_refuses_a_fixed_order():
+    with pytest.raises(InputError, match="length_balance_temperature=None"):
+        PDRewardConfig("x", use_cpu=True, bf16=False, train_sampling_strategy="batch_rebalance")
+
+
+def test_iterable_dataset(tiny_models, tmp_path):
+    stream = tiny_preferences(16).to_iterable_dataset()
+    with pytest.raises(InputError, match="length_balance_temperature=None"):
+        make(tiny_models["reward"], tmp_path, stream, dict(max_steps=2))
+    trainer = make(tiny_models["reward"], tmp_path, stream, dict(max_steps=2, length_balance_temperature=None))
+    assert len(losses(trainer)) == 2
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        dict(length_balance_temperature=0.0),
+        dict(length_balance_temperature=-1.0),
+        dict(length_penalty=-0.1),
+        dict(length_penalty=math.nan),
+        dict(length_correction="both"),
+        dict(train_share=0.0),
+        dict(train_share=1.5),
+    ],
+    ids=str,
+)
+def test_config_refuses(bad):
+    with pytest.raises(InputError, match=next(iter(bad))):
+        PDRewardConfig("x", use_cpu=True, bf16=False, **bad)
+
+
+def test_rows_too_long_are_counted(tiny_models, tmp_path, caplog):
+    data = tiny_preferences(24)
+    trainer = make(tiny_models["reward"], tmp_path, data, {**NEUTRAL, "max_length": 24})
+    left = len(trainer.train_dataset)
+    assert 0 < left < 24
+    assert f"{24 - left} of the 24 rows" in caplog.text and "max_length=24" in caplog.text
+    with pytest.raises(InputError, match="None of the 24 rows"):
+        make(tiny_models["reward"], tmp_path, data, {**NEUTRAL, "max_length": 2})
+
+
+def test_train_share_is_a_seeded_subset_whatever_the_order(tiny_models, tmp_path):
+    data = tiny_preferences(40)
+    backwards = data.select(range(39, -1, -1))
+    kept = [
+        set(make(tiny_models["reward"], tmp_path, d, {**NEUTRAL, "train_share": 0.25}).train_dataset["pair_id"])
+        for d in (data, backwards)
+    ]
+    assert kept[0] == kept[1] and len(kept[0]) == 10
+    other = make(tiny_models["reward"], tmp_path, data, {**NEUTRAL, "train_share": 0.25, "seed": 7})
+    assert set(other.train_dataset["pair_id"]) != kept[0]
+
+
+@pytest.mark.parametrize("balance", [None, 1.0])
+def test_resume_equals_an_uninterrupted_run(tiny_models, tmp_path, balance):
+    config = dict(
+        length_balance_temperature=balance, num_train_epochs=3, save_strategy="steps", save_steps=4, max_steps=-1
+    )
+    data = tiny_preferences(24)
+    whole = make(tiny_models["reward"], tmp_path / "whole", data, config)
+    whole.train()
+    first = make(tiny_models["reward"], tmp_path / "cut", data, config)
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_training_stop = state.global_step == 9
+
+    first.add_callback(Stop())
+    first.train()
+    second = make(tiny_models["reward"], tmp_path / "cut", data, config)
+    second.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-8"))
+    assert second.state.global_step == whole.state.global_step == 18
+    for (name, a), (_, b) in zip(whole.model.named_parameters(), second.model.named_parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6), name
+
+
+def test_lora_head_survives_saving(tiny_models, tmp_path):
+    from peft import AutoPeftModelForSequenceClassification, LoraConfig, PeftModel
+
+    data = tiny_preferences(16)
+    trainer = make(tiny_models["reward"], tmp_path, data, dict(max_steps=3), peft_config=LoraConfig(r=2))
+    assert isinstance(trainer.model, PeftModel)
+    trainer.train()
+    trainer.save_model()
+    trainer.model.eval()
+    ids = torch.tensor([trainer.train_dataset[0]["chosen_ids"]])
+    reloaded = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path, num_labels=1).eval()
+    with torch.no_grad():
+        expected, found = trainer.model(ids).logits.item(), reloaded(ids).logits.item()
+        base = AutoModelForSequenceClassification.from_pretrained(tiny_models["reward"]).eval()(ids).logits.item()
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert found != pytest.approx(base, abs=1e-3)
+
+
+def test_saved_model_says_how_it_was_trained(tiny_models, tmp_path):
+    config = dict(max_steps=1, length_penalty=0.2, length_correction="residual", length_balance_temperature=2.0)
+    trainer = make(tiny_models["reward"], tmp_path, tiny_preferences(8), config)
+    trainer.train()
+    trainer.save_model()
+    sidecar = RewardSidecar.load(tmp_path)
+    assert (sidecar.length_penalty, sidecar.length_correction, sidecar.length_balance_temperature) == (0.2, "residual", 2.0)
+
+
+def test_plain_trl_config_and_defaults_are_taken(tiny_models, tmp_path):
+    args = RewardConfig(str(tmp_path), **CPU)
+    trainer = PDRewardTrainer(tiny_models["reward"], args=args, train_dataset=tiny_preferences(8))
+    assert isinstance(trainer.args, PDRewardConfig) and trainer.args.learning_rate == 1e-2
+    assert trainer.args.length_penalty == 0.001 and trainer.args.length_balance_temperature == 1.0
+    with pytest.raises(TypeError, match="PDRewardConfig"):
+        PDRewardTrainer(tiny_models["reward"], args={"a": 1}, train_dataset=tiny_preferences(8))
+
+
+def test_signatures_are_supersets_of_trl():
+    for name in ("__init__", "compute_loss", "evaluation_loop", "_get_train_sampler", "_prepare_dataset", "save_model"):
+        parent = inspect.signature(getattr(RewardTrainer, name)).parameters
+        ours = inspect.signature(getattr(PDRewardTrainer, name)).parameters
+        variadic = any(p.kind is p.VAR_KEYWORD for p in ours.values())
+        assert variadic or list(parent) == list(ours)[: len(parent)], name
+    assert not any(
+        p.kind is p.VAR_KEYWORD for p in inspect.signature(PDRewardTrainer.__init__).parameters.values()
+    )
+
+
+def test_every_constructor_argument_reaches_the_parent(monkeypatch):
+    received = {}
+    monkeypatch.setattr(RewardTrainer, "__init__", lambda self, **kwargs: received.update(kwargs))
+    names = [n for n in inspect.signature(PDRewardTrainer.__init__).parameters if n not in ("self", "args", "peft_config")]
+    given = {name: object() for name in names}
+    PDRewardTrainer(args=PDRewardConfig("x", use_cpu=True, bf16=False), **given)
+    assert {name: received[name] for name in names} == given
+    assert "peft_config" in received
+
+
+@pytest.mark.multiprocess
+def test_two_processes_train_on_the_same_order(tiny_models, tmp_path):
+    script = Path(__file__).with_name("two_processes.py")
+    run = run_processes(2, [str(script), tiny_models["reward"], str(tmp_path)])
+    assert run.returncode == 0, run.stderr[-3000:]
+    one = make(
+        tiny_models["reward"],
+        tmp_path / "one",
+        skewed(40, 32),
+        dict(num_train_epochs=2, per_device_train_batch_size=8),
+        eval_dataset=tiny_preferences(17, seed=5),
+    )
+    one.train()
+    two = torch.load(tmp_path / "two.pt", weights_only=True)
+    for name, value in one.model.state_dict().items():
+        assert torch.allclose(value, two["state"][name], atol=2e-4), name
+    assert one.evaluate()["eval_pair_accuracy"] == pytest.approx(two["accuracy"])
