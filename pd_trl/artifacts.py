@@ -66,7 +66,9 @@ class Manifest:
         try:
             return cls(**content)
         except TypeError as error:
-            raise InputError(f"{path} is not a manifest of pd_trl ({error}). Remove the folder or choose another.") from None
+            raise InputError(
+                f"{path} is not a manifest of pd_trl ({error}). Remove the folder or choose another."
+            ) from None
 
     def is_done_in(self, folder: str | os.PathLike) -> bool:
         """Whether `folder` holds the finished result of the same stage, inputs and arguments."""
@@ -171,7 +173,9 @@ def read_rows(folder: str | os.PathLike) -> Dataset:
         raise InputError(f"No parquet shards (train-*.parquet) in {folder}: run the stage that writes them first.")
     expected = int(files[0].stem.rsplit("-", 1)[1])
     if len(files) != expected:
-        raise InputError(f"{folder} holds {len(files)} of {expected} parquet shards: run the stage that writes them again.")
+        raise InputError(
+            f"{folder} holds {len(files)} of {expected} parquet shards: run the stage that writes them again."
+        )
     # An empty shard set has no rows to infer from, and the parquet schema carries the features.
     dataset = load_dataset("parquet", data_files=[str(f) for f in files], split="train", keep_in_memory=False)
     if not isinstance(dataset, Dataset):

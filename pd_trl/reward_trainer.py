@@ -1,7 +1,6 @@
 """[`PDRewardTrainer`]: TRL's RewardTrainer with the length handling of Preference Divergence's proxy rewards."""
 
 import logging
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +127,9 @@ class PDRewardTrainer(RewardTrainer):
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
         prepared = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
         if isinstance(prepared, Dataset):
-            describe_dropped(len(dataset), len(prepared), dataset_name, f"longer than max_length={args.max_length} tokens")
+            describe_dropped(
+                len(dataset), len(prepared), dataset_name, f"longer than max_length={args.max_length} tokens"
+            )
             column = args.length_column_name
             grouped = args.sampling_strategy in ("group_by_length", "batch_rebalance")
             if grouped and column not in prepared.column_names:
@@ -197,7 +198,9 @@ def _token_counts(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     import pyarrow.compute as pc
 
     table = dataset.with_format("arrow").select_columns(["chosen_ids", "rejected_ids"])[:]
-    return tuple(pc.list_value_length(table[name]).to_numpy().astype(np.int64) for name in ("chosen_ids", "rejected_ids"))  # type: ignore[return-value]
+    return tuple(
+        pc.list_value_length(table[name]).to_numpy().astype(np.int64) for name in ("chosen_ids", "rejected_ids")
+    )  # type: ignore[return-value]
 
 
 def _share_of(dataset: Dataset, share: float, seed: int) -> Dataset:

@@ -94,7 +94,9 @@ def parse_budget(text: str | float | int | None) -> float | int | None:
     try:
         return int(text) if re.fullmatch(r"[+-]?\d+", text.strip()) else float(text)
     except ValueError:
-        raise InputError(f"`budget` must be a share such as 0.3 or a number of pairs such as 5000, got {text!r}.") from None
+        raise InputError(
+            f"`budget` must be a share such as 0.3 or a number of pairs such as 5000, got {text!r}."
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ VARIANTS = [{}, {"precompute_ref_log_probs": True}, {"loss_type": "robust", "lab
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_dfpo_equals_a_hand_written_eq_4(tiny_models, tmp_path, variant):
     data = scored(4)
-    config = {"pd_loss": "dfpo", "beta": 0.3, **variant}
+    config = {"pd_loss": "dfpo", "beta": 0.1, **variant}
     trainer = make(tiny_models["causal"], tmp_path, data, config)
     # In double precision, so that a difference is one of the formula.
     reference = AutoModelForCausalLM.from_pretrained(tiny_models["causal"], dtype=torch.float64).eval()
@@ -112,7 +112,7 @@ def test_dfpo_equals_a_hand_written_eq_4(tiny_models, tmp_path, variant):
                 assert torch.allclose(stored, frozen, atol=1e-4)
                 frozen = stored
         ratio[side] = log_probabilities(lambda **kw: trainer.model(**kw), rows, side) - frozen
-    margin = 0.3 * (ratio["chosen"] - ratio["rejected"])
+    margin = 0.1 * (ratio["chosen"] - ratio["rejected"])
     logit = KAPPA * margin + torch.tensor([row["pd"] for row in rows])
     nll = torch.nn.functional.softplus(-logit)
     if variant.get("loss_type") == "robust":
@@ -122,11 +122,11 @@ def test_dfpo_equals_a_hand_written_eq_4(tiny_models, tmp_path, variant):
     for name, parameter in trainer.model.named_parameters():
         assert torch.allclose(found[name], parameter.grad, atol=1e-6), name
     logged = trainer._metrics["eval"]
-    assert logged["rewards/chosen"][-1] == pytest.approx(0.3 * ratio["chosen"].mean().item(), abs=1e-6)
-    assert logged["rewards/rejected"][-1] == pytest.approx(0.3 * ratio["rejected"].mean().item(), abs=1e-6)
+    assert logged["rewards/chosen"][-1] == pytest.approx(0.1 * ratio["chosen"].mean().item(), abs=1e-6)
+    assert logged["rewards/rejected"][-1] == pytest.approx(0.1 * ratio["rejected"].mean().item(), abs=1e-6)
     assert logged["rewards/margins"][-1] == pytest.approx(margin.mean().item(), abs=1e-6)
     assert logged["dfpo/logit_accuracies"][-1] == pytest.approx((logit > 0).float().mean().item())
-    assert trainer.beta == 0.3 and "rewards/accuracies" not in logged
+    assert trainer.beta == 0.1 and "rewards/accuracies" not in logged
 
 
 def test_dfpo_trains_lora_streams_and_evaluates(tiny_models, tmp_path):

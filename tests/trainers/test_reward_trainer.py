@@ -258,7 +258,11 @@ def test_saved_model_says_how_it_was_trained(tiny_models, tmp_path):
     trainer.train()
     trainer.save_model()
     sidecar = RewardSidecar.load(tmp_path)
-    assert (sidecar.length_penalty, sidecar.length_correction, sidecar.length_balance_temperature) == (0.2, "residual", 2.0)
+    assert (sidecar.length_penalty, sidecar.length_correction, sidecar.length_balance_temperature) == (
+        0.2,
+        "residual",
+        2.0,
+    )
 
 
 def test_plain_trl_config_and_defaults_are_taken(tiny_models, tmp_path):
@@ -271,20 +275,27 @@ def test_plain_trl_config_and_defaults_are_taken(tiny_models, tmp_path):
 
 
 def test_signatures_are_supersets_of_trl():
-    for name in ("__init__", "compute_loss", "evaluation_loop", "_get_train_sampler", "_prepare_dataset", "save_model"):
+    for name in (
+        "__init__",
+        "compute_loss",
+        "evaluation_loop",
+        "_get_train_sampler",
+        "_prepare_dataset",
+        "save_model",
+    ):
         parent = inspect.signature(getattr(RewardTrainer, name)).parameters
         ours = inspect.signature(getattr(PDRewardTrainer, name)).parameters
         variadic = any(p.kind is p.VAR_KEYWORD for p in ours.values())
         assert variadic or list(parent) == list(ours)[: len(parent)], name
-    assert not any(
-        p.kind is p.VAR_KEYWORD for p in inspect.signature(PDRewardTrainer.__init__).parameters.values()
-    )
+    assert not any(p.kind is p.VAR_KEYWORD for p in inspect.signature(PDRewardTrainer.__init__).parameters.values())
 
 
 def test_every_constructor_argument_reaches_the_parent(monkeypatch):
     received = {}
     monkeypatch.setattr(RewardTrainer, "__init__", lambda self, **kwargs: received.update(kwargs))
-    names = [n for n in inspect.signature(PDRewardTrainer.__init__).parameters if n not in ("self", "args", "peft_config")]
+    names = [
+        n for n in inspect.signature(PDRewardTrainer.__init__).parameters if n not in ("self", "args", "peft_config")
+    ]
     given = {name: object() for name in names}
     PDRewardTrainer(args=PDRewardConfig("x", use_cpu=True, bf16=False), **given)
     assert {name: received[name] for name in names} == given

@@ -1,0 +1,405 @@
+"""[`PDFilter`]: which pairs to keep, by Preference Divergence or a rival rule, with statistics that can be applied again."""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
+from numpy.typing import NDArray
+
+from ._version import __version__
+from .artifacts import read_json, write_json
+from .divergence import PreferenceDivergence, check_gamma, check_weights, preference_divergence
+from .errors import InputError, InputTypeError
+from .gaps import GapMatrix, gap_matrix, rated_aspects, scored_aspects
+from .report import SelectionReport, selection_report
+from .selection import (
+    SELECTORS,
+    Threshold,
+    check_budget,
+    parse_budget,
+    resolve_budget,
+    select_lowest,
+    select_per_stratum,
+)
+
+logger = logging.getLogger(__name__)
+
+SOURCES = ("rewards", "ratings", "column")
+_ALL = "all"
+
+
+class PDFilter:
+    """
+    Keeps the pairs whose label the other aspects agree with most: those of lowest Preference Divergence
+    ([arXiv 2508.07638](https://huggingface.co/papers/2508.07638)).
+
+    Called on a data set, it returns the kept rows, with `pd`, `pd_kept` and `pd_reason` beside all their columns;
+    `dropped_` then holds the other rows and `report_` what was kept and why. The statistics it computes (`fit`) can be
+    saved and applied to other data (`transform`), streams included.
+
+    Example:
+
+    ```python
+    >>> from pd_trl import PDFilter, load_pairs, to_preferences
+
+    >>> pd_filter = PDFilter(budget=0.3, source="ratings")
+    >>> kept = pd_filter(to_preferences(load_pairs("nvidia/HelpSteer2")))
+    >>> print(pd_filter.report_)
+    ```
+
+    Args:
+        budget (`float` or `int`, *optional*, defaults to `0.3`):
+            A `float` in (0, 1] is the share to keep (the paper's lambda: 0.3 for UltraFeedback, 0.5 for HelpSteer), an
+            `int` a number of pairs.
+        source (`str`, *optional*, defaults to `"rewards"`):
+            Where the gaps come from: `"rewards"`, the columns `reward_gap_<aspect>`, or `reward_models` where they are
+            missing; `"ratings"`, the ratings of both sides; `"column"`, an existing column `pd_column`.
+        gamma (`float`, *optional*, defaults to `0.9`):
+            Quantile of the absolute gaps that becomes 1 (Eq. 13), in (0, 1]. The paper's value is not known; 0.9 is ours.
+        weights (`dict`, *optional*):
+            Weight of the vote of an aspect; 1 for those not named. A weight of 0 leaves the aspect out.
+        reward_models (`dict`, *optional*):
+            A reward model for each aspect, see [`score_pairs`].
+        per_aspect (`bool`, *optional*, defaults to `False`):
+            Whether to keep the same share of each aspect's pairs.
+        seed (`int`, *optional*, defaults to `42`):
+            Seed of `selector="random"`.
+        selector (`str`, *optional*, defaults to `"pd"`):
+            Rule to rank by, one of [`SELECTORS`]: `"pd"`, `"pd_high"`, `"random"`, `"margin"` (RAF), `"length"`.
+        margin_column (`str`, *optional*, defaults to `"reward_gap_overall"`):
+            Column with the margin of one unified reward model, for `selector="margin"`.
+        pd_column (`str`, *optional*, defaults to `"pd"`):
+            Column to read with `source="column"`.
+        min_proxy_accuracy (`float`, *optional*):
+            Aspects whose reward model is less accurate than this on held-out pairs get a weight of 0.
+        proxy_metrics (`dict`, *optional*):
+            Held-out metrics of each aspect's reward model. Read from `reward_models` where these are folders.
+        output_dir (`str`, *optional*):
+            Folder for the shards of `score_pairs`.
+
+    Raises:
+        InputError: On arguments out of range.
+    """
+
+    def __init__(
+        self,
+        budget: float | int = 0.3,
+        *,
+        source: str = "rewards",
+        gamma: float = 0.9,
+        weights: Mapping[str, float] | None = None,
+        reward_models: Mapping[str, Any] | None = None,
+        per_aspect: bool = False,
+        seed: int = 42,
+        selector: str = "pd",
+        margin_column: str = "reward_gap_overall",
+        pd_column: str = "pd",
+        min_proxy_accuracy: float | None = None,
+        proxy_metrics: Mapping[str, Mapping[str, float]] | None = None,
+        output_dir: str | os.PathLike | None = None,
+    ):
+        budget = parse_budget(budget)  # type: ignore[assignment]
+        check_budget(budget)
+        check_gamma(gamma)
+        if source not in SOURCES:
+            raise InputError(f"`source` must be one of {', '.join(SOURCES)}, got {source!r}.")
+        if selector not in SELECTORS:
+            raise InputError(f"`selector` must be one of {', '.join(SELECTORS)}, got {selector!r}.")
+        if weights is not None and not isinstance(weights, Mapping):
+            raise InputTypeError(f"`weights` must be a dict of aspect to weight, got {type(weights).__name__}.")
+        if weights:
+            check_weights(list({**weights, "": 1.0}.values()), list({**weights, "": 1.0}))
+        if min_proxy_accuracy is not None and not 0 <= min_proxy_accuracy <= 1:
+            raise InputError(f"`min_proxy_accuracy` must be in [0, 1], got {min_proxy_accuracy}.")
+        self.budget, self.source, self.gamma, self.weights = budget, source, gamma, dict(weights or {})
+        self.reward_models, self.per_aspect, self.seed, self.selector = reward_models, per_aspect, seed, selector
+        self.margin_column, self.pd_column = margin_column, pd_column
+        self.min_proxy_accuracy, self.output_dir = min_proxy_accuracy, output_dir
+        self.proxy_metrics = {name: dict(metrics) for name, metrics in (proxy_metrics or {}).items()}
+        self.aspects_: list[str] | None = None
+        self.quantiles_: dict[str, float] = {}
+        self.thresholds_: dict[str, Threshold] | None = None
+        self.report_: SelectionReport | None = None
+        self.dropped_: Dataset | None = None
+
+    def __call__(self, dataset: Any) -> Any:
+        """Fits on `dataset` and returns its kept rows; of a `DatasetDict`, fits on `train` and filters every split."""
+        if isinstance(dataset, (IterableDataset, IterableDatasetDict)):
+            return self.transform(dataset).filter(lambda row: row["pd_kept"])
+        if isinstance(dataset, DatasetDict):
+            self.fit(dataset)
+            parts = {name: self._split(self.transform(part)) for name, part in dataset.items()}
+            self.dropped_ = parts[self._fit_split(dataset)][1]
+            return DatasetDict({name: kept for name, (kept, _) in parts.items()})
+        kept, self.dropped_ = self._split(self.fit_transform(dataset))
+        return kept
+
+    def fit(self, dataset: Dataset | DatasetDict) -> "PDFilter":
+        """Computes the scales of the gaps, the threshold of the budget, and the report."""
+        if isinstance(dataset, DatasetDict):
+            dataset = dataset[self._fit_split(dataset)]
+        self._fit(self._prepared(dataset))
+        return self
+
+    def transform(self, dataset: Any) -> Any:
+        """
+        Adds `pd` (float32), `pd_kept` (bool) and `pd_reason` (string) to every row, by the statistics of `fit`: on the data
+        fitted on, exactly the rows of the budget are kept; on other data, those at or below the same threshold.
+        """
+        if self.thresholds_ is None:
+            raise InputError("The filter has no statistics yet: call `fit` first, or load some with `PDFilter.load`.")
+        if isinstance(dataset, (DatasetDict, IterableDatasetDict)):
+            return type(dataset)({name: self.transform(part) for name, part in dataset.items()})
+        if isinstance(dataset, IterableDataset):
+            return self._transform_stream(dataset)
+        dataset = self._prepared(dataset)
+        matrix = self._matrix(dataset)
+        divergence = self._divergence(matrix, fitted=True) if matrix is not None else None
+        return self._with_columns(dataset, *self._decide(dataset, divergence))
+
+    def fit_transform(self, dataset: Any) -> Any:
+        """[`fit`] and [`transform`] of the same data, which is scored once."""
+        if isinstance(dataset, DatasetDict):
+            return self.fit(dataset).transform(dataset)
+        dataset = self._prepared(dataset)
+        divergence = self._fit(dataset)
+        return self._with_columns(dataset, *self._decide(dataset, divergence))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes arguments, statistics and report to a json file."""
+        if self.thresholds_ is None:
+            raise InputError("The filter has no statistics to save yet: call `fit` first.")
+        arguments = {name: getattr(self, name) for name in _ARGUMENTS}
+        statistics = {
+            "aspects": self.aspects_,
+            "quantiles": self.quantiles_,
+            "thresholds": {name: asdict(threshold) for name, threshold in self.thresholds_.items()},
+        }
+        report = self.report_.to_dict() if self.report_ is not None else None
+        write_json(path, {"pd_trl": __version__, "arguments": arguments, "statistics": statistics, "report": report})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "PDFilter":
+        """The filter that `save` wrote, ready to `transform`."""
+        content = read_json(path)
+        try:
+            arguments, statistics, report = content["arguments"], content["statistics"], content["report"]
+            loaded = cls(**arguments)
+            loaded.aspects_, loaded.quantiles_ = statistics["aspects"], statistics["quantiles"]
+            loaded.thresholds_ = {name: Threshold(**values) for name, values in statistics["thresholds"].items()}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} does not hold a saved PDFilter ({error!r}).") from None
+        loaded.report_ = SelectionReport(report) if report is not None else None
+        return loaded
+
+    def _fit_split(self, dataset: DatasetDict) -> str:
+        if "train" in dataset:
+            return "train"
+        if len(dataset) == 1:
+            return next(iter(dataset))
+        raise InputError(
+            f"PDFilter fits on the split 'train', but the DatasetDict has {', '.join(dataset)}. Pass one of its splits."
+        )
+
+    def _prepared(self, dataset: Any) -> Dataset:
+        if not isinstance(dataset, Dataset):
+            raise InputTypeError(
+                f"PDFilter expects a `Dataset` or `DatasetDict` of preferences, got {type(dataset).__name__}. A stream needs the "
+                "statistics of a fitted filter: `PDFilter.load(path).transform(stream)`."
+            )
+        if len(dataset) == 0:
+            raise InputError("There is nothing to select from: the data set is empty.")
+        if "pair_id" not in dataset.column_names:
+            raise InputError(
+                "The data has no column 'pair_id', by which ties are broken and results are checked; its columns are "
+                f"{', '.join(dataset.column_names)}. Load it with `load_pairs` and `to_preferences`."
+            )
+        if self.source == "rewards" and self.reward_models:
+            missing = [a for a in self.reward_models if f"reward_gap_{a}" not in dataset.column_names]
+            if missing:
+                from .scoring import score_pairs
+
+                models = {name: self.reward_models[name] for name in missing}
+                dataset = score_pairs(dataset, models, output_dir=self.output_dir)
+            self._read_proxy_metrics()
+        return dataset
+
+    def _read_proxy_metrics(self) -> None:
+        from .hub import local_model_folder
+        from .reward_sidecar import RewardSidecar
+
+        for name, model in (self.reward_models or {}).items():
+            if isinstance(model, (str, os.PathLike)) and name not in self.proxy_metrics:
+                metrics = RewardSidecar.load(local_model_folder(model)).metrics
+                if metrics:
+                    self.proxy_metrics[name] = metrics
+
+    def _matrix(self, dataset: Dataset) -> GapMatrix | None:
+        if self.source == "column":
+            return None
+        available = scored_aspects if self.source == "rewards" else rated_aspects
+        needed = "pd" in SELECTORS[self.selector].inputs
+        if not needed and not (available(dataset.column_names) and "aspect" in dataset.column_names):
+            return None
+        return gap_matrix(dataset, self.source, self.aspects_)
+
+    def _weights(self, names: list[str]) -> NDArray[np.float64]:
+        unknown = sorted(set(self.weights) - set(names))
+        if unknown:
+            raise InputError(
+                f"`weights` names {', '.join(map(repr, unknown))}, but the aspects with gaps are {', '.join(names)}."
+            )
+        weights = {name: float(self.weights.get(name, 1.0)) for name in names}
+        if self.min_proxy_accuracy is not None:
+            for name in names:
+                accuracy = self.proxy_metrics.get(name, {}).get("pair_accuracy")
+                if accuracy is None:
+                    raise InputError(
+                        f"`min_proxy_accuracy` needs the held-out accuracy of every reward model, and that of '{name}' is not "
+                        "known. Train it with `train_aspect_rewards`, or pass `proxy_metrics`."
+                    )
+                if accuracy < self.min_proxy_accuracy:
+                    logger.warning(
+                        "The reward model of '%s' is right on %.1f %% of held-out pairs, below min_proxy_accuracy=%g: its votes "
+                        "are left out.", name, 100 * accuracy, self.min_proxy_accuracy,
+                    )  # fmt: skip
+                    weights[name] = 0.0
+        if not any(weights.values()):
+            raise InputError(
+                "No aspect is left to vote: all weights are 0 or all reward models below `min_proxy_accuracy`."
+            )
+        return np.array([weights[name] for name in names])
+
+    def _divergence(self, matrix: GapMatrix, fitted: bool) -> PreferenceDivergence:
+        quantiles = [self.quantiles_[name] for name in matrix.names] if fitted else None
+        return preference_divergence(
+            matrix.gaps, matrix.own, self.gamma, self._weights(matrix.names), quantiles, aspect_names=matrix.names
+        )
+
+    def _fit(self, dataset: Dataset) -> PreferenceDivergence | None:
+        from .trainer_utils import row_keys
+
+        self.aspects_ = None
+        matrix = self._matrix(dataset)
+        divergence = None
+        if matrix is not None:
+            if len(matrix.names) < 2 and (matrix.own >= 0).any():
+                raise InputError(
+                    f"PD needs at least two aspects, and there is only '{matrix.names[0]}'. Provide gaps of another aspect, or "
+                    "use another `selector`."
+                )
+            self.aspects_ = matrix.names
+            divergence = self._divergence(matrix, fitted=False)
+            self.quantiles_ = dict(zip(matrix.names, map(float, divergence.quantiles), strict=True))
+            for name, count in matrix.missing.items():
+                logger.warning(
+                    "%d of %d pairs have no rating of '%s', which then has no vote.", count, len(dataset), name
+                )
+        ids = row_keys(dataset)
+        scores = self._scores(dataset, divergence, ids)
+        count = resolve_budget(self.budget, len(dataset))
+        if self.per_aspect:
+            if "aspect" not in dataset.column_names:
+                raise InputError("`per_aspect=True` needs the column 'aspect', which the data does not have.")
+            kept, self.thresholds_ = select_per_stratum(scores, ids, dataset["aspect"][:], count)
+        else:
+            kept, threshold = select_lowest(scores, ids, count)
+            self.thresholds_ = {_ALL: threshold}
+        self.report_ = selection_report(
+            dataset,
+            kept,
+            selector=self.selector,
+            gamma=self.gamma,
+            seed=self.seed,
+            matrix=matrix,
+            divergence=divergence,
+            weights=None if matrix is None else self._weights(matrix.names),
+            proxy_metrics=self.proxy_metrics,
+            margin_column=self.margin_column,
+        )
+        return divergence
+
+    def _scores(self, dataset: Dataset, divergence: PreferenceDivergence | None, ids: NDArray) -> NDArray:
+        selector = SELECTORS[self.selector]
+        inputs: dict[str, NDArray] = {"pair_id": ids}
+        for name in selector.inputs:
+            if name == "pd" and divergence is not None:
+                inputs[name] = divergence.values
+            else:
+                column = {"margin": self.margin_column, "pd": self.pd_column}.get(name, name)
+                inputs[name] = self._read_column(dataset, column)
+        return selector.score(inputs, self.seed)
+
+    def _read_column(self, dataset: Dataset, column: str) -> NDArray:
+        if column not in dataset.column_names:
+            raise InputError(
+                f"`selector={self.selector!r}` needs the column {column!r}; the columns are {', '.join(dataset.column_names)}."
+            )
+        values = np.asarray(dataset.with_format("numpy", columns=[column])[column][:])
+        bad = np.flatnonzero(~np.isfinite(values.astype(np.float64)))
+        if bad.size:
+            raise InputError(f"Column {column!r} must hold finite numbers, got {values[bad[0]]} in row {bad[0]}.")
+        return values
+
+    def _decide(
+        self, dataset: Dataset, divergence: PreferenceDivergence | None
+    ) -> tuple[NDArray | None, NDArray[np.bool_], list[str]]:
+        ids = np.asarray(dataset["pair_id"][:], dtype=str)
+        scores = self._scores(dataset, divergence, ids)
+        thresholds = self.thresholds_ or {}
+        kept = np.zeros(len(dataset), dtype=bool)
+        reasons = np.full(len(dataset), f"dropped: no {self.selector} budget for this aspect", dtype=object)
+        groups = np.asarray(dataset["aspect"][:]) if self.per_aspect else np.full(len(dataset), _ALL)
+        for name, threshold in thresholds.items():
+            rows = groups == name
+            inside = threshold.keep(scores[rows], ids[rows])
+            kept[rows] = inside
+            tied = scores[rows] == threshold.score
+            where = "" if name == _ALL else " of its aspect"
+            text = np.where(
+                inside, f"kept: {self.selector} within budget{where}", f"dropped: {self.selector} over budget{where}"
+            )
+            reasons[rows] = np.where(
+                tied & ~inside, f"dropped: {self.selector} tied with the last kept, by pair_id", text
+            )
+        values = divergence.values if divergence is not None else None
+        if values is None and self.pd_column in dataset.column_names and "pd" in SELECTORS[self.selector].inputs:
+            values = self._read_column(dataset, self.pd_column).astype(np.float32)
+        return values, kept, reasons.tolist()
+
+    def _with_columns(
+        self, dataset: Dataset, values: NDArray | None, kept: NDArray[np.bool_], reasons: list[str]
+    ) -> Dataset:
+        columns: dict[str, Any] = {"pd_kept": kept.tolist(), "pd_reason": reasons}
+        if values is not None:
+            columns = {"pd": values, **columns}
+        dataset = dataset.remove_columns([name for name in columns if name in dataset.column_names])
+        for name, column in columns.items():
+            dataset = dataset.add_column(name, column)
+        return dataset
+
+    def _split(self, dataset: Dataset) -> tuple[Dataset, Dataset]:
+        kept = np.asarray(dataset["pd_kept"][:], dtype=bool)
+        return dataset.select(np.flatnonzero(kept)), dataset.select(np.flatnonzero(~kept))
+
+    def _transform_stream(self, dataset: IterableDataset) -> IterableDataset:
+        added = Features({"pd": Value("float32"), "pd_kept": Value("bool"), "pd_reason": Value("string")})
+        features = dataset.features
+
+        def transform_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+            rows = Dataset.from_dict(batch, features=features)
+            return self.transform(rows).to_dict()
+
+        return dataset.map(
+            transform_batch, batched=True, features=Features({**features, **added}) if features else None
+        )
+
+
+_ARGUMENTS = (
+    "budget", "source", "gamma", "weights", "per_aspect", "seed", "selector", "margin_column", "pd_column",
+    "min_proxy_accuracy", "proxy_metrics",
+)  # fmt: skip

@@ -1,0 +1,106 @@
+"""A selection report as text."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table: the first row is the header, the first column is left-aligned, the others right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for n, row in enumerate(rows):
+        cells = [
+            row[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+        ]
+        lines.append("  ".join(cells).rstrip())
+        if n == 0:
+            lines.append("  ".join("-" * width for width in widths))
+    return lines
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number, or a dash for a missing one."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage, or a dash for a missing one."""
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def render(numbers: Mapping[str, Any]) -> str:
+    """The report of [`selection_report`] as text."""
+    share = numbers["kept"] / numbers["total"]
+    lines = [
+        f"Selection by {numbers['selector']}: {numbers['kept']} of {numbers['total']} pairs kept ({percent(share)})"
+    ]
+    if "pd" in numbers:
+        lines += ["", *_pd_lines(numbers)]
+    for title, key in (("by aspect", "kept_by_aspect"), ("by votes of the other aspects", "kept_by_votes")):
+        if numbers.get(key):
+            rows = [[f"kept {title}", "total", "kept", "share"]]
+            rows += [
+                [name, str(entry["total"]), str(entry["kept"]), percent(entry["share"])]
+                for name, entry in numbers[key].items()
+            ]
+            lines += ["", *table(rows)]
+    lines += ["", *_group_lines(numbers)]
+    if numbers["overlap"]:
+        overlaps = ", ".join(f"{name} {percent(value)}" for name, value in numbers["overlap"].items())
+        lines += ["", f"Shared with selections of the same size by: {overlaps}"]
+    lines += _warnings(numbers)
+    return "\n".join(lines)
+
+
+def _pd_lines(numbers: Mapping[str, Any]) -> list[str]:
+    divergence = numbers["pd"]
+    lines = [
+        f"PD from {number(divergence['min'])} to {number(divergence['max'])}, mean {number(divergence['mean'])}; "
+        f"kept {number(divergence['mean_kept'])}, dropped {number(divergence['mean_dropped'])}; "
+        f"{percent(divergence['share_negative'])} negative"
+    ]
+    rows = [["aspect", "weight", "own pairs", "scale q", "clipped", "agrees", "corr. with length", "proxy accuracy"]]
+    for name, entry in numbers["aspects"].items():
+        proxy = entry.get("proxy")
+        accuracy = f"{proxy['pair_accuracy']:.3f} ± {proxy['pair_accuracy_se']:.3f}" if proxy else "-"
+        rows.append([
+            name, f"{entry['weight']:g}", str(entry["own_pairs"]), number(entry["quantile"]), percent(entry["clipped"]),
+            percent(entry["agrees"]), number(entry["length_correlation"], 2), accuracy,
+        ])  # fmt: skip
+    lines += ["", *table(rows)]
+    names = list(numbers["gap_correlation"])
+    rows = [["correlation of gaps", *names]]
+    rows += [[a, *(number(numbers["gap_correlation"][a][b], 2) for b in names)] for a in names]
+    return [*lines, "", *table(rows)]
+
+
+def _group_lines(numbers: Mapping[str, Any]) -> list[str]:
+    rows = [["", "all", "kept", "dropped"]]
+    groups = ("all", "kept", "dropped")
+    lengths = numbers["lengths"]
+    for key, label, form in (
+        ("mean_characters_chosen", "mean characters, chosen", lambda v: number(v, 1)),
+        ("mean_characters_rejected", "mean characters, rejected", lambda v: number(v, 1)),
+        ("chosen_longer", "chosen is longer", percent),
+    ):
+        if key in lengths["all"]:
+            rows.append([label, *(form(lengths[group][key]) for group in groups)])
+    for name, shares in numbers["unseen_labels"].items():
+        rows.append([f"label agrees with {name}", *(percent(shares[group]) for group in groups)])
+    return table(rows)
+
+
+def _warnings(numbers: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for name, entry in numbers.get("aspects", {}).items():
+        if entry["weight"] == 0:
+            lines.append(f"The votes of '{name}' are left out (weight 0).")
+        proxy = entry.get("proxy")
+        if proxy and not proxy["beats_coin"]:
+            lines.append(f"WARNING: the reward model of '{name}' is not better than a coin on held-out pairs.")
+        elif proxy and not proxy["beats_length"]:
+            lines.append(f"WARNING: the reward model of '{name}' is not better than 'longer wins' on held-out pairs.")
+    for name, count in numbers.get("missing_gaps", {}).items():
+        lines.append(f"{count} pairs have no rating of '{name}', which has no vote there.")
+    return ["", *lines] if lines else []

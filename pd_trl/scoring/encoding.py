@@ -1,0 +1,92 @@
+"""Tokens of a prompt and its response, the same as TRL's RewardTrainer makes of them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import InputError
+
+Text = str | list[dict[str, Any]]
+
+
+def encode_pair(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
+    """
+    Tokens of both sides of a preference, with its prompt.
+
+    Args:
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): Tokenizer of the reward model.
+        row (mapping): `chosen`, `rejected`, `prompt` unless it is part of both, and TRL's `tools` and
+            `chat_template_kwargs` where the data has them. Strings or chat messages.
+
+    Returns:
+        `tuple`: ids of prompt and chosen, ids of prompt and rejected. The prompt and the template are the same on both
+        sides, so the difference of the lengths is the difference in completion tokens.
+    """
+    chosen, rejected = encode_responses(tokenizer, conversations(tokenizer, [row]), [row, row])
+    return chosen, rejected
+
+
+def conversations(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]]) -> list[Text]:
+    """Prompt and response of each side, chosen and rejected of each row in turn, ended by EOS where they are strings."""
+    texts: list[Text] = []
+    for row in rows:
+        for side in ("chosen", "rejected"):
+            response = row[side]
+            if isinstance(response, str):
+                eos = tokenizer.eos_token
+                if eos is None:
+                    raise InputError(
+                        "The reward model's tokenizer has no EOS token, which ends every response. Set `tokenizer.eos_token` "
+                        "as in training."
+                    )
+                response = response if response.endswith(eos) else response + eos
+            texts.append(row["prompt"] + response if row.get("prompt") is not None else response)
+    return texts
+
+
+def encode_responses(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], rows: Sequence[Mapping[str, Any]] | None = None
+) -> list[list[int]]:
+    """
+    Tokens of each conversation of [`conversations`]. `rows`, the row of each conversation, are needed only where they
+    carry `tools` or `chat_template_kwargs`.
+    """
+    if not texts:
+        return []
+    if isinstance(texts[0], str):
+        return tokenizer(text=list(texts))["input_ids"]
+    if not tokenizer.chat_template:
+        raise InputError(
+            "The data is conversational, but the reward model's tokenizer has no chat template. Set "
+            "`tokenizer.chat_template` as in training, or pass plain strings."
+        )
+    options = [_template_options(row) for row in rows] if rows is not None else []
+    if any(options):
+        encoded = [
+            tokenizer.apply_chat_template(text, tokenize=True, return_dict=True, **options[i])["input_ids"]
+            for i, text in enumerate(texts)
+        ]
+        return encoded
+    return tokenizer.apply_chat_template(list(texts), tokenize=True, return_dict=True)["input_ids"]
+
+
+def _template_options(row: Mapping[str, Any]) -> dict[str, Any]:
+    options = dict(row.get("chat_template_kwargs") or {})
+    tools = row.get("tools")
+    if tools:
+        options["tools"] = json.loads(tools) if isinstance(tools, str) else tools
+    return options
+
+
+def response_key(text: Text, row: Mapping[str, Any]) -> str:
+    """What two conversations share when they have the same tokens."""
+    if isinstance(text, str):
+        return text
+    return json.dumps([text, _template_options(row)], ensure_ascii=False, sort_keys=True, default=str)
+
+
+def truncate_start(ids: list[int], max_length: int | None) -> list[int]:
+    """The last `max_length` tokens: what goes is the start of the prompt, never the end of the response."""
+    return ids if max_length is None or len(ids) <= max_length else ids[-max_length:]

@@ -1,0 +1,297 @@
+"""Reward models as scorers: full models, and LoRA adapters that share one base."""
+
+import gc
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from trl.trainer.reward_trainer import suppress_seqcls_warning
+
+from ..errors import InputError, InputTypeError
+from ..hub import local_model_folder
+from ..reward_sidecar import RewardSidecar
+
+RewardModel = str | os.PathLike | PreTrainedModel | tuple[PreTrainedModel, PreTrainedTokenizerBase]
+
+
+class RewardModelScorer:
+    """
+    Rewards of tokenised conversations for one or several aspects.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
+            Sequence classifier with one output.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Its tokenizer.
+        sidecars (`dict` of `str` to [`RewardSidecar`]):
+            The aspects it scores, in order, and how each was trained. With more than one, `model` is a PEFT model with an
+            adapter of each aspect's name.
+        digest (`str`):
+            Hash of the weights.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        sidecars: Mapping[str, RewardSidecar],
+        digest: str,
+        adapters: bool = False,
+    ):
+        self.model, self.tokenizer, self.sidecars, self.digest = model.eval(), tokenizer, dict(sidecars), digest
+        self.adapters = adapters
+        self.pad_token_id = _pad_token_id(model, tokenizer)
+
+    @property
+    def aspects(self) -> list[str]:
+        """Names of the aspects, in the order of the columns that a call returns."""
+        return list(self.sidecars)
+
+    @property
+    def longest(self) -> int | None:
+        """Most tokens the model has positions for, or `None` where its configuration does not say."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
+    @torch.no_grad()
+    def __call__(self, sequences: list[list[int]]) -> NDArray[np.float32]:
+        """Rewards of a batch of sequences of token ids, shape `(num_sequences, num_aspects)`."""
+        width = max(len(ids) for ids in sequences)
+        # An encoder needs a valid id in the masked positions, and a causal classifier finds the last token by this id.
+        input_ids = torch.full((len(sequences), width), self.pad_token_id, dtype=torch.long)
+        mask = torch.zeros_like(input_ids)
+        for i, ids in enumerate(sequences):
+            input_ids[i, : len(ids)] = torch.tensor(ids)
+            mask[i, : len(ids)] = 1
+        device = next(self.model.parameters()).device
+        inputs = {"input_ids": input_ids.to(device), "attention_mask": mask.to(device)}
+        columns = []
+        for aspect in self.aspects:
+            if self.adapters:
+                self.model.set_adapter(aspect)
+            columns.append(self.model(**inputs).logits.float().squeeze(-1).cpu().numpy())
+        return np.stack(columns, axis=1)
+
+
+def load_scorers(
+    reward_models: Mapping[str, RewardModel],
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    dtype: torch.dtype | None = None,
+    trust_remote_code: bool = False,
+) -> Iterator[RewardModelScorer]:
+    """
+    Scorers of all aspects, each loaded when its turn comes and freed before the next. LoRA adapters of one base make one
+    scorer, with the base held once.
+
+    Args:
+        reward_models (`dict`):
+            A model for each aspect: the path or Hub id of a model or adapter, a model in memory, or a tuple of a model and
+            its tokenizer.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*):
+            Tokenizer of models in memory that do not say where theirs is.
+        dtype (`torch.dtype`, *optional*):
+            `None` is bfloat16 on a GPU that has it, float32 elsewhere.
+        trust_remote_code (`bool`, *optional*, defaults to `False`):
+            Whether to run code that comes with a model.
+
+    Raises:
+        InputError: When a model cannot be loaded, has not exactly one output, or was saved without its reward head.
+    """
+    check_reward_models(reward_models)
+    device = scoring_device()
+    dtype = dtype or (torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32)
+    loading = {"dtype": dtype, "trust_remote_code": trust_remote_code}
+    groups: dict[str, dict[str, Path]] = {}
+    for aspect, source in reward_models.items():
+        if not isinstance(source, (str, os.PathLike)):
+            yield _from_memory(aspect, source, tokenizer)
+            continue
+        folder = local_model_folder(source, what=f"reward model of aspect '{aspect}'")
+        base = _base_of_adapter(folder)
+        groups.setdefault(base or str(folder), {})[aspect] = folder
+    for base, folders in groups.items():
+        some_folder = next(iter(folders.values()))
+        if _base_of_adapter(some_folder) is not None:
+            scorer = _load_adapters(base, folders, device, loading)
+            yield scorer
+        else:
+            for aspect, folder in folders.items():
+                scorer = _load_full(aspect, folder, device, loading)
+                yield scorer
+        del scorer
+        gc.collect()
+
+
+def check_reward_models(reward_models: Any) -> None:
+    """Raises `InputError` unless `reward_models` maps aspects to models."""
+    if not isinstance(reward_models, Mapping) or not all(isinstance(name, str) for name in reward_models):
+        raise InputTypeError(
+            "`reward_models` must be a dict of aspect to model, such as {'honesty': 'me/rm-honesty'}, got "
+            f"{type(reward_models).__name__}."
+        )
+    if not reward_models:
+        raise InputError("`reward_models` is empty: give a reward model for at least one aspect.")
+
+
+def scoring_device() -> torch.device:
+    """The accelerator of this process (by `LOCAL_RANK`), or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def _load_full(aspect: str, folder: Path, device: torch.device, loading: dict[str, Any]) -> RewardModelScorer:
+    what = f"The reward model of aspect '{aspect}' ({folder})"
+    model = _load_classifier(folder, what, loading)
+    tokenizer = _load_tokenizer(folder, loading)
+    return RewardModelScorer(
+        model.to(device), tokenizer, {aspect: RewardSidecar.load(folder)}, _weights_digest(folder)
+    )
+
+
+def _load_adapters(
+    base: str, folders: dict[str, Path], device: torch.device, loading: dict[str, Any]
+) -> RewardModelScorer:
+    from peft import PeftConfig, PeftModel
+
+    base_folder = local_model_folder(base, what="base model of the LoRA reward models")
+    model = _load_classifier(base_folder, f"The base model {base}", {**loading, "num_labels": 1}, headless=True)
+    for i, (aspect, folder) in enumerate(folders.items()):
+        saved = PeftConfig.from_pretrained(str(folder)).modules_to_save or []
+        if not {"score", "classifier"} & set(saved):
+            raise InputError(
+                f"The LoRA reward model of aspect '{aspect}' ({folder}) was saved without its reward head. Train it with "
+                "`modules_to_save=['score']`, as `PDRewardTrainer` does."
+            )
+        if i == 0:
+            model = PeftModel.from_pretrained(model, str(folder), adapter_name=aspect)
+        else:
+            model.load_adapter(str(folder), adapter_name=aspect)
+    tokenizer = _load_tokenizer(next(iter(folders.values())), loading, fallback=base_folder)
+    sidecars = {aspect: RewardSidecar.load(folder) for aspect, folder in folders.items()}
+    digest = hashlib.blake2b(
+        "".join(_weights_digest(f) for f in (base_folder, *folders.values())).encode()
+    ).hexdigest()
+    return RewardModelScorer(model.to(device), tokenizer, sidecars, digest[:32], adapters=True)
+
+
+def _load_classifier(folder: Path, what: str, loading: dict[str, Any], headless: bool = False) -> PreTrainedModel:
+    advice = "Train one with `PDRewardTrainer` or `pd-trl reward`."
+    try:
+        # A missing head is reported below, in one line.
+        with suppress_seqcls_warning():
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                folder, use_safetensors=True, output_loading_info=True, **loading
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{what} cannot be loaded as a sequence classifier: {str(error).strip()}") from None
+    missing = [] if headless else sorted({*info["missing_keys"], *_absent_heads(folder, model)})
+    if missing:
+        raise InputError(
+            f"{what} lacks the weights {', '.join(missing[:3])}: it is not a trained reward model. {advice}"
+        )
+    if model.config.num_labels != 1:
+        raise InputError(
+            f"{what} has {model.config.num_labels} outputs, but a reward model has one (`num_labels=1`). {advice}"
+        )
+    return model
+
+
+def _absent_heads(folder: Path, model: PreTrainedModel) -> list[str]:
+    """The model's head where no file of `folder` holds it: TRL's guard leaves it out of the loader's missing keys."""
+    from safetensors import safe_open
+
+    held: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            held |= set(file.keys())
+    names = {name for name, _ in model.named_parameters()} & {"score.weight", "classifier.weight"}
+    return sorted(names - held)
+
+
+def _load_tokenizer(folder: Path, loading: dict[str, Any], fallback: Path | None = None) -> PreTrainedTokenizerBase:
+    for place in (folder, fallback):
+        if place is not None and any((place / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+            return AutoTokenizer.from_pretrained(place, trust_remote_code=loading["trust_remote_code"])
+    raise InputError(
+        f"No tokenizer beside the reward model in {folder}. Save it there with `tokenizer.save_pretrained`."
+    )
+
+
+def _from_memory(aspect: str, source: Any, tokenizer: PreTrainedTokenizerBase | None) -> RewardModelScorer:
+    model, own = source if isinstance(source, tuple) else (source, None)
+    if not isinstance(model, torch.nn.Module):
+        raise InputTypeError(
+            f"The reward model of aspect '{aspect}' must be a path, a Hub id or a model, got {type(source).__name__}."
+        )
+    if model.config.num_labels != 1:
+        raise InputError(
+            f"The reward model of aspect '{aspect}' has {model.config.num_labels} outputs instead of one."
+        )
+    tokenizer = own or tokenizer
+    if tokenizer is None:
+        name = getattr(model.config, "_name_or_path", "")
+        if not name:
+            raise InputError(
+                f"The reward model of aspect '{aspect}' is in memory and does not say where its tokenizer is. Pass a tuple "
+                "(model, tokenizer)."
+            )
+        tokenizer = _load_tokenizer(local_model_folder(name, what="tokenizer"), {"trust_remote_code": False})
+    return RewardModelScorer(model, tokenizer, {aspect: RewardSidecar()}, _memory_digest(model))
+
+
+def _base_of_adapter(folder: Path) -> str | None:
+    """Path or Hub id of the base model where `folder` holds a PEFT adapter."""
+    if not (folder / "adapter_config.json").is_file():
+        return None
+    from peft import PeftConfig
+
+    return str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
+
+
+def _pad_token_id(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
+    """
+    The pad id the model was trained with. A causal classifier reads its reward at the last token that differs from it, so
+    that batches and single rows agree, also where it is EOS; TRL's trainer mirrors the tokenizer's into the model.
+    """
+    config = model.config.get_text_config()
+    if config.pad_token_id is None:
+        token = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        if token is None:
+            raise InputError(
+                "The reward model has no pad token, and its tokenizer has neither a pad nor an EOS token, so rows cannot be "
+                "batched. Set `model.config.pad_token_id`."
+            )
+        config.pad_token_id = token
+        model.config.pad_token_id = token
+    return int(config.pad_token_id)
+
+
+def _weights_digest(folder: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    names: Sequence[Path] = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json"))
+    for path in names:
+        # The sidecar decides how gaps are used, not what they are; the tokenizer is among the json files.
+        if path.name in ("pd_reward.json", "trainer_state.json", "manifest.json"):
+            continue
+        digest.update(path.name.encode())
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _memory_digest(model: torch.nn.Module) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

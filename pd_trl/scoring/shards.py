@@ -1,0 +1,118 @@
+"""Shards of a scoring run: claimed by a file lock, written whole, marked when done, merged once."""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, load_dataset
+from filelock import FileLock, Timeout
+
+from ..artifacts import digest_of, read_json, write_json, write_parquet
+from ..errors import InputError
+
+_POLL_SECONDS = 0.2
+
+
+@dataclass
+class ShardFolder:
+    """
+    A folder of shards of one run. A finished shard has a parquet file and a marker, `00003.done`; a kill leaves neither,
+    or a file without a marker, which is written again. A lock held by a process that dies is released by the system, so
+    another process takes the shard over.
+
+    Args:
+        folder (`Path`): Where the shards are.
+        num_shards (`int`): Their number.
+        identity (`dict`): What decides the content: hashes of data and models, and arguments.
+    """
+
+    folder: Path
+    num_shards: int
+    identity: dict[str, Any]
+
+    def __post_init__(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "identity.json"
+        identity = json.loads(json.dumps({**self.identity, "num_shards": self.num_shards}, default=str))
+        with FileLock(self.folder / "identity.lock"):
+            if path.is_file():
+                found = read_json(path)
+                if digest_of(found) != digest_of(identity):
+                    changed = sorted(k for k in {*found, *identity} if found.get(k) != identity.get(k))
+                    raise InputError(
+                        f"{self.folder} holds shards of another run: {', '.join(changed)} differ. Use another output folder, "
+                        "or remove this one."
+                    )
+            else:
+                write_json(path, identity)
+
+    def path(self, index: int) -> Path:
+        """Parquet file of a shard."""
+        return self.folder / f"{index:05d}.parquet"
+
+    def marker(self, index: int) -> Path:
+        """Marker of a finished shard, with its counts."""
+        return self.folder / f"{index:05d}.done"
+
+    def is_done(self, index: int) -> bool:
+        """Whether a shard is finished."""
+        return self.marker(index).is_file() and self.path(index).is_file()
+
+    @property
+    def done(self) -> list[int]:
+        """Indices of the finished shards."""
+        return [index for index in range(self.num_shards) if self.is_done(index)]
+
+    def claimed(self) -> Iterator[int]:
+        """
+        Yields shards to compute, each held by this process alone while it is computed, until all are finished, by this
+        process or another.
+        """
+        while True:
+            waiting = 0
+            for index in range(self.num_shards):
+                if self.is_done(index):
+                    continue
+                with contextlib.ExitStack() as stack:
+                    try:
+                        stack.enter_context(FileLock(self.folder / f"{index:05d}.lock", timeout=0))
+                    except Timeout:
+                        waiting += 1
+                        continue
+                    if not self.is_done(index):
+                        yield index
+            if not waiting:
+                return
+            time.sleep(_POLL_SECONDS)
+
+    def finish(self, index: int, rows: Dataset, counts: dict[str, int]) -> None:
+        """Writes a shard and then its marker."""
+        write_parquet(rows, self.path(index))
+        write_json(self.marker(index), {"rows": len(rows), **counts})
+
+    def merged(self) -> tuple[Dataset, dict[str, int]]:
+        """All rows in order, and the sum of the counts of the markers."""
+        files = [str(self.path(index)) for index in range(self.num_shards)]
+        counts: dict[str, int] = {}
+        for index in range(self.num_shards):
+            for key, value in read_json(self.marker(index)).items():
+                counts[key] = counts.get(key, 0) + value
+        return load_dataset("parquet", data_files=files, split="train"), counts
+
+    def clear_locks(self) -> None:
+        """Removes the lock files of a finished run."""
+        for path in self.folder.glob("*.lock"):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
+def compute_shards(shards: ShardFolder, compute: Callable[[int], tuple[Dataset, dict[str, int]]]) -> None:
+    """Computes what is left of `shards`, together with whichever other processes do."""
+    for index in shards.claimed():
+        rows, counts = compute(index)
+        shards.finish(index, rows, counts)

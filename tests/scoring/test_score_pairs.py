@@ -1,0 +1,330 @@
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pd_trl import score_pairs
+from pd_trl.errors import InputError
+from pd_trl.reward_sidecar import RewardSidecar
+from pd_trl.scoring.batching import run_batches, token_batches
+from pd_trl.scoring.encoding import encode_pair
+from tests.processes import ROOT, run_processes
+from tests.tiny import ASPECTS, tiny_preferences, tiny_reward_model, tiny_tokenizer
+
+
+@pytest.fixture(scope="module")
+def reward_folders(tmp_path_factory) -> dict[str, str]:
+    """Three reward models that differ, with large gaps."""
+    folders = {}
+    for seed, aspect in enumerate(ASPECTS):
+        folder = tmp_path_factory.mktemp("rm") / aspect
+        model = tiny_reward_model(seed)
+        model.score.weight.data.mul_(50)
+        model.save_pretrained(folder)
+        tiny_tokenizer().save_pretrained(folder)
+        folders[aspect] = str(folder)
+    return folders
+
+
+def alone(folder: str, row: dict) -> float:
+    """Gap of one pair, each side scored alone, without padding."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    rewards = []
+    for ids in encode_pair(AutoTokenizer.from_pretrained(folder), row):
+        with torch.no_grad():
+            rewards.append(model(torch.tensor([ids])).logits.item())
+    return rewards[0] - rewards[1]
+
+
+FORMATS = [dict(chat=c, implicit=i) for c in (False, True) for i in (False, True)]
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=str)
+def test_gaps_equal_each_side_scored_alone(reward_folders, form):
+    data = tiny_preferences(12, **form)
+    scored = score_pairs(data, reward_folders)
+    assert scored.column_names[: len(data.column_names)] == data.column_names
+    for aspect, folder in reward_folders.items():
+        expected = [alone(folder, row) for row in data]
+        assert np.allclose(scored[f"reward_gap_{aspect}"], expected, atol=1e-5)
+        assert scored.features[f"reward_gap_{aspect}"].dtype == "float32"
+    side = (lambda s: s[-1]["content"]) if form["chat"] else (lambda s: s)
+    delta = [len(side(r["chosen"]).split()) - len(side(r["rejected"]).split()) for r in data]
+    assert scored["delta_length"][:] == delta and scored.features["delta_length"].dtype == "int32"
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=str)
+def test_tokens_are_those_of_trl(tiny_models, tmp_path, form):
+    from trl import RewardConfig, RewardTrainer
+
+    data = tiny_preferences(9, **form)
+    args = RewardConfig(str(tmp_path), use_cpu=True, bf16=False, report_to="none")
+    trainer = RewardTrainer(tiny_models["reward"], args=args, train_dataset=data)
+    for row, tokens in zip(data, trainer.train_dataset, strict=True):
+        chosen, rejected = encode_pair(trainer.processing_class, row)
+        assert (chosen, rejected) == (tokens["chosen_ids"], tokens["rejected_ids"])
+
+
+def gaps_by_id(scored: Dataset) -> dict[str, np.ndarray]:
+    columns = [scored[f"reward_gap_{aspect}"][:] for aspect in ASPECTS]
+    return dict(zip(scored["pair_id"], np.array(columns).T, strict=True))
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    order=st.permutations(range(20)), tokens=st.sampled_from([1, 40, 200, 5000]), shard=st.sampled_from([1, 3, 7, 99])
+)
+def test_scores_do_not_depend_on_order_batches_or_shards(reward_folders, order, tokens, shard):
+    data = tiny_preferences(20)
+    expected = gaps_by_id(score_pairs(data, reward_folders))
+    found = gaps_by_id(score_pairs(data.select(order), reward_folders, tokens_per_batch=tokens, pairs_per_shard=shard))
+    assert found.keys() == expected.keys()
+    assert max(np.abs(found[i] - expected[i]).max() for i in found) < 1e-5
+
+
+def test_shared_responses_are_scored_once(reward_folders, monkeypatch):
+    from pd_trl.scoring.reward_models import RewardModelScorer
+
+    texts = ["the cat .", "a dog sees .", "red fish .", "big bird eats ."]
+    rows = [
+        {"pair_id": f"{i}{j}", "prompt": "the ", "chosen": texts[i], "rejected": texts[j], "aspect": ASPECTS[0]}
+        for i in range(4)
+        for j in range(i + 1, 4)
+    ]
+    seen = []
+    call = RewardModelScorer.__call__
+    monkeypatch.setattr(RewardModelScorer, "__call__", lambda self, ids: seen.extend(ids) or call(self, ids))
+    score_pairs(Dataset.from_list(rows), {ASPECTS[0]: reward_folders[ASPECTS[0]]})
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("correction,expected", [("penalty", -0.25), ("residual", 0.0), ("none", 0.0)])
+def test_the_gap_is_adjusted_as_the_model_was_trained(reward_folders, tmp_path, correction, expected):
+    data = tiny_preferences(6)
+    raw = score_pairs(data, {"honesty": reward_folders["honesty"]})
+    RewardSidecar(length_penalty=0.25, length_correction=correction).save(reward_folders["honesty"])
+    try:
+        adjusted = score_pairs(data, {"honesty": reward_folders["honesty"]})
+        by_argument = score_pairs(data, {"honesty": reward_folders["honesty"]}, length_penalty=0.0)
+    finally:
+        (Path(reward_folders["honesty"]) / "pd_reward.json").unlink()
+    difference = np.subtract(adjusted["reward_gap_honesty"], raw["reward_gap_honesty"])
+    assert np.allclose(difference, expected * np.array(raw["delta_length"]), atol=1e-5)
+    assert np.allclose(by_argument["reward_gap_honesty"], raw["reward_gap_honesty"])
+
+
+def test_long_rows_are_truncated_dropped_or_refused(reward_folders, caplog):
+    data = tiny_preferences(10)
+    models = {"honesty": reward_folders["honesty"]}
+    lengths = [max(len(ids) for ids in encode_pair(tiny_tokenizer(), row)) for row in data]
+    limit = sorted(lengths)[5]
+    long = [length > limit for length in lengths]
+    truncated = score_pairs(data, models, max_length=limit)
+    assert len(truncated) == 10 and f"{sum(long)} of 10 pairs" in caplog.text
+    whole = score_pairs(data, models)
+    kept = [not flag for flag in long]
+    assert np.allclose(
+        np.array(truncated["reward_gap_honesty"])[kept], np.array(whole["reward_gap_honesty"])[kept], atol=1e-5
+    )
+    assert truncated["delta_length"][:] == whole["delta_length"][:]
+    dropped = score_pairs(data, models, max_length=limit, on_long="drop")
+    assert dropped["pair_id"][:] == [i for i, keep in zip(data["pair_id"], kept, strict=True) if keep]
+    with pytest.raises(InputError, match="longer than"):
+        score_pairs(data, models, max_length=limit, on_long="error")
+    with pytest.raises(InputError, match="truncate"):
+        score_pairs(data, models, max_length=1, on_long="drop")
+
+
+def test_a_finished_run_is_not_computed_again_and_another_one_is_refused(reward_folders, tmp_path, monkeypatch):
+    from pd_trl.scoring.reward_models import RewardModelScorer
+
+    data = tiny_preferences(10)
+    first = score_pairs(data, reward_folders, output_dir=tmp_path, pairs_per_shard=3)
+    monkeypatch.setattr(RewardModelScorer, "__call__", lambda self, ids: pytest.fail("scored again"))
+    again = score_pairs(data, reward_folders, output_dir=tmp_path, pairs_per_shard=3)
+    assert first.to_list() == again.to_list()
+    with pytest.raises(InputError, match="data differ"):
+        score_pairs(tiny_preferences(10, seed=9), reward_folders, output_dir=tmp_path, pairs_per_shard=3)
+    swapped = {**reward_folders, "helpfulness": reward_folders["honesty"]}
+    with pytest.raises(InputError, match="model differ"):
+        score_pairs(data, swapped, output_dir=tmp_path, pairs_per_shard=3)
+
+
+def test_batch_is_halved_when_memory_runs_out():
+    calls = []
+
+    def forward(sequences):
+        calls.append(len(sequences))
+        if len(sequences) > 3:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+        return np.array([[len(ids)] for ids in sequences], dtype=np.float32)
+
+    sequences = [[0] * (1 + i % 5) for i in range(17)]
+    assert run_batches(sequences, forward, 10_000)[:, 0].tolist() == [1 + i % 5 for i in range(17)]
+    assert max(calls) == 17
+
+    def never(sequences):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(InputError, match="max_length"):
+        run_batches(sequences, never, 100)
+
+    def broken(sequences):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        run_batches(sequences, broken, 100)
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(1, 1000))
+def test_batches_keep_the_budget_and_hold_every_row_once(lengths, budget):
+    batches = [batch.tolist() for batch in token_batches(lengths, budget)]
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget
+
+
+def test_pad_equal_to_eos_and_a_missing_pad_do_not_change_a_score(tmp_path):
+    data = tiny_preferences(8)
+    found = []
+    for name, pad_id, tokenizer in (
+        ("pad is eos", 3, tiny_tokenizer(pad_token="<eos>")),
+        ("no pad", None, tiny_tokenizer(pad_token=None)),
+    ):
+        folder = tmp_path / name
+        model = tiny_reward_model(0, pad_token_id=pad_id)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        one, many = (score_pairs(data, {"a": str(folder)}, tokens_per_batch=size) for size in (1, 5000))
+        assert np.allclose(one["reward_gap_a"], many["reward_gap_a"], atol=1e-6)
+        found.append(many["reward_gap_a"][:])
+    assert np.allclose(*found, atol=1e-6)
+
+
+def lora_folders(tiny_models, tmp_path, **config) -> dict[str, str]:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForSequenceClassification
+
+    folders = {}
+    for seed, aspect in enumerate(ASPECTS):
+        torch.manual_seed(seed)
+        base = AutoModelForSequenceClassification.from_pretrained(tiny_models["reward"], num_labels=1)
+        model = get_peft_model(base, LoraConfig(task_type=None, r=2, init_lora_weights=False, **config))
+        if config:
+            model.base_model.model.score.modules_to_save["default"].weight.data.normal_()
+        model.save_pretrained(tmp_path / aspect)
+        tiny_tokenizer().save_pretrained(tmp_path / aspect)
+        folders[aspect] = str(tmp_path / aspect)
+    return folders
+
+
+def test_lora_adapters_share_one_base_and_score_as_alone(tiny_models, tmp_path, monkeypatch):
+    from transformers import AutoModelForSequenceClassification
+
+    folders = lora_folders(tiny_models, tmp_path, modules_to_save=["score"])
+    data = tiny_preferences(10)
+    loads = []
+    load = AutoModelForSequenceClassification.from_pretrained
+    monkeypatch.setattr(
+        AutoModelForSequenceClassification, "from_pretrained", lambda *a, **k: loads.append(a) or load(*a, **k)
+    )
+    together = score_pairs(data, folders)
+    assert len(loads) == 1
+    for aspect, folder in folders.items():
+        by_itself = score_pairs(data, {aspect: folder})
+        assert np.allclose(together[f"reward_gap_{aspect}"], by_itself[f"reward_gap_{aspect}"], atol=1e-6)
+    assert not np.allclose(together["reward_gap_honesty"], together["reward_gap_helpfulness"], atol=1e-3)
+
+
+def test_unusable_models_are_refused(tiny_models, tmp_path):
+    data = tiny_preferences(4)
+    with pytest.raises(InputError, match="score.weight.*not a trained reward model"):
+        score_pairs(data, {"honesty": tiny_models["causal"]})
+    two = tmp_path / "two"
+    tiny_reward_model().__class__(
+        tiny_reward_model().config.__class__(
+            **{**tiny_reward_model().config.to_dict(), "num_labels": 2, "id2label": None, "label2id": None}
+        )
+    ).save_pretrained(two)
+    tiny_tokenizer().save_pretrained(two)
+    with pytest.raises(InputError, match="2 outputs"):
+        score_pairs(data, {"honesty": str(two)})
+    with pytest.raises(InputError, match="without its reward head"):
+        score_pairs(data, lora_folders(tiny_models, tmp_path))
+    with pytest.raises(InputError, match="no folder ./nowhere"):
+        score_pairs(data, {"honesty": "./nowhere"})
+    with pytest.raises(InputError, match="cannot be reached"):
+        score_pairs(data, {"honesty": "me/rm-honesty"})
+    with pytest.raises(TypeError, match="dict of aspect to model"):
+        score_pairs(data, tiny_models["reward"])
+    plain = tmp_path / "plain"
+    tiny_reward_model().save_pretrained(plain)
+    tiny_tokenizer(chat_template=None).save_pretrained(plain)
+    with pytest.raises(InputError, match="no chat template"):
+        score_pairs(tiny_preferences(4, chat=True), {"honesty": str(plain)})
+    (plain / "tokenizer.json").unlink()
+    (plain / "tokenizer_config.json").unlink()
+    with pytest.raises(InputError, match="No tokenizer"):
+        score_pairs(data, {"honesty": str(plain)})
+
+
+def test_models_in_memory(reward_folders):
+    data = tiny_preferences(6)
+    model = tiny_reward_model(1)
+    model.score.weight.data.mul_(50)
+    from_memory = score_pairs(data, {"honesty": (model, tiny_tokenizer())})
+    from_folder = score_pairs(data, {"honesty": reward_folders["honesty"]})
+    assert np.allclose(from_memory["reward_gap_honesty"], from_folder["reward_gap_honesty"], atol=1e-6)
+
+
+SCRIPT = Path(__file__).with_name("score_in_process.py")
+
+
+@pytest.mark.multiprocess
+def test_two_processes_share_the_shards(reward_folders, tmp_path):
+    run = run_processes(2, [str(SCRIPT), str(tmp_path), *reward_folders.values()])
+    assert run.returncode == 0, run.stderr[-3000:]
+    expected = gaps_by_id(score_pairs(tiny_preferences(120), reward_folders))
+    for rank in range(2):
+        found = np.load(tmp_path / f"rank{rank}.npy")
+        assert np.abs(found - np.array(list(expected.values()))).max() < 1e-5
+
+
+@pytest.mark.multiprocess
+def test_kill_and_resume(reward_folders, tmp_path):
+    """kill -9 at random moments, each followed by the same command, until one run ends."""
+    command = [sys.executable, str(SCRIPT), str(tmp_path), *reward_folders.values()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "SLOW_SCORING": "0.02"}
+    generator = random.Random(0)
+    kills = 0
+    for _ in range(12):
+        process = subprocess.Popen(
+            command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        before = len(list(tmp_path.rglob("*.done")))
+        deadline = time.monotonic() + 90
+        wanted = before + generator.randint(1, 18)
+        while process.poll() is None and time.monotonic() < deadline and kills < 4:
+            if len(list(tmp_path.rglob("*.done"))) >= wanted:
+                time.sleep(generator.random() * 0.03)
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.005)
+        if process.wait(timeout=120) == 0:
+            break
+    assert kills >= 2 and process.returncode == 0
+    expected = np.array(list(gaps_by_id(score_pairs(tiny_preferences(120), reward_folders)).values()))
+    assert np.abs(np.load(tmp_path / "rank0.npy") - expected).max() < 1e-5

@@ -1,0 +1,82 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pd_trl import LengthBalancedSampler
+from pd_trl.errors import InputError
+from pd_trl.length import adjusted_gap, balanced_shares, group_by_length, training_margin
+
+DELTAS = st.lists(st.integers(-20, 20), min_size=1, max_size=80)
+TEMPERATURES = st.one_of(st.floats(1e-6, 100), st.just(math.inf))
+
+
+def test_shares_by_hand():
+    # softmax(.8, .2) = e^.8 / (e^.8 + e^.2)
+    assert balanced_shares(0.8, 1.0)[0] == pytest.approx(math.exp(0.8) / (math.exp(0.8) + math.exp(0.2)))
+    assert balanced_shares(0.8, math.inf) == (0.5, 0.5)
+    assert balanced_shares(0.8, 1e-9)[0] == pytest.approx(1.0) and balanced_shares(0.2, 1e-9)[0] == pytest.approx(0.0)
+
+
+@given(DELTAS, TEMPERATURES, st.integers(0, 3))
+def test_an_epoch_has_the_promised_shares_without_early_repeats(deltas, temperature, epoch):
+    deltas = np.array(deltas)
+    sampler = LengthBalancedSampler(deltas, temperature, seed=7)
+    drawn = sampler.indices(epoch)
+    assert len(drawn) == len(sampler) == len(deltas)
+    sides = {"longer": np.flatnonzero(deltas >= 0), "shorter": np.flatnonzero(deltas < 0)}
+    if all(rows.size for rows in sides.values()):
+        share = balanced_shares(sides["longer"].size / len(deltas), temperature)[0]
+        assert abs((deltas[drawn] >= 0).sum() - share * len(deltas)) <= 1
+    for rows in sides.values():
+        counts = np.bincount(drawn, minlength=len(deltas))[rows]
+        assert counts.size == 0 or counts.max() - counts.min() <= 1
+
+
+@given(DELTAS, st.integers(0, 5))
+def test_order_is_a_function_of_seed_and_epoch(deltas, epoch):
+    one, two = (LengthBalancedSampler(deltas, seed=3, epoch=e) for e in (epoch, lambda: epoch))
+    assert list(one) == list(two) == list(one)
+    if len(deltas) > 30:
+        assert list(one) != list(LengthBalancedSampler(deltas, seed=3, epoch=epoch + 1))
+        assert list(one) != list(LengthBalancedSampler(deltas, seed=4, epoch=epoch))
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=200), st.integers(1, 8))
+def test_grouping_keeps_every_row_once_and_starts_with_the_longest(lengths, batch_size):
+    lengths = np.array(lengths)
+    order = np.random.default_rng(0).permutation(len(lengths))
+    grouped = group_by_length(order.copy(), lengths, batch_size)
+    assert sorted(grouped) == list(range(len(lengths)))
+    assert lengths[grouped[0]] == lengths.max()
+
+
+def test_one_side_only_is_said(caplog):
+    assert sorted(LengthBalancedSampler([1, 2, 3])) == [0, 1, 2]
+    assert "chosen response is longer in every pair" in caplog.text
+
+
+def test_signs_of_the_length_term():
+    assert [training_margin(0.2, kind) for kind in ("penalty", "residual", "none")] == [0.2, -0.2, 0.0]
+    assert adjusted_gap([1.0, 1.0], [5, -5], 0.1, "penalty").tolist() == [0.5, 1.5]
+    assert (
+        adjusted_gap([1.0], [5], 0.1, "residual").tolist() == adjusted_gap([1.0], [5], 0.1, "none").tolist() == [1.0]
+    )
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan")])
+def test_refuses_temperatures(temperature):
+    with pytest.raises(InputError, match="length_balance_temperature"):
+        LengthBalancedSampler([1, -1], temperature)
+
+
+def test_refuses_the_rest():
+    with pytest.raises(InputError, match="non-empty"):
+        LengthBalancedSampler([])
+    for penalty in (-0.1, math.inf, math.nan):
+        with pytest.raises(InputError, match="length_penalty"):
+            training_margin(penalty, "penalty")
+    with pytest.raises(InputError, match="penalty, residual, none"):
+        training_margin(0.1, "squared")
