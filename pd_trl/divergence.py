@@ -102,7 +102,8 @@ def preference_divergence(
                 "cannot be normalised (Eq. 13): nearly all its gaps are 0. Check that its reward model or ratings "
                 f"distinguish responses, raise `gamma`, or leave the aspect out with a weight of 0 ('{names[k]}': 0)."
             )
-        column = gaps[:, k] / (scale[k] if scale[k] > 0 else np.float32(1))
+        with np.errstate(over="ignore"):  # infinity is clipped to 1 like any large value
+            column = gaps[:, k] / (scale[k] if scale[k] > 0 else np.float32(1))
         clipped_share[k] = np.count_nonzero(np.abs(column[others]) > 1) / np.count_nonzero(others)
         np.clip(column, -1, 1, out=normalized[:, k])
         values[others] -= np.float32(weight[k]) * normalized[others, k]

@@ -1,0 +1,27 @@
+"""Data: loading preference datasets as pairs, and turning pairs into preferences."""
+
+from .adapters import ADAPTERS
+from .label_report import LabelReport, label_report
+from .loading import LoadReport, load_pairs, read_pairs
+from .preferences import prepare_preferences, to_preferences
+from .sources import load_source, require_dataset
+from .validation import OVERALL, RESERVED_ASPECTS, aspects_of, check_pairs, check_preferences, is_chat
+
+__all__ = [
+    "ADAPTERS",
+    "OVERALL",
+    "RESERVED_ASPECTS",
+    "LabelReport",
+    "LoadReport",
+    "aspects_of",
+    "check_pairs",
+    "check_preferences",
+    "is_chat",
+    "label_report",
+    "load_pairs",
+    "load_source",
+    "prepare_preferences",
+    "read_pairs",
+    "require_dataset",
+    "to_preferences",
+]

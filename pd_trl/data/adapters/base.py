@@ -1,0 +1,96 @@
+"""What an adapter is: the one place that knows a public schema."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Options:
+    """
+    Arguments of [`load_pairs`] that an adapter may need.
+
+    Args:
+        pairing (`str`):
+            Pairing rule for more than two responses per prompt.
+        seed (`int`):
+            Seed of the `"random"` pairing.
+        split (`str`, defaults to `"train"`):
+            Requested split, for sources that keep it in a column.
+        column_mapping (`Mapping[str, str]`, *optional*):
+            Names of our columns in the source.
+    """
+
+    pairing: str
+    seed: int
+    split: str = "train"
+    column_mapping: Mapping[str, str] | None = None
+
+
+@dataclass
+class Converted:
+    """
+    What an adapter makes of a source table.
+
+    Args:
+        table (`pa.Table`):
+            One row per pair: `prompt` (absent for conversations that share their first messages), `response_a`,
+            `response_b`, labels `rating_<aspect>_a`, `rating_<aspect>_b`, `pref_<aspect>`, and columns passed through.
+        skipped (`dict[str, int]`):
+            Rows, prompts or responses of the source that formed no pair, by reason.
+        left_out (`list[str]`):
+            Columns or fields of the source that are not passed through.
+    """
+
+    table: pa.Table
+    skipped: dict[str, int] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """
+    A family of sources with one schema.
+
+    Args:
+        name (`str`):
+            Name to pass as `adapter`.
+        hub_ids (`tuple[str, ...]`):
+            Hub datasets it serves.
+        columns (`tuple[str, ...]`):
+            Columns that tell the schema, shown when nothing matches.
+        matches (`Callable`):
+            Whether a table with these Arrow fields (name to type) has the schema.
+        convert (`Callable`):
+            Turns the source table into pairs.
+        pairing (`str`, *optional*):
+            Default pairing rule; `None` where each row of the source is one pair.
+        rating_range (`tuple[float, float]`, *optional*):
+            Lowest and highest aspect rating; outside is an error.
+        load_kwargs (`Mapping`, *optional*):
+            For a config name, arguments of `load_dataset` other than the config itself.
+        hub_splits (`Mapping[str, Mapping[str, str]]`, *optional*):
+            For a Hub id (or `<id>/<config>`), the names of its splits by the name asked for.
+    """
+
+    name: str
+    hub_ids: tuple[str, ...]
+    columns: tuple[str, ...]
+    matches: Callable[[Mapping[str, pa.DataType]], bool]
+    convert: Callable[[pa.Table, Options], Converted]
+    pairing: str | None = None
+    rating_range: tuple[float, float] | None = None
+    load_kwargs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    hub_splits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def has_columns(*required: str) -> Callable[[Mapping[str, pa.DataType]], bool]:
+    """Returns a `matches` that holds when all the columns are there."""
+    return lambda fields: set(required) <= set(fields)
+
+
+def pass_through(table: pa.Table, consumed: set[str]) -> dict[str, pa.ChunkedArray]:
+    """Returns the columns of the table that are not consumed."""
+    return {name: table.column(name) for name in table.column_names if name not in consumed}

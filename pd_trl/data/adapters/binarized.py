@@ -1,0 +1,88 @@
+"""Chosen/rejected data with an overall label only: HuggingFaceH4, trl-lib, Argilla's two, Skywork, and the like."""
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from ...errors import InputError
+from ..columnar import from_numpy, is_list, is_text
+from ..ratings import parse_numbers
+from .base import Adapter, Converted, Options, pass_through
+
+# Our column: its names in the sources.
+_NAMES = {
+    "prompt": ("prompt", "instruction"),
+    "response_a": ("chosen", "chosen_response"),
+    "response_b": ("rejected", "rejected_response"),
+    "rating_overall_a": ("score_chosen", "chosen_score", "chosen-rating", "chosen_rating", "chosen_avg_rating"),
+    "rating_overall_b": (
+        "score_rejected",
+        "rejected_score",
+        "rejected-rating",
+        "rejected_rating",
+        "rejected_avg_rating",
+    ),
+    "model_a": ("chosen-model", "chosen_model"),
+    "model_b": ("rejected-model", "rejected_model"),
+}
+
+
+def find_names(found: Mapping[str, object]) -> dict[str, str]:
+    """Returns our names of the columns found, each with its name in the source."""
+    return {
+        ours: next(name for name in names if name in found)
+        for ours, names in _NAMES.items()
+        if any(name in found for name in names)
+    }
+
+
+def _matches(fields: Mapping[str, pa.DataType]) -> bool:
+    names = find_names(fields)
+    # With an `aspect` column the label is not an overall one, and list-valued sides are not one pair a row.
+    sides = [fields[names[side]] for side in ("response_a", "response_b") if side in names]
+    several = any(is_list(dtype) and is_text(dtype.value_type) for dtype in sides)
+    return len(sides) == 2 and not several and "aspect" not in fields
+
+
+def convert(table: pa.Table, options: Options) -> Converted:
+    """
+    Returns pairs with the chosen response as side a.
+
+    Where the source has scores they are the overall ratings, so equal scores are a tie; without scores the chosen side
+    is preferred. A `messages` column, a copy of the chosen conversation, is left out.
+    """
+    names = find_names(dict.fromkeys(table.column_names))
+    missing = {"response_a", "response_b"} - set(names)
+    if missing:
+        raise InputError(
+            f"Chosen/rejected data must have a chosen and a rejected column, but found {table.column_names}. Name "
+            "yours: "
+            "column_mapping={'chosen': '<column>', 'rejected': '<column>'}."
+        )
+    columns = {}
+    for ours, theirs in names.items():
+        column = table.column(theirs)
+        columns[ours] = from_numpy(parse_numbers(column, theirs)) if ours.startswith("rating_") else column
+    if "rating_overall_a" not in columns or "rating_overall_b" not in columns:
+        columns["pref_overall"] = pa.chunked_array([pa.repeat(pa.scalar(1.0), len(table))])
+    if "model_a" in columns and "model_b" not in columns:
+        columns["model_b"] = pa.chunked_array([pa.nulls(len(table), columns["model_a"].type)])
+    columns |= pass_through(table, {*names.values(), *columns, "messages"})
+    return Converted(pa.table(columns), left_out=["messages"] if "messages" in table.column_names else [])
+
+
+ADAPTER = Adapter(
+    name="binarized",
+    hub_ids=(
+        "HuggingFaceH4/ultrafeedback_binarized",
+        "trl-lib/ultrafeedback_binarized",
+        "argilla/ultrafeedback-binarized-preferences",
+        "argilla/ultrafeedback-binarized-preferences-cleaned",
+        "Skywork/Skywork-Reward-Preference-80K-v0.1",
+        "Skywork/Skywork-Reward-Preference-80K-v0.2",
+    ),
+    columns=("prompt", "chosen", "rejected", "score_chosen", "score_rejected"),
+    matches=_matches,
+    convert=convert,
+    hub_splits={"HuggingFaceH4/ultrafeedback_binarized": {"train": "train_prefs", "test": "test_prefs"}},
+)

@@ -1,0 +1,139 @@
+"""Pairs in our own schema, or in any other by a column mapping."""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ...errors import InputError, InputTypeError
+from ..columnar import as_mask, closest, from_numpy, is_text
+from .base import Adapter, Converted, Options, pass_through
+
+LABEL_PATTERN = re.compile(r"^(?:rating_(?P<rated>.+)_(?P<side>[ab])|pref_(?P<preferred>.+))$")
+_FIXED = (
+    "prompt",
+    "response_a",
+    "response_b",
+    "chosen",
+    "rejected",
+    "prompt_id",
+    "pair_id",
+    "aspect",
+    "model_a",
+    "model_b",
+)
+_SIDES = {"chosen": "response_a", "rejected": "response_b"}
+_HELP = (
+    "prompt, response_a and response_b (or chosen and rejected), prompt_id, pair_id, aspect, rating_<aspect>_a and "
+    "rating_<aspect>_b, pref_<aspect>"
+)
+
+
+def _our_name(name: str) -> str:
+    if name in _SIDES:
+        return _SIDES[name]
+    if match := re.match(r"^(rating_.+|model)_(chosen|rejected)$", name):
+        return f"{match[1]}_{'a' if match[2] == 'chosen' else 'b'}"
+    return name
+
+
+def check_mapping(mapping: Mapping[str, str], found: list[str]) -> dict[str, str]:
+    """
+    Returns the mapping with `chosen` and `rejected` as sides a and b.
+
+    Args:
+        mapping (`Mapping[str, str]`):
+            Our names to the names in the source.
+        found (`list[str]`):
+            Columns of the source.
+
+    Raises:
+        InputError: If a name on the left is not one of ours, is given twice, or one on the right is not in the source.
+    """
+    checked: dict[str, str] = {}
+    for ours, theirs in mapping.items():
+        if not isinstance(ours, str) or not isinstance(theirs, str):
+            raise InputTypeError(f"column_mapping must map strings to strings, but got {ours!r}: {theirs!r}.")
+        name = _our_name(ours)
+        if name not in _FIXED and not LABEL_PATTERN.match(name):
+            raise InputError(
+                f"column_mapping has the unknown name {ours!r}.{closest(ours, _FIXED)} Names are: {_HELP}."
+            )
+        if theirs not in found:
+            raise InputError(
+                f"column_mapping maps {ours!r} to {theirs!r}, which is not a column.{closest(theirs, found)} The "
+                "columns "
+                f"are {found}."
+            )
+        if name in checked:
+            raise InputError(f"column_mapping gives {name!r} twice: {checked[name]!r} and {theirs!r}.")
+        checked[name] = theirs
+    return checked
+
+
+def _has_labels(names: list[str]) -> bool:
+    return any(LABEL_PATTERN.match(name) for name in names)
+
+
+def _labels_of_aspect(aspect: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
+    if not is_text(aspect.type):
+        raise InputTypeError(
+            f"Column 'aspect' must hold the name of each row's aspect, but its type is {aspect.type}."
+        )
+    labels = {}
+    for value in sorted(value for value in aspect.unique().to_pylist() if value is not None):
+        rows = as_mask(pc.equal(aspect, value))
+        labels[f"pref_{value}"] = from_numpy(np.where(rows, 1.0, np.nan))
+    return labels
+
+
+def convert(table: pa.Table, options: Options) -> Converted:
+    """
+    Returns pairs of our schema, with the columns renamed by the mapping.
+
+    Chosen/rejected sources have the chosen response as side a. Their label belongs to the aspect of the `aspect`
+    column, or is the overall label where there is neither an aspect nor another label.
+    """
+    if votes := [name for name in table.column_names if name.startswith("vote_")]:
+        raise InputError(
+            f"This is preference data already (columns {votes[:3]}): it needs no load_pairs. Load it with "
+            "datasets.load_dataset and pass it on as it is."
+        )
+    mapping = check_mapping(options.column_mapping or {}, table.column_names)
+    sides = {"chosen", "rejected"} <= set(options.column_mapping or {})
+    if not sides and {"chosen", "rejected", "aspect"} <= set(table.column_names) and "response_a" not in mapping:
+        mapping |= {"response_a": "chosen", "response_b": "rejected"}
+        sides = True
+    columns = {ours: table.column(theirs) for ours, theirs in mapping.items()}
+    rest = pass_through(table, set(mapping.values()))
+    left_out = [name for name in rest if name in columns]
+    columns |= {name: column for name, column in rest.items() if name not in columns}
+    missing = [name for name in ("response_a", "response_b") if name not in columns]
+    if missing:
+        raise InputError(
+            f"Pairs must have the columns {missing}, but the columns are {table.column_names}. Name yours with "
+            f"column_mapping={{'response_a': '<column>', 'response_b': '<column>', ...}}; names are: {_HELP}."
+        )
+    if sides and "aspect" in columns:
+        columns |= _labels_of_aspect(columns.pop("aspect"))
+    elif sides and not _has_labels(list(columns)):
+        columns["pref_overall"] = pa.chunked_array([pa.repeat(pa.scalar(1.0), len(table))])
+    return Converted(pa.table(columns), left_out=left_out)
+
+
+def _matches(fields: Mapping[str, pa.DataType]) -> bool:
+    names = set(fields)
+    if {"chosen", "rejected", "aspect"} <= names:
+        return True
+    return {"response_a", "response_b"} <= names and _has_labels(list(fields))
+
+
+ADAPTER = Adapter(
+    name="columns",
+    hub_ids=(),
+    columns=("prompt", "response_a", "response_b", "rating_<aspect>_a", "rating_<aspect>_b", "pref_<aspect>"),
+    matches=_matches,
+    convert=convert,
+)

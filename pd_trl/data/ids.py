@@ -1,0 +1,60 @@
+"""Ids of pairs and prompts made from their content."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from .columnar import CHUNK_ROWS
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def canonical_json(value: object) -> str:
+    """Returns the JSON that ids are hashes of: sorted keys, no spaces, no escapes beyond JSON's own."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def content_ids(
+    prompts: pa.ChunkedArray, first: pa.ChunkedArray, second: pa.ChunkedArray
+) -> tuple[list[str], list[str]]:
+    """Returns for each row the hash of (prompt, response, response) and of the prompt, 16 hex characters each."""
+    pair_ids, prompt_ids = [], []
+    for start in range(0, len(prompts), CHUNK_ROWS):
+        blocks = (column.slice(start, CHUNK_ROWS).to_pylist() for column in (prompts, first, second))
+        for prompt, response_a, response_b in zip(*blocks, strict=True):
+            text = canonical_json(prompt)
+            prompt_ids.append(_digest(text))
+            pair_ids.append(_digest(f"[{text},{canonical_json(response_a)},{canonical_json(response_b)}]"))
+    return pair_ids, prompt_ids
+
+
+def number_repeats(ids: Sequence[str], content: Callable[[list[int]], list[str]]) -> list[str]:
+    """
+    Returns the ids with `-1`, `-2`, … appended to the second, third, … row of the same id.
+
+    Args:
+        ids (`Sequence[str]`):
+            Ids, some of them repeated.
+        content (`Callable`):
+            Returns, for a list of rows, text that orders rows of one id. Equal rows keep their order of appearance;
+            rows that differ in their labels are numbered by them, so that the ids do not depend on the order of the
+            rows.
+    """
+    counts = Counter(ids)
+    repeated = [row for row, name in enumerate(ids) if counts[name] > 1]
+    if not repeated:
+        return list(ids)
+    keys = dict(zip(repeated, content(repeated), strict=True))
+    numbered = list(ids)
+    seen: Counter[str] = Counter()
+    for row in sorted(repeated, key=lambda row: (keys[row], row)):
+        name = ids[row]
+        if seen[name]:
+            numbered[row] = f"{name}-{seen[name]}"
+        seen[name] += 1
+    return numbered

@@ -1,0 +1,155 @@
+"""What the labels of a preference set look like: counts, ties, and how often they contradict each other."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+
+from .chat import text_kind, text_length
+from .columnar import dataset_table, to_numpy
+from .validation import OVERALL, aspects_of
+
+
+@dataclass
+class LabelReport:
+    """
+    Report of a preference set.
+
+    Args:
+        pairs (`int`):
+            Pairs it was made from: `kept` plus all of `dropped`.
+        kept (`int`):
+            Pairs with at least one row.
+        rows (`int`):
+            Rows; more than `kept` with `labels="all"`.
+        dropped (`dict[str, int]`):
+            Pairs without a row, by reason; each pair has one.
+        chat (`bool`):
+            Whether the texts are chat messages.
+        rows_per_aspect (`dict[str, int]`):
+            Rows by the value of their `aspect` column.
+        decided (`dict[str, int]`):
+            Pairs in which the aspect (or `overall`) prefers one response.
+        ties (`dict[str, int]`):
+            Pairs in which it prefers neither.
+        unlabelled (`dict[str, int]`):
+            Pairs without its label.
+        conflict (`dict[str, dict[str, float | None]]`):
+            For two aspects, the share of the pairs decided by both in which they prefer different responses.
+        conflict_with_overall (`dict[str, float | None]`):
+            For an aspect, the share of the pairs decided by it and by `overall` in which the two differ.
+        rows_against_overall (`float`, *optional*):
+            Share of the rows with a decided overall label whose chosen response is not the overall label's.
+        chosen_longer (`dict[str, float]`):
+            By the rows' aspect, the share of rows whose chosen response has more characters than the rejected one.
+    """
+
+    pairs: int
+    kept: int
+    rows: int
+    dropped: dict[str, int]
+    chat: bool
+    rows_per_aspect: dict[str, int]
+    decided: dict[str, int]
+    ties: dict[str, int]
+    unlabelled: dict[str, int]
+    conflict: dict[str, dict[str, float | None]]
+    conflict_with_overall: dict[str, float | None]
+    rows_against_overall: float | None
+    chosen_longer: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as a dictionary that JSON can hold."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        kind = "chat" if self.chat else "standard"
+        head = (
+            f"{self.pairs:,} pairs ({kind}): {self.kept:,} kept, {sum(self.dropped.values()):,} dropped; "
+            f"{self.rows:,} rows"
+        )
+        lines = [head, *(f"  dropped, {reason}: {count:,}" for reason, count in self.dropped.items())]
+        if self.rows_against_overall is not None:
+            lines.append(f"  rows against the overall label: {self.rows_against_overall:.3f}")
+        aspects = list(self.conflict)
+        header = ["aspect", "rows", "decided", "ties", "unlabelled", "longer", "vs overall", *aspects]
+        body = [header]
+        for name in dict.fromkeys([*aspects, *self.decided, *self.rows_per_aspect]):
+            numbers: list[int | None] = [self.rows_per_aspect.get(name, 0)]
+            numbers += [counts.get(name) for counts in (self.decided, self.ties, self.unlabelled)]
+            shares = [self.chosen_longer.get(name), self.conflict_with_overall.get(name)]
+            shares += [self.conflict.get(name, {}).get(other) for other in aspects]
+            body.append([name, *map(_count, numbers), *map(_share, shares)])
+        widths = [max(len(row[column]) for row in body) for column in range(len(header))]
+        for row in body:
+            cells = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+            lines.append("  ".join([row[0].ljust(widths[0]), *cells]).rstrip())
+        return "\n".join(lines)
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def disagreement(first: np.ndarray, second: np.ndarray) -> float | None:
+    """Returns the share of the pairs decided by both labels in which they differ, `None` if there is no such pair."""
+    both = np.isin(first, (0.0, 1.0)) & np.isin(second, (0.0, 1.0))
+    return float((first[both] != second[both]).mean()) if both.any() else None
+
+
+def label_report(
+    pairs: datasets.Dataset, preferences: datasets.Dataset, dropped: Mapping[str, int] | None = None
+) -> LabelReport:
+    """
+    Returns the report of a preference set.
+
+    Args:
+        pairs (`Dataset`):
+            Pairs.
+        preferences (`Dataset`):
+            Preferences made from them by [`to_preferences`].
+        dropped (`Mapping[str, int]`, *optional*):
+            Counts by reason; without it there is one count, of the pairs without a row.
+    """
+    aspects = [name for name in aspects_of(pairs) if f"vote_{name}" in preferences.column_names]
+    names = aspects + ([OVERALL] if f"pref_{OVERALL}" in pairs.column_names else [])
+    labelled = dataset_table(pairs.select_columns([f"pref_{name}" for name in names]))
+    labels = {name: to_numpy(labelled.column(f"pref_{name}")) for name in names}
+    table = dataset_table(preferences)
+    row_aspects = np.array(table.column("aspect").to_pylist(), dtype=object)
+    longer = text_length(table.column("chosen")) > text_length(table.column("rejected"))
+    against = None
+    if f"vote_{OVERALL}" in table.column_names:
+        votes = to_numpy(table.column(f"vote_{OVERALL}"))
+        decided = np.abs(votes) == 1
+        against = float((votes[decided] < 0).mean()) if decided.any() else None
+    present = sorted(set(row_aspects))
+    known = set(dataset_table(pairs.select_columns("pair_id")).column("pair_id").to_pylist())
+    # With labels="all" the id of a row is "<pair_id>/<aspect>".
+    ids = zip(table.column("pair_id").to_pylist(), row_aspects, strict=True)
+    kept = len({name if name in known else name.removesuffix(f"/{aspect}") for name, aspect in ids})
+    if dropped is None:
+        dropped = {"not in the preferences": len(pairs) - kept} if kept < len(pairs) else {}
+    return LabelReport(
+        pairs=len(pairs),
+        kept=kept,
+        rows=len(table),
+        dropped=dict(dropped),
+        chat=text_kind(table.column("chosen").type) == "chat",
+        rows_per_aspect={name: int((row_aspects == name).sum()) for name in present},
+        decided={name: int(np.isin(values, (0.0, 1.0)).sum()) for name, values in labels.items()},
+        ties={name: int((values == 0.5).sum()) for name, values in labels.items()},
+        unlabelled={name: int(np.isnan(values).sum()) for name, values in labels.items()},
+        conflict={k: {j: disagreement(labels[k], labels[j]) for j in aspects if j != k} for k in aspects},
+        conflict_with_overall={k: disagreement(labels[k], labels[OVERALL]) for k in aspects}
+        if OVERALL in labels
+        else {},
+        rows_against_overall=against,
+        chosen_longer={name: float(longer[row_aspects == name].mean()) for name in present},
+    )

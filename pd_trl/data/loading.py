@@ -1,0 +1,272 @@
+"""From any source to pairs: open, convert, put into normal form, check, and identify."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from ..errors import InputError, InputTypeError
+from .adapters import ADAPTERS, Adapter, Options, get_adapter, hub_adapter, recognize
+from .chat import equal_text, text_kind
+from .checks import first_reasons, raise_problems
+from .columnar import dataset_table, table_dataset
+from .labels import label_columns
+from .normal_form import add_ids, column_order, row_problems, unify_texts
+from .pairing import check_pairing
+from .sources import SourceLike, open_source
+
+logger = logging.getLogger(__name__)
+
+Pairing: TypeAlias = Literal["all", "adjacent", "best_worst", "random"]
+OnInvalid: TypeAlias = Literal["error", "drop"]
+
+
+@dataclass
+class LoadReport:
+    """
+    What [`load_pairs`] made of a source.
+
+    Args:
+        source (`str`):
+            Name of the source.
+        adapter (`str`):
+            Adapter used.
+        pairing (`str`, *optional*):
+            Pairing rule used; `None` where each row of the source is a pair.
+        rows (`int`):
+            Rows of the source.
+        skipped (`dict[str, int]`):
+            Rows, prompts or responses that formed no pair, by reason.
+        formed (`int`):
+            Pairs formed: `kept` plus all of `dropped`.
+        kept (`int`):
+            Pairs returned.
+        dropped (`dict[str, int]`):
+            Pairs dropped, by reason; each pair has one.
+        identical (`int`):
+            Pairs returned whose two responses are the same.
+        labelled (`dict[str, int]`):
+            Labelled pairs per aspect (and `overall`), ties included.
+        chat (`bool`):
+            Whether the pairs are conversational.
+        left_out (`list[str]`):
+            Columns or fields of the source that were not passed through.
+    """
+
+    source: str
+    adapter: str
+    pairing: str | None
+    rows: int
+    skipped: dict[str, int]
+    formed: int = 0
+    kept: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    identical: int = 0
+    labelled: dict[str, int] = field(default_factory=dict)
+    chat: bool = False
+    left_out: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as a dictionary that JSON can hold."""
+        return asdict(self)
+
+
+def _filter(columns: dict[str, pa.ChunkedArray], keep: np.ndarray) -> dict[str, pa.ChunkedArray]:
+    mask = pa.chunked_array([pa.array(keep)])
+    return {name: column.filter(mask) for name, column in columns.items()}
+
+
+def resolve(
+    name_or_path: Any, adapter: str | None, config: str | None, mapping: Mapping[str, str] | None, split: str
+) -> tuple[Adapter | None, Mapping[str, Any], str | None]:
+    """Returns the adapter if it is given, and what the Hub wants to hear for this config and split."""
+    chosen = None
+    if mapping is not None:
+        if adapter not in (None, "columns"):
+            raise InputError(f"column_mapping goes with adapter='columns' (or none), but adapter is {adapter!r}.")
+        chosen = ADAPTERS["columns"]
+    elif adapter is not None:
+        chosen = get_adapter(adapter)
+    served = hub_adapter(name_or_path) if isinstance(name_or_path, str) else None
+    if served is None:
+        return chosen, {}, None
+    keys = {served_id.lower(): names for served_id, names in served.hub_splits.items()}
+    names = keys.get(f"{name_or_path}/{config}".lower() if config else name_or_path.lower(), {})
+    base = split.split("[")[0]
+    hub_split = split.replace(base, names[base], 1) if base in names else None
+    return chosen, served.load_kwargs.get(config or "", {}), hub_split
+
+
+def read_pairs(
+    name_or_path: SourceLike,
+    *,
+    split: str = "train",
+    config: str | None = None,
+    revision: str | None = None,
+    adapter: str | None = None,
+    column_mapping: Mapping[str, str] | None = None,
+    pairing: Pairing | None = None,
+    on_invalid: OnInvalid = "error",
+    rating_range: tuple[float, float] | None = None,
+    seed: int = 42,
+    num_proc: int | None = None,
+) -> tuple[datasets.Dataset, LoadReport]:
+    """
+    Returns pairs and the report of what was read, skipped, dropped and kept. The arguments are [`load_pairs`]'.
+    """
+    if on_invalid not in ("error", "drop"):
+        raise InputError(f"on_invalid must be 'error' or 'drop', but got {on_invalid!r}.")
+    if pairing is not None:
+        check_pairing(pairing)
+    if column_mapping is not None and not isinstance(column_mapping, Mapping):
+        raise InputTypeError(f"column_mapping must be a dictionary, but it is a {type(column_mapping).__name__}.")
+    chosen, load_kwargs, hub_split = resolve(name_or_path, adapter, config, column_mapping, split)
+    source = open_source(
+        name_or_path,
+        split=split,
+        config=config,
+        revision=revision,
+        num_proc=num_proc,
+        load_kwargs=load_kwargs,
+        hub_split=hub_split,
+    )
+    table = dataset_table(source.dataset)
+    if chosen is None:
+        chosen = recognize({field.name: field.type for field in table.schema}, source.hub_id, source.name)
+    if chosen.pairing is None and pairing is not None:
+        raise InputError(
+            f"pairing={pairing!r} is for sources with several responses per prompt, but each row of {source.name} "
+            f"(adapter {chosen.name!r}) is one pair already. Leave pairing out."
+        )
+    rule = pairing or chosen.pairing
+    converted = chosen.convert(table, Options(rule or "all", seed, split, column_mapping))
+    report = LoadReport(source.name, chosen.name, rule, len(table), converted.skipped, left_out=converted.left_out)
+    if len(converted.table) == 0:
+        raise InputError(f"{source.name} ({len(table):,} rows) gives no pairs: {converted.skipped}.")
+    columns = _finish(converted.table, rating_range or chosen.rating_range, on_invalid, report)
+    pairs = pa.table({name: columns[name] for name in column_order(columns)})
+    _log(report)
+    return table_dataset(pairs, source.dataset.features), report
+
+
+def _finish(
+    table: pa.Table, rating_range: tuple[float, float] | None, on_invalid: str, report: LoadReport
+) -> dict[str, pa.ChunkedArray]:
+    """Puts the columns of an adapter into normal form, checks them, and fills in the report."""
+    columns = unify_texts({name: table.column(name) for name in table.column_names})
+    columns |= label_columns(columns, rating_range)
+    found = row_problems(columns)
+    report.formed = report.kept = len(table)
+    if found:
+        if on_invalid == "error":
+            raise_problems(found, len(table), "Mend them, or drop them with on_invalid='drop'.", unit="pair")
+        invalid, report.dropped = first_reasons(found, len(table))
+        report.kept = int((~invalid).sum())
+        if report.kept == 0:
+            raise InputError(f"No pair of {report.source} is left: {report.dropped}.")
+        columns = _filter(columns, ~invalid)
+    columns = add_ids(columns)
+    report.identical = int(equal_text(columns["response_a"], columns["response_b"]).sum())
+    report.chat = text_kind(columns["prompt"].type) == "chat"
+    report.labelled = {
+        name.removeprefix("pref_"): len(column) - column.null_count
+        for name, column in columns.items()
+        if name.startswith("pref_")
+    }
+    return columns
+
+
+def _log(report: LoadReport) -> None:
+    logger.info(
+        "%s: %d rows (adapter %s, pairing %s), %d pairs formed, %d kept.",
+        report.source,
+        report.rows,
+        report.adapter,
+        report.pairing,
+        report.formed,
+        report.kept,
+    )
+    for reason, count in report.skipped.items():
+        logger.warning("%s: %d %s formed no pair.", report.source, count, reason)
+    for reason, count in report.dropped.items():
+        logger.warning("%s: %d pairs dropped, %s.", report.source, count, reason)
+    if report.identical:
+        logger.warning("%s: %d pairs have two identical responses.", report.source, report.identical)
+    for aspect, count in report.labelled.items():
+        if count == 0:
+            logger.warning("%s: aspect %r has no labelled pair.", report.source, aspect)
+    if report.left_out:
+        logger.info("%s: not passed through: %s.", report.source, ", ".join(report.left_out))
+
+
+def load_pairs(
+    name_or_path: SourceLike,
+    *,
+    split: str = "train",
+    config: str | None = None,
+    revision: str | None = None,
+    adapter: str | None = None,
+    column_mapping: Mapping[str, str] | None = None,
+    pairing: Pairing | None = None,
+    on_invalid: OnInvalid = "error",
+    rating_range: tuple[float, float] | None = None,
+    seed: int = 42,
+    num_proc: int | None = None,
+) -> datasets.Dataset:
+    """
+    Loads preference data of any known schema as pairs of responses with labels per aspect.
+
+    Args:
+        name_or_path (`str`, path, list of paths, or `Dataset`):
+            A dataset id on the Hub, a local folder, parquet, jsonl or json files (.gz too), or a dataset in memory.
+        split (`str`, defaults to `"train"`):
+            Split to load, with slicing as in `datasets` (`"train[:1000]"`).
+        config (`str`, *optional*):
+            Configuration, e.g. `"preference"` of nvidia/HelpSteer2.
+        revision (`str`, *optional*):
+            Branch, tag or commit on the Hub.
+        adapter (`str`, *optional*):
+            Name of one of `ADAPTERS`; else chosen by the Hub id, or by the columns.
+        column_mapping (`Mapping[str, str]`, *optional*):
+            Our names to the names in the source: `prompt`, `response_a` and `response_b` (or `chosen` and `rejected`),
+            `prompt_id`, `pair_id`, `aspect`, `rating_<aspect>_a`, `rating_<aspect>_b`, `pref_<aspect>` (1 = a better,
+            0 = b better, 0.5 = tie). Other columns pass through.
+        pairing (`str`, *optional*):
+            How more than two responses to a prompt become pairs: `"all"` unordered pairs (default of UltraFeedback and
+            HelpSteer), `"adjacent"` ones (default of HelpSteer2, whose rows 2i and 2i+1 are a pair), `"best_worst"` by
+            the overall score or else the mean rating, or one `"random"` pair per prompt.
+        on_invalid (`str`, defaults to `"error"`):
+            Whether null or empty texts and malformed conversations are an `"error"`, or `"drop"`ped with a count and
+            reason.
+        rating_range (`tuple[float, float]`, *optional*):
+            Lowest and highest rating of an aspect; outside is an error. Known for the public sources.
+        seed (`int`, defaults to `42`):
+            Seed of `pairing="random"`.
+        num_proc (`int`, *optional*):
+            Processes that read files.
+
+    Returns:
+        `Dataset`: Pairs with `pair_id`, `prompt_id`, `prompt`, `response_a`, `response_b`, `rating_<aspect>_a`,
+        `rating_<aspect>_b`, `pref_<aspect>`, and the other columns of the source. It is held in memory.
+
+    Raises:
+        InputTypeError: If an argument or a column has the wrong type.
+        InputError: If the source cannot be read, its schema is not known, or values cannot be used.
+    """
+    return read_pairs(
+        name_or_path,
+        split=split,
+        config=config,
+        revision=revision,
+        adapter=adapter,
+        column_mapping=column_mapping,
+        pairing=pairing,
+        on_invalid=on_invalid,
+        rating_range=rating_range,
+        seed=seed,
+        num_proc=num_proc,
+    )[0]

@@ -1,0 +1,83 @@
+"""The normal form of pairs: one kind of text, checked rows, ids, and the order of columns."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..errors import InputError
+from .chat import normalize_text, split_conversations, starts_with_role, text_kind, wrap_text
+from .checks import problems
+from .ids import canonical_json, content_ids, number_repeats
+from .validation import check_ids, column_aspects
+
+
+def unify_texts(columns: dict[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArray]:
+    """Returns prompt and responses as all strings or all messages."""
+    texts = {n: normalize_text(columns[n], n) for n in ("prompt", "response_a", "response_b") if n in columns}
+    first, second, prompt = texts["response_a"], texts["response_b"], texts.get("prompt")
+    kinds = (text_kind(first.type), text_kind(second.type))
+    if kinds[0] != kinds[1]:
+        raise InputError(
+            "Standard and chat data are mixed: one response column holds strings, the other messages. Make both "
+            "strings, or "
+            "both messages."
+        )
+    if kinds[0] == "text":
+        if prompt is None:
+            raise InputError(
+                f"The data have no prompt: the columns are {list(columns)}. Name it with column_mapping={{'prompt': "
+                "'<column>'}. Only conversations (lists of messages) may go without one."
+            )
+        if text_kind(prompt.type) == "chat":
+            first, second = wrap_text(first, "assistant"), wrap_text(second, "assistant")
+    elif not (starts_with_role(first, "assistant") & starts_with_role(second, "assistant")).all():
+        # Whole conversations: what both sides share is the prompt, whatever a prompt column says beside it.
+        prompt, first, second = split_conversations(first, second)
+    elif prompt is None:
+        raise InputError(
+            "The chat data have no prompt: there is no prompt column, and all responses start with the "
+            "assistant. Give "
+            "chosen and rejected as whole conversations, or name the prompt with "
+            "column_mapping={'prompt': '<column>'}."
+        )
+    elif text_kind(prompt.type) == "text":
+        prompt = wrap_text(prompt, "user")
+    return columns | {"prompt": prompt, "response_a": first, "response_b": second}
+
+
+def row_problems(columns: Mapping[str, pa.ChunkedArray]) -> dict[str, np.ndarray]:
+    """Returns, by reason, the rows whose prompt or responses cannot be used."""
+    parts = {"prompt": "prompt", "response_a": "response", "response_b": "response"}
+    found: dict[str, np.ndarray] = {}
+    for name, part in parts.items():
+        found |= problems(columns[name], name, part)
+    return found
+
+
+def add_ids(columns: dict[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArray]:
+    """Returns the columns with `pair_id` and `prompt_id`, made from the content where the source has none."""
+    hashes, prompt_hashes = content_ids(columns["prompt"], columns["response_a"], columns["response_b"])
+    if "pair_id" in columns:
+        pair_ids = check_ids(columns["pair_id"])
+    else:
+        labels = pa.table({name: column for name, column in columns.items() if name.startswith(("rating_", "pref_"))})
+        pair_ids = number_repeats(
+            hashes, lambda rows: [canonical_json(row) for row in labels.take(pa.array(rows)).to_pylist()]
+        )
+    prompt_ids = pa.chunked_array([pa.array(prompt_hashes, pa.string())])
+    if "prompt_id" in columns:
+        given = columns["prompt_id"].cast(pa.string())
+        prompt_ids = pc.if_else(given.is_valid(), given, prompt_ids)
+    ids = {"pair_id": pa.chunked_array([pa.array(pair_ids, pa.string())]), "prompt_id": prompt_ids}
+    return columns | ids
+
+
+def column_order(columns: Mapping[str, pa.ChunkedArray]) -> list[str]:
+    """Returns the names of the columns: ids, texts, labels by aspect with `overall` last, and what passes through."""
+    fixed = ["pair_id", "prompt_id", "prompt", "response_a", "response_b"]
+    labels = [name for name in columns if name.startswith(("rating_", "pref_")) and column_aspects([name])]
+    last = [name for name in labels if column_aspects([name]) == ["overall"]]
+    labels = [name for name in labels if name not in last] + last
+    return [*fixed, *labels, *(name for name in columns if name not in {*fixed, *labels})]

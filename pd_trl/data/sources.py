@@ -1,0 +1,234 @@
+"""Opening a dataset from the Hub, from files and folders, or from memory."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import datasets
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError, DatasetsError
+from huggingface_hub.errors import HfHubHTTPError
+
+from ..errors import InputError, InputTypeError
+
+FORMATS = {
+    ".parquet": "parquet",
+    ".jsonl": "json",
+    ".json": "json",
+    ".jsonl.gz": "json",
+    ".json.gz": "json",
+    ".jsonl.zst": "json",
+}
+
+SourceLike: TypeAlias = str | PathLike[str] | Sequence[str | PathLike[str]] | datasets.Dataset
+
+
+@dataclass
+class Source:
+    """
+    An opened source.
+
+    Args:
+        dataset (`Dataset`):
+            Its rows.
+        name (`str`):
+            What to call it in messages.
+        hub_id (`str`, *optional*):
+            Its id on the Hub, where it has one.
+    """
+
+    dataset: datasets.Dataset
+    name: str
+    hub_id: str | None = None
+
+
+def _suffix(path: str) -> str | None:
+    return next((suffix for suffix in sorted(FORMATS, key=len, reverse=True) if path.lower().endswith(suffix)), None)
+
+
+def is_path(name: str) -> bool:
+    """Whether a name means a file or folder rather than a dataset on the Hub."""
+    looks_like_path = _suffix(name) is not None or name.startswith((".", "/", "~")) or name.count("/") > 1
+    return looks_like_path or Path(name).expanduser().exists()
+
+
+def require_dataset(value: Any, what: str = "data", split: str | None = None) -> datasets.Dataset:
+    """
+    Returns the value if it is a non-empty `Dataset`.
+
+    Args:
+        value:
+            What was passed.
+        what (`str`, defaults to `"data"`):
+            Name of the argument.
+        split (`str`, *optional*):
+            Split to take from a `DatasetDict` without one being asked for; `None` refuses a `DatasetDict`.
+
+    Raises:
+        InputTypeError: If the value is not a `Dataset`.
+        InputError: If it has no rows, or is a `DatasetDict` without the split.
+    """
+    if isinstance(value, datasets.DatasetDict):
+        if split is None or split not in value:
+            example = next(iter(value), "train")
+            raise InputTypeError(
+                f"{what} must be a Dataset, but it is a DatasetDict with the splits {list(value)}. Choose one, e.g. "
+                f"dataset[{example!r}]."
+            )
+        value = value[split]
+    if isinstance(value, (datasets.IterableDataset, datasets.IterableDatasetDict)):
+        raise InputTypeError(
+            f"{what} must be a Dataset, but it is an {type(value).__name__}, which has no length. Load it without "
+            "streaming=True, or save the part you need to a file first."
+        )
+    if not isinstance(value, datasets.Dataset):
+        raise InputTypeError(
+            f"{what} must be a datasets.Dataset, but it is a {type(value).__name__}. Make one with "
+            "datasets.Dataset.from_list(rows) or datasets.load_dataset."
+        )
+    if len(value) == 0:
+        raise InputError(f"{what} has no rows.")
+    return value
+
+
+def _load(what: str, *args: Any, split: str, **kwargs: Any) -> datasets.Dataset:
+    try:
+        loaded = datasets.load_dataset(*args, split=split, **kwargs)
+    except DatasetGenerationError as error:
+        raise InputError(
+            f"{what} could not be read: {error.__cause__ or error}. The file is damaged, has another format than its "
+            "name says, or its rows disagree in their types."
+        ) from error
+    except (DatasetNotFoundError, HfHubHTTPError, ConnectionError) as error:
+        raise InputError(_hub_message(what, error)) from error
+    except (DatasetsError, ValueError, OSError, StopIteration) as error:
+        if isinstance(error, FileNotFoundError) and "doesn't contain any data files" in str(error):
+            raise InputError(f"{what} has no data files (parquet, jsonl, json).") from error
+        empty = isinstance(error, StopIteration) or "corresponds to no data" in str(error)
+        reason = "there are no rows in it" if empty else re.sub(r"\s+", " ", str(error)).strip()
+        raise InputError(f"{what} (split {split!r}) could not be loaded: {reason.rstrip('.')}.") from error
+    return loaded
+
+
+def _hub_message(name: str, error: Exception) -> str:
+    text = re.sub(r"\s+", " ", str(error)).strip()
+    if "gated" in text.lower() or "401" in text or "403" in text:
+        advice = "Accept the terms on its page and log in with `hf auth login`."
+    elif isinstance(error, ConnectionError):
+        advice = (
+            "The Hub cannot be reached: check the connection (or HF_HUB_OFFLINE), or pass a local folder or file "
+            "of the "
+            "data."
+        )
+    else:
+        advice = "Check the spelling and the revision; a private dataset needs `hf auth login`."
+    return (
+        f"{name} could not be loaded from the Hub: {text.rstrip('.')}. There is no local file or folder of that name "
+        f"either. {advice}"
+    )
+
+
+def _open_files(paths: Sequence[str], split: str, num_proc: int | None) -> datasets.Dataset:
+    if not paths:
+        raise InputError("The list of files is empty.")
+    formats = {}
+    for path in paths:
+        file = Path(path).expanduser()
+        if not file.is_file():
+            parent = file.parent
+            siblings = (
+                sorted(found.name for found in parent.iterdir() if _suffix(found.name)) if parent.is_dir() else []
+            )
+            there = f" {parent} has {siblings[:8]}." if siblings else ""
+            raise InputError(f"File {path} does not exist.{there}")
+        suffix = _suffix(path)
+        if suffix is None:
+            raise InputError(f"File {path} must end with one of {', '.join(FORMATS)}.")
+        if file.stat().st_size == 0:
+            raise InputError(f"File {path} is empty.")
+        formats[str(file)] = FORMATS[suffix]
+    kinds = sorted(set(formats.values()))
+    if len(kinds) > 1:
+        raise InputError(f"All files must have one format, but there are {' and '.join(kinds)} files.")
+    name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files ({paths[0]}, ...)"
+    # Files know no splits, so any name will do; "train[:100]" and the like still select rows.
+    base = re.split(r"[\[+]", split)[0] or "train"
+    return _load(name, kinds[0], data_files={base: list(formats)}, split=split, num_proc=num_proc)
+
+
+def _open_folder(folder: Path, split: str, config: str | None, num_proc: int | None) -> datasets.Dataset:
+    if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
+        try:
+            loaded = datasets.load_from_disk(str(folder))
+        except (OSError, ValueError) as error:
+            raise InputError(f"Folder {folder} could not be read: {error}.") from error
+        if isinstance(loaded, datasets.DatasetDict) and split not in loaded:
+            raise InputError(f"Folder {folder} has no split {split!r}; its splits are {list(loaded)}.")
+        return loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
+    return _load(f"Folder {folder}", str(folder), name=config, split=split, num_proc=num_proc)
+
+
+def open_source(
+    name_or_path: SourceLike,
+    *,
+    split: str = "train",
+    config: str | None = None,
+    revision: str | None = None,
+    num_proc: int | None = None,
+    load_kwargs: Mapping[str, Any] | None = None,
+    hub_split: str | None = None,
+) -> Source:
+    """
+    Opens a source of rows.
+
+    Args:
+        name_or_path (`str`, path, list of paths, or `Dataset`):
+            A dataset id on the Hub, a local folder (of files, or written by `save_to_disk`), parquet or JSON(L) files,
+            or a dataset in memory.
+        split (`str`, defaults to `"train"`):
+            Split, with `datasets`' slicing (`"train[:1000]"`).
+        config (`str`, *optional*):
+            Configuration of a dataset with several.
+        revision (`str`, *optional*):
+            Branch, tag or commit on the Hub.
+        num_proc (`int`, *optional*):
+            Processes that read files.
+        load_kwargs (`Mapping`, *optional*):
+            Further arguments of `load_dataset` for a dataset on the Hub, in place of the configuration.
+        hub_split (`str`, *optional*):
+            Name of the split on the Hub, if another.
+
+    Raises:
+        InputError: If there is no such source, it cannot be read, or it has no rows.
+    """
+    if isinstance(name_or_path, (str, PathLike)):
+        name = fspath(name_or_path)
+        if not is_path(name):
+            options = dict(load_kwargs) if load_kwargs else {"name": config}
+            kwargs = {"revision": revision, "num_proc": num_proc, **options}
+            loaded = _load(name, name, split=hub_split or split, **kwargs)
+            return Source(require_dataset(loaded, name), f"Dataset {name}", name)
+        folder = Path(name).expanduser()
+        if folder.is_dir():
+            loaded = _open_folder(folder, split, config, num_proc)
+        else:
+            loaded = _open_files([name], split, num_proc)
+        return Source(require_dataset(loaded, name), name)
+    if isinstance(name_or_path, (list, tuple)) and all(isinstance(path, (str, PathLike)) for path in name_or_path):
+        names = [fspath(path) for path in name_or_path]
+        return Source(require_dataset(_open_files(names, split, num_proc), "The files"), f"{len(names)} files")
+    return Source(require_dataset(name_or_path, "name_or_path"), "The dataset")
+
+
+def load_source(
+    name_or_path: SourceLike,
+    *,
+    split: str = "train",
+    config: str | None = None,
+    revision: str | None = None,
+    num_proc: int | None = None,
+) -> datasets.Dataset:
+    """Returns the rows of a source as they are. The arguments are [`open_source`]'s."""
+    return open_source(name_or_path, split=split, config=config, revision=revision, num_proc=num_proc).dataset
