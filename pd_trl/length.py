@@ -117,7 +117,7 @@ class LengthBalancedSampler:
         self.num_longer = round(target * delta.size)
         if self.longer.size == 0 or self.shorter.size == 0:
             side = "chosen" if self.shorter.size == 0 else "rejected"
-            logger.warning("Length balancing has nothing to balance: the %s response is longer in every pair.", side)
+            logger.warning("Length balancing has nothing to balance: the %s response is never the shorter one.", side)
             self.num_longer = self.longer.size
         self.num_shorter = delta.size - self.num_longer
 

@@ -88,3 +88,14 @@ def ensure_score_is_saved(peft_config: "PeftConfig | None") -> "PeftConfig | Non
     complete = copy.copy(peft_config)
     complete.modules_to_save = [*(saved or []), "score", "classifier"]
     return complete
+
+
+def device_arguments() -> dict[str, Any]:
+    """Training arguments that fit the device: TRL's defaults need an accelerator with bfloat16."""
+    import torch
+
+    if torch.cuda.is_available():
+        return {"bf16": torch.cuda.is_bf16_supported()}
+    if torch.backends.mps.is_available():
+        return {"bf16": False}
+    return {"bf16": False, "use_cpu": True}

@@ -1,0 +1,178 @@
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from pd_trl import PDRewardConfig, score_pairs, train_aspect_rewards
+from pd_trl.aspect_rewards import heldout_rows
+from pd_trl.errors import InputError
+from pd_trl.reward_sidecar import RewardSidecar
+from tests.processes import ROOT
+from tests.tiny import ASPECTS, WORDS, tiny_preferences
+
+CPU = dict(
+    use_cpu=True,
+    bf16=False,
+    gradient_checkpointing=False,
+    report_to="none",
+    per_device_train_batch_size=8,
+    save_strategy="no",
+    learning_rate=2e-2,
+    num_train_epochs=8,
+)
+
+
+def learnable(count: int = 240, seed: int = 0) -> Dataset:
+    """Each aspect prefers the response that starts with its own word; nothing decides the last aspect."""
+    generator = random.Random(seed)
+    favourite = {"helpfulness": ("cat", "dog"), "honesty": ("red", "blue")}
+    rows = []
+    for i in range(count):
+        aspect = ASPECTS[i % 3]
+        words = list(favourite.get(aspect, ("tree", "tree")))
+        tail = [" ".join(generator.sample(WORDS, 3)) + end for end in (" a", " the")]
+        generator.shuffle(tail)
+        rows.append(
+            {
+                "pair_id": f"p{i:04d}",
+                "prompt_id": f"q{i // 4}",
+                "prompt": f"the {generator.choice(WORDS)} ",
+                "chosen": f"{words[0]} {tail[0]} .",
+                "rejected": f"{words[1]} {tail[1]} .",
+                "aspect": aspect,
+            }
+        )
+    return Dataset.from_list(rows)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_models, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rewards")
+    args = PDRewardConfig("unused", **CPU)
+    return folder, train_aspect_rewards(learnable(), tiny_models["causal"], folder, args=args, heldout=0.25)
+
+
+def test_learns_what_can_be_learnt_and_says_what_cannot(trained, caplog, tiny_models):
+    folder, rewards = trained
+    assert list(rewards) == sorted(ASPECTS)
+    for aspect in ("helpfulness", "honesty"):
+        assert rewards[aspect].metrics["pair_accuracy"] > 0.9
+    assert rewards["truthfulness"].metrics["pair_accuracy"] < 0.8
+    assert all(reward.metrics["num_pairs"] + reward.num_train == 80 for reward in rewards.values())
+    sidecar = RewardSidecar.load(rewards["honesty"].path)
+    assert sidecar.aspect == "honesty" and sidecar.metrics == rewards["honesty"].metrics
+    from pd_trl.aspect_rewards import warn_of_weakness
+
+    warn_of_weakness("truthfulness", rewards["truthfulness"].metrics)
+    assert "'truthfulness' is not better than a coin" in caplog.text
+
+
+def test_heldout_prompts_are_shared_by_no_training_pair():
+    data = learnable()
+    mask = heldout_rows(data, 0.25, 42)
+    prompts = np.array(data["prompt_id"])
+    assert len(set(prompts[mask])) == 15 and not set(prompts[mask]) & set(prompts[~mask])
+    backwards = data.select(range(len(data) - 1, -1, -1))
+    assert np.array_equal(heldout_rows(backwards, 0.25, 42)[::-1], mask)
+    assert not np.array_equal(heldout_rows(data, 0.25, 1), mask)
+
+
+def test_scores_with_the_trained_models_separate_the_words(trained):
+    folder, rewards = trained
+    scored = score_pairs(learnable(60, seed=9), {aspect: reward.path for aspect, reward in rewards.items()})
+    gaps = np.array(scored["reward_gap_honesty"])
+    labels = np.array(scored["aspect"])
+    assert (gaps[labels == "honesty"] > 0).mean() > 0.9
+
+
+def test_a_second_call_trains_nothing_again(trained, tiny_models, monkeypatch):
+    folder, rewards = trained
+    monkeypatch.setattr("pd_trl.aspect_rewards.PDRewardTrainer", lambda **k: pytest.fail("trained again"))
+    again = train_aspect_rewards(
+        learnable(), tiny_models["causal"], folder, args=PDRewardConfig("other", **CPU), heldout=0.25
+    )
+    assert again == rewards
+
+
+def test_lora_shares_one_base(tiny_models, tmp_path, monkeypatch):
+    from peft import LoraConfig
+    from transformers import AutoModelForSequenceClassification
+
+    loads = []
+    load = AutoModelForSequenceClassification.from_pretrained
+    monkeypatch.setattr(
+        AutoModelForSequenceClassification, "from_pretrained", lambda *a, **k: loads.append(a) or load(*a, **k)
+    )
+    config = LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=8)
+    rewards = train_aspect_rewards(
+        learnable(), tiny_models["causal"], tmp_path, args=PDRewardConfig("x", **CPU), peft_config=config, heldout=0.25
+    )
+    assert len(loads) == 1 and (tmp_path / "honesty" / "adapter_config.json").is_file()
+    assert rewards["helpfulness"].metrics["pair_accuracy"] > 0.9 and rewards["honesty"].metrics["pair_accuracy"] > 0.9
+    scored = score_pairs(learnable(60, seed=9), {aspect: reward.path for aspect, reward in rewards.items()})
+    labels = np.array(scored["aspect"])
+    for aspect in ("helpfulness", "honesty"):
+        assert (np.array(scored[f"reward_gap_{aspect}"])[labels == aspect] > 0).mean() > 0.9
+
+
+def test_refuses(tiny_models, tmp_path):
+    args = PDRewardConfig("x", **CPU)
+    one_row = Dataset.from_list([*learnable(9).to_list(), {**learnable(1)[0], "pair_id": "x", "aspect": "humour"}])
+    with pytest.raises(InputError, match="'humour' has 1 pairs"):
+        train_aspect_rewards(one_row, tiny_models["causal"], tmp_path, args=args, heldout=0.0, aspects=["humour"])
+    with pytest.raises(InputError, match="heldout"):
+        train_aspect_rewards(learnable(9), tiny_models["causal"], tmp_path, args=args, heldout=1.0)
+    with pytest.raises(InputError, match="style"):
+        train_aspect_rewards(learnable(9), tiny_models["causal"], tmp_path, args=args, aspects=["style"])
+    unsafe = learnable(9).map(lambda row: {"aspect": "../" + row["aspect"]})
+    with pytest.raises(InputError, match="cannot name a folder"):
+        train_aspect_rewards(unsafe, tiny_models["causal"], tmp_path, args=args)
+    one_prompt = tiny_preferences(9).map(lambda row: {"prompt": "the cat "})
+    with pytest.raises(InputError, match="two of them"):
+        train_aspect_rewards(one_prompt, tiny_models["causal"], tmp_path, args=args)
+
+
+@pytest.mark.multiprocess
+def test_kill_and_resume(tiny_models, tmp_path):
+    """kill -9 at random moments of reward training, then the same command: the scores of an uninterrupted run."""
+    script = str(Path(__file__).with_name("train_in_process.py"))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    generator = random.Random(1)
+
+    def start(folder):
+        command = [sys.executable, script, tiny_models["causal"], str(folder)]
+        return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    kills = 0
+    for _ in range(8):
+        process = start(tmp_path / "killed")
+        seen = len(list((tmp_path / "killed").rglob("checkpoint-*")))
+        while process.poll() is None and kills < 3:
+            if len(list((tmp_path / "killed").rglob("checkpoint-*"))) > seen + generator.randint(0, 1):
+                time.sleep(generator.random() * 0.3)
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.002)
+        _, errors = process.communicate(timeout=120)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, errors.decode()[-2000:]
+    assert kills == 3 and process.returncode == 0
+    whole = start(tmp_path / "whole")
+    assert whole.wait(timeout=120) == 0
+    data = learnable(30, seed=3)
+    found, expected = (
+        score_pairs(data, {a: str(tmp_path / name / a) for a in ASPECTS}) for name in ("killed", "whole")
+    )
+    for aspect in ASPECTS:
+        assert np.allclose(found[f"reward_gap_{aspect}"], expected[f"reward_gap_{aspect}"], atol=1e-5)
+    metrics = [RewardSidecar.load(tmp_path / name / "honesty").metrics for name in ("killed", "whole")]
+    assert metrics[0] == pytest.approx(metrics[1], abs=1e-5)
