@@ -8,16 +8,19 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 
 # Every bound is the lowest release the tests run with: the `compat` extra installs exactly these.
-# numpy: pyarrow's newest releases refuse numpy 1.x at import without declaring it, so that 1.26 breaks in a new
-# environment. The rest are what trl 1.14 and transformers 4.56 themselves ask for.
+# - numpy: pyarrow's newest releases refuse numpy 1.x at import without declaring it, so that 1.26 breaks in a new
+#   environment.
+# - transformers: `train_sampling_strategy` came with 5.2, which asks for huggingface_hub 1.3.
+# - accelerate: before 1.7.0, a run resumed in mid-epoch does not end with the weights of an uninterrupted one.
+# - datasets, peft and pyarrow: what trl 1.14 and datasets 4.7 themselves ask for.
 LOWEST = {
     "numpy": "2.0.0",
     "trl": "1.14.0",
-    "transformers": "4.56.2",
+    "transformers": "5.2.0",
     "datasets": "4.7.0",
-    "accelerate": "1.4.0",
+    "accelerate": "1.7.0",
     "peft": "0.13.0",
-    "huggingface_hub": "0.34.0",
+    "huggingface_hub": "1.3.0",
     "pyarrow": "21.0.0",
     "jinja2": "3.1.0",
     "PyYAML": "6.0.1",

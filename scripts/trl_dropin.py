@@ -10,8 +10,8 @@ with ours. TRL's releases on PyPI leave their tests out (its MANIFEST.in prunes 
 scenarios run instead, and the output says so. Tests that fail with both, for instance for want of a stand-in of an
 image model, are counted and listed with `--verbose`.
 
-`--trainers MODULE` puts the classes `RewardTrainer`, `RewardConfig`, `DPOTrainer` and `DPOConfig` of another module in
-place.
+`--trainers MODULE` puts `RewardTrainer`, `RewardConfig`, `DPOTrainer` and `DPOConfig` of another module in place than
+those of scripts/neutral_trainers.py.
 """
 
 import argparse
@@ -34,26 +34,6 @@ FILES = ("test_reward_trainer.py", "test_dpo_trainer.py")
 NAMES = ("RewardTrainer", "RewardConfig", "DPOTrainer", "DPOConfig")
 
 
-def our_classes(module_name: str) -> dict[str, type]:
-    """The classes to put in TRL's place, with settings that change nothing where our defaults differ from TRL's."""
-    module = importlib.import_module(module_name)
-    if module_name != "pd_trl":
-        return {name: getattr(module, name) for name in NAMES}
-    from dataclasses import dataclass
-
-    @dataclass
-    class NeutralRewardConfig(module.PDRewardConfig):  # type: ignore[name-defined, misc]
-        length_balance_temperature: float | None = None
-        length_penalty: float = 0.0
-
-    return {
-        "RewardTrainer": module.PDRewardTrainer,
-        "RewardConfig": NeutralRewardConfig,
-        "DPOTrainer": module.PDDPOTrainer,
-        "DPOConfig": module.PDDPOConfig,
-    }
-
-
 def pytest_configure() -> None:
     """As a pytest plugin (`-p trl_dropin`): local datasets for the Hub's, and our classes for TRL's."""
     import datasets
@@ -69,9 +49,10 @@ def pytest_configure() -> None:
     datasets.load_dataset = load_dataset
     if module_name := os.environ.get("TRL_DROPIN_TRAINERS"):
         # Loaded before the names change, so that our classes still extend TRL's.
-        for name, value in our_classes(module_name).items():
-            setattr(trl, name, value)
-            setattr(trl.trainer, name, value)
+        module = importlib.import_module(module_name)
+        for name in NAMES:
+            setattr(trl, name, getattr(module, name))
+            setattr(trl.trainer, name, getattr(module, name))
 
 
 def download_tests(work: Path) -> Path | None:
@@ -188,7 +169,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tests", type=Path, help="the tests folder of a TRL checkout of the installed version")
     parser.add_argument("--scenarios", action="store_true", help="run pd_trl's own scenarios and download nothing")
-    parser.add_argument("--trainers", default="pd_trl", help="module whose classes take the place of TRL's")
+    parser.add_argument("--trainers", default="neutral_trainers", help="module whose classes take the place of TRL's")
     parser.add_argument("--keep", type=Path, help="folder to work in and to keep, e.g. for pytest's logs")
     parser.add_argument("--verbose", action="store_true", help="list the tests that fail with both")
     args, pytest_args = parser.parse_known_args()

@@ -55,20 +55,25 @@ make_venv() {
         die "The virtual environment could not be made in $venv. See the message above: is the folder writable, is the disk full?"
 }
 
-# Installs with pip; what went wrong is said in plain words after pip's own message.
+# Installs with pip, quietly; on failure shows pip's last lines and says in plain words what to do.
 pip_install() {
     local venv=$1 log
     shift
     log=$(mktemp)
-    if "$venv/bin/python" -m pip install -qq --disable-pip-version-check "$@" 2>&1 | tee "$log" >&2; then
+    if "$venv/bin/python" -m pip install -q --disable-pip-version-check "$@" >"$log" 2>&1; then
         rm -f "$log"
         return
     fi
+    grep -v "is ignored: it is neither" "$log" | tail -n 12 >&2 || true
     local why="pip could not install: $*. See its message above."
     if grep -qiE "No space left on device|Errno 28" "$log"; then
         why="The disk is full: free some space and run this again."
     elif grep -qiE "NewConnectionError|Name or service not known|name resolution|Max retries|timed out|Network is unreachable|ProxyError|No route to host|Connection refused" "$log"; then
         why="pip cannot reach its package index. Check the network, or the proxy and index settings (pip config list), and run this again."
+    elif grep -q "cancelled by user" "$log"; then
+        why="Interrupted. Run this again to go on."
+    elif grep -qF "(from versions: none)" "$log"; then
+        why="pip found no release at all of what it names above: it cannot reach its package index (network, proxy, pip config list), or there is none for this Python and system."
     elif grep -qE "No matching distribution found for torch" "$log"; then
         why="There is no '$TORCH' for this Python and system. Name another: PD_TRL_TORCH='torch>=2.6' bash $0"
     fi

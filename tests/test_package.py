@@ -27,7 +27,9 @@ LAYERS = {
     # L1: data and text
     "artifacts": 1,
     "cards": 1,
+    "checkpoints": 1,
     "data": 1,
+    "gaps": 1,
     "hub": 1,
     "resources": 1,
     # L2: models
@@ -46,7 +48,9 @@ LAYERS = {
     "filter": 3,
     "recipe": 3,
     "report": 3,
+    "report_text": 3,
     "simulation": 3,
+    "stages": 3,
     # L4: the command line
     "__main__": 4,
     "cli": 4,

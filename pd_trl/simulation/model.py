@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -194,7 +194,7 @@ def _train(
     return losses
 
 
-def _warmup_then_linear(num_steps: int, warmup_share: float = 0.05):  # type: ignore[no-untyped-def]
+def _warmup_then_linear(num_steps: int, warmup_share: float = 0.05) -> Callable[[int], float]:
     warmup = max(1, int(num_steps * warmup_share))
     return lambda step: min((step + 1) / warmup, (num_steps - step) / max(1, num_steps - warmup))
 

@@ -1,0 +1,1 @@
+"""The `pd-trl` command. Heavy imports are inside the command that needs them."""

@@ -1,0 +1,91 @@
+"""`pd-trl COMMAND …`: finds the command, runs it, and turns what goes wrong into one line."""
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from .._version import __version__
+from ..errors import InputError
+
+# Name of the command: module of this package, and a line of help.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "prepare": ("stage_commands", "turn a data set into pairs and single-aspect preferences"),
+    "reward": ("stage_commands", "train one proxy reward model for each aspect"),
+    "score": ("stage_commands", "score every pair by every aspect's reward model"),
+    "select": ("stage_commands", "compute PD and keep the pairs within the budget"),
+    "dpo": ("stage_commands", "train a policy on the kept pairs"),
+    "run": ("run", "run the stages of a recipe, skipping what is done"),
+    "env": ("env", "print the versions that a bug report needs"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code: 0, 2 on bad input, 130 when interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    if not arguments or arguments[0] in ("-h", "--help"):
+        parser.print_help()
+        return 0
+    if arguments[0] == "--version":
+        sys.stdout.write(f"pd_trl {__version__}\n")
+        return 0
+    command = arguments[0]
+    if command not in COMMANDS:
+        close = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        return _fail("pd-trl", f"There is no command '{command}'.{hint} The commands are {', '.join(COMMANDS)}.")
+    return _guarded(command, arguments[1:])
+
+
+def _parser() -> argparse.ArgumentParser:
+    commands = "\n".join(f"  {name:<10}{text}" for name, (_, text) in COMMANDS.items())
+    return argparse.ArgumentParser(
+        prog="pd-trl",
+        usage="pd-trl COMMAND [--config FILE] [arguments]",
+        description="Preference Divergence for TRL: score, select and align on preference data whose aspects conflict.",
+        epilog=f"commands:\n{commands}\n\n`pd-trl COMMAND --help` lists a command's arguments. Arguments in the YAML file of "
+        "--config are overridden by\nthose of the command line. `--num_processes 2` and the other flags of `accelerate launch` "
+        "are passed on.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _guarded(command: str, arguments: list[str]) -> int:
+    prog = f"pd-trl {command}"
+    try:
+        module = importlib.import_module(f".{COMMANDS[command][0]}", package=__package__)
+        return module.main(command, arguments)
+    except KeyboardInterrupt:
+        return _fail(prog, "interrupted. What was finished is kept: the same command goes on from there.", code=130)
+    except BrokenPipeError:
+        # The reader of our output is gone; the interpreter would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (InputError, OSError, ValueError, TypeError, ImportError) as error:
+        if os.environ.get("PD_TRL_TRACEBACK"):
+            raise
+        return _fail(prog, _message(error))
+
+
+def _message(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, InputError):
+        return text
+    if isinstance(error, OSError) and error.strerror:
+        place = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{place}. What was finished is kept: make room or choose another folder, and run it again."
+    return f"{text} ({type(error).__name__}; set PD_TRL_TRACEBACK=1 to see where)"
+
+
+def _fail(prog: str, message: str, code: int = 2) -> int:
+    # Data and file names may hold control characters, which a terminal would obey.
+    clean = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in message)
+    sys.stderr.write(f"{prog}: error: {clean}\n" if code == 2 else f"{prog}: {clean}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

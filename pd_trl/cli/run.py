@@ -1,0 +1,161 @@
+"""`pd-trl run`: the stages of a recipe, skipping what their manifests say is done."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ..artifacts import library_versions, write_json
+from ..errors import InputError
+from ..recipe import STAGES, Step, plan
+from ..resources import list_recipes, recipe_path
+from ..selection import parse_budget
+from .parsing import check_launch_flags, launch, load_yaml, unknown
+from .stage_commands import LAUNCHED, run_stage, set_up_logging, show, stage_parser
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of `pd-trl run`."""
+    parser = argparse.ArgumentParser(
+        prog="pd-trl run",
+        allow_abbrev=False,
+        description="Runs the stages of a recipe. A stage whose folder holds the same result is skipped, so that the same "
+        "command goes on after an interruption.",
+        epilog="Any argument of a stage can be set as --STAGE.ARGUMENT VALUE, such as --reward.learning_rate 1e-5 or "
+        "--select.selector random. Flags of `accelerate launch`, such as --num_processes 2, are passed on to the stages that "
+        f"use them. Recipes that come with pd_trl: {', '.join(list_recipes())}.",
+    )
+    parser.add_argument(
+        "--config", required=True, help="A recipe: a YAML file, or the name of one that comes with pd_trl."
+    )
+    parser.add_argument("--output_dir", "--output-dir", help="Folder of all results.")
+    parser.add_argument("--seed", type=int, help="Seed of all stages.")
+    parser.add_argument("--budget", help="What to keep: a share such as 0.3, or a number of pairs such as 5000.")
+    parser.add_argument("--dataset_name", "--dataset-name", help="Source of the pairs.")
+    parser.add_argument(
+        "--model_name_or_path", "--model-name-or-path", help="Model that the rewards and the policy start from."
+    )
+    parser.add_argument("--stages", help=f"Only these stages, with commas between: {', '.join(STAGES)}.")
+    parser.add_argument(
+        "--dry_run", "--dry-run", action="store_true", help="Show the plan and the counts, and do nothing."
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="Replace results of another run in the output folder."
+    )
+    return parser
+
+
+def main(command: str, arguments: list[str]) -> int:
+    """Runs a recipe from the command line."""
+    set_up_logging()
+    parser = make_parser()
+    options, left = parser.parse_known_args(arguments)
+    recipe = load_recipe(options.config)
+    overrides, launch_args = _split(left, parser)
+    for key in ("output_dir", "seed", "budget", "dataset_name", "model_name_or_path"):
+        value = getattr(options, key)
+        if value is not None:
+            recipe[key] = parse_budget(value) if key == "budget" else value
+            section = {"budget": "select", "dataset_name": "prepare"}.get(key)
+            _override(recipe, section, key, recipe[key])
+    for stage, key, value in overrides:
+        if not isinstance(recipe.setdefault(stage, {}), (dict, type(None))):
+            raise InputError(f"The section '{stage}' of the recipe takes no arguments.")
+        recipe[stage] = {**(recipe[stage] or {}), key: value}
+    only = [name.strip() for name in options.stages.split(",")] if options.stages else None
+    steps = plan(recipe, only)
+    _check(steps)
+    start = time.perf_counter()
+    for step in steps:
+        run_step(step, launch_args, dry_run=options.dry_run, overwrite=options.overwrite)
+    if options.dry_run:
+        return 0
+    root = Path(recipe["output_dir"]).expanduser()
+    seconds = round(time.perf_counter() - start, 1)
+    write_json(root / "run.json", {"recipe": recipe, "seconds": seconds, "versions": library_versions()})
+    width = max(len(step.name) for step in steps)
+    places = "\n".join(f"  {step.name.ljust(width)}  {step.output_dir}" for step in steps)
+    sys.stdout.write(f"\nFinished in {seconds:.0f} s. What was made:\n{places}\n")
+    return 0
+
+
+def load_recipe(name: str) -> dict[str, Any]:
+    """A recipe from a YAML file, or by the name of one that comes with pd_trl."""
+    path = Path(name).expanduser()
+    return load_yaml(
+        path if path.is_file() or path.suffix in (".yaml", ".yml") and path.parent != Path() else recipe_path(name)
+    )
+
+
+def run_step(step: Step, launch_args: list[str], *, dry_run: bool, overwrite: bool) -> None:
+    """Runs one step in this process, or in those of `accelerate launch`."""
+    section = {**step.section, "overwrite": overwrite}
+    if dry_run:
+        missing = [name for name in step.needs if not Path(name).expanduser().exists()]
+        if missing:
+            arguments = ", ".join(f"{k}={v}" for k, v in step.section.items() if k != "output_dir")
+            sys.stdout.write(f"[{step.name} (dry run)] would make {step.output_dir} with {arguments}\n")
+            return
+        section["dry_run"] = True
+    sys.stderr.write(f"--- {step.name}\n")
+    if launch_args and step.stage in LAUNCHED and not dry_run:
+        config = Path(step.output_dir).expanduser().parent / f".{Path(step.output_dir).name}.yaml"
+        _write_yaml(config, section)
+        code = launch(step.stage, launch_args, ["--config", str(config)])
+        if code:
+            raise InputError(f"The stage '{step.name}' failed with exit code {code}; its messages are above.")
+        return
+    outputs, _ = stage_parser(step.stage).parse([], section)
+    result = run_stage(step.stage, outputs)
+    if step.name != step.stage:
+        result.stage = step.name
+        result.lines = []
+    show(result)
+
+
+def _override(recipe: dict[str, Any], section: str | None, key: str, value: Any) -> None:
+    """A value of the command line counts more than the same one in a section."""
+    names = [section] if section else list(recipe)
+    for name in names:
+        if isinstance(recipe.get(name), dict) and key in recipe[name] and key != "output_dir":
+            recipe[name][key] = value
+
+
+def _split(left: list[str], parser: argparse.ArgumentParser) -> tuple[list[tuple[str, str, Any]], list[str]]:
+    """`--stage.key value` pairs, and the flags of accelerate."""
+    overrides, rest = [], []
+    i = 0
+    while i < len(left):
+        flag, _, inline = left[i].partition("=")
+        stage, dot, key = flag.lstrip("-").partition(".")
+        if not flag.startswith("--") or not dot:
+            rest.append(left[i])
+            i += 1
+            continue
+        if stage not in STAGES:
+            raise unknown(stage, STAGES, "stage")
+        if inline:
+            value, step = inline, 1
+        elif i + 1 < len(left):
+            value, step = left[i + 1], 2
+        else:
+            raise InputError(f"{flag} needs a value.")
+        overrides.append((stage, key.replace("-", "_"), value))
+        i += step
+    if rest:
+        check_launch_flags(rest, [o for a in parser._actions for o in a.option_strings])
+    return overrides, rest
+
+
+def _check(steps: list[Step]) -> None:
+    """Every argument of every stage, before the first one starts."""
+    for step in steps:
+        stage_parser(step.stage).parse([], step.section)
+
+
+def _write_yaml(path: Path, section: dict[str, Any]) -> None:
+    import yaml
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(section, sort_keys=False), encoding="utf-8")

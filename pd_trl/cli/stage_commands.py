@@ -1,0 +1,95 @@
+"""The commands of the single stages."""
+
+import importlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from .parsing import StageParser, launch
+
+# Command: module under pd_trl.stages, function, and dataclasses as "module:name".
+_MODEL = "trl:ModelConfig"
+STAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "simulate": ("simulate", "run_simulate", ("pd_trl.stages.simulate:SimulateArguments",)),
+    "prepare": ("prepare", "run_prepare", ("pd_trl.stages.prepare:PrepareArguments",)),
+    "reward": (
+        "reward",
+        "run_reward",
+        ("pd_trl.stages.reward:RewardArguments", "pd_trl.reward_config:PDRewardConfig", _MODEL),
+    ),
+    "score": ("score", "run_score", ("pd_trl.stages.score:ScoreArguments",)),
+    "select": ("select", "run_select", ("pd_trl.stages.select:SelectArguments",)),
+    "dpo": ("dpo", "run_dpo", ("pd_trl.stages.dpo:DPOArguments", "pd_trl.dpo_config:PDDPOConfig", _MODEL)),
+    "judge": ("simulate", "run_judge", ("pd_trl.stages.simulate:JudgeArguments",)),
+}
+LAUNCHED = ("reward", "score", "dpo")
+
+
+def main(command: str, arguments: list[str]) -> int:
+    """Runs one stage from the command line."""
+    set_up_logging()
+    parser = stage_parser(command)
+    outputs, launch_args = parser.parse(arguments)
+    if launch_args:
+        left = iter(launch_args)
+        expected = next(left, None)
+        own = []
+        for argument in arguments:
+            if argument == expected:
+                expected = next(left, None)
+            else:
+                own.append(argument)
+        return launch(command, launch_args, own)
+    show(run_stage(command, outputs))
+    return 0
+
+
+def stage_parser(command: str) -> StageParser:
+    """The parser of a stage, with defaults that fit this machine's device."""
+    types = []
+    for name in STAGES[command][2]:
+        module, _, attribute = name.partition(":")
+        types.append(getattr(importlib.import_module(module), attribute))
+    defaults: Mapping[str, Any] = {}
+    if _MODEL in STAGES[command][2]:
+        from ..trainer_utils import device_arguments
+
+        # A bar that is redrawn is of no use in a file.
+        defaults = {**device_arguments(), "report_to": "none", "disable_tqdm": not sys.stderr.isatty()}
+    return StageParser(types, f"pd-trl {command}", defaults)
+
+
+def run_stage(command: str, outputs: tuple[Any, ...]) -> Any:
+    """Runs a stage with parsed arguments."""
+    module, function, _ = STAGES[command]
+    return getattr(importlib.import_module(f"pd_trl.stages.{module}"), function)(*outputs)
+
+
+def show(result: Any) -> None:
+    """Prints a stage's result, from one process only."""
+    from ..stages.common import is_main_process
+
+    if is_main_process():
+        sys.stdout.write(f"{result}\n")
+        sys.stdout.flush()
+
+
+def set_up_logging() -> None:
+    """Our messages on standard error; bars and notices of the libraries that say nothing about the run are off."""
+    import datasets
+    from transformers.utils import logging as transformers_logging
+
+    datasets.disable_progress_bars()
+    transformers_logging.disable_progress_bar()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers.*|trl.*")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logger = logging.getLogger("pd_trl")
+    if not logger.handlers:
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO if int(os.environ.get("RANK", 0)) == 0 else logging.ERROR)
+    logger.propagate = False

@@ -1,0 +1,148 @@
+"""Recipes: which stages to run, with which arguments, and what each takes from the ones before it."""
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError, InputTypeError
+from .selection import SELECTORS
+
+STAGES = ("simulate", "prepare", "reward", "score", "select", "dpo", "compare", "judge")
+_TOP_LEVEL = ("output_dir", "seed", "budget", "dataset_name", "model_name_or_path")
+_SEEDED = ("simulate", "prepare", "reward", "select", "dpo", "judge")
+
+
+@dataclass
+class Step:
+    """
+    One stage of a run.
+
+    Args:
+        name (`str`): Name shown to the user, such as `"compare all: dpo"`.
+        stage (`str`): Stage, a key of the command line's `STAGES`.
+        section (`dict`): Its arguments.
+        needs (`list` of `str`): Folders that must be there before it can run.
+    """
+
+    name: str
+    stage: str
+    section: dict[str, Any]
+    needs: list[str] = field(default_factory=list)
+
+    @property
+    def output_dir(self) -> str:
+        """Folder of the stage's result."""
+        return str(self.section["output_dir"])
+
+
+def check_recipe(recipe: Mapping[str, Any]) -> None:
+    """Raises `InputError` on keys that are neither stages nor top-level values, and on sections that are no mappings."""
+    import difflib
+
+    for key, value in recipe.items():
+        if key not in STAGES + _TOP_LEVEL:
+            close = difflib.get_close_matches(str(key), STAGES + _TOP_LEVEL, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise InputError(
+                f"Unknown key '{key}' in the recipe.{hint} Stages are {', '.join(STAGES)}; beside them stand "
+                f"{', '.join(_TOP_LEVEL)}."
+            )
+        if key in STAGES and key != "compare" and not isinstance(value, (Mapping, type(None))):
+            raise InputTypeError(f"The section '{key}' of the recipe must be a mapping, got {value!r}.")
+    rivals = recipe.get("compare") or []
+    if not isinstance(rivals, list) or not all(rival == "all" or rival in SELECTORS for rival in rivals):
+        raise InputError(f"`compare` must be a list of 'all' and selectors ({', '.join(SELECTORS)}), got {rivals!r}.")
+
+
+def plan(recipe: Mapping[str, Any], only: Iterable[str] | None = None) -> list[Step]:
+    """
+    The steps of a recipe, in order, each with its inputs, output folder and seed filled in.
+
+    Args:
+        recipe (mapping): Sections of stages, and `output_dir`, `seed`, `budget`, `dataset_name`, `model_name_or_path`.
+        only (iterable of `str`, *optional*): Stages to take. `None` is all that the recipe has.
+    """
+    check_recipe(recipe)
+    output_dir = recipe.get("output_dir")
+    if not output_dir:
+        raise InputError("The recipe has no `output_dir`: set it there, or with --output_dir.")
+    root = Path(str(output_dir)).expanduser()
+    sections: dict[str, Any] = {stage: deepcopy(recipe[stage]) or {} for stage in STAGES if stage in recipe}
+    wanted = list(only) if only is not None else list(sections)
+    for name in wanted:
+        if name not in sections:
+            raise InputError(f"The recipe has no stage '{name}'; it has {', '.join(sections)}.")
+    _fill(sections, recipe, root)
+    steps: list[Step] = []
+    for stage in (name for name in STAGES if name in wanted):
+        if stage == "compare":
+            steps += _rivals(sections, root)
+        else:
+            steps.append(Step(stage, stage, sections[stage], _needs(sections[stage], root)))
+    return steps
+
+
+def _fill(sections: dict[str, Any], recipe: Mapping[str, Any], root: Path) -> None:
+    """Fills in what a section leaves open: folders, inputs, seed, budget, model."""
+    for stage, section in sections.items():
+        if stage == "compare":
+            continue
+        section.setdefault("output_dir", str(root / {"simulate": "world"}.get(stage, stage)))
+        if stage in _SEEDED and recipe.get("seed") is not None:
+            section.setdefault("seed", recipe["seed"])
+    world = sections.get("simulate", {}).get("output_dir")
+    defaults: dict[str, dict[str, Any]] = {
+        "prepare": {"dataset_name": recipe.get("dataset_name") or (world and str(Path(world) / "pairs"))},
+        "reward": {"dataset_name": str(root / "prepare")},
+        "score": {"dataset_name": str(root / "prepare"), "reward_models": str(root / "reward")},
+        "select": {"dataset_name": str(root / ("score" if "score" in sections else "prepare"))},
+        "dpo": {"dataset_name": str(root / "select")},
+        "judge": {"world": world, "policies": _policies(sections, world, root)},
+    }
+    model = recipe.get("model_name_or_path") or (world and str(Path(world) / "model"))
+    for stage in ("reward", "dpo"):
+        defaults[stage]["model_name_or_path"] = model
+    if recipe.get("budget") is not None:
+        defaults["select"]["budget"] = recipe["budget"]
+    for stage, values in defaults.items():
+        if stage in sections:
+            for key, value in values.items():
+                if value is not None:
+                    sections[stage].setdefault(key, value)
+
+
+def _policies(sections: Mapping[str, Any], world: str | None, root: Path) -> dict[str, str]:
+    policies = {"SFT": str(Path(world) / "model")} if world else {}
+    if "dpo" in sections:
+        policies["PD"] = str(root / "dpo")
+    for rival in sections.get("compare") or []:
+        policies[rival] = str(root / "compare" / rival / "dpo")
+    return policies
+
+
+def _rivals(sections: Mapping[str, Any], root: Path) -> list[Step]:
+    """Policies trained like the main one, on all pairs or on those of another selector."""
+    if "dpo" not in sections:
+        raise InputError("`compare` trains other policies like the one of the section 'dpo', which the recipe lacks.")
+    scored = sections.get("select", {}).get("dataset_name", str(root / "score"))
+    steps = []
+    for rival in sections["compare"]:
+        folder = root / "compare" / rival
+        source = scored
+        if rival != "all":
+            select = {**sections.get("select", {}), "selector": rival, "output_dir": str(folder / "select")}
+            steps.append(Step(f"compare {rival}: select", "select", select, [scored]))
+            source = str(folder / "select")
+        dpo = {**sections["dpo"], "dataset_name": source, "output_dir": str(folder / "dpo")}
+        dpo.pop("pd_budget", None)
+        steps.append(Step(f"compare {rival}: dpo", "dpo", dpo, [source]))
+    return steps
+
+
+def _needs(section: Mapping[str, Any], root: Path) -> list[str]:
+    """Inputs of a stage that this run is to make."""
+    values = [section.get(key) for key in ("dataset_name", "reward_models", "model_name_or_path", "world")]
+    values += list((section.get("policies") or {}).values())
+    return [str(v) for v in values if isinstance(v, str) and Path(v).is_relative_to(root)]

@@ -1,0 +1,89 @@
+"""Stage `dpo`: a policy trained on the kept pairs."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..artifacts import Manifest, dataset_digest
+from ..aspect_rewards import training_identity
+from ..checkpoints import last_checkpoint
+from ..dpo_config import PDDPOConfig
+from ..dpo_trainer import PDDPOTrainer, select_for_training
+from ..errors import InputError
+from .common import StageResult, is_main_process, rows_of, skip_if_done, timed
+from .models import model_settings
+
+_IDENTITY = ("pd_budget", "pd_column", "pd_loss", "pd_num_aspects")
+
+
+@dataclass
+class DPOArguments:
+    """
+    Arguments of `pd-trl dpo`, beside those of [`PDDPOConfig`] and TRL's `ModelConfig`.
+
+    Args:
+        dataset_name (`str`, *optional*):
+            The folder of `pd-trl select`, or scored pairs with `--pd_budget`: a folder, a file, or a Hub id.
+        dry_run (`bool`, *optional*, defaults to `False`):
+            Show the plan and train nothing.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Replace another run's result in `output_dir`.
+    """
+
+    dataset_name: str | None = field(
+        default=None,
+        metadata={"help": "The folder of `pd-trl select`, or scored pairs with --pd_budget (folder, file, Hub id)."},
+    )
+    dry_run: bool = field(default=False, metadata={"help": "Show the plan and train nothing."})
+    overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
+
+
+def run_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: Any) -> StageResult:
+    """Trains a policy into `output_dir`, going on from the last checkpoint of an interrupted run."""
+    if not training_args.output_dir:
+        raise InputError("`pd-trl dpo` needs --output_dir.")
+    model, peft_config = model_settings(model_args, training_args)
+    dataset = _training_rows(arguments.dataset_name)
+    folder = training_args.output_dir
+    manifest = Manifest(
+        "dpo",
+        inputs={"pairs": dataset_digest(dataset), "model": model},
+        arguments={
+            "peft": peft_config.to_dict() if peft_config is not None else None, "training": training_identity(training_args),
+        },
+    )  # fmt: skip
+    selection = None
+    if training_args.pd_budget is not None:
+        _, selection = select_for_training(dataset, training_args.pd_budget, training_args.pd_column)
+    count = selection["kept"] if selection else len(dataset)
+    if arguments.dry_run:
+        batch = training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps
+        steps = int(np.ceil(count / (batch * max(1, training_args.world_size))) * training_args.num_train_epochs)
+        steps = training_args.max_steps if training_args.max_steps > 0 else steps
+        lines = [f"{count} of {len(dataset)} pairs, {steps} steps, from {model}"]
+        return StageResult("dpo (dry run)", folder, {"pairs": count}, lines)
+    done = skip_if_done(manifest, folder, arguments.overwrite)
+    if done:
+        return done
+    checkpoint = last_checkpoint(Path(folder), manifest, is_main_process())
+    with timed(manifest):
+        trainer = PDDPOTrainer(model=model, args=training_args, train_dataset=dataset, peft_config=peft_config)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.save_model()
+    manifest.counts = {"given": len(dataset), "trained on": len(trainer.train_dataset)}
+    manifest.results = {"selection": trainer.selection_, "steps": trainer.state.global_step}
+    if is_main_process():
+        trainer.create_model_card()
+        manifest.save(folder)
+    return StageResult("dpo", folder, manifest.counts)
+
+
+def _training_rows(name: str | None) -> Any:
+    """The kept pairs of a selection, else all the scored ones."""
+    folder = Path(name).expanduser() if name else None
+    part = "scored" if folder is not None and (folder / "scored").is_dir() else "selected"
+    if folder is not None and (folder / "preferences").is_dir():
+        part = "preferences"
+    return rows_of(name, part)

@@ -1,0 +1,158 @@
+"""Stage `prepare`: a source becomes pairs and preferences."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..artifacts import Manifest, dataset_digest, replaced_folder, write_json, write_rows
+from ..data import prepare_preferences, read_pairs
+from ..errors import InputError
+from ..selection import random_keys, select_lowest
+from .common import StageResult, mapping_of, rows_of, skip_if_done, timed
+
+
+@dataclass
+class PrepareArguments:
+    """
+    Arguments of `pd-trl prepare`.
+
+    Args:
+        dataset_name (`str`, *optional*):
+            Hub id, local folder, parquet, json or jsonl file of the source.
+        output_dir (`str`, *optional*, defaults to `"prepared"`):
+            Folder of the result.
+        dataset_config (`str`, *optional*):
+            Configuration of the Hub data set.
+        dataset_train_split (`str`, *optional*, defaults to `"train"`):
+            Split to use.
+        dataset_revision (`str`, *optional*):
+            Branch, tag or commit on the Hub.
+        adapter (`str`, *optional*):
+            Schema of the source. Recognised by itself where unset.
+        column_mapping (`dict` or json, *optional*):
+            Our column names to those of the source.
+        pairing (`str`, *optional*):
+            How more than two responses become pairs: all, adjacent, best_worst or random.
+        on_invalid (`str`, *optional*, defaults to `"error"`):
+            What to do with unusable rows: error, or drop (with a count).
+        labels (`str`, *optional*, defaults to `"one"`):
+            One label a pair, as in the paper, or all.
+        conflict (`float`, *optional*):
+            Construct a set in which this share contradicts the overall label.
+        relabel (`str`, *optional*):
+            Label by overall (OVA) or mean (AVG) instead.
+        aspects (`list` of `str`, *optional*):
+            Aspects to use. All where unset.
+        max_pairs (`int`, *optional*):
+            Use this many pairs, drawn by `seed`.
+        seed (`int`, *optional*, defaults to `42`):
+            Seed of everything random.
+        dry_run (`bool`, *optional*, defaults to `False`):
+            Show the counts and write nothing.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Replace another run's result in `output_dir`.
+    """
+
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "Hub id, local folder, parquet, json or jsonl file."}
+    )
+    output_dir: str = field(default="prepared", metadata={"help": "Folder of the result."})
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the Hub data set."})
+    dataset_train_split: str = field(default="train", metadata={"help": "Split to use."})
+    dataset_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit on the Hub."})
+    adapter: str | None = field(default=None, metadata={"help": "Schema of the source; recognised where unset."})
+    column_mapping: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Our column names to those of the source (YAML mapping, or json)."}
+    )
+    pairing: str | None = field(
+        default=None,
+        metadata={"help": "How more than two responses become pairs: all, adjacent, best_worst or random."},
+    )
+    on_invalid: str = field(
+        default="error", metadata={"help": "Unusable rows: error or drop.", "choices": ["error", "drop"]}
+    )
+    labels: str = field(default="one", metadata={"help": "One label a pair, or all.", "choices": ["one", "all"]})
+    conflict: float | None = field(
+        default=None, metadata={"help": "Construct a set in which this share contradicts the overall label."}
+    )
+    relabel: str | None = field(default=None, metadata={"help": "Label by 'overall' (OVA) or 'mean' (AVG) instead."})
+    aspects: list[str] | None = field(default=None, metadata={"help": "Aspects to use. All where unset."})
+    max_pairs: int | None = field(default=None, metadata={"help": "Use this many pairs, drawn by `seed`."})
+    seed: int = field(default=42, metadata={"help": "Seed of everything random."})
+    dry_run: bool = field(default=False, metadata={"help": "Show the counts and write nothing."})
+    overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
+
+
+_IDENTITY = ("pairing", "on_invalid", "labels", "conflict", "relabel", "aspects", "max_pairs", "seed")
+
+
+def run_prepare(arguments: PrepareArguments) -> StageResult:
+    """Loads the source, makes preferences, and writes `pairs/`, `preferences/`, `labels.json` and the manifest."""
+    pairs, load_report = _load(arguments)
+    if arguments.max_pairs is not None:
+        if arguments.max_pairs < 1:
+            raise InputError(f"`max_pairs` must be at least 1, got {arguments.max_pairs}.")
+        if arguments.max_pairs < len(pairs):
+            kept, _ = select_lowest(
+                random_keys(pairs["pair_id"][:], arguments.seed), pairs["pair_id"][:], arguments.max_pairs
+            )
+            pairs = pairs.select(kept.nonzero()[0])
+    manifest = Manifest(
+        "prepare",
+        inputs={"pairs": dataset_digest(pairs)},
+        arguments={name: getattr(arguments, name) for name in _IDENTITY},
+    )
+    done = None if arguments.dry_run else skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
+    if done:
+        return done
+    with timed(manifest):
+        preferences, report = prepare_preferences(
+            pairs,
+            labels=arguments.labels,  # type: ignore[arg-type]
+            conflict=arguments.conflict,
+            relabel=arguments.relabel,  # type: ignore[arg-type]
+            seed=arguments.seed,
+            aspects=arguments.aspects,
+        )
+        counts = {
+            "pairs": report.pairs,
+            "kept": report.kept,
+            "dropped": sum(report.dropped.values()),
+            "rows": report.rows,
+        }
+        manifest.counts = counts
+        manifest.results = {"load": load_report, "labels": report.to_dict(), "source": _source(arguments)}
+    if not arguments.dry_run:
+        with replaced_folder(arguments.output_dir) as folder:
+            write_rows(pairs, folder / "pairs")
+            write_rows(preferences, folder / "preferences")
+            write_json(folder / "labels.json", report.to_dict())
+            manifest.save(folder)
+    return StageResult("prepare", arguments.output_dir, counts, str(report).splitlines())
+
+
+def _load(arguments: PrepareArguments) -> tuple[Any, dict[str, Any]]:
+    if not arguments.dataset_name:
+        raise InputError("`pd-trl prepare` needs a source: --dataset_name with a Hub id, a folder or a file.")
+    folder = Path(arguments.dataset_name).expanduser()
+    if (folder / "manifest.json").is_file():
+        source: Any = rows_of(arguments.dataset_name, "pairs")
+    else:
+        source = arguments.dataset_name
+    pairs, report = read_pairs(
+        source,
+        split=arguments.dataset_train_split,
+        config=arguments.dataset_config,
+        revision=arguments.dataset_revision,
+        adapter=arguments.adapter,
+        column_mapping=mapping_of(arguments.column_mapping, "column_mapping") or None,
+        pairing=arguments.pairing,  # type: ignore[arg-type]
+        on_invalid=arguments.on_invalid,  # type: ignore[arg-type]
+        seed=arguments.seed,
+    )
+    return pairs, report.to_dict()
+
+
+def _source(arguments: PrepareArguments) -> dict[str, Any]:
+    names = ("dataset_name", "dataset_config", "dataset_train_split", "dataset_revision")
+    return {name: getattr(arguments, name) for name in names}

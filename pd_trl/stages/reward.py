@@ -1,0 +1,121 @@
+"""Stage `reward`: one proxy reward model for each aspect."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, concatenate_datasets
+
+from ..artifacts import Manifest, dataset_digest
+from ..aspect_rewards import AspectReward, heldout_rows, train_aspect_rewards, training_identity
+from ..data import OVERALL, check_preferences
+from ..errors import InputError
+from ..report_text import number, table
+from ..reward_config import PDRewardConfig
+from .common import StageResult, is_main_process, rows_of, skip_if_done, timed
+from .models import model_settings
+
+
+@dataclass
+class RewardArguments:
+    """
+    Arguments of `pd-trl reward`, beside those of [`PDRewardConfig`] and TRL's `ModelConfig`.
+
+    Args:
+        dataset_name (`str`, *optional*):
+            Preferences: the folder of `pd-trl prepare`, a file, or a Hub id.
+        aspects (`list` of `str`, *optional*):
+            Aspects to train for. All where unset.
+        heldout (`float`, *optional*, defaults to `0.1`):
+            Share of the prompts on whose pairs the accuracy is measured.
+        unified (`bool`, *optional*, defaults to `False`):
+            Also train one model on the pairs of all aspects together (RAF's), named `overall`.
+        dry_run (`bool`, *optional*, defaults to `False`):
+            Show the plan and train nothing.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Replace another run's result in `output_dir`.
+    """
+
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "The folder of `pd-trl prepare`, a file, or a Hub id."}
+    )
+    aspects: list[str] | None = field(default=None, metadata={"help": "Aspects to train for. All where unset."})
+    heldout: float = field(default=0.1, metadata={"help": "Share of the prompts to measure the accuracy on."})
+    unified: bool = field(
+        default=False,
+        metadata={"help": "Also train one model on the pairs of all aspects together, named 'overall' (RAF)."},
+    )
+    dry_run: bool = field(default=False, metadata={"help": "Show the plan and train nothing."})
+    overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
+
+
+def run_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_args: Any) -> StageResult:
+    """Trains the models into subfolders of `output_dir` and writes a manifest with their metrics."""
+    if not training_args.output_dir:
+        raise InputError("`pd-trl reward` needs --output_dir.")
+    model, peft_config = model_settings(model_args, training_args)
+    preferences = rows_of(arguments.dataset_name, "preferences")
+    check_preferences(preferences)
+    folder = training_args.output_dir
+    manifest = Manifest(
+        "reward",
+        inputs={"preferences": dataset_digest(preferences), "model": model},
+        arguments={
+            "aspects": arguments.aspects, "heldout": arguments.heldout, "unified": arguments.unified,
+            "peft": peft_config.to_dict() if peft_config is not None else None, "training": training_identity(training_args),
+        },
+    )  # fmt: skip
+    if arguments.dry_run:
+        return StageResult("reward (dry run)", folder, lines=_plan(preferences, arguments, training_args))
+    done = skip_if_done(manifest, folder, arguments.overwrite)
+    if done:
+        return done
+    with timed(manifest):
+        settings: dict[str, Any] = {"args": training_args, "heldout": arguments.heldout, "peft_config": peft_config}
+        rewards = train_aspect_rewards(preferences, model, folder, aspects=arguments.aspects, **settings)
+        if arguments.unified:
+            rewards |= train_aspect_rewards(_pooled(preferences), model, folder, **settings)
+    manifest.counts = {f"train {name}": reward.num_train for name, reward in rewards.items()}
+    manifest.results = {"metrics": {name: reward.metrics for name, reward in rewards.items()}}
+    if is_main_process():
+        manifest.save(folder)
+    return StageResult("reward", folder, manifest.counts, reward_table(rewards))
+
+
+def _pooled(preferences: Dataset) -> Dataset:
+    """All pairs, each with its own aspect's label, under one name."""
+    position = preferences.column_names.index("aspect")
+    pooled = preferences.remove_columns("aspect")
+    names = pooled.column_names
+    column = Dataset.from_dict({"aspect": [OVERALL] * len(preferences)})
+    merged = concatenate_datasets([pooled, column], axis=1)
+    return merged.select_columns([*names[:position], "aspect", *names[position:]])
+
+
+def _plan(preferences: Dataset, arguments: RewardArguments, args: PDRewardConfig) -> list[str]:
+    held = heldout_rows(preferences, arguments.heldout, args.seed)
+    labels = np.asarray(preferences["aspect"][:])
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * max(1, args.world_size)
+    rows = [["aspect", "pairs to train on", "held out", "steps"]]
+    for aspect in arguments.aspects or sorted(set(labels)):
+        train = int(((labels == aspect) & ~held).sum() * args.train_share)
+        steps = args.max_steps if args.max_steps > 0 else int(np.ceil(train / batch) * args.num_train_epochs)
+        rows.append([aspect, str(train), str(int(((labels == aspect) & held).sum())), str(steps)])
+    return table(rows)
+
+
+def reward_table(rewards: dict[str, AspectReward]) -> list[str]:
+    """Accuracy of each model as lines of a table."""
+    rows = [
+        ["reward model", "trained on", "held out", "accuracy", "longer wins", "if chosen longer", "if shorter", "path"]
+    ]
+    for name, reward in rewards.items():
+        m = reward.metrics
+        accuracy = f"{m['pair_accuracy']:.3f} ± {m['pair_accuracy_se']:.3f}" if "pair_accuracy" in m else "-"
+        rows.append([
+            name, str(reward.num_train), str(m.get("num_pairs", 0)), accuracy, number(m.get("length_accuracy")),
+            number(m.get("pair_accuracy_chosen_longer")), number(m.get("pair_accuracy_chosen_shorter")),
+            str(Path(reward.path)),
+        ])  # fmt: skip
+    return table(rows)

@@ -1,0 +1,140 @@
+"""Stage `select`: PD, and which pairs to keep."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..artifacts import Manifest, dataset_digest, replaced_folder, write_json, write_rows
+from ..errors import InputError
+from ..filter import PDFilter
+from .common import StageResult, mapping_of, rows_of, skip_if_done, timed
+
+
+@dataclass
+class SelectArguments:
+    """
+    Arguments of `pd-trl select`, see [`PDFilter`].
+
+    Args:
+        dataset_name (`str`, *optional*):
+            Scored pairs: the folder of `pd-trl score` (or of `pd-trl prepare` with `--source ratings`), a file, or a Hub id.
+        output_dir (`str`, *optional*, defaults to `"selected"`):
+            Folder of the result.
+        budget (`str`, *optional*, defaults to `"0.3"`):
+            Share of the pairs to keep, such as 0.3, or their number, such as 5000.
+        source (`str`, *optional*, defaults to `"rewards"`):
+            Gaps from rewards, ratings, or an existing column.
+        gamma (`float`, *optional*, defaults to `0.9`):
+            Quantile of the absolute gaps that becomes 1 (Eq. 13).
+        weights (`dict` or json, *optional*):
+            Weight of the vote of an aspect; 1 for those not named.
+        per_aspect (`bool`, *optional*, defaults to `False`):
+            Keep the same share of each aspect's pairs.
+        selector (`str`, *optional*, defaults to `"pd"`):
+            pd, pd_high, random, margin or length.
+        margin_column (`str`, *optional*, defaults to `"reward_gap_overall"`):
+            Column of `selector=margin`.
+        pd_column (`str`, *optional*, defaults to `"pd"`):
+            Column of `source=column`.
+        min_proxy_accuracy (`float`, *optional*):
+            Leave out the votes of aspects whose reward model is less accurate.
+        seed (`int`, *optional*, defaults to `42`):
+            Seed of `selector=random`.
+        dry_run (`bool`, *optional*, defaults to `False`):
+            Show the report and write nothing.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Replace another run's result in `output_dir`.
+    """
+
+    dataset_name: str | None = field(
+        default=None,
+        metadata={"help": "The folder of `pd-trl score` (or `prepare`, with ratings), a file, or a Hub id."},
+    )
+    output_dir: str = field(default="selected", metadata={"help": "Folder of the result."})
+    budget: str | float = field(
+        default="0.3", metadata={"help": "Share of the pairs to keep, such as 0.3, or their number, such as 5000."}
+    )
+    source: str = field(
+        default="rewards",
+        metadata={"help": "Where the gaps come from.", "choices": ["rewards", "ratings", "column"]},
+    )
+    gamma: float = field(default=0.9, metadata={"help": "Quantile of the absolute gaps that becomes 1 (Eq. 13)."})
+    weights: dict[str, float] | str | None = field(
+        default=None,
+        metadata={"help": "Weight of the vote of an aspect, 1 for those not named (YAML mapping, or json)."},
+    )
+    per_aspect: bool = field(default=False, metadata={"help": "Keep the same share of each aspect's pairs."})
+    selector: str = field(default="pd", metadata={"help": "Rule to rank by: pd, pd_high, random, margin or length."})
+    margin_column: str = field(default="reward_gap_overall", metadata={"help": "Column of `selector=margin`."})
+    pd_column: str = field(default="pd", metadata={"help": "Column of `source=column`."})
+    min_proxy_accuracy: float | None = field(
+        default=None,
+        metadata={"help": "Leave out the votes of aspects whose reward model is less accurate than this."},
+    )
+    seed: int = field(default=42, metadata={"help": "Seed of `selector=random`."})
+    dry_run: bool = field(default=False, metadata={"help": "Show the report and write nothing."})
+    overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
+
+
+_IDENTITY = ("budget", "source", "gamma", "weights", "per_aspect", "selector", "margin_column", "pd_column",
+             "min_proxy_accuracy", "seed")  # fmt: skip
+
+
+def run_select(arguments: SelectArguments) -> StageResult:
+    """Selects and writes `selected/`, `dropped/`, `filter.json`, `report.json`, `report.txt` and the manifest."""
+    scored = _scored_rows(arguments.dataset_name)
+    pd_filter = PDFilter(
+        arguments.budget,  # type: ignore[arg-type]
+        weights=mapping_of(arguments.weights, "weights"),
+        proxy_metrics=_proxy_metrics(arguments.dataset_name),
+        **{name: getattr(arguments, name) for name in _IDENTITY if name not in ("budget", "weights")},
+    )
+    manifest = Manifest(
+        "select",
+        inputs={"scored": dataset_digest(scored, _decisive(scored.column_names))},
+        arguments={**{name: getattr(arguments, name) for name in _IDENTITY}, "budget": pd_filter.budget},
+    )
+    done = None if arguments.dry_run else skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
+    if done:
+        return done
+    with timed(manifest):
+        decided = pd_filter.fit_transform(scored)
+        kept = np.asarray(decided["pd_kept"][:], dtype=bool)
+    report = pd_filter.report_
+    if report is None:
+        raise InputError("The selection has no report.")
+    manifest.counts = {"total": len(decided), "kept": int(kept.sum()), "dropped": int((~kept).sum())}
+    manifest.results = {"report": report.to_dict()}
+    if not arguments.dry_run:
+        with replaced_folder(arguments.output_dir) as folder:
+            write_rows(decided.select(np.flatnonzero(kept)), folder / "selected")
+            write_rows(decided.select(np.flatnonzero(~kept)), folder / "dropped")
+            pd_filter.save(folder / "filter.json")
+            write_json(folder / "report.json", report.to_dict())
+            (folder / "report.txt").write_text(f"{report}\n", encoding="utf-8")
+            manifest.save(folder)
+    stage = "select (dry run)" if arguments.dry_run else "select"
+    return StageResult(stage, arguments.output_dir, manifest.counts, str(report).splitlines())
+
+
+def _scored_rows(name: str | None) -> Any:
+    try:
+        return rows_of(name, "scored")
+    except InputError:
+        # Ratings need no scoring: what `prepare` left is enough.
+        if name and (Path(name).expanduser() / "preferences").is_dir():
+            return rows_of(name, "preferences")
+        raise
+
+
+def _proxy_metrics(name: str | None) -> dict[str, dict[str, float]]:
+    manifest = Manifest.load(Path(name).expanduser()) if name and Path(name).expanduser().is_dir() else None
+    return manifest.results.get("proxy_metrics", {}) if manifest is not None else {}
+
+
+def _decisive(columns: list[str]) -> list[str]:
+    """Columns that a selection depends on: not the texts."""
+    prefixes = ("reward_gap_", "rating_", "vote_")
+    return [c for c in columns if c.startswith(prefixes) or c in ("pair_id", "aspect", "delta_length", "pd")]

@@ -1,0 +1,212 @@
+"""Stage `simulate`: a small language world, with pairs, a pretrained model and evaluation prompts."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ..artifacts import Manifest, read_json, replaced_folder, write_json, write_rows
+from ..errors import InputError
+from .common import StageResult, skip_if_done, timed
+
+
+@dataclass
+class SimulateArguments:
+    """
+    Arguments of the stage `simulate`, see [`SimulatedWorld`].
+
+    Args:
+        output_dir (`str`, *optional*, defaults to `"world"`):
+            Folder of the result.
+        num_pairs (`int`, *optional*, defaults to `6000`):
+            Pairs of responses.
+        num_texts (`int`, *optional*, defaults to `20000`):
+            Texts to pretrain on.
+        num_prompts (`int`, *optional*, defaults to `400`):
+            Prompts for evaluation.
+        num_aspects (`int`, *optional*, defaults to `4`):
+            Aspects, 2 to 8.
+        conflict (`float`, *optional*, defaults to `0.4`):
+            How much the aspects trade off, in [0, 1].
+        noise (`float`, *optional*, defaults to `0.4`):
+            Temperature of the annotators.
+        length_bias (`float`, *optional*, defaults to `0.05`):
+            Logits that annotators add for each extra word.
+        hidden_size (`int`, *optional*, defaults to `64`):
+            Width of the model.
+        num_layers (`int`, *optional*, defaults to `2`):
+            Layers of the model.
+        seed (`int`, *optional*, defaults to `42`):
+            Seed of everything.
+        dry_run (`bool`, *optional*, defaults to `False`):
+            Show the plan and make nothing.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Replace another run's result in `output_dir`.
+    """
+
+    output_dir: str = field(default="world", metadata={"help": "Folder of the result."})
+    num_pairs: int = field(default=6000, metadata={"help": "Pairs of responses."})
+    num_texts: int = field(default=20000, metadata={"help": "Texts to pretrain on."})
+    num_prompts: int = field(default=400, metadata={"help": "Prompts for evaluation."})
+    num_aspects: int = field(default=4, metadata={"help": "Aspects, 2 to 8."})
+    conflict: float = field(default=0.4, metadata={"help": "How much the aspects trade off, in [0, 1]."})
+    noise: float = field(default=0.4, metadata={"help": "Temperature of the annotators."})
+    length_bias: float = field(default=0.05, metadata={"help": "Logits that annotators add for each extra word."})
+    hidden_size: int = field(default=64, metadata={"help": "Width of the model."})
+    num_layers: int = field(default=2, metadata={"help": "Layers of the model."})
+    seed: int = field(default=42, metadata={"help": "Seed of everything."})
+    dry_run: bool = field(default=False, metadata={"help": "Show the plan and make nothing."})
+    overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
+
+
+def run_simulate(arguments: SimulateArguments) -> StageResult:
+    """Writes `pairs/`, `model/`, `prompts.json`, `world.json` and the manifest."""
+    from ..simulation.data import simulate_corpus, simulate_pairs, simulate_prompts
+    from ..simulation.model import pretrain
+    from ..simulation.world import SimulatedWorld
+
+    settings = {k: v for k, v in asdict(arguments).items() if k not in ("output_dir", "dry_run", "overwrite")}
+    manifest = Manifest("simulate", arguments=settings)
+    world = SimulatedWorld(
+        seed=arguments.seed,
+        num_aspects=arguments.num_aspects,
+        conflict=arguments.conflict,
+        noise=arguments.noise,
+        length_bias=arguments.length_bias,
+    )
+    counts = {name: settings[f"num_{name}"] for name in ("pairs", "texts", "prompts")}
+    if arguments.dry_run:
+        return StageResult(
+            "simulate (dry run)", arguments.output_dir, counts, [f"aspects: {', '.join(world.aspects)}"]
+        )
+    done = skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
+    if done:
+        return done
+    with replaced_folder(arguments.output_dir) as folder, timed(manifest):
+        write_rows(simulate_pairs(arguments.num_pairs, world=world), folder / "pairs")
+        corpus = simulate_corpus(arguments.num_texts, world=world)
+        pretrained = pretrain(
+            corpus,
+            folder / "model",
+            seed=arguments.seed,
+            hidden_size=arguments.hidden_size,
+            num_layers=arguments.num_layers,
+        )
+        write_json(folder / "prompts.json", simulate_prompts(arguments.num_prompts, arguments.seed))
+        write_json(folder / "world.json", asdict(world))
+        manifest.counts, manifest.results = counts, {"pretraining": pretrained}
+        manifest.save(folder)
+    loss = f"pretraining loss {pretrained['initial_loss']:.2f} -> {pretrained['final_loss']:.2f} nats per token"
+    return StageResult("simulate", arguments.output_dir, counts, [loss])
+
+
+@dataclass
+class JudgeArguments:
+    """
+    Arguments of the stage `judge`: policies answer the evaluation prompts of a simulated world, and its gold rewards
+    compare them.
+
+    Args:
+        world (`str`, *optional*):
+            Folder of the stage `simulate`.
+        policies (`dict`, *optional*):
+            Name to folder of each policy. The first is the one the others are compared with.
+        output_dir (`str`, *optional*, defaults to `"judge"`):
+            Folder of the result.
+        temperature (`float`, *optional*, defaults to `0.7`):
+            Temperature of the answers.
+        max_new_tokens (`int`, *optional*, defaults to `80`):
+            Longest answer, in tokens.
+        seed (`int`, *optional*, defaults to `42`):
+            Seed of the answers.
+        dry_run (`bool`, *optional*, defaults to `False`):
+            Show the plan and make nothing.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Replace another run's result in `output_dir`.
+    """
+
+    world: str | None = field(default=None, metadata={"help": "Folder of the stage `simulate`."})
+    policies: dict[str, str] | str | None = field(
+        default=None, metadata={"help": "Name to folder of each policy (YAML mapping, or json)."}
+    )
+    output_dir: str = field(default="judge", metadata={"help": "Folder of the result."})
+    temperature: float = field(default=0.7, metadata={"help": "Temperature of the answers."})
+    max_new_tokens: int = field(default=80, metadata={"help": "Longest answer, in tokens."})
+    seed: int = field(default=42, metadata={"help": "Seed of the answers."})
+    dry_run: bool = field(default=False, metadata={"help": "Show the plan and make nothing."})
+    overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
+
+
+def run_judge(arguments: JudgeArguments) -> StageResult:
+    """Writes each policy's answers, `results.json` and the manifest; shows a table of gold scores and win rates."""
+    from .common import mapping_of
+
+    policies = mapping_of(arguments.policies, "policies")
+    if not arguments.world or not policies:
+        raise InputError("The stage `judge` needs a simulated `world` and at least one of `policies`.")
+    world_folder = Path(arguments.world).expanduser()
+    manifest = Manifest(
+        "judge",
+        inputs={name: _policy_identity(Path(path)) for name, path in policies.items()},
+        arguments={name: getattr(arguments, name) for name in ("temperature", "max_new_tokens", "seed")},
+    )
+    if arguments.dry_run:
+        return StageResult("judge (dry run)", arguments.output_dir, lines=[f"policies: {', '.join(policies)}"])
+    done = skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
+    if done:
+        results = read_json(Path(arguments.output_dir) / "results.json")
+        done.lines = _judge_table(results)
+        return done
+    with replaced_folder(arguments.output_dir) as folder, timed(manifest):
+        results = _judge(arguments, policies, world_folder, folder)
+        write_json(folder / "results.json", results)
+        manifest.results = results
+        manifest.save(folder)
+    return StageResult("judge", arguments.output_dir, lines=_judge_table(results))
+
+
+def _judge(arguments: JudgeArguments, policies: dict[str, str], world_folder: Path, folder: Path) -> dict[str, dict]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from ..simulation.judge import generate_responses, gold_summary, gold_win_rate
+    from ..simulation.world import SimulatedWorld
+
+    world = SimulatedWorld(**read_json(world_folder / "world.json"))
+    prompts = read_json(world_folder / "prompts.json")
+    results: dict[str, dict] = {}
+    answers = {}
+    for name, path in policies.items():
+        model = AutoModelForCausalLM.from_pretrained(path, dtype="float32")
+        answers[name] = generate_responses(
+            model,
+            AutoTokenizer.from_pretrained(path),
+            prompts,
+            arguments.seed,
+            temperature=arguments.temperature,
+            max_new_tokens=arguments.max_new_tokens,
+        )
+        write_json(folder / f"{name}.json", answers[name])
+        results[name] = dict(gold_summary(answers[name], world))
+        first = next(iter(policies))
+        if name != first:
+            results[name]["against"] = {first: gold_win_rate(answers[name], answers[first], world)}
+    return results
+
+
+def _policy_identity(folder: Path) -> str:
+    manifest = Manifest.load(folder) or Manifest.load(folder.parent)
+    if manifest is None:
+        raise InputError(f"{folder} is not the folder of a policy: it has no manifest.")
+    return manifest.key
+
+
+def _judge_table(results: dict[str, dict]) -> list[str]:
+    from ..report_text import number, percent, table
+
+    first = next(iter(results))
+    rows = [["policy", "gold score", "± SE", f"win rate against {first}", "± SE", "words"]]
+    for name, entry in results.items():
+        wins = entry.get("against", {}).get(first, {})
+        rows.append([
+            name, number(entry["gold"], 2), number(entry["gold_se"], 2), percent(wins.get("win_rate")),
+            percent(wins.get("win_rate_se")), number(entry["num_words"], 1),
+        ])  # fmt: skip
+    return table(rows)
