@@ -61,7 +61,7 @@ class PDDPOConfig(DPOConfig):
         metadata={"help": "Number of aspects of Eq. 4. Unset counts the `reward_gap_*` columns of the training set."},
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.pd_budget = parse_budget(self.pd_budget)
         if self.pd_budget is not None:

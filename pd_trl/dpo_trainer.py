@@ -21,7 +21,7 @@ from trl import DPOTrainer
 
 from .dpo_config import PDDPOConfig
 from .errors import InputError
-from .selection import resolve_budget, select_lowest
+from .selection import parse_budget, resolve_budget, select_lowest
 from .trainer_utils import default_arguments, describe_dropped, row_keys
 
 if TYPE_CHECKING:
@@ -69,6 +69,10 @@ class PDDPOTrainer(DPOTrainer):
             `IterableDataset` is given a `pd_budget`.
     """
 
+    _signature_columns: list[str]
+    beta: float
+    precompute_ref_logps: bool
+    data_collator: Any
     _tag_names = [*DPOTrainer._tag_names, "preference", "pd_trl"]
 
     def __init__(
@@ -117,7 +121,7 @@ class PDDPOTrainer(DPOTrainer):
         if self._kappa is not None:
             self.data_collator = _CollatorWithDivergence(self.data_collator, args.pd_column)
 
-    def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         prepared = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
         if isinstance(prepared, Dataset):
             describe_dropped(
@@ -125,15 +129,17 @@ class PDDPOTrainer(DPOTrainer):
             )
         return prepared
 
-    def _set_signature_columns_if_needed(self):
+    def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         if self._kappa is not None and self.args.pd_column not in self._signature_columns:
             self._signature_columns = [*self._signature_columns, self.args.pd_column]
 
-    def compute_ref_log_probs(self, model, inputs):
+    def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
         return super().compute_ref_log_probs(model, {k: v for k, v in inputs.items() if k != _PD_INPUT})
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         if self._kappa is None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         inputs = dict(inputs)
@@ -168,7 +174,7 @@ class PDDPOTrainer(DPOTrainer):
 
 
 def select_for_training(
-    dataset: Dataset | IterableDataset | None, budget: float | int, column: str
+    dataset: Dataset | IterableDataset | None, budget: float | str, column: str
 ) -> tuple[Dataset, dict[str, Any]]:
     """
     The rows of `dataset` with the lowest values of `column`, in their order, and a record of the selection: `total`,
@@ -182,7 +188,7 @@ def select_for_training(
     if not isinstance(dataset, Dataset):
         raise InputError(f"`train_dataset` must be a `Dataset` to select from, got `{type(dataset).__name__}`.")
     values = divergence_column(dataset, column)
-    kept, threshold = select_lowest(values, row_keys(dataset), resolve_budget(budget, len(dataset)))
+    kept, threshold = select_lowest(values, row_keys(dataset), resolve_budget(parse_budget(budget), len(dataset)))
     selection = {
         "total": len(dataset),
         "kept": int(kept.sum()),

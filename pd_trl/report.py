@@ -171,7 +171,7 @@ def _kept_by_votes(
 
 
 def _lengths(dataset: Dataset, kept: NDArray[np.bool_]) -> dict[str, Any]:
-    delta = _numbers(dataset, "delta_length")
+    delta: NDArray | None = _numbers(dataset, "delta_length")
     lengths = {side: _characters(dataset, side) for side in ("chosen", "rejected") if side in dataset.column_names}
     if delta is None and len(lengths) == 2:
         delta = lengths["chosen"] - lengths["rejected"]

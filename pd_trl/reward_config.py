@@ -65,7 +65,7 @@ class PDRewardConfig(RewardConfig):
         metadata={"help": "Share of the training pairs to train on, in (0, 1], drawn by `seed` (the paper's p_r)."},
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.length_balance_temperature is not None:
             check_temperature(self.length_balance_temperature)

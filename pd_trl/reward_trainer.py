@@ -70,6 +70,7 @@ class PDRewardTrainer(RewardTrainer):
         InputError: When length balancing is on for an `IterableDataset`, or no row is left to train on.
     """
 
+    _signature_columns: list[str]
     _tag_names = [*RewardTrainer._tag_names, "preference", "pd_trl"]
     _paper = {
         "title": "Data Selection for LLM Alignment Using Fine-Grained Preferences",
@@ -105,7 +106,6 @@ class PDRewardTrainer(RewardTrainer):
             )
         if isinstance(train_dataset, Dataset) and args.train_share < 1:
             train_dataset = _share_of(train_dataset, args.train_share, args.seed)
-        self._rows_given: dict[str, int] = {}
         self._eval_rows: list[tuple[torch.Tensor, torch.Tensor]] | None = None
         self._margin_per_token = training_margin(args.length_penalty, args.length_correction)
         super().__init__(
@@ -124,7 +124,7 @@ class PDRewardTrainer(RewardTrainer):
             peft_config=ensure_score_is_saved(peft_config),
         )
 
-    def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         prepared = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
         if isinstance(prepared, Dataset):
             describe_dropped(
@@ -137,13 +137,13 @@ class PDRewardTrainer(RewardTrainer):
                 prepared = prepared.add_column(column, np.maximum(chosen, rejected).tolist())
         return prepared
 
-    def _set_signature_columns_if_needed(self):
+    def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         # The samplers that group by length look for this column after the unused ones have been removed.
         if self.args.length_column_name not in self._signature_columns:
             self._signature_columns = [*self._signature_columns, self.args.length_column_name]
 
-    def _get_train_sampler(self, train_dataset=None):
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset = self.train_dataset if train_dataset is None else train_dataset
         if not self.args.balances_length or not isinstance(dataset, Dataset):
             return super()._get_train_sampler(train_dataset)
@@ -158,9 +158,11 @@ class PDRewardTrainer(RewardTrainer):
             batch_size=self.args.train_batch_size * self.args.gradient_accumulation_steps,
         )
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        recording = self._eval_rows is not None and not self.model.training
-        if not recording and self._margin_per_token == 0:
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        recorded = None if self.model.training else self._eval_rows
+        if recorded is None and self._margin_per_token == 0:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         # The prompt and the template are the same on both sides, so this is the difference in completion tokens.
         chosen_length, rejected_length = inputs["attention_mask"].sum(dim=1).chunk(2)
@@ -168,13 +170,13 @@ class PDRewardTrainer(RewardTrainer):
         if self._margin_per_token != 0:
             inputs = {**inputs, "margin": inputs.get("margin", 0.0) + self._margin_per_token * delta_length}
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        if recording:
+        if recorded is not None:
             chosen, rejected = outputs.logits.detach().squeeze(-1).chunk(2)
             gathered = self.accelerator.gather_for_metrics(((chosen - rejected).float(), delta_length))
-            self._eval_rows.append((gathered[0].cpu(), gathered[1].cpu()))
+            recorded.append((gathered[0].cpu(), gathered[1].cpu()))
         return (loss, outputs) if return_outputs else loss
 
-    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs) -> EvalLoopOutput:
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
         self._eval_rows = []
         try:
             output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
@@ -187,7 +189,7 @@ class PDRewardTrainer(RewardTrainer):
             output.metrics.update({f"{metric_key_prefix}_{key}": value for key, value in metrics.items()})
         return output
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             RewardSidecar.of(self.args).save(output_dir or self.args.output_dir)
@@ -198,9 +200,10 @@ def _token_counts(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     import pyarrow.compute as pc
 
     table = dataset.with_format("arrow").select_columns(["chosen_ids", "rejected_ids"])[:]
-    return tuple(
+    chosen, rejected = (
         pc.list_value_length(table[name]).to_numpy().astype(np.int64) for name in ("chosen_ids", "rejected_ids")
-    )  # type: ignore[return-value]
+    )
+    return chosen, rejected
 
 
 def _share_of(dataset: Dataset, share: float, seed: int) -> Dataset:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -49,7 +50,7 @@ SELECTORS: dict[str, Selector] = {
 }  # fmt: skip
 
 
-def resolve_budget(budget: float | int, num_pairs: int) -> int:
+def resolve_budget(budget: Any, num_pairs: int) -> int:
     """
     Number of pairs to keep.
 
@@ -69,7 +70,7 @@ def resolve_budget(budget: float | int, num_pairs: int) -> int:
     return math.ceil(Fraction(repr(float(budget))) * num_pairs)
 
 
-def check_budget(budget: float | int) -> None:
+def check_budget(budget: Any) -> None:
     """Raises `InputError` unless `budget` is a share in (0, 1] (`float`) or a positive count (`int`)."""
     if isinstance(budget, (bool, np.bool_)) or not isinstance(budget, (int, float, np.integer, np.floating)):
         raise InputTypeError(f"`budget` must be a float (share of pairs) or an int (number of pairs), got {budget!r}.")

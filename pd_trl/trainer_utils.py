@@ -33,7 +33,7 @@ def default_arguments(args: Any, config_class: type[ConfigT], model: Any, suffix
     if isinstance(args, config_class):
         return args
     if isinstance(args, config_class.__bases__):
-        upgraded = config_class.__new__(config_class)
+        upgraded: Any = object.__new__(config_class)
         for item in dataclasses.fields(config_class):
             if not hasattr(args, item.name):
                 setattr(upgraded, item.name, item.default)

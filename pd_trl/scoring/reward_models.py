@@ -5,7 +5,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from ..errors import InputError, InputTypeError
 from ..hub import local_model_folder
 from ..reward_sidecar import RewardSidecar
 
-RewardModel = str | os.PathLike | PreTrainedModel | tuple[PreTrainedModel, PreTrainedTokenizerBase]
+RewardModel: TypeAlias = str | os.PathLike | PreTrainedModel | tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 
 class RewardModelScorer:
@@ -227,8 +227,9 @@ def _load_tokenizer(folder: Path, loading: dict[str, Any], fallback: Path | None
 
 
 def _from_memory(aspect: str, source: Any, tokenizer: PreTrainedTokenizerBase | None) -> RewardModelScorer:
+    model: Any
     model, own = source if isinstance(source, tuple) else (source, None)
-    if not isinstance(model, torch.nn.Module):
+    if not hasattr(model, "config"):
         raise InputTypeError(
             f"The reward model of aspect '{aspect}' must be a path, a Hub id or a model, got {type(source).__name__}."
         )

@@ -35,7 +35,7 @@ class ShardFolder:
     num_shards: int
     identity: dict[str, Any]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "identity.json"
         identity = json.loads(json.dumps({**self.identity, "num_shards": self.num_shards}, default=str))
