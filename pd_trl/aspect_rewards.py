@@ -206,6 +206,7 @@ def _train_one(
         sidecar = RewardSidecar.of(args)
         sidecar.aspect, sidecar.num_train, sidecar.metrics = aspect, num_train, metrics
         sidecar.save(folder)
+        trainer.create_model_card(model_name=f"{Path(args.output_dir).name} reward")
         manifest.counts = {"train": num_train, "train_given": len(train), "heldout": len(test)}
         manifest.results = {"metrics": metrics}
         manifest.seconds = sum(entry.get("train_runtime", 0.0) for entry in trainer.state.log_history)

@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from accelerate.utils import is_peft_model
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from transformers import (
     BitsAndBytesConfig,
@@ -19,6 +21,7 @@ from transformers import (
 from transformers.trainer_utils import EvalPrediction
 from trl import DPOTrainer
 
+from .cards import finish_model_card, render_section
 from .dpo_config import PDDPOConfig
 from .errors import InputError
 from .selection import parse_budget, resolve_budget, select_lowest
@@ -95,7 +98,7 @@ class PDDPOTrainer(DPOTrainer):
         quantization_config: "BitsAndBytesConfig | None" = None,
         peft_config: "PeftConfig | None" = None,
     ):
-        args = default_arguments(args, PDDPOConfig, model, "DPO")
+        args = default_arguments(args, PDDPOConfig, model, "DPO", neutral={})
         if isinstance(train_dataset, str):
             from .data.sources import load_source
 
@@ -159,6 +162,18 @@ class PDDPOTrainer(DPOTrainer):
         self._unshift_metrics(divergence)
         return result
 
+    def create_model_card(
+        self,
+        model_name: str | None = None,
+        dataset_name: str | None = None,
+        tags: str | list[str] | None = None,
+    ) -> None:
+        super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)
+        if self.is_world_process_zero():
+            section = render_section("aligned_model_section", _card_record(self))
+            name = model_name or Path(self.args.output_dir).name
+            finish_model_card(self.args.output_dir, name, section, peft=is_peft_model(self.model))
+
     def _unshift_metrics(self, divergence: torch.Tensor) -> None:
         """Turns the logged rewards of the shifted call into those of the policy: `beta` times the log-ratio."""
         metrics = self._metrics["train" if self.model.training else "eval"]
@@ -171,6 +186,16 @@ class PDDPOTrainer(DPOTrainer):
             metrics["dfpo/logit_accuracies"].append(metrics["rewards/accuracies"].pop())
             if not metrics["rewards/accuracies"]:
                 del metrics["rewards/accuracies"]
+
+
+def _card_record(trainer: PDDPOTrainer) -> dict[str, Any]:
+    dataset = trainer.train_dataset
+    return {
+        "selection": trainer.selection_,
+        "num_train": len(dataset) if isinstance(dataset, Dataset) else "streamed",
+        "dfpo": trainer.args.pd_loss == "dfpo",
+        "loss_type": ", ".join(trainer.loss_types),
+    }
 
 
 def select_for_training(

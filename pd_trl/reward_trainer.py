@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from accelerate.utils import is_peft_model
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from transformers import (
     BitsAndBytesConfig,
@@ -17,6 +19,7 @@ from transformers import (
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
 from trl import RewardTrainer
 
+from .cards import finish_model_card, render_section
 from .errors import InputError
 from .length import LengthBalancedSampler, training_margin
 from .reward_config import PDRewardConfig
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
 
 logger = logging.getLogger(__name__)
+
+_NEUTRAL = {"length_balance_temperature": None, "length_penalty": 0.0}
 
 
 class PDRewardTrainer(RewardTrainer):
@@ -63,8 +68,8 @@ class PDRewardTrainer(RewardTrainer):
             As in [`~trl.RewardTrainer`]. A `peft_config` for sequence classification gets `"score"` among its
             `modules_to_save`, so that the reward head is saved.
         args ([`PDRewardConfig`], *optional*):
-            Configuration for this trainer. If `None`, a default configuration is used. A plain
-            [`~trl.RewardConfig`] is taken with our own parameters at their defaults.
+            Configuration for this trainer. If `None`, a default configuration is used. With a plain
+            [`~trl.RewardConfig`], length balancing and penalty are off: the losses are TRL's.
 
     Raises:
         InputError: When length balancing is on for an `IterableDataset`, or no row is left to train on.
@@ -98,7 +103,7 @@ class PDRewardTrainer(RewardTrainer):
         quantization_config: "BitsAndBytesConfig | None" = None,
         peft_config: "PeftConfig | None" = None,
     ):
-        args = default_arguments(args, PDRewardConfig, model, "Reward")
+        args = default_arguments(args, PDRewardConfig, model, "Reward", neutral=_NEUTRAL)
         if isinstance(train_dataset, IterableDataset) and args.balances_length:
             raise InputError(
                 "Length-balanced sampling needs the length of every row before the first step, which an `IterableDataset` "
@@ -189,10 +194,35 @@ class PDRewardTrainer(RewardTrainer):
             output.metrics.update({f"{metric_key_prefix}_{key}": value for key, value in metrics.items()})
         return output
 
+    def create_model_card(
+        self,
+        model_name: str | None = None,
+        dataset_name: str | None = None,
+        tags: str | list[str] | None = None,
+    ) -> None:
+        super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)
+        if self.is_world_process_zero():
+            num_train = len(self.train_dataset) if isinstance(self.train_dataset, Dataset) else "a stream of"
+            section = render_section("reward_model_section", _card_record(self.args, num_train))
+            name = model_name or Path(self.args.output_dir).name
+            finish_model_card(self.args.output_dir, name, section, peft=is_peft_model(self.model))
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             RewardSidecar.of(self.args).save(output_dir or self.args.output_dir)
+
+
+def _card_record(args: PDRewardConfig, num_train: int | str) -> dict[str, Any]:
+    sidecar = RewardSidecar.load(args.output_dir)
+    return {
+        "aspect": sidecar.aspect,
+        "num_train": num_train,
+        "temperature": args.length_balance_temperature,
+        "length_penalty": args.length_penalty,
+        "length_correction": args.length_correction,
+        "metrics": {name: f"{value:.4g}" for name, value in sidecar.metrics.items()},
+    }
 
 
 def _token_counts(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -20,7 +21,9 @@ logger = logging.getLogger(__name__)
 ConfigT = TypeVar("ConfigT", bound="TrainingArguments")
 
 
-def default_arguments(args: Any, config_class: type[ConfigT], model: Any, suffix: str) -> ConfigT:
+def default_arguments(
+    args: Any, config_class: type[ConfigT], model: Any, suffix: str, neutral: Mapping[str, Any]
+) -> ConfigT:
     """
     `args` as a `config_class`: a default one where `None` (named after the model, as TRL does), an upgraded copy where it
     is the TRL config that `config_class` extends.
@@ -36,7 +39,7 @@ def default_arguments(args: Any, config_class: type[ConfigT], model: Any, suffix
         upgraded: Any = object.__new__(config_class)
         for item in dataclasses.fields(config_class):
             if not hasattr(args, item.name):
-                setattr(upgraded, item.name, item.default)
+                setattr(upgraded, item.name, neutral.get(item.name, item.default))
         upgraded.__dict__.update(args.__dict__)
         return upgraded
     raise InputTypeError(f"`args` must be a `{config_class.__name__}`, got `{type(args).__name__}`.")

@@ -269,7 +269,7 @@ def test_plain_trl_config_and_defaults_are_taken(tiny_models, tmp_path):
     args = RewardConfig(str(tmp_path), **CPU)
     trainer = PDRewardTrainer(tiny_models["reward"], args=args, train_dataset=tiny_preferences(8))
     assert isinstance(trainer.args, PDRewardConfig) and trainer.args.learning_rate == 1e-2
-    assert trainer.args.length_penalty == 0.001 and trainer.args.length_balance_temperature == 1.0
+    assert trainer.args.length_penalty == 0.0 and trainer.args.length_balance_temperature is None
     with pytest.raises(TypeError, match="PDRewardConfig"):
         PDRewardTrainer(tiny_models["reward"], args={"a": 1}, train_dataset=tiny_preferences(8))
 
