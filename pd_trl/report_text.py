@@ -4,6 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
+# Correlation of an aspect's gaps with length beyond which the report warns.
+LENGTH_ALONE = 0.9
+
+
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table: the first row is the header, the first column is left-aligned, the others right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -97,6 +101,12 @@ def _warnings(numbers: Mapping[str, Any]) -> list[str]:
         if entry["weight"] == 0:
             lines.append(f"The votes of '{name}' are left out (weight 0).")
         proxy = entry.get("proxy")
+        correlation = entry["length_correlation"]
+        if correlation is not None and abs(correlation) > LENGTH_ALONE:
+            lines.append(
+                f"WARNING: the gaps of '{name}' are little but length (correlation {correlation:.2f}). Responses may be too long "
+                "for this length penalty, which is per token: lower it, or try length_correction='residual'."
+            )
         if proxy and not proxy["beats_coin"]:
             lines.append(f"WARNING: the reward model of '{name}' is not better than a coin on held-out pairs.")
         elif proxy and not proxy["beats_length"]:

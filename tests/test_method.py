@@ -25,8 +25,7 @@ def quantile(values, gamma):
     """Linear interpolation between the two order statistics around position (n - 1)·γ."""
     ordered = sorted(values)
     position = (len(ordered) - 1) * gamma
-    below = math.floor(position)
-    above = min(below + 1, len(ordered) - 1)
+    below, above = math.floor(position), math.ceil(position)
     return ordered[below] + (position - below) * (ordered[above] - ordered[below])
 
 
@@ -42,11 +41,7 @@ def normalised(gap, q):
 
 def estimated_pd(row, own, scales, weights):
     """Eq. 15, with a weight per aspect."""
-    total = Fraction(0)
-    for k in range(len(row)):
-        if k != own:
-            total -= weights[k] * normalised(row[k], scales[k])
-    return total
+    return -sum(weights[k] * normalised(row[k], scales[k]) for k in range(len(row)) if k != own)
 
 
 def negative_log_sigmoid(x):
@@ -56,39 +51,34 @@ def negative_log_sigmoid(x):
 @st.composite
 def problems(draw, numbers, holistic=True):
     """Gaps and own aspects; rows 0 and 1 have different labels, so that Eq. 13 has pairs outside every D_k."""
-    num_aspects = draw(st.integers(2, 4))
-    num_pairs = draw(st.integers(2, 16))
+    num_aspects, num_pairs = draw(st.integers(2, 4)), draw(st.integers(2, 16))
     row = st.lists(numbers, min_size=num_aspects, max_size=num_aspects)
     gaps = draw(st.lists(row, min_size=num_pairs, max_size=num_pairs))
     own = st.integers(-1 if holistic else 0, num_aspects - 1)
     return gaps, [0, 1, *draw(st.lists(own, min_size=num_pairs - 2, max_size=num_pairs - 2))]
 
 
-some_weights = st.lists(st.sampled_from([0.25, 0.5, 1.0, 3.0]), min_size=4, max_size=4)
+some_weights = st.lists(st.sampled_from([0.0, 0.5, 3.0]), min_size=3, max_size=3).map(lambda rest: [2.0, *rest])
 
 
 @generated
 @given(problems(st.floats(-1000, 1000, width=32)), st.sampled_from(["0.1", "0.5", "0.75", "0.9", "1.0"]), some_weights)
 def test_estimated_pd_is_equations_13_to_15(problem, gamma, weights):
     gaps, aspects = problem
-    num_pairs, num_aspects = len(gaps), len(gaps[0])
+    num_pairs, num_aspects, weights = len(gaps), len(gaps[0]), weights[: len(gaps[0])]
     exact = [[Fraction(gap) for gap in row] for row in gaps]
     scales = [scale(exact, aspects, k, Fraction(gamma)) for k in range(num_aspects)]
     assume(min(scales) > 1e-20)  # Eq. 14 divides by q_k.
-
     result = preference_divergence(gaps, aspects, gamma=float(gamma))
-    weighted = preference_divergence(gaps, aspects, gamma=float(gamma), weights=weights[:num_aspects])
-    assert result.values.shape == (num_pairs,) and result.values.dtype == "float32"
-    assert result.normalized_gaps.shape == (num_pairs, num_aspects)
+    weighted = preference_divergence(gaps, aspects, gamma=float(gamma), weights=weights)
+    assert result.values.dtype == "float32" and result.values.shape == (num_pairs,)
     assert result.quantiles.tolist() == pytest.approx([float(q) for q in scales], rel=1e-5)
     for i in range(num_pairs):
-        expected = estimated_pd(exact[i], aspects[i], scales, [1] * num_aspects)
-        assert float(result.values[i]) == pytest.approx(float(expected), rel=1e-5, abs=1e-5)
-        expected = estimated_pd(exact[i], aspects[i], scales, [Fraction(weight) for weight in weights])
-        assert float(weighted.values[i]) == pytest.approx(float(expected), rel=1e-5, abs=1e-5)
-        for k in range(num_aspects):
-            expected = float(normalised(exact[i][k], scales[k]))
-            assert float(result.normalized_gaps[i, k]) == pytest.approx(expected, rel=1e-5, abs=1e-6)
+        for pd, of_aspects in [(result, [1] * num_aspects), (weighted, list(map(Fraction, weights)))]:
+            expected = estimated_pd(exact[i], aspects[i], scales, of_aspects)
+            assert float(pd.values[i]) == pytest.approx(float(expected), rel=1e-5, abs=1e-5)
+        expected = [float(normalised(gap, q)) for gap, q in zip(exact[i], scales, strict=True)]
+        assert result.normalized_gaps[i].tolist() == pytest.approx(expected, rel=1e-5, abs=1e-6)
         # |PD| is at most κ − 1 for the label of one aspect, κ for a holistic one.
         assert abs(float(result.values[i])) <= num_aspects - (aspects[i] >= 0) + 1e-5
 
@@ -97,11 +87,10 @@ def test_estimated_pd_is_equations_13_to_15(problem, gamma, weights):
 @given(problems(st.floats(-1, 1, width=32)))
 def test_pd_with_unit_scales_is_the_pd_term(problem):
     gaps, aspects = problem
-    result = preference_divergence(gaps, aspects, quantiles=[1.0] * len(gaps[0]))
-    for i, row in enumerate(gaps):
-        # Δφ_k(z) = −Σ_{k'≠k} [r_k'(x, y_w) − r_k'(x, y_l)]: nothing is clipped while the gaps are in [−1, 1].
-        expected = -sum(gap for k, gap in enumerate(row) if k != aspects[i])
-        assert float(result.values[i]) == pytest.approx(expected, abs=1e-5)
+    values = preference_divergence(gaps, aspects, quantiles=[1.0] * len(gaps[0])).values
+    # Δφ_k(z) = −Σ_{k'≠k} [r_k'(x, y_w) − r_k'(x, y_l)]: nothing is clipped while the gaps are in [−1, 1].
+    expected = [-sum(gap for k, gap in enumerate(row) if k != own) for row, own in zip(gaps, aspects, strict=True)]
+    assert values.tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_estimated_pd_by_hand():
@@ -131,11 +120,10 @@ def test_adjusted_gap_is_equation_17(pairs, rho):
 
 def preferences(gaps, aspects, ids):
     """The gap columns come in reverse order: the library sorts the aspects by name."""
-    names = [f"aspect{k}" for k in range(len(gaps[0]))]
-    columns = {"pair_id": ids, "prompt": ["q"] * len(ids), "chosen": ["a"] * len(ids), "rejected": ["b"] * len(ids)}
-    columns["aspect"] = [names[own] for own in aspects]
-    for k in reversed(range(len(names))):
-        columns[f"reward_gap_{names[k]}"] = [row[k] for row in gaps]
+    columns = {name: ["text"] * len(ids) for name in ("prompt", "chosen", "rejected")}
+    columns |= {"pair_id": ids, "aspect": [f"aspect{own}" for own in aspects]}
+    for k in reversed(range(len(gaps[0]))):
+        columns[f"reward_gap_aspect{k}"] = [row[k] for row in gaps]
     return Dataset.from_dict(columns)
 
 
@@ -145,50 +133,62 @@ def preferences(gaps, aspects, ids):
     problems(st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0]), holistic=False),
     st.lists(st.text("ab019", min_size=1, max_size=4), min_size=16, max_size=16, unique=True),
     st.integers(1, 100).map(lambda percent: f"{percent / 100:.2f}"),
-    st.sampled_from(["0.5", "0.9"]),
+    st.sampled_from(["0.5", "0.9", "1.0", "1.0"]),
     some_weights,
 )
 def test_selection_keeps_the_lowest_pd(problem, ids, budget, gamma, weights):
     gaps, aspects = problem
-    ids, names = ids[: len(gaps)], [f"aspect{k}" for k in range(len(gaps[0]))]
+    ids, num_aspects = ids[: len(gaps)], len(gaps[0])
     exact = [[Fraction(gap) for gap in row] for row in gaps]
-    scales = [scale(exact, aspects, k, Fraction(gamma)) for k in range(len(names))]
+    scales = [scale(exact, aspects, k, Fraction(gamma)) for k in range(num_aspects)]
     assume(min(scales) > 0)
-    exact_weights = [Fraction(weight) for weight in weights]
-    pd = {ids[i]: estimated_pd(exact[i], aspects[i], scales, exact_weights) for i in range(len(ids))}
+    pd = {ids[i]: estimated_pd(exact[i], aspects[i], scales, list(map(Fraction, weights))) for i in range(len(ids))}
+    own_aspect = dict(zip(ids, aspects, strict=True))
     dataset, num_kept = preferences(gaps, aspects, ids), math.ceil(Fraction(budget) * len(ids))
 
     def select(**arguments):
-        weight_of = dict(zip(names, weights, strict=False))
+        weight_of = {f"aspect{k}": weights[k] for k in range(num_aspects)}
         pd_filter = PDFilter(float(budget), gamma=float(gamma), weights=weight_of, **arguments)
         kept = pd_filter(dataset)["pair_id"][:]
         assert sorted([*kept, *pd_filter.dropped_["pair_id"]]) == sorted(ids)
         assert len(kept) == num_kept
         return set(kept)
 
+    def assert_same(kept, expected):
+        assert sorted(pd[pair_id] for pair_id in kept) == sorted(pd[pair_id] for pair_id in expected)
+        if gamma == "1.0":  # Every q_k is a power of two: no rounding separates equal PDs.
+            assert kept == set(expected)
+
     # Keep the top-λ of −PD; equal PDs in the order of their ids.
     lowest = sorted(ids, key=lambda pair_id: (pd[pair_id], pair_id))
     highest = sorted(ids, key=lambda pair_id: (-pd[pair_id], pair_id))
-    assert select() == set(lowest[:num_kept])
-    assert select(selector="pd_high") == set(highest[:num_kept])
+    assert_same(select(), lowest[:num_kept])
+    assert_same(select(selector="pd_high"), highest[:num_kept])
     assert select(selector="random") == select(selector="random")
     kept = select(per_aspect=True)
-    for k in range(len(names)):
-        of_aspect = [pair_id for pair_id in lowest if aspects[ids.index(pair_id)] == k]
-        kept_of_aspect = kept.intersection(of_aspect)
-        assert abs(len(kept_of_aspect) - Fraction(budget) * len(of_aspect)) < 1
-        assert kept_of_aspect == set(of_aspect[: len(kept_of_aspect)])
+    for k in range(num_aspects):
+        of_aspect = [pair_id for pair_id in lowest if own_aspect[pair_id] == k]
+        kept_of_aspect = kept.intersection(of_aspect)  # The same share of each aspect, up to rounding.
+        assert abs(len(kept_of_aspect) - Fraction(num_kept * len(of_aspect), len(ids))) < 1
+        assert_same(kept_of_aspect, of_aspect[: len(kept_of_aspect)])
 
 
 def test_selection_by_hand():
-    ids = [f"id{i:02d}" for i in range(100)]
+    ids = [f"id{99 - i:02d}" for i in range(100)]
     dataset = preferences([[float(i), float(i)] for i in range(100)], [i % 2 for i in range(100)], ids)
     # γ = 1: q_0 = 99 (the odd rows), q_1 = 98 (the even rows), so PD is −i/98 for even i and −i/99 for odd i.
-    # 98 and 99 tie at −1; below them |PD| falls with i, as 97/99 > 96/98 > 95/99 and so on.
+    # Rows 98 and 99 tie at −1; below them come 97/99 = .9798, 96/98 = .9796, 95/99 = .9596, 94/98 = .9592, 93/99 = .9394.
     # 0.07 · 100 is 7.000000000000001 in binary floating point, and 7 pairs in decimal.
-    assert sorted(PDFilter(0.07, gamma=1.0)(dataset)["pair_id"]) == [f"id{i}" for i in range(93, 100)]
-    assert PDFilter(0.01, gamma=1.0)(dataset)["pair_id"][:] == ["id98"]
+    assert sorted(PDFilter(0.07, gamma=1.0)(dataset)["pair_id"]) == [f"id{i:02d}" for i in range(7)]
+    assert PDFilter(0.01, gamma=1.0)(dataset)["pair_id"][:] == ["id00"]
     assert PDFilter(1.0, gamma=1.0)(dataset)["pair_id"][:] == ids
+
+
+@pytest.mark.xfail(strict=True, reason="float32 rounding separates equal PDs")
+def test_ties_by_pair_id_by_hand():
+    # γ = 1, every q_k = 3. Row 0: −(−1/3 + 3/3) = −2/3. Row 1: −(3/3 − 3/3) = 0. Row 2: −(0/3 + 2/3) = −2/3.
+    dataset = preferences([[0.0, -1.0, 3.0], [3.0, -3.0, 0.0], [0.0, -1.0, 2.0]], [0, 2, 1], ["a", "b", "c"])
+    assert PDFilter(0.33, gamma=1.0)(dataset)["pair_id"][:] == ["a"]
 
 
 @generated
@@ -208,8 +208,7 @@ def test_length_balanced_sampling(delta_lengths, tau, epoch):
         assert abs(sum(row in longer for row in rows) - len(rows) * a / (a + b)) < 1 + 1e-9
     for side in (longer, shorter):
         drawn = sum(row in side for row in rows)
-        for i in side:
-            assert drawn // len(side) <= rows.count(i) <= math.ceil(drawn / len(side))
+        assert all(drawn // len(side) <= rows.count(i) <= math.ceil(drawn / len(side)) for i in side)
 
 
 def test_length_balanced_sampling_by_hand():
@@ -228,14 +227,14 @@ ROWS = [
     {"prompt": "c d e", "chosen": " a a", "rejected": " b c", "pd": 0.0, "margin": 0.0},
     {"prompt": "f g", "chosen": " e d c b a h g", "rejected": " f f f", "pd": 2.0, "margin": 2.0},
 ]
-ONE_BATCH = {"per_device_train_batch_size": len(ROWS), "use_cpu": True, "bf16": False, "report_to": "none"}
+ARGS = dict(per_device_train_batch_size=4, use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none")
 
 
 def train_loss(trainer_class, rows, args, *models):
-    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = WhitespaceSplit()
-    special = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    words = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = WhitespaceSplit()
+    special = {f"{name}_token": f"<{name}>" for name in ("pad", "bos", "eos", "unk")}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, **special)
     trainer = trainer_class(*models, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
     (batch,) = trainer.get_train_dataloader()
     return trainer.compute_loss(trainer.model, batch).item()
@@ -257,11 +256,8 @@ def logits_of(model, text):
 
 def log_probability(model, prompt, completion):
     ids, logits = logits_of(model, prompt + completion)
-    total = 0.0
-    for position in range(len(prompt.split()), len(ids)):
-        previous = logits[position - 1]
-        total += previous[ids[position]] - math.log(sum(math.exp(logit) for logit in previous))
-    return total
+    log_normalisers = [math.log(sum(math.exp(logit) for logit in row)) for row in logits]
+    return sum(logits[i - 1][ids[i]] - log_normalisers[i - 1] for i in range(len(prompt.split()), len(ids)))
 
 
 @pytest.mark.parametrize("correction", CORRECTIONS)
@@ -271,35 +267,33 @@ def test_reward_loss_is_equations_11_and_16(correction, with_margin, tmp_path):
     signed_rho = {"penalty": rho, "residual": -rho, "none": 0.0}[correction]
     assert training_margin(rho, correction) == signed_rho
     length = {"length_balance_temperature": None, "length_penalty": rho, "length_correction": correction}
-    args = pd_trl.PDRewardConfig(tmp_path, gradient_checkpointing=False, **length, **ONE_BATCH)
+    args = pd_trl.PDRewardConfig(tmp_path, **length, **ARGS)
     model = random_llama(LlamaForSequenceClassification, seed=0, num_labels=1)
-    columns = ["prompt", "chosen", "rejected", *(["margin"] if with_margin else [])]
+    columns = ["prompt", "chosen", "rejected"] + ["margin"] * with_margin
     loss = train_loss(pd_trl.PDRewardTrainer, [{name: row[name] for name in columns} for row in ROWS], args, model)
-    expected = 0.0
+    losses = []
     for row in ROWS:
         _, (reward_chosen,) = logits_of(model, row["prompt"] + row["chosen"])
         _, (reward_rejected,) = logits_of(model, row["prompt"] + row["rejected"])
-        margin = row["margin"] if with_margin else 0.0
+        margin = row["margin"] * with_margin
         delta_length = len(row["chosen"].split()) - len(row["rejected"].split())
-        logit = reward_chosen - reward_rejected - margin - signed_rho * delta_length
-        expected += negative_log_sigmoid(logit) / len(ROWS)
-    assert loss == pytest.approx(expected, rel=1e-5)
+        losses.append(negative_log_sigmoid(reward_chosen - reward_rejected - margin - signed_rho * delta_length))
+    assert loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 
 @pytest.mark.parametrize("kappa,beta", [(4, 0.1), (2, 0.5)])
 def test_dfpo_loss_is_equation_4(kappa, beta, tmp_path):
-    loss_args = {"beta": beta, "pd_loss": "dfpo", "pd_num_aspects": kappa}
-    args = pd_trl.PDDPOConfig(tmp_path, gradient_checkpointing=False, **loss_args, **ONE_BATCH)
+    args = pd_trl.PDDPOConfig(tmp_path, beta=beta, pd_loss="dfpo", pd_num_aspects=kappa, **ARGS)
     policy, reference = random_llama(LlamaForCausalLM, seed=1), random_llama(LlamaForCausalLM, seed=2)
     rows = [{name: row[name] for name in ["prompt", "chosen", "rejected", "pd"]} for row in ROWS]
     loss = train_loss(pd_trl.PDDPOTrainer, rows, args, policy, reference)
-    expected = 0.0
+    losses = []
     for row in ROWS:
         log_ratio = {}
         for side in ("chosen", "rejected"):
-            log_policy = log_probability(policy, row["prompt"], row[side])
-            log_ratio[side] = log_policy - log_probability(reference, row["prompt"], row[side])
+            log_ratio[side] = log_probability(policy, row["prompt"], row[side])
+            log_ratio[side] -= log_probability(reference, row["prompt"], row[side])
         # M_θ(z) = β[log π_θ(y_w|x)/π_ref(y_w|x) − log π_θ(y_l|x)/π_ref(y_l|x)].
         margin = beta * (log_ratio["chosen"] - log_ratio["rejected"])
-        expected += negative_log_sigmoid(kappa * margin + row["pd"]) / len(ROWS)
-    assert loss == pytest.approx(expected, rel=1e-5)
+        losses.append(negative_log_sigmoid(kappa * margin + row["pd"]))
+    assert loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)

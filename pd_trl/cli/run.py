@@ -48,10 +48,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(command: str, arguments: list[str]) -> int:
     """Runs a recipe from the command line."""
-    set_up_logging()
     parser = make_parser()
     options, left = parser.parse_known_args(arguments)
+    # Before torch is imported: the recipe's `env` may set its number of threads.
     recipe = load_recipe(options.config)
+    set_up_logging()
     overrides, launch_args = _split(left, parser)
     for key in ("output_dir", "seed", "budget", "dataset_name", "model_name_or_path"):
         value = getattr(options, key)

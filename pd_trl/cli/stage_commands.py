@@ -93,3 +93,5 @@ def set_up_logging() -> None:
         logger.addHandler(handler)
     logger.setLevel(logging.INFO if int(os.environ.get("RANK", 0)) == 0 else logging.ERROR)
     logger.propagate = False
+    # What the data layer reports at this level is part of the result of `prepare`.
+    logging.getLogger("pd_trl.data").setLevel(logging.WARNING)

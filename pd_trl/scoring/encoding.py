@@ -56,7 +56,8 @@ def encode_responses(
     if not texts:
         return []
     if isinstance(texts[0], str):
-        return tokenizer(text=list(texts))["input_ids"]
+        # Quiet about texts beyond the model's length: the caller counts them.
+        return tokenizer(text=list(texts), verbose=False)["input_ids"]
     if not tokenizer.chat_template:
         raise InputError(
             "The data is conversational, but the reward model's tokenizer has no chat template. Set "

@@ -180,7 +180,7 @@ def _score_with(
         num_shards,
         {**identity, "model": scorer.digest, "aspects": scorer.aspects, "longest": longest},
     )
-    with tqdm(total=len(texts), desc=f"Scoring {', '.join(scorer.aspects)}", unit="pair") as bar:
+    with tqdm(total=len(texts), desc=f"Scoring {', '.join(scorer.aspects)}", unit="pair", disable=None) as bar:
         bar.update(sum(min(pairs_per_shard, len(texts) - i * pairs_per_shard) for i in shards.done))
 
         def compute(index: int) -> tuple[Dataset, dict[str, int]]:

@@ -128,7 +128,8 @@ def run_prepare(arguments: PrepareArguments) -> StageResult:
             write_rows(preferences, folder / "preferences")
             write_json(folder / "labels.json", report.to_dict())
             manifest.save(folder)
-    return StageResult("prepare", arguments.output_dir, counts, str(report).splitlines())
+    stage = "prepare (dry run)" if arguments.dry_run else "prepare"
+    return StageResult(stage, arguments.output_dir, counts, [_loaded(load_report), *str(report).splitlines()])
 
 
 def _load(arguments: PrepareArguments) -> tuple[Any, dict[str, Any]]:
@@ -151,6 +152,12 @@ def _load(arguments: PrepareArguments) -> tuple[Any, dict[str, Any]]:
         seed=arguments.seed,
     )
     return pairs, report.to_dict()
+
+
+def _loaded(report: dict[str, Any]) -> str:
+    lost = {**report.get("skipped", {}), **report.get("dropped", {})}
+    reasons = "".join(f"; {count:,} {reason}" for reason, count in lost.items() if count)
+    return f"{report['source']}: {report['rows']:,} rows, {report['formed']:,} pairs formed, {report['kept']:,} kept{reasons}"
 
 
 def _source(arguments: PrepareArguments) -> dict[str, Any]:

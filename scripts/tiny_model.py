@@ -1,0 +1,73 @@
+"""
+Makes a tiny language model with a tokenizer trained on a data set's own texts: a stand-in to try the pipeline with where no
+pretrained model can be had. Its proxies start from nothing and learn little; take a real model for real work.
+
+    python scripts/tiny_model.py my-data.parquet runs/tiny
+"""
+
+import argparse
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from pd_trl import load_pairs
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}{{ eos_token }}\n"
+    "{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", help="file, folder or Hub id that `load_pairs` reads")
+    parser.add_argument("output", help="folder of the model")
+    parser.add_argument("--vocab_size", type=int, default=2000)
+    parser.add_argument("--hidden_size", type=int, default=32)
+    parser.add_argument("--num_layers", type=int, default=1)
+    parser.add_argument("--max_length", type=int, default=4096)
+    parser.add_argument("--seed", type=int, default=42)
+    options = parser.parse_args()
+    pairs = load_pairs(options.dataset, on_invalid="drop")
+    backend = Tokenizer(models.BPE(byte_fallback=False))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=options.vocab_size,
+        special_tokens=["<pad>", "<bos>", "<eos>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = (str(row[name]) for row in pairs for name in ("prompt", "response_a", "response_b"))
+    backend.train_from_iterator(texts, trainer)
+    backend.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=options.max_length,
+    )
+    torch.manual_seed(options.seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=options.hidden_size,
+        intermediate_size=2 * options.hidden_size,
+        num_hidden_layers=options.num_layers,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=options.max_length,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    model = LlamaForCausalLM(config)
+    model.save_pretrained(options.output)
+    tokenizer.save_pretrained(options.output)
+    print(f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens: {options.output}")
+
+
+if __name__ == "__main__":
+    main()
