@@ -62,10 +62,9 @@ class Manifest:
         if not path.is_file():
             return None
         content = read_json(path)
-        content.pop("key", None)
         try:
-            return cls(**content)
-        except TypeError as error:
+            return cls(**{name: value for name, value in content.items() if name != "key"})
+        except (TypeError, AttributeError) as error:
             raise InputError(
                 f"{path} is not a manifest of pd_trl ({error}). Remove the folder or choose another."
             ) from None

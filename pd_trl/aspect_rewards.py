@@ -3,7 +3,6 @@
 import copy
 import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from trl.trainer.reward_trainer import suppress_seqcls_warning
 from .artifacts import Manifest, dataset_digest
 from .checkpoints import last_checkpoint
 from .data.ids import canonical_json
-from .data.validation import check_preferences
+from .data.validation import check_aspect_names, check_preferences
 from .errors import InputError
 from .length import balanced_shares
 from .reward_config import PDRewardConfig
@@ -106,11 +105,7 @@ def train_aspect_rewards(
         raise InputError(f"No pair carries a label of {', '.join(unknown)}; the aspects are {', '.join(found)}.")
     if not 0 <= heldout < 1:
         raise InputError(f"`heldout` is a share of prompts and must be in [0, 1), got {heldout}.")
-    for aspect in aspects or found:
-        if not re.fullmatch(r"\w[\w .+-]*", aspect):
-            raise InputError(
-                f"The aspect {aspect!r} cannot name a folder. Rename it with letters, digits, '_', '-' or '.'."
-            )
+    check_aspect_names(aspects or found)
     args = args or PDRewardConfig(str(output_dir), **device_arguments())
     is_heldout = heldout_rows(preferences, heldout, args.seed)
     columns = [name for name in _TRAINED_ON if name in preferences.column_names]

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from .errors import InputError
 
 NO_ASPECT = -1
+# Rows at a time: what is computed in double precision never grows with the data.
+_BLOCK = 65_536
 
 
 @dataclass(frozen=True)
@@ -88,26 +90,34 @@ def preference_divergence(
     _check_gaps(gaps, own, names)
 
     scale = _check_quantiles(quantiles, names) if quantiles is not None else gap_quantiles(gaps, own, gamma)
-    normalized = np.empty_like(gaps)
-    values = np.zeros(num_pairs, dtype=np.float32)
-    clipped_share = np.zeros(num_aspects)
-    for k in range(num_aspects):
-        others = own != k
-        if not others.any():
-            normalized[:, k] = np.nan
-            continue
-        if weight[k] > 0 and not scale[k] > 0:
+    for k, name in enumerate(names):
+        if weight[k] > 0 and not scale[k] > 0 and (own != k).any():
             raise InputError(
-                f"The {gamma:g}-quantile of the absolute reward gaps of aspect '{names[k]}' is {scale[k]:g}, so its gaps "
+                f"The {gamma:g}-quantile of the absolute reward gaps of aspect '{name}' is {scale[k]:g}, so its gaps "
                 "cannot be normalised (Eq. 13): nearly all its gaps are 0. Check that its reward model or ratings "
-                f"distinguish responses, raise `gamma`, or leave the aspect out with a weight of 0 ('{names[k]}': 0)."
+                f"distinguish responses, raise `gamma`, or leave the aspect out with a weight of 0 ('{name}': 0)."
             )
+    divisor = np.where(scale > 0, scale, 1.0).astype(np.float64)
+    normalized = np.empty_like(gaps)
+    values = np.empty(num_pairs, dtype=np.float32)
+    clipped = np.zeros(num_aspects)
+    for start in range(0, num_pairs, _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        others = own[rows, None] != np.arange(num_aspects)
         with np.errstate(over="ignore"):  # infinity is clipped to 1 like any large value
-            column = gaps[:, k] / (scale[k] if scale[k] > 0 else np.float32(1))
-        clipped_share[k] = np.count_nonzero(np.abs(column[others]) > 1) / np.count_nonzero(others)
-        np.clip(column, -1, 1, out=normalized[:, k])
-        values[others] -= np.float32(weight[k]) * normalized[others, k]
-    return PreferenceDivergence(values + np.float32(0), scale, normalized, clipped_share)
+            block = gaps[rows] / divisor
+        clipped += (others & (np.abs(block) > 1)).sum(axis=0)
+        np.clip(block, -1, 1, out=block)
+        normalized[rows] = block
+        # Summed in double precision and in one order: pairs of equal PD stay equal, so that ties fall to `pair_id` and not
+        # to rounding.
+        total = np.zeros(len(block))
+        for k in range(num_aspects):
+            total -= np.where(others[:, k], weight[k] * block[:, k], 0.0)
+        values[rows] = total + 0.0
+    counts = np.array([np.count_nonzero(own != k) for k in range(num_aspects)])
+    normalized[:, counts == 0] = np.nan
+    return PreferenceDivergence(values, scale, normalized, clipped / np.maximum(counts, 1))
 
 
 def gap_quantiles(gaps: NDArray[np.float32], own: NDArray[np.integer], gamma: float) -> NDArray[np.float32]:

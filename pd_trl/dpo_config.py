@@ -66,6 +66,8 @@ class PDDPOConfig(DPOConfig):
         self.pd_budget = parse_budget(self.pd_budget)
         if self.pd_budget is not None:
             check_budget(self.pd_budget)
+        if self.max_length is not None and self.max_length < 1:
+            raise InputError(f"`max_length` must be at least 1 token, or None for no limit, got {self.max_length}.")
         if isinstance(self.pd_loss, str) and self.pd_loss.lower() in ("none", "null"):
             self.pd_loss = None
         if self.pd_loss is None:
@@ -80,5 +82,7 @@ class PDDPOConfig(DPOConfig):
                 "`pd_loss='dfpo'` adds the PD term to the difference of the log-ratios, so it needs a loss of that difference "
                 f"alone: `loss_type` among {', '.join(DFPO_LOSS_TYPES)} and `f_divergence_type='reverse_kl'`, got {found}."
             )
+        if not self.beta > 0:
+            raise InputError(f"`pd_loss='dfpo'` needs a positive `beta`, got {self.beta}.")
         if self.pd_num_aspects is not None and self.pd_num_aspects < 2:
             raise InputError(f"`pd_num_aspects` must be at least 2, got {self.pd_num_aspects}.")

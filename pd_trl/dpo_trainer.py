@@ -24,6 +24,7 @@ from trl import DPOTrainer
 from .cards import finish_model_card, render_section
 from .dpo_config import PDDPOConfig
 from .errors import InputError
+from .gaps import numeric_column
 from .selection import parse_budget, resolve_budget, select_lowest
 from .trainer_utils import default_arguments, describe_dropped, row_keys
 
@@ -234,7 +235,7 @@ def divergence_column(dataset: Dataset, column: str) -> np.ndarray:
             f"The data set has no column {column!r} to select by; its columns are {', '.join(dataset.column_names)}. Score it "
             "with `PDFilter` or `pd-trl select` first, or name the column with `pd_column`."
         )
-    values = np.asarray(dataset.with_format("numpy", columns=[column])[column][:], dtype=np.float32)
+    values = numeric_column(dataset, column).astype(np.float32)
     missing = np.flatnonzero(~np.isfinite(values))
     if missing.size:
         raise InputError(

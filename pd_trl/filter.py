@@ -14,7 +14,7 @@ from ._version import __version__
 from .artifacts import read_json, write_json
 from .divergence import PreferenceDivergence, check_gamma, check_weights, preference_divergence
 from .errors import InputError, InputTypeError
-from .gaps import GapMatrix, gap_matrix, rated_aspects, scored_aspects
+from .gaps import GapMatrix, gap_matrix, numeric_column, rated_aspects, scored_aspects
 from .report import SelectionReport, selection_report
 from .selection import (
     SELECTORS,
@@ -111,6 +111,9 @@ class PDFilter:
             raise InputError(f"`selector` must be one of {', '.join(SELECTORS)}, got {selector!r}.")
         if weights is not None and not isinstance(weights, Mapping):
             raise InputTypeError(f"`weights` must be a dict of aspect to weight, got {type(weights).__name__}.")
+        bad = {k: v for k, v in (weights or {}).items() if isinstance(v, bool) or not isinstance(v, (int, float))}
+        if bad:
+            raise InputTypeError(f"Weights must be numbers, got {bad}.")
         if weights:
             check_weights(list({**weights, "": 1.0}.values()), list({**weights, "": 1.0}))
         if min_proxy_accuracy is not None and not 0 <= min_proxy_accuracy <= 1:
@@ -339,8 +342,8 @@ class PDFilter:
             raise InputError(
                 f"`selector={self.selector!r}` needs the column {column!r}; the columns are {', '.join(dataset.column_names)}."
             )
-        values = np.asarray(dataset.with_format("numpy", columns=[column])[column][:])
-        bad = np.flatnonzero(~np.isfinite(values.astype(np.float64)))
+        values = numeric_column(dataset, column)
+        bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
             raise InputError(f"Column {column!r} must hold finite numbers, got {values[bad[0]]} in row {bad[0]}.")
         return values

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
 
@@ -80,7 +81,7 @@ def gap_matrix(dataset: Dataset, source: str, names: Sequence[str] | None = None
     gaps = np.empty((len(dataset), len(names)), dtype=np.float32)
     missing = {}
     for k, name in enumerate(names):
-        gap = _column(dataset, f"{GAP_PREFIX}{name}") if source == "rewards" else _rating_gap(dataset, name)
+        gap = numeric_column(dataset, f"{GAP_PREFIX}{name}") if source == "rewards" else _rating_gap(dataset, name)
         if source == "ratings":
             holes = np.isnan(gap)
             if holes.any():
@@ -103,17 +104,23 @@ def _own_aspects(dataset: Dataset, names: Sequence[str]) -> NDArray[np.integer]:
     return np.array([index[label] for label in labels])
 
 
-def _column(dataset: Dataset, name: str) -> NDArray[np.float64]:
+def numeric_column(dataset: Dataset, name: str) -> NDArray[np.float64]:
+    """A column as float64, shape `(num_rows,)`, null as NaN; raises `InputError` where it does not hold numbers."""
     values = dataset.with_format("arrow").select_columns([name])[:][name]
+    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_null(values.type)):
+        first = next((value for value in values.to_pylist() if value is not None), None)
+        raise InputError(
+            f"Column {name!r} must hold numbers, but its type is {values.type}; it starts with {first!r:.80}."
+        )
     return values.cast("double").to_numpy().astype(np.float64, copy=True)
 
 
 def _rating_gap(dataset: Dataset, aspect: str) -> NDArray[np.float64]:
     sides = [f"rating_{aspect}_{side}" for side in ("chosen", "rejected")]
     if all(side in dataset.column_names for side in sides):
-        gap = _column(dataset, sides[0]) - _column(dataset, sides[1])
+        gap = numeric_column(dataset, sides[0]) - numeric_column(dataset, sides[1])
         infinite = np.flatnonzero(np.isinf(gap))
         if infinite.size:
             raise InputError(f"Ratings must be finite, but those of '{aspect}' in row {infinite[0]} are not.")
         return gap
-    return _column(dataset, f"vote_{aspect}")
+    return numeric_column(dataset, f"vote_{aspect}")

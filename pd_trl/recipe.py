@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, InputTypeError
-from .selection import SELECTORS
+from .selection import SELECTORS, check_budget, parse_budget
 
 STAGES = ("simulate", "prepare", "reward", "score", "select", "dpo", "compare", "judge")
 _TOP_LEVEL = ("output_dir", "seed", "budget", "dataset_name", "model_name_or_path")
@@ -51,8 +51,11 @@ def check_recipe(recipe: Mapping[str, Any]) -> None:
             )
         if key in STAGES and key != "compare" and not isinstance(value, (Mapping, type(None))):
             raise InputTypeError(f"The section '{key}' of the recipe must be a mapping, got {value!r}.")
+    if recipe.get("budget") is not None:
+        check_budget(parse_budget(recipe["budget"]))
     rivals = recipe.get("compare") or []
-    if not isinstance(rivals, list) or not all(rival == "all" or rival in SELECTORS for rival in rivals):
+    known = ("all", *SELECTORS)
+    if not isinstance(rivals, list) or not all(isinstance(rival, str) and rival in known for rival in rivals):
         raise InputError(f"`compare` must be a list of 'all' and selectors ({', '.join(SELECTORS)}), got {rivals!r}.")
 
 
@@ -70,10 +73,14 @@ def plan(recipe: Mapping[str, Any], only: Iterable[str] | None = None) -> list[S
         raise InputError("The recipe has no `output_dir`: set it there, or with --output_dir.")
     root = Path(str(output_dir)).expanduser()
     sections: dict[str, Any] = {stage: deepcopy(recipe[stage]) or {} for stage in STAGES if stage in recipe}
+    if not sections:
+        raise InputError(f"The recipe has no stages: add a section for at least one of {', '.join(STAGES)}.")
+    if not isinstance(output_dir, str):
+        raise InputTypeError(f"`output_dir` of the recipe must be a path, got {output_dir!r}.")
     wanted = list(only) if only is not None else list(sections)
     for name in wanted:
         if name not in sections:
-            raise InputError(f"The recipe has no stage '{name}'; it has {', '.join(sections)}.")
+            raise InputError(f"The recipe has no stage '{name}' to run; its stages are {', '.join(sections)}.")
     _fill(sections, recipe, root)
     steps: list[Step] = []
     for stage in (name for name in STAGES if name in wanted):

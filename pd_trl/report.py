@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .data.chat import normalize_text, text_length
 from .data.columnar import dataset_table
 from .divergence import PreferenceDivergence
-from .gaps import GapMatrix
+from .gaps import GapMatrix, numeric_column
 from .report_text import render
 from .selection import SELECTORS, select_lowest
 from .trainer_utils import row_keys
@@ -124,7 +124,7 @@ def _aspects(
             "length_correlation": None if delta is None else _correlation(matrix.gaps[others, k], delta[others]),
         }
         metrics = proxy_metrics.get(name)
-        if metrics:
+        if metrics and "pair_accuracy" in metrics:
             entry["proxy"] = {**metrics, **proxy_verdict(metrics)}
         result[name] = entry
     return result
@@ -243,5 +243,4 @@ def _unseen_labels(dataset: Dataset, kept: NDArray[np.bool_]) -> dict[str, dict[
 def _numbers(dataset: Dataset, column: str) -> NDArray[np.float64] | None:
     if column not in dataset.column_names:
         return None
-    values = dataset.with_format("arrow").select_columns([column])[:][column]
-    return values.cast("double").to_numpy().astype(np.float64)
+    return numeric_column(dataset, column)

@@ -3,9 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-
 # Correlation of an aspect's gaps with length beyond which the report warns.
 LENGTH_ALONE = 0.9
+
+
+def printable(text: str) -> str:
+    """`text` without control characters: names and texts of data must not steer a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -70,6 +70,8 @@ class PDRewardConfig(RewardConfig):
         if self.length_balance_temperature is not None:
             check_temperature(self.length_balance_temperature)
         check_length_penalty(self.length_penalty, self.length_correction)
+        if self.max_length is not None and self.max_length < 1:
+            raise InputError(f"`max_length` must be at least 1 token, or None for no limit, got {self.max_length}.")
         if not (math.isfinite(self.train_share) and 0 < self.train_share <= 1):
             raise InputError(f"`train_share` must be in (0, 1], got {self.train_share}.")
         if self.balances_length and self.sampling_strategy in ("batch_rebalance", "sequential"):

@@ -61,5 +61,8 @@ class RewardSidecar:
         if not isinstance(content, dict) or not set(content) <= known:
             raise InputError(f"{path} must hold a json object with the keys {sorted(known)}.")
         sidecar = cls(**content)
+        for name, kinds in (("length_penalty", (int, float)), ("length_correction", (str,)), ("metrics", (dict,))):
+            if not isinstance(getattr(sidecar, name), kinds):
+                raise InputError(f"`{name}` in {path} has the wrong type: {getattr(sidecar, name)!r}.")
         check_length_penalty(sidecar.length_penalty, sidecar.length_correction)
         return sidecar

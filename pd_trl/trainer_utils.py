@@ -67,12 +67,18 @@ def row_keys(dataset: "Dataset") -> NDArray[np.str_]:
     """The `pair_id` of each row, shape `(num_rows,)`, or its position where the data set has none."""
     if "pair_id" not in dataset.column_names:
         return np.array([f"{row:012d}" for row in range(len(dataset))])
-    ids = np.asarray(dataset.with_format("numpy", columns=["pair_id"])["pair_id"][:], dtype=str)
+    values = dataset["pair_id"][:]
+    null = [row for row, value in enumerate(values) if value is None]
+    if null:
+        raise InputError(
+            f"`pair_id` must not be null, but it is in {len(null)} rows, the first of them row {null[0]}."
+        )
+    ids = np.asarray(values, dtype=str)
     unique, counts = np.unique(ids, return_counts=True)
     if unique.size < ids.size:
         raise InputError(
             f"`pair_id` must be unique, but {int((counts > 1).sum())} ids occur more than once, such as "
-            f"{unique[counts > 1][0]!r}. Give each row an id of its own, or remove the column."
+            f"{str(unique[counts > 1][0])!r}. Give each row an id of its own, or remove the column."
         )
     return ids
 

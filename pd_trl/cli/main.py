@@ -6,9 +6,11 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from .._version import __version__
 from ..errors import InputError
+from ..report_text import printable
 
 # Name of the command: module of this package, and a line of help.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -64,16 +66,25 @@ def _guarded(command: str, arguments: list[str]) -> int:
         # The reader of our output is gone; the interpreter would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (InputError, OSError, ValueError, TypeError, ImportError) as error:
+    except Exception as error:
         if os.environ.get("PD_TRL_TRACEBACK"):
             raise
-        return _fail(prog, _message(error))
+        expected = isinstance(error, (InputError, OSError, ValueError, TypeError, ImportError)) or _disk_is_full(error)
+        return _fail(prog, _message(error), code=2 if expected else 1)
+
+
+def _disk_is_full(error: Exception) -> bool:
+    # torch and safetensors have errors of their own for a file that cannot be written.
+    text = str(error)
+    return "No space left" in text or "PytorchStreamWriter failed" in text or "unexpected pos" in text
 
 
 def _message(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     if isinstance(error, InputError):
         return text
+    if _disk_is_full(error):
+        return f"No space left on the disk ({' '.join(text.split())[:160]}). Make room or choose another folder, and run it again."
     if isinstance(error, OSError) and error.strerror:
         place = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{place}. What was finished is kept: make room or choose another folder, and run it again."
@@ -81,9 +92,12 @@ def _message(error: Exception) -> str:
 
 
 def _fail(prog: str, message: str, code: int = 2) -> int:
-    # Data and file names may hold control characters, which a terminal would obey.
-    clean = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in message)
-    sys.stderr.write(f"{prog}: error: {clean}\n" if code == 2 else f"{prog}: {clean}\n")
+    if place := os.environ.get("PD_TRL_EXIT_CODE_FILE"):
+        Path(place).write_text(str(code))
+    # Of several processes, one speaks for all.
+    if os.environ.get("RANK", "0") == "0":
+        text = printable(message)
+        sys.stderr.write(f"{prog}: {text}\n" if code == 130 else f"{prog}: error: {text}\n")
     return code
 
 

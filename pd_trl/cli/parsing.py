@@ -3,6 +3,7 @@
 import difflib
 import os
 import sys
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
+
+EXIT_CODE_FILE = "PD_TRL_EXIT_CODE_FILE"
 
 
 def load_yaml(path: str | os.PathLike) -> dict[str, Any]:
@@ -63,17 +66,26 @@ class StageParser:
     Args:
         dataclass_types (sequence of `type`): Dataclasses of the arguments.
         prog (`str`): Name shown in messages.
+        description (`str`): What the stage does.
         defaults (mapping, *optional*): Defaults that differ from those of the dataclasses.
     """
 
-    def __init__(self, dataclass_types: Sequence[type], prog: str, defaults: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        dataclass_types: Sequence[type],
+        prog: str,
+        description: str = "",
+        defaults: Mapping[str, Any] | None = None,
+    ):
         from trl import TrlParser
 
-        self.parser = TrlParser(dataclass_types, prog=prog, allow_abbrev=False)
+        self.parser = TrlParser(dataclass_types, prog=prog, description=description, allow_abbrev=False)
+        self.parser.error = refuse
         self.parser.add_argument("--config", default=None, help="YAML file with these arguments.")
-        self.keys = {action.dest for action in self.parser._actions} - {"help", "config"}
+        self.actions = {a.dest: a for a in self.parser._actions if a.dest not in ("help", "config")}
+        self.hints = {name: hint for cls in dataclass_types for name, hint in typing.get_type_hints(cls).items()}
         if defaults:
-            self.parser.set_defaults_with_config(**{k: v for k, v in defaults.items() if k in self.keys})
+            self.parser.set_defaults_with_config(**{k: v for k, v in defaults.items() if k in self.actions})
 
     def parse(
         self, arguments: Sequence[str], section: Mapping[str, Any] | None = None
@@ -88,31 +100,76 @@ class StageParser:
         rest = list(arguments)
         path = pop_option(rest, "config")
         config = dict(section or {}) | (load_yaml(path) if path else {})
-        for key in config:
-            if key not in self.keys:
-                raise unknown(str(key), self.keys, f"key in {path or 'the recipe'}")
-        self.parser.set_defaults_with_config(**{k: v for k, v in config.items() if v is not None})
+        from_file: list[str] = []
+        for key, value in config.items():
+            if key not in self.actions:
+                raise unknown(str(key), self.actions, f"key in {path or 'the recipe'}")
+            from_file += self._as_arguments(key, value)
         known, launch = self._split(rest)
-        outputs = self.parser.parse_args_into_dataclasses(args=known, look_for_args_file=False)
+        outputs = self.parser.parse_args_into_dataclasses(args=[*from_file, *known], look_for_args_file=False)
         return outputs[: len(self.parser.dataclass_types)], launch
+
+    def _as_arguments(self, key: str, value: Any) -> list[str]:
+        """A value of YAML as it would be written on the command line, so that types and choices are checked alike."""
+        allowed = typing.get_args(self.hints[key]) or (self.hints[key],)
+        takes_list = self.actions[key].nargs == "+"
+        if value is None:
+            if type(None) not in allowed:
+                raise InputError(f"`{key}` must not be null.")
+            self.parser.set_defaults(**{key: None})
+            return []
+        if isinstance(value, Mapping):
+            if not any(kind is dict or typing.get_origin(kind) is dict for kind in allowed):
+                raise InputError(f"`{key}` must be a single value, got the mapping {dict(value)}.")
+            self.parser.set_defaults(**{key: dict(value)})
+            return []
+        if isinstance(value, list):
+            if not takes_list or any(isinstance(item, (list, Mapping)) for item in value):
+                raise InputError(
+                    f"`{key}` must be a {'list of values' if takes_list else 'single value'}, got {value}."
+                )
+            return [f"--{key}", *(_written(item) for item in value)] if value else []
+        if value is False and str in allowed and bool not in allowed:
+            value = "no"  # what YAML makes of an unquoted `save_strategy: no`
+        numeric = {int, float} & set(allowed)
+        if isinstance(value, (bool, int, float)) and str in allowed and not numeric and bool not in allowed:
+            raise InputError(f"`{key}` must be text, got {value!r}. Put quotes around it if it is meant.")
+        # `report_to` and the like take one value or several.
+        if takes_list and str not in allowed:
+            raise InputError(f"`{key}` must be a list, got {value!r}. Write it as [{value}].")
+        return [f"--{key}", _written(value)]
 
     def _split(self, arguments: list[str]) -> tuple[list[str], list[str]]:
         """Ours and accelerate's: what this parser does not know, `accelerate launch` must."""
         if "-h" in arguments or "--help" in arguments:
-            self.parser.parse_args(["--help"])
+            self.parser.print_help()
+            raise SystemExit(0)
         _, left = self.parser.parse_known_args(arguments)
         if not left:
             return arguments, []
         check_launch_flags(left, [o for a in self.parser._actions for o in a.option_strings])
-        remaining = iter(left)
-        expected = next(remaining, None)
-        known = []
-        for argument in arguments:
-            if argument == expected:
-                expected = next(remaining, None)
-            else:
-                known.append(argument)
-        return known, left
+        return without(arguments, left), left
+
+
+def refuse(message: str) -> typing.NoReturn:
+    raise InputError(f"{message[:1].upper()}{message[1:]}. `--help` lists all arguments.")
+
+
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def without(arguments: Sequence[str], left: Sequence[str]) -> list[str]:
+    """`arguments` less `left`, which is a subsequence of them."""
+    remaining = iter(left)
+    expected = next(remaining, None)
+    kept = []
+    for argument in arguments:
+        if argument == expected:
+            expected = next(remaining, None)
+        else:
+            kept.append(argument)
+    return kept
 
 
 def check_launch_flags(left: Sequence[str], ours: Iterable[str]) -> None:
@@ -138,11 +195,39 @@ def check_launch_flags(left: Sequence[str], ours: Iterable[str]) -> None:
 
 
 def launch(command: str, launch_args: list[str], arguments: list[str]) -> int:
-    """Runs `pd-trl COMMAND ARGUMENTS` in the processes of `accelerate launch LAUNCH_ARGS`."""
+    """
+    Runs `pd-trl COMMAND ARGUMENTS` in the processes of `accelerate launch LAUNCH_ARGS`. Without a GPU, where accelerate
+    starts a single process whatever it is told, `--num_processes` starts that many by torch's launcher.
+    """
     import subprocess
+    import tempfile
 
+    import torch
     from trl.cli.accelerate_config import resolve_accelerate_config_argument
 
     flags = resolve_accelerate_config_argument(list(launch_args))
-    program = [sys.executable, "-m", "accelerate.commands.launch", *flags, "--module", "pd_trl", command, *arguments]
-    return subprocess.run(program).returncode
+    rest = [flag for flag in flags if flag != "--cpu"]
+    count = pop_option(rest, "num_processes") or "1"
+    on_cpu = "--cpu" in flags or not torch.cuda.is_available()
+    if on_cpu and count != "1" and not rest:
+        if not count.isdigit():
+            raise InputError(f"--num_processes must be a number of processes, got {count!r}.")
+        port = f"--master_port={_free_port()}"
+        program = ["torch.distributed.run", f"--nproc_per_node={count}", "--master_addr=127.0.0.1", port, "--module"]
+    else:
+        program = ["accelerate.commands.launch", *flags, "--module"]
+    with tempfile.TemporaryDirectory() as folder:
+        # The launchers return 1 whatever the command's exit code was.
+        code_file = Path(folder) / "code"
+        environment = {**os.environ, EXIT_CODE_FILE: str(code_file)}
+        program = [sys.executable, "-m", *program, "pd_trl", command, *arguments]
+        code = subprocess.run(program, env=environment).returncode
+        return int(code_file.read_text()) if code and code_file.is_file() else code
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])

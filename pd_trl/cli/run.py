@@ -11,8 +11,8 @@ from ..errors import InputError
 from ..recipe import STAGES, Step, plan
 from ..resources import list_recipes, recipe_path
 from ..selection import parse_budget
-from .parsing import check_launch_flags, launch, load_yaml, unknown
-from .stage_commands import LAUNCHED, run_stage, set_up_logging, show, stage_parser
+from .parsing import check_launch_flags, launch, load_yaml, refuse, unknown
+from .stage_commands import LAUNCHED, check_stage, run_stage, set_up_logging, show, stage_parser
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -49,6 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(command: str, arguments: list[str]) -> int:
     """Runs a recipe from the command line."""
     parser = make_parser()
+    parser.error = refuse  # type: ignore[method-assign]
     options, left = parser.parse_known_args(arguments)
     # Before torch is imported: the recipe's `env` may set its number of threads.
     recipe = load_recipe(options.config)
@@ -64,7 +65,7 @@ def main(command: str, arguments: list[str]) -> int:
         if not isinstance(recipe.setdefault(stage, {}), (dict, type(None))):
             raise InputError(f"The section '{stage}' of the recipe takes no arguments.")
         recipe[stage] = {**(recipe[stage] or {}), key: value}
-    only = [name.strip() for name in options.stages.split(",")] if options.stages else None
+    only = [name.strip() for name in options.stages.split(",")] if options.stages is not None else None
     steps = plan(recipe, only)
     _check(steps)
     start = time.perf_counter()
@@ -107,12 +108,19 @@ def run_step(step: Step, launch_args: list[str], *, dry_run: bool, overwrite: bo
         if code:
             raise InputError(f"The stage '{step.name}' failed with exit code {code}; its messages are above.")
         return
-    outputs, _ = stage_parser(step.stage).parse([], section)
-    result = run_stage(step.stage, outputs)
+    result = run_stage(step.stage, parse_step(step, section))
     if step.name != step.stage:
         result.stage = step.name
         result.lines = []
     show(result)
+
+
+def parse_step(step: Step, section: dict[str, Any]) -> tuple[Any, ...]:
+    """The arguments of a step, checked; an error names the stage."""
+    try:
+        return stage_parser(step.stage).parse([], section)[0]
+    except InputError as error:
+        raise InputError(f"In the stage '{step.name}': {error}") from None
 
 
 def _override(recipe: dict[str, Any], section: str | None, key: str, value: Any) -> None:
@@ -152,7 +160,7 @@ def _split(left: list[str], parser: argparse.ArgumentParser) -> tuple[list[tuple
 def _check(steps: list[Step]) -> None:
     """Every argument of every stage, before the first one starts."""
     for step in steps:
-        stage_parser(step.stage).parse([], step.section)
+        check_stage(step.stage, parse_step(step, step.section))
 
 
 def _write_yaml(path: Path, section: dict[str, Any]) -> None:

@@ -8,7 +8,9 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from .parsing import StageParser, launch
+from ..errors import InputError
+from ..report_text import printable
+from .parsing import StageParser, launch, without
 
 # Command: module under pd_trl.stages, function, and dataclasses as "module:name".
 _MODEL = "trl:ModelConfig"
@@ -34,15 +36,9 @@ def main(command: str, arguments: list[str]) -> int:
     parser = stage_parser(command)
     outputs, launch_args = parser.parse(arguments)
     if launch_args:
-        left = iter(launch_args)
-        expected = next(left, None)
-        own = []
-        for argument in arguments:
-            if argument == expected:
-                expected = next(left, None)
-            else:
-                own.append(argument)
-        return launch(command, launch_args, own)
+        if command not in LAUNCHED:
+            raise InputError(f"`pd-trl {command}` runs in one process and takes no flags of `accelerate launch`.")
+        return launch(command, launch_args, without(arguments, launch_args))
     show(run_stage(command, outputs))
     return 0
 
@@ -51,15 +47,17 @@ def stage_parser(command: str) -> StageParser:
     """The parser of a stage, with defaults that fit this machine's device."""
     types = []
     for name in STAGES[command][2]:
-        module, _, attribute = name.partition(":")
-        types.append(getattr(importlib.import_module(module), attribute))
+        place, _, attribute = name.partition(":")
+        types.append(getattr(importlib.import_module(place), attribute))
     defaults: Mapping[str, Any] = {}
     if _MODEL in STAGES[command][2]:
         from ..trainer_utils import device_arguments
 
         # A bar that is redrawn is of no use in a file.
         defaults = {**device_arguments(), "report_to": "none", "disable_tqdm": not sys.stderr.isatty()}
-    return StageParser(types, f"pd-trl {command}", defaults)
+    module = importlib.import_module(f"pd_trl.stages.{STAGES[command][0]}")
+    description = (getattr(module, STAGES[command][1]).__doc__ or "").split("\n\n")[0]
+    return StageParser(types, f"pd-trl {command}", description, defaults)
 
 
 def run_stage(command: str, outputs: tuple[Any, ...]) -> Any:
@@ -73,8 +71,23 @@ def show(result: Any) -> None:
     from ..stages.common import is_main_process
 
     if is_main_process():
-        sys.stdout.write(f"{result}\n")
+        sys.stdout.write(printable(f"{result}\n"))
         sys.stdout.flush()
+
+
+class _PrintableFormatter(logging.Formatter):
+    """Messages may hold names from data, which must not steer a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def check_stage(command: str, outputs: tuple[Any, ...]) -> None:
+    """Checks of values that a parser cannot make, before a run starts."""
+    module = importlib.import_module(f"pd_trl.stages.{STAGES[command][0]}")
+    check = getattr(module, f"check_{command}", None)
+    if check is not None:
+        check(*outputs)
 
 
 def set_up_logging() -> None:
@@ -87,7 +100,7 @@ def set_up_logging() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers.*|trl.*")
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.setFormatter(_PrintableFormatter("%(levelname)s: %(message)s"))
     logger = logging.getLogger("pd_trl")
     if not logger.handlers:
         logger.addHandler(handler)

@@ -127,6 +127,13 @@ def normalize_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
             f"{column.type}. Name the right column with column_mapping={{{name!r}: '<your column>'}}."
         )
     fields = {field.name for field in column.type.value_type}
+    for part in ("role", "content"):
+        kind = column.type.value_type.field(part).type
+        if not (is_text(kind) or pa.types.is_null(kind)):
+            raise InputTypeError(
+                f"In column {name!r} the {part} of each message must be a string, but its type is {kind}. Messages of several "
+                "parts (images, lists of text) are not supported: join their texts."
+            )
     _warn_of_fields(sorted(fields - {"role", "content"}), name)
     if column.type == MESSAGES_TYPE:
         return column

@@ -174,6 +174,37 @@ def _check_aspect_column(aspect: pa.ChunkedArray, aspects: Sequence[str] | None)
     return sorted(counts)
 
 
+def check_aspect_names(names: Iterable[str]) -> None:
+    """Raises [`InputError`] unless each name can be part of a column's, a folder's and a table's."""
+    for name in names:
+        if not isinstance(name, str) or not re.fullmatch(r"\w[\w .+-]*", name):
+            raise InputError(
+                f"The aspect {name!r} cannot name a folder. Rename it with letters, digits, '_', '-' or '.'."
+            )
+
+
+def check_training_rows(dataset: Any) -> None:
+    """
+    Checks the texts of preferences as any trainer takes them: `chosen`, `rejected`, and `prompt` unless it is part of both.
+
+    Raises:
+        InputTypeError: If it is not a `Dataset`, or a column has the wrong type.
+        InputError: If it has no rows, columns are missing, or hold null, empty, repeated or identical values.
+    """
+    preferences = require_dataset(dataset, "preferences")
+    advice = "Make preferences from pairs with to_preferences, or add the columns."
+    _require(preferences, ("chosen", "rejected"), "Preferences", advice)
+    table = dataset_table(preferences)
+    if "pair_id" in table.column_names:
+        check_ids(table.column("pair_id"))
+    prompt = "prompt" if "prompt" in table.column_names else None
+    found = check_texts(table, prompt, "chosen", "rejected")
+    same = equal_text(*(normalize_text(table.column(name), name) for name in ("chosen", "rejected")))
+    if same.any() and not found:
+        found["chosen and rejected are identical"] = same
+    raise_problems(found, len(table), "Remove these rows, e.g. with dataset.filter, or mend them.")
+
+
 def check_preferences(dataset: Any, aspects: Sequence[str] | None = None) -> list[str]:
     """
     Checks that data are preferences as [`to_preferences`] returns them.
@@ -195,12 +226,5 @@ def check_preferences(dataset: Any, aspects: Sequence[str] | None = None) -> lis
     preferences = require_dataset(dataset, "preferences")
     advice = "Make preferences from pairs with to_preferences, or add the columns."
     _require(preferences, ("pair_id", "chosen", "rejected", "aspect"), "Preferences", advice)
-    table = dataset_table(preferences)
-    check_ids(table.column("pair_id"))
-    prompt = "prompt" if "prompt" in table.column_names else None
-    found = check_texts(table, prompt, "chosen", "rejected")
-    same = equal_text(*(normalize_text(table.column(name), name) for name in ("chosen", "rejected")))
-    if same.any() and not found:
-        found["chosen and rejected are identical"] = same
-    raise_problems(found, len(table), "Remove these rows, e.g. with dataset.filter, or mend them.")
-    return _check_aspect_column(table.column("aspect"), aspects)
+    check_training_rows(preferences)
+    return _check_aspect_column(dataset_table(preferences.select_columns(["aspect"])).column("aspect"), aspects)

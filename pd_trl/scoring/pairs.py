@@ -15,13 +15,14 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from ..artifacts import dataset_digest
-from ..data.validation import check_preferences
+from ..data.columnar import closest
+from ..data.validation import RESERVED_ASPECTS, aspects_of, check_aspect_names, check_preferences
 from ..errors import InputError
-from ..length import adjusted_gap
+from ..length import adjusted_gap, check_length_penalty
 from ..reward_sidecar import RewardSidecar
 from .batching import run_batches
 from .encoding import conversations, encode_responses, response_key, truncate_start
-from .reward_models import RewardModel, RewardModelScorer, load_scorers
+from .reward_models import RewardModel, RewardModelScorer, check_reward_models, load_scorers
 from .shards import ShardFolder, compute_shards
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,11 @@ def score_pairs(
         InputError: On unusable data or models, or when `output_dir` holds shards of another run.
     """
     check_preferences(preferences)
+    check_reward_models(reward_models)
+    _check_aspects(preferences, list(reward_models))
+    for name in reward_models:
+        rho, correction = _length_term(name, RewardSidecar(), length_penalty, length_correction)
+        check_length_penalty(rho, correction)
     if on_long not in ("truncate", "drop", "error"):
         raise InputError(f"`on_long` must be 'truncate', 'drop' or 'error', got {on_long!r}.")
     for name, value in (
@@ -126,6 +132,23 @@ def score_pairs(
             scored = scored.remove_columns(name)
         scored = scored.add_column(name, columns[name][kept])
     return scored
+
+
+def _check_aspects(preferences: Dataset, models: list[str]) -> None:
+    """Models of aspects that the data does not have are a mistake; aspects without a model are worth a word."""
+    check_aspect_names(models)
+    aspects = aspects_of(preferences)
+    unknown = [name for name in models if name not in (*aspects, *RESERVED_ASPECTS)]
+    if aspects and unknown:
+        hints = "".join(closest(name, aspects) for name in unknown)
+        raise InputError(
+            f"`reward_models` has {', '.join(map(repr, unknown))}, but the aspects of the data are {', '.join(aspects)}.{hints}"
+        )
+    without = [name for name in aspects if name not in models]
+    if without:
+        logger.warning(
+            "No reward model for %s: PD will need one for every aspect that labels pairs.", ", ".join(without)
+        )
 
 
 def _folder(output_dir: str | os.PathLike | None) -> Any:
@@ -241,6 +264,13 @@ def _score_rows(
 
     rewards = run_batches([truncate_start(ids, longest) for ids in encoded], scorer, tokens_per_batch, advance)
     gaps = rewards[places[0::2]] - rewards[places[1::2]]
+    bad = np.flatnonzero(~np.isfinite(gaps).all(axis=1))
+    if bad.size:
+        aspects = [name for k, name in enumerate(scorer.aspects) if not np.isfinite(gaps[:, k]).all()]
+        raise InputError(
+            f"The reward model of {', '.join(aspects)} gives rewards that are not finite, the first for pair_id "
+            f"{rows[bad[0]]['pair_id']!r} ({bad.size} such pairs in this shard). Train it again."
+        )
     content: dict[str, Any] = {
         "pair_id": [row["pair_id"] for row in rows],
         "delta_length": (lengths[:, 0] - lengths[:, 1]).astype(np.int32),

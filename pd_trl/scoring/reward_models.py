@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 
@@ -191,7 +192,7 @@ def _load_classifier(folder: Path, what: str, loading: dict[str, Any], headless:
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 folder, use_safetensors=True, output_loading_info=True, **loading
             )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{what} cannot be loaded as a sequence classifier: {str(error).strip()}") from None
     missing = [] if headless else sorted({*info["missing_keys"], *_absent_heads(folder, model)})
     if missing:

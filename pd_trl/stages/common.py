@@ -1,22 +1,27 @@
-"""What all stages share: reading each other's folders, skipping what is done, parsing mappings."""
+"""What all stages share: reading each other's folders, owning their own, skipping what is done, parsing mappings."""
 
 import json
 import logging
 import os
+import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from filelock import FileLock, Timeout
 
 from ..artifacts import Manifest, read_rows
 from ..data import load_source
 from ..errors import InputError
 
 logger = logging.getLogger(__name__)
+
+_OWNER = ".pd_trl_stage"
+_LOCK = ".pd_trl_lock"
 
 
 @dataclass
@@ -68,6 +73,37 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
+def check_folder(stage: str, output_dir: str | os.PathLike, inputs: Iterable[str | None]) -> None:
+    """
+    Raises `InputError` unless a stage may write into `output_dir`: it is new, empty or the same stage's, and none of the
+    stage's inputs is, holds or lies in it.
+    """
+    folder = Path(output_dir).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"`output_dir` must be a folder, but {output_dir} is a file. Choose another.")
+    for name in inputs:
+        path = Path(name).expanduser().absolute() if name else None
+        if path is not None and path.exists() and (path == folder or folder in path.parents):
+            raise InputError(f"`output_dir` {output_dir} holds the input {name}, which would be lost. Choose another.")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    manifest = Manifest.load(folder)
+    owner = manifest.stage if manifest is not None else _owner_of(folder)
+    if owner is None:
+        raise InputError(
+            f"`output_dir` {output_dir} is not empty and was not made by `{stage}`. Choose another folder, or empty this one."
+        )
+    if owner != stage:
+        raise InputError(
+            f"`output_dir` {output_dir} holds the result of the stage '{owner}'. Choose another for '{stage}'."
+        )
+
+
+def _owner_of(folder: Path) -> str | None:
+    path = folder / _OWNER
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+
+
 def skip_if_done(manifest: Manifest, folder: str | os.PathLike, overwrite: bool) -> StageResult | None:
     """
     The result of a stage whose folder already holds it; `None` when there is work to do.
@@ -84,12 +120,50 @@ def skip_if_done(manifest: Manifest, folder: str | os.PathLike, overwrite: bool)
         return None
     changed = [f"input '{k}'" for k, v in manifest.inputs.items() if found.inputs.get(k) != v]
     changed += [f"`{k}`" for k, v in manifest.arguments.items() if _plain(found.arguments.get(k)) != _plain(v)]
-    if found.stage != manifest.stage:
-        changed = [f"stage '{found.stage}'"]
     raise InputError(
         f"{folder} holds the result of another run (different: {', '.join(changed) or 'its arguments'}). Choose another "
         "`output_dir`, or pass --overwrite to replace it."
     )
+
+
+@contextmanager
+def owned_folder(stage: str, output_dir: str | os.PathLike, overwrite: bool, exclusive: bool = True) -> Iterator[None]:
+    """
+    Marks a folder as a stage's while it grows there (checkpoints, shards), empties it first where a result is overwritten,
+    and, if `exclusive`, keeps other commands out of it. Processes of one launch share it.
+    """
+    if not is_main_process():
+        yield
+        return
+    folder = Path(output_dir).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / _LOCK)
+    try:
+        if exclusive:
+            lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"Another command is writing into {folder}. Wait for it, or choose another `output_dir`."
+        ) from None
+    try:
+        if overwrite:
+            _clear(folder)
+        (folder / _OWNER).write_text(f"{stage}\n", encoding="utf-8")
+        yield
+    finally:
+        if exclusive:
+            lock.release()
+            (folder / _LOCK).unlink(missing_ok=True)
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name == _LOCK:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _plain(value: Any) -> Any:
@@ -110,12 +184,13 @@ def mapping_of(value: str | Mapping[str, Any] | None, name: str) -> dict[str, An
         return {}
     if isinstance(value, Mapping):
         return dict(value)
+    expected = (
+        f'`{name}` must be a mapping in YAML, or a json object such as \'{{"key": "value"}}\' on the command line'
+    )
     try:
         content = json.loads(value)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"`{name}` must be a json object such as '{{\"honesty\": 2.0}}', got {value!r} ({error})."
-        ) from None
+    except (json.JSONDecodeError, TypeError) as error:
+        raise InputError(f"{expected}, got {value!r} ({error}).") from None
     if not isinstance(content, dict):
-        raise InputError(f"`{name}` must be a json object such as '{{\"honesty\": 2.0}}', got {value!r}.")
+        raise InputError(f"{expected}, got {value!r}.")
     return content

@@ -9,11 +9,13 @@ import numpy as np
 from ..artifacts import Manifest, dataset_digest
 from ..aspect_rewards import training_identity
 from ..checkpoints import last_checkpoint
+from ..data import is_chat
+from ..data.validation import check_training_rows
 from ..dpo_config import PDDPOConfig
 from ..dpo_trainer import PDDPOTrainer, select_for_training
 from ..errors import InputError
-from .common import StageResult, is_main_process, rows_of, skip_if_done, timed
-from .models import model_settings
+from .common import StageResult, check_folder, is_main_process, owned_folder, rows_of, skip_if_done, timed
+from .models import check_model, model_settings
 
 _IDENTITY = ("pd_budget", "pd_column", "pd_loss", "pd_num_aspects")
 
@@ -45,7 +47,14 @@ def run_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: Any
     if not training_args.output_dir:
         raise InputError("`pd-trl dpo` needs --output_dir.")
     model, peft_config = model_settings(model_args, training_args)
+    if not arguments.dry_run:
+        check_folder("dpo", training_args.output_dir, [arguments.dataset_name, model])
     dataset = _training_rows(arguments.dataset_name)
+    check_training_rows(dataset)
+    check_model(
+        model, task="dpo", chat=is_chat(dataset), revision=model_args.model_revision,
+        trust_remote_code=training_args.trust_remote_code,
+    )  # fmt: skip
     folder = training_args.output_dir
     manifest = Manifest(
         "dpo",
@@ -67,8 +76,8 @@ def run_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: Any
     done = skip_if_done(manifest, folder, arguments.overwrite)
     if done:
         return done
-    checkpoint = last_checkpoint(Path(folder), manifest, is_main_process())
-    with timed(manifest):
+    with owned_folder("dpo", folder, arguments.overwrite), timed(manifest):
+        checkpoint = last_checkpoint(Path(folder), manifest, is_main_process())
         trainer = PDDPOTrainer(model=model, args=training_args, train_dataset=dataset, peft_config=peft_config)
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model()

@@ -8,7 +8,7 @@ from ..artifacts import Manifest, dataset_digest, replaced_folder, write_json, w
 from ..data import prepare_preferences, read_pairs
 from ..errors import InputError
 from ..selection import random_keys, select_lowest
-from .common import StageResult, mapping_of, rows_of, skip_if_done, timed
+from .common import StageResult, check_folder, mapping_of, rows_of, skip_if_done, timed
 
 
 @dataclass
@@ -88,6 +88,8 @@ _IDENTITY = ("pairing", "on_invalid", "labels", "conflict", "relabel", "aspects"
 
 def run_prepare(arguments: PrepareArguments) -> StageResult:
     """Loads the source, makes preferences, and writes `pairs/`, `preferences/`, `labels.json` and the manifest."""
+    if not arguments.dry_run:
+        check_folder("prepare", arguments.output_dir, [arguments.dataset_name])
     pairs, load_report = _load(arguments)
     if arguments.max_pairs is not None:
         if arguments.max_pairs < 1:

@@ -9,12 +9,12 @@ from datasets import Dataset, concatenate_datasets
 
 from ..artifacts import Manifest, dataset_digest
 from ..aspect_rewards import AspectReward, heldout_rows, train_aspect_rewards, training_identity
-from ..data import OVERALL, check_preferences
+from ..data import OVERALL, check_preferences, is_chat
 from ..errors import InputError
 from ..report_text import number, table
 from ..reward_config import PDRewardConfig
-from .common import StageResult, is_main_process, rows_of, skip_if_done, timed
-from .models import model_settings
+from .common import StageResult, check_folder, is_main_process, owned_folder, rows_of, skip_if_done, timed
+from .models import check_model, model_settings
 
 
 @dataclass
@@ -54,9 +54,17 @@ def run_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_
     """Trains the models into subfolders of `output_dir` and writes a manifest with their metrics."""
     if not training_args.output_dir:
         raise InputError("`pd-trl reward` needs --output_dir.")
+    if model_args.lora_task_type == "CAUSAL_LM":
+        model_args.lora_task_type = "SEQ_CLS"  # TRL's default is for policies
     model, peft_config = model_settings(model_args, training_args)
+    if not arguments.dry_run:
+        check_folder("reward", training_args.output_dir, [arguments.dataset_name, model])
     preferences = rows_of(arguments.dataset_name, "preferences")
     check_preferences(preferences)
+    check_model(
+        model, task="reward", chat=is_chat(preferences) and training_args.chat_template_path is None,
+        revision=model_args.model_revision, trust_remote_code=training_args.trust_remote_code,
+    )  # fmt: skip
     folder = training_args.output_dir
     manifest = Manifest(
         "reward",
@@ -71,7 +79,7 @@ def run_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_
     done = skip_if_done(manifest, folder, arguments.overwrite)
     if done:
         return done
-    with timed(manifest):
+    with owned_folder("reward", folder, arguments.overwrite), timed(manifest):
         settings: dict[str, Any] = {"args": training_args, "heldout": arguments.heldout, "peft_config": peft_config}
         rewards = train_aspect_rewards(preferences, model, folder, aspects=arguments.aspects, **settings)
         if arguments.unified:

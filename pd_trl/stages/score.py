@@ -8,10 +8,20 @@ from typing import Any
 from ..artifacts import Manifest, dataset_digest, replaced_folder, write_rows
 from ..errors import InputError
 from ..hub import local_model_folder
+from ..length import check_length_penalty
 from ..report_text import number, table
 from ..reward_sidecar import SIDECAR_NAME, RewardSidecar
 from ..scoring import score_pairs
-from .common import StageResult, is_main_process, mapping_of, rows_of, skip_if_done, timed
+from .common import (
+    StageResult,
+    check_folder,
+    is_main_process,
+    mapping_of,
+    owned_folder,
+    rows_of,
+    skip_if_done,
+    timed,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +98,8 @@ def reward_models_of(value: str | dict[str, Any] | None) -> dict[str, str]:
         )
     if isinstance(value, str) and not value.lstrip().startswith("{"):
         folder = Path(value).expanduser()
+        if not folder.is_dir():
+            raise InputError(f"The folder of reward models {value} does not exist. Run `pd-trl reward` first.")
         found = sorted(path.parent for path in folder.glob(f"*/{SIDECAR_NAME}"))
         if not found:
             raise InputError(
@@ -98,9 +110,21 @@ def reward_models_of(value: str | dict[str, Any] | None) -> dict[str, str]:
     return {str(aspect): str(model) for aspect, model in mapping_of(value, "reward_models").items()}
 
 
+def check_score(arguments: ScoreArguments) -> None:
+    """Raises `InputError` on arguments out of range."""
+    check_length_penalty(arguments.length_penalty or 0.0, arguments.length_correction or "none")
+    for name in ("max_length", "tokens_per_batch", "pairs_per_shard"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise InputError(f"`{name}` must be at least 1, got {value}.")
+
+
 def run_score(arguments: ScoreArguments) -> StageResult:
     """Scores the preferences and writes `scored/` and a manifest with the proxies' metrics."""
+    check_score(arguments)
     models = reward_models_of(arguments.reward_models)
+    if not arguments.dry_run:
+        check_folder("score", arguments.output_dir, [arguments.dataset_name, *models.values()])
     preferences = rows_of(arguments.dataset_name, "preferences")
     folders = {
         aspect: local_model_folder(model, what=f"reward model of '{aspect}'") for aspect, model in models.items()
@@ -120,7 +144,7 @@ def run_score(arguments: ScoreArguments) -> StageResult:
     done = skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
     if done:
         return done
-    with timed(manifest):
+    with owned_folder("score", arguments.output_dir, arguments.overwrite, exclusive=False), timed(manifest):
         settings = {name: getattr(arguments, name) for name in _SCORING}
         scored = score_pairs(preferences, models, output_dir=arguments.output_dir, **settings)
     manifest.counts = {"pairs": len(preferences), "scored": len(scored), "dropped": len(preferences) - len(scored)}

@@ -9,7 +9,7 @@ import numpy as np
 from ..artifacts import Manifest, dataset_digest, replaced_folder, write_json, write_rows
 from ..errors import InputError
 from ..filter import PDFilter
-from .common import StageResult, mapping_of, rows_of, skip_if_done, timed
+from .common import StageResult, check_folder, mapping_of, rows_of, skip_if_done, timed
 
 
 @dataclass
@@ -53,7 +53,7 @@ class SelectArguments:
         metadata={"help": "The folder of `pd-trl score` (or `prepare`, with ratings), a file, or a Hub id."},
     )
     output_dir: str = field(default="selected", metadata={"help": "Folder of the result."})
-    budget: str | float = field(
+    budget: float | str | None = field(
         default="0.3", metadata={"help": "Share of the pairs to keep, such as 0.3, or their number, such as 5000."}
     )
     source: str = field(
@@ -82,15 +82,19 @@ _IDENTITY = ("budget", "source", "gamma", "weights", "per_aspect", "selector", "
              "min_proxy_accuracy", "seed")  # fmt: skip
 
 
+def check_select(arguments: SelectArguments) -> PDFilter:
+    """The filter of the arguments; raises `InputError` where they are out of range."""
+    settings = {name: getattr(arguments, name) for name in _IDENTITY if name not in ("budget", "weights")}
+    return PDFilter(arguments.budget, weights=mapping_of(arguments.weights, "weights"), **settings)  # type: ignore[arg-type]
+
+
 def run_select(arguments: SelectArguments) -> StageResult:
     """Selects and writes `selected/`, `dropped/`, `filter.json`, `report.json`, `report.txt` and the manifest."""
+    if not arguments.dry_run:
+        check_folder("select", arguments.output_dir, [arguments.dataset_name])
+    pd_filter = check_select(arguments)
     scored = _scored_rows(arguments.dataset_name)
-    pd_filter = PDFilter(
-        arguments.budget,  # type: ignore[arg-type]
-        weights=mapping_of(arguments.weights, "weights"),
-        proxy_metrics=_proxy_metrics(arguments.dataset_name),
-        **{name: getattr(arguments, name) for name in _IDENTITY if name not in ("budget", "weights")},
-    )
+    pd_filter.proxy_metrics = _proxy_metrics(arguments.dataset_name)
     manifest = Manifest(
         "select",
         inputs={"scored": dataset_digest(scored, _decisive(scored.column_names))},

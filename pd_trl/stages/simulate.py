@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..artifacts import Manifest, read_json, replaced_folder, write_json, write_rows
 from ..errors import InputError
-from .common import StageResult, skip_if_done, timed
+from .common import StageResult, check_folder, mapping_of, skip_if_done, timed
 
 
 @dataclass
@@ -77,6 +77,7 @@ def run_simulate(arguments: SimulateArguments) -> StageResult:
         return StageResult(
             "simulate (dry run)", arguments.output_dir, counts, [f"aspects: {', '.join(world.aspects)}"]
         )
+    check_folder("simulate", arguments.output_dir, [])
     done = skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
     if done:
         return done
@@ -137,8 +138,6 @@ class JudgeArguments:
 
 def run_judge(arguments: JudgeArguments) -> StageResult:
     """Writes each policy's answers, `results.json` and the manifest; shows a table of gold scores and win rates."""
-    from .common import mapping_of
-
     policies = mapping_of(arguments.policies, "policies")
     if not arguments.world or not policies:
         raise InputError("The stage `judge` needs a simulated `world` and at least one of `policies`.")
@@ -150,6 +149,7 @@ def run_judge(arguments: JudgeArguments) -> StageResult:
     )
     if arguments.dry_run:
         return StageResult("judge (dry run)", arguments.output_dir, lines=[f"policies: {', '.join(policies)}"])
+    check_folder("judge", arguments.output_dir, [arguments.world, *policies.values()])
     done = skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
     if done:
         results = read_json(Path(arguments.output_dir) / "results.json")

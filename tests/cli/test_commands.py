@@ -58,7 +58,8 @@ def test_a_recipe_runs_skips_what_is_done_and_does_it_again_when_told(command, r
     assert command("run", "--config", recipe).out.count("already done") == len(STAGES)
     replaced = command(*changed, "--overwrite")
     assert replaced.code == 0, replaced.err
-    assert Manifest.load(tmp_path / "out" / "select").counts == {"total": 30, "kept": 10, "dropped": 20}
+    counts = Manifest.load(tmp_path / "out" / "select").counts
+    assert counts["kept"] == 10 and counts["dropped"] == counts["total"] - 10
 
 
 @pytest.mark.parametrize("heldout", [0.0, 0.04])

@@ -207,9 +207,9 @@ def test_pad_equal_to_eos_and_a_missing_pad_do_not_change_a_score(tmp_path):
         model = tiny_reward_model(0, pad_token_id=pad_id)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        one, many = (score_pairs(data, {"a": str(folder)}, tokens_per_batch=size) for size in (1, 5000))
-        assert np.allclose(one["reward_gap_a"], many["reward_gap_a"], atol=1e-6)
-        found.append(many["reward_gap_a"][:])
+        one, many = (score_pairs(data, {"honesty": str(folder)}, tokens_per_batch=size) for size in (1, 5000))
+        assert np.allclose(one["reward_gap_honesty"], many["reward_gap_honesty"], atol=1e-6)
+        found.append(many["reward_gap_honesty"][:])
     assert np.allclose(*found, atol=1e-6)
 
 
