@@ -250,7 +250,7 @@ class PDFilter:
             return None
         return gap_matrix(dataset, self.source, self.aspects_)
 
-    def _weights(self, names: list[str]) -> NDArray[np.float64]:
+    def _weights(self, names: list[str], warn: bool = False) -> NDArray[np.float64]:
         unknown = sorted(set(self.weights) - set(names))
         if unknown:
             raise InputError(
@@ -266,8 +266,8 @@ class PDFilter:
                         "known. Train it with `train_aspect_rewards`, or pass `proxy_metrics`."
                     )
                 if accuracy < self.min_proxy_accuracy:
-                    logger.warning(
-                        "The reward model of '%s' is right on %.1f %% of held-out pairs, below min_proxy_accuracy=%g: its votes "
+                    logger.log(
+                        logging.WARNING if warn else logging.DEBUG, "The reward model of '%s' is right on %.1f %% of held-out pairs, below min_proxy_accuracy=%g: its votes "
                         "are left out.", name, 100 * accuracy, self.min_proxy_accuracy,
                     )  # fmt: skip
                     weights[name] = 0.0
@@ -288,7 +288,7 @@ class PDFilter:
 
         self.aspects_ = None
         matrix = self._matrix(dataset)
-        divergence = None
+        divergence, weights = None, None
         if matrix is not None:
             if len(matrix.names) < 2 and (matrix.own >= 0).any():
                 raise InputError(
@@ -296,6 +296,7 @@ class PDFilter:
                     "use another `selector`."
                 )
             self.aspects_ = matrix.names
+            weights = self._weights(matrix.names, warn=True)
             divergence = self._divergence(matrix, fitted=False)
             self.quantiles_ = dict(zip(matrix.names, map(float, divergence.quantiles), strict=True))
             for name, count in matrix.missing.items():
@@ -320,7 +321,7 @@ class PDFilter:
             seed=self.seed,
             matrix=matrix,
             divergence=divergence,
-            weights=None if matrix is None else self._weights(matrix.names),
+            weights=weights,
             proxy_metrics=self.proxy_metrics,
             margin_column=self.margin_column,
         )
