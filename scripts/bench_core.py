@@ -1,6 +1,6 @@
 """
 Times what the core adds or saves, as ratios in one run on one machine: a step of our trainers against TRL's, and
-`score_pairs` against a loop of TRL's `RewardTrainer.predict` over the proxies.
+`score_pairs` against a loop of TRL's `RewardTrainer.predict` over the proxies. And the seconds of PD on 10 million pairs.
 
     python scripts/bench_core.py                  # both, prints tables and writes bench_core.json
     python scripts/bench_core.py --only scoring
@@ -26,7 +26,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
-from pd_trl import PDDPOConfig, PDDPOTrainer, PDRewardConfig, PDRewardTrainer, score_pairs
+from pd_trl import PDDPOConfig, PDDPOTrainer, PDRewardConfig, PDRewardTrainer, preference_divergence, score_pairs
 from pd_trl.artifacts import library_versions
 from pd_trl.report_text import table
 
@@ -117,6 +117,19 @@ def bench_scoring(folder: Path, rounds: int) -> list[dict]:
     return results
 
 
+def bench_maths(rounds: int) -> list[dict]:
+    """Seconds of PD on 10 million pairs of four aspects, in memory."""
+    generator = np.random.default_rng(0)
+    gaps = generator.normal(size=(10_000_000, 4)).astype(np.float32)
+    aspects = generator.integers(0, 4, len(gaps))
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        preference_divergence(gaps, aspects)
+        seconds.append(time.perf_counter() - start)
+    return [{"pairs": len(gaps), "aspects": 4, "seconds": statistics.median(seconds)}]
+
+
 def step_seconds(trainer) -> list[float]:
     """Seconds of each training step, without the first three."""
     times: list[float] = []
@@ -180,14 +193,17 @@ def bench_trainers(folder: Path, rounds: int) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["scoring", "trainers"], help="one of the two")
+    parser.add_argument("--only", choices=["scoring", "trainers", "maths"], help="one of them")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of which the median is taken (default 5)")
     parser.add_argument("--output", default="bench_core.json", help="where the numbers go (default bench_core.json)")
     options = parser.parse_args()
     datasets.disable_progress_bars()
     found: dict = {"versions": library_versions(), "threads": torch.get_num_threads(), "rounds": options.rounds}
     with tempfile.TemporaryDirectory() as folder:
-        if options.only != "trainers":
+        if options.only in (None, "maths"):
+            found["maths"] = bench_maths(options.rounds)
+            print(f"PD of 10,000,000 pairs, 4 aspects: {found['maths'][0]['seconds']:.2f} s", end="\n\n")
+        if options.only in (None, "scoring"):
             found["scoring"] = bench_scoring(Path(folder), options.rounds)
             rows = [["scoring, 4 proxies", "pairs", "TRL, s", "pd_trl, s", "times faster", "largest difference"]]
             rows += [
@@ -196,7 +212,7 @@ def main() -> None:
                 for r in found["scoring"]
             ]  # fmt: skip
             print("\n".join(table(rows)), end="\n\n")
-        if options.only != "scoring":
+        if options.only in (None, "trainers"):
             found["trainers"] = bench_trainers(Path(folder), options.rounds)
             rows = [["seconds of a step", "TRL", "pd_trl", "ratio"]]
             rows += [
