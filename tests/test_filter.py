@@ -241,7 +241,7 @@ BAD_DATA = [
 ]
 
 
-@pytest.mark.parametrize("change,arguments,message", BAD_DATA, ids=lambda value: str(value)[:50])
+@pytest.mark.parametrize("change,arguments,message", BAD_DATA)
 def test_refuses_data(change, arguments, message):
     with pytest.raises(InputError, match=message):
         PDFilter(**{"budget": 0.3, **arguments})(change(scored()))
