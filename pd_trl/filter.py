@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from ._version import __version__
 from .artifacts import read_json, write_json
+from .decision import ALL_PAIRS, decide, split_kept, with_decision
 from .divergence import PreferenceDivergence, check_gamma, check_weights, preference_divergence
 from .errors import InputError, InputTypeError
 from .gaps import GapMatrix, gap_matrix, numeric_column, rated_aspects, scored_aspects
+from .proxies import proxy_metrics_of, vote_weights
 from .report import SelectionReport, selection_report
 from .selection import (
     SELECTORS,
@@ -29,7 +31,6 @@ from .selection import (
 logger = logging.getLogger(__name__)
 
 SOURCES = ("rewards", "ratings", "column")
-_ALL = "all"
 
 
 class PDFilter:
@@ -135,10 +136,10 @@ class PDFilter:
             return self.transform(dataset).filter(lambda row: row["pd_kept"])
         if isinstance(dataset, DatasetDict):
             self.fit(dataset)
-            parts = {name: self._split(self.transform(part)) for name, part in dataset.items()}
+            parts = {name: split_kept(self.transform(part)) for name, part in dataset.items()}
             self.dropped_ = parts[self._fit_split(dataset)][1]
             return DatasetDict({name: kept for name, (kept, _) in parts.items()})
-        kept, self.dropped_ = self._split(self.fit_transform(dataset))
+        kept, self.dropped_ = split_kept(self.fit_transform(dataset))
         return kept
 
     def fit(self, dataset: Dataset | DatasetDict) -> "PDFilter":
@@ -162,7 +163,7 @@ class PDFilter:
         dataset = self._prepared(dataset)
         matrix = self._matrix(dataset)
         divergence = self._divergence(matrix, fitted=True) if matrix is not None else None
-        return self._with_columns(dataset, *self._decide(dataset, divergence))
+        return self._decided(dataset, divergence)
 
     def fit_transform(self, dataset: Any) -> Any:
         """[`fit`] and [`transform`] of the same data, which is scored once."""
@@ -170,7 +171,7 @@ class PDFilter:
             return self.fit(dataset).transform(dataset)
         dataset = self._prepared(dataset)
         divergence = self._fit(dataset)
-        return self._with_columns(dataset, *self._decide(dataset, divergence))
+        return self._decided(dataset, divergence)
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes arguments, statistics and report to a json file."""
@@ -228,18 +229,8 @@ class PDFilter:
 
                 models = {name: self.reward_models[name] for name in missing}
                 dataset = score_pairs(dataset, models, output_dir=self.output_dir)
-            self._read_proxy_metrics()
+            self.proxy_metrics = {**proxy_metrics_of(self.reward_models), **self.proxy_metrics}
         return dataset
-
-    def _read_proxy_metrics(self) -> None:
-        from .hub import local_model_folder
-        from .reward_sidecar import RewardSidecar
-
-        for name, model in (self.reward_models or {}).items():
-            if isinstance(model, (str, os.PathLike)) and name not in self.proxy_metrics:
-                metrics = RewardSidecar.load(local_model_folder(model)).metrics
-                if metrics:
-                    self.proxy_metrics[name] = metrics
 
     def _matrix(self, dataset: Dataset) -> GapMatrix | None:
         if self.source == "column":
@@ -251,31 +242,7 @@ class PDFilter:
         return gap_matrix(dataset, self.source, self.aspects_)
 
     def _weights(self, names: list[str], warn: bool = False) -> NDArray[np.float64]:
-        unknown = sorted(set(self.weights) - set(names))
-        if unknown:
-            raise InputError(
-                f"`weights` names {', '.join(map(repr, unknown))}, but the aspects with gaps are {', '.join(names)}."
-            )
-        weights = {name: float(self.weights.get(name, 1.0)) for name in names}
-        if self.min_proxy_accuracy is not None:
-            for name in names:
-                accuracy = self.proxy_metrics.get(name, {}).get("pair_accuracy")
-                if accuracy is None:
-                    raise InputError(
-                        f"`min_proxy_accuracy` needs the held-out accuracy of every reward model, and that of '{name}' is not "
-                        "known. Train it with `train_aspect_rewards`, or pass `proxy_metrics`."
-                    )
-                if accuracy < self.min_proxy_accuracy:
-                    logger.log(
-                        logging.WARNING if warn else logging.DEBUG, "The reward model of '%s' is right on %.1f %% of held-out pairs, below min_proxy_accuracy=%g: its votes "
-                        "are left out.", name, 100 * accuracy, self.min_proxy_accuracy,
-                    )  # fmt: skip
-                    weights[name] = 0.0
-        if not any(weights.values()):
-            raise InputError(
-                "No aspect is left to vote: all weights are 0 or all reward models below `min_proxy_accuracy`."
-            )
-        return np.array([weights[name] for name in names])
+        return vote_weights(names, self.weights, self.proxy_metrics, self.min_proxy_accuracy, warn)
 
     def _divergence(self, matrix: GapMatrix, fitted: bool) -> PreferenceDivergence:
         quantiles = [self.quantiles_[name] for name in matrix.names] if fitted else None
@@ -312,7 +279,7 @@ class PDFilter:
             kept, self.thresholds_ = select_per_stratum(scores, ids, dataset["aspect"][:], count)
         else:
             kept, threshold = select_lowest(scores, ids, count)
-            self.thresholds_ = {_ALL: threshold}
+            self.thresholds_ = {ALL_PAIRS: threshold}
         self.report_ = selection_report(
             dataset,
             kept,
@@ -349,46 +316,15 @@ class PDFilter:
             raise InputError(f"Column {column!r} must hold finite numbers, got {values[bad[0]]} in row {bad[0]}.")
         return values
 
-    def _decide(
-        self, dataset: Dataset, divergence: PreferenceDivergence | None
-    ) -> tuple[NDArray | None, NDArray[np.bool_], list[str]]:
+    def _decided(self, dataset: Dataset, divergence: PreferenceDivergence | None) -> Dataset:
         ids = np.asarray(dataset["pair_id"][:], dtype=str)
+        groups = np.asarray(dataset["aspect"][:]) if self.per_aspect else np.full(len(dataset), ALL_PAIRS)
         scores = self._scores(dataset, divergence, ids)
-        thresholds = self.thresholds_ or {}
-        kept = np.zeros(len(dataset), dtype=bool)
-        reasons = np.full(len(dataset), f"dropped: no {self.selector} budget for this aspect", dtype=object)
-        groups = np.asarray(dataset["aspect"][:]) if self.per_aspect else np.full(len(dataset), _ALL)
-        for name, threshold in thresholds.items():
-            rows = groups == name
-            inside = threshold.keep(scores[rows], ids[rows])
-            kept[rows] = inside
-            tied = scores[rows] == threshold.score
-            where = "" if name == _ALL else " of its aspect"
-            text = np.where(
-                inside, f"kept: {self.selector} within budget{where}", f"dropped: {self.selector} over budget{where}"
-            )
-            reasons[rows] = np.where(
-                tied & ~inside, f"dropped: {self.selector} tied with the last kept, by pair_id", text
-            )
+        kept, reasons = decide(scores, ids, groups, self.thresholds_ or {}, self.selector)
         values = divergence.values if divergence is not None else None
         if values is None and self.pd_column in dataset.column_names and "pd" in SELECTORS[self.selector].inputs:
             values = self._read_column(dataset, self.pd_column).astype(np.float32)
-        return values, kept, reasons.tolist()
-
-    def _with_columns(
-        self, dataset: Dataset, values: NDArray | None, kept: NDArray[np.bool_], reasons: list[str]
-    ) -> Dataset:
-        columns: dict[str, Any] = {"pd_kept": kept.tolist(), "pd_reason": reasons}
-        if values is not None:
-            columns = {"pd": values, **columns}
-        dataset = dataset.remove_columns([name for name in columns if name in dataset.column_names])
-        for name, column in columns.items():
-            dataset = dataset.add_column(name, column)
-        return dataset
-
-    def _split(self, dataset: Dataset) -> tuple[Dataset, Dataset]:
-        kept = np.asarray(dataset["pd_kept"][:], dtype=bool)
-        return dataset.select(np.flatnonzero(kept)), dataset.select(np.flatnonzero(~kept))
+        return with_decision(dataset, values, kept, reasons)
 
     def _transform_stream(self, dataset: IterableDataset) -> IterableDataset:
         added = Features({"pd": Value("float32"), "pd_kept": Value("bool"), "pd_reason": Value("string")})

@@ -44,8 +44,10 @@ LAYERS = {
     "scoring": 2,
     "trainer_utils": 2,
     # L3: composition
+    "decision": 3,
     "evaluation": 3,
     "filter": 3,
+    "proxies": 3,
     "recipe": 3,
     "report": 3,
     "report_text": 3,
