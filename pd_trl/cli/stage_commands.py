@@ -100,11 +100,11 @@ def set_up_logging() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers.*|trl.*")
     handler = logging.StreamHandler()
+    # What the data layer reports below a warning is part of the result of `prepare`.
+    handler.addFilter(lambda record: record.levelno >= logging.WARNING or not record.name.startswith("pd_trl.data"))
     handler.setFormatter(_PrintableFormatter("%(levelname)s: %(message)s"))
     logger = logging.getLogger("pd_trl")
     if not logger.handlers:
         logger.addHandler(handler)
     logger.setLevel(logging.INFO if int(os.environ.get("RANK", 0)) == 0 else logging.ERROR)
     logger.propagate = False
-    # What the data layer reports at this level is part of the result of `prepare`.
-    logging.getLogger("pd_trl.data").setLevel(logging.WARNING)
