@@ -19,7 +19,7 @@ LOWEST = {
     "transformers": "5.2.0",
     "datasets": "4.7.0",
     "accelerate": "1.7.0",
-    "peft": "0.13.0",
+    "peft": "0.14.0",
     "huggingface_hub": "1.3.0",
     "pyarrow": "21.0.0",
     "jinja2": "3.1.0",

@@ -247,8 +247,9 @@ def warn_of_weakness(aspect: str, metrics: Mapping[str, float]) -> None:
     found = f"right on {100 * accuracy:.1f} ± {100 * error:.1f} % of {metrics['num_pairs']} held-out pairs"
     if accuracy - 2 * error <= 0.5:
         logger.warning(
-            "The reward model of '%s' is not better than a coin: %s. Its votes in PD are noise.", aspect, found
-        )
+            "The reward model of '%s' cannot be told from a coin: %s. Hold out more prompts to be sure, or leave it out of PD "
+            "with `min_proxy_accuracy` or a weight of 0.", aspect, found,
+        )  # fmt: skip
     elif accuracy - 2 * error <= metrics["length_accuracy"]:
         logger.warning(
             "The reward model of '%s' is not better than 'longer wins' (%.1f %%): %s.",

@@ -26,7 +26,7 @@ from .dpo_config import PDDPOConfig
 from .errors import InputError
 from .gaps import numeric_column
 from .selection import parse_budget, resolve_budget, select_lowest
-from .trainer_utils import default_arguments, describe_dropped, row_keys
+from .trainer_utils import check_sides, default_arguments, describe_dropped, row_keys
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -47,12 +47,12 @@ class PDDPOTrainer(DPOTrainer):
     Example:
 
     ```python
-    >>> from pd_trl import PDDPOConfig, PDDPOTrainer
+    >>> from pd_trl import PDDPOConfig, PDDPOTrainer, PDFilter
 
     >>> trainer = PDDPOTrainer(
     ...     model="Qwen/Qwen2.5-0.5B-Instruct",
     ...     args=PDDPOConfig("dpo", pd_budget=0.3),
-    ...     train_dataset=scored,
+    ...     train_dataset=PDFilter(1.0)(scored),  # all rows, with the column `pd`
     ... )
     >>> trainer.train()
     ```
@@ -126,6 +126,7 @@ class PDDPOTrainer(DPOTrainer):
             self.data_collator = _CollatorWithDivergence(self.data_collator, args.pd_column)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
+        check_sides(dataset, dataset_name)
         prepared = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
         if isinstance(prepared, Dataset):
             describe_dropped(

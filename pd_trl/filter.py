@@ -48,14 +48,15 @@ class PDFilter:
     >>> from pd_trl import PDFilter, load_pairs, to_preferences
 
     >>> pd_filter = PDFilter(budget=0.3, source="ratings")
-    >>> kept = pd_filter(to_preferences(load_pairs("nvidia/HelpSteer2")))
+    >>> pairs = load_pairs("nvidia/HelpSteer2")
+    >>> kept = pd_filter(to_preferences(pairs, aspects=["helpfulness", "correctness", "coherence"]))
     >>> print(pd_filter.report_)
     ```
 
     Args:
         budget (`float` or `int`, *optional*, defaults to `0.3`):
             A `float` in (0, 1] is the share to keep (the paper's lambda: 0.3 for UltraFeedback, 0.5 for HelpSteer), an
-            `int` a number of pairs.
+            `int` a number of pairs: `1.0` keeps all, `1` keeps one.
         source (`str`, *optional*, defaults to `"rewards"`):
             Where the gaps come from: `"rewards"`, the columns `reward_gap_<aspect>`, or `reward_models` where they are
             missing; `"ratings"`, the ratings of both sides; `"column"`, an existing column `pd_column`.
@@ -82,8 +83,15 @@ class PDFilter:
         output_dir (`str`, *optional*):
             Folder for the shards of `score_pairs`.
 
+    Attributes:
+        report_ ([`SelectionReport`]): What the last fit kept and dropped, as a table (`print`) and a dict (`to_dict()`).
+        dropped_ ([`~datasets.Dataset`]): Rows that the last call left out, with `pd` and `pd_reason`.
+        aspects_ (`list` of `str`), quantiles_ (`dict`), thresholds_ (`dict`): The statistics of the fit.
+
     Raises:
         InputError: On arguments out of range.
+
+    A call on a `Dataset` always fits anew; `transform`, and a call on a stream, apply the statistics there are.
     """
 
     def __init__(
@@ -244,6 +252,17 @@ class PDFilter:
     def _weights(self, names: list[str], warn: bool = False) -> NDArray[np.float64]:
         return vote_weights(names, self.weights, self.proxy_metrics, self.min_proxy_accuracy, warn)
 
+    def _leave_out_silent(self, matrix: GapMatrix) -> None:
+        """An aspect whose ratings decide no pair but its own has no vote and no scale: a weight of 0, with a word."""
+        for k, name in enumerate(matrix.names):
+            others = matrix.own != k
+            if self.source == "ratings" and others.any() and not matrix.gaps[others, k].any():
+                logger.warning(
+                    "The ratings of '%s' are tied in all %d pairs that carry another aspect's label: it has no vote.",
+                    name, int(others.sum()),
+                )  # fmt: skip
+                self.weights[name] = 0.0
+
     def _divergence(self, matrix: GapMatrix, fitted: bool) -> PreferenceDivergence:
         quantiles = [self.quantiles_[name] for name in matrix.names] if fitted else None
         return preference_divergence(
@@ -263,6 +282,7 @@ class PDFilter:
                     "use another `selector`."
                 )
             self.aspects_ = matrix.names
+            self._leave_out_silent(matrix)
             weights = self._weights(matrix.names, warn=True)
             divergence = self._divergence(matrix, fitted=False)
             self.quantiles_ = dict(zip(matrix.names, map(float, divergence.quantiles), strict=True))
@@ -291,6 +311,7 @@ class PDFilter:
             weights=weights,
             proxy_metrics=self.proxy_metrics,
             margin_column=self.margin_column,
+            source=self.source,
         )
         return divergence
 

@@ -74,6 +74,8 @@ def gap_matrix(dataset: Dataset, source: str, names: Sequence[str] | None = None
         wanted = f"of {', '.join(absent)}" if absent else "of any aspect"
         kind = "`reward_gap_<aspect>` columns" if source == "rewards" else "ratings or votes"
         advice = "Score the pairs with `score_pairs`" if source == "rewards" else "Make them with `to_preferences`"
+        if source == "rewards" and rated_aspects(dataset.column_names):
+            advice += ", or use source='ratings'"
         raise InputError(
             f"The data has no {kind} {wanted}; its columns are {', '.join(dataset.column_names)}. {advice}."
         )

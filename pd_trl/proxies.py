@@ -51,7 +51,7 @@ def vote_weights(
         if accuracy is None:
             raise InputError(
                 f"`min_proxy_accuracy` needs the held-out accuracy of every reward model, and that of '{name}' is not "
-                "known. Train it with `train_aspect_rewards`, or pass `proxy_metrics`."
+                "known. Pass `reward_models` with the folders of `train_aspect_rewards`, or `proxy_metrics`."
             )
         if min_accuracy is not None and accuracy < min_accuracy:
             level = logging.WARNING if warn else logging.DEBUG

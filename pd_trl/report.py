@@ -53,6 +53,7 @@ def selection_report(
     weights: NDArray[np.float64] | None,
     proxy_metrics: Mapping[str, Mapping[str, float]],
     margin_column: str = "reward_gap_overall",
+    source: str = "rewards",
 ) -> SelectionReport:
     """
     Numbers about a selection: range of the PD, clipped shares and scales per aspect, accuracy of the proxies against a coin
@@ -68,7 +69,7 @@ def selection_report(
         "lengths": _lengths(dataset, kept),
         "kept_by_aspect": _kept_by(np.asarray(dataset["aspect"][:]), kept) if "aspect" in dataset.column_names else {},
         "overlap": _overlaps(dataset, kept, selector, seed, divergence, margin_column),
-        "unseen_labels": _unseen_labels(dataset, kept),
+        "unseen_labels": _unseen_labels(dataset, kept, source),
     }
     if divergence is not None and matrix is not None and weights is not None:
         numbers["pd"] = _divergence_range(divergence, kept)
@@ -216,8 +217,11 @@ def _overlaps(
     return result
 
 
-def _unseen_labels(dataset: Dataset, kept: NDArray[np.bool_]) -> dict[str, dict[str, float | None]]:
-    """Share of the decided votes that agree with the pair's label: of the overall label, and of the other aspects."""
+def _unseen_labels(dataset: Dataset, kept: NDArray[np.bool_], source: str) -> dict[str, dict[str, float | None]]:
+    """
+    Share of the decided votes that agree with the pair's label: of the overall label, and of the other aspects, unless it was
+    their ratings that chose the pairs.
+    """
     result: dict[str, dict[str, float | None]] = {}
     groups = {"all": np.ones_like(kept), "kept": kept, "dropped": ~kept}
     overall = _numbers(dataset, "vote_overall")
@@ -226,7 +230,7 @@ def _unseen_labels(dataset: Dataset, kept: NDArray[np.bool_]) -> dict[str, dict[
         result["overall"] = {name: _share(overall[decided & rows] > 0) for name, rows in groups.items()}
     own = np.asarray(dataset["aspect"][:]) if "aspect" in dataset.column_names else np.array([])
     voted = [c for c in dataset.column_names if c.startswith("vote_") and c != "vote_overall"]
-    if len(voted) > 1 and own.size:
+    if len(voted) > 1 and own.size and source != "ratings":
         agree, total = np.zeros(len(kept)), np.zeros(len(kept))
         for column in voted:
             votes = np.nan_to_num(_numbers(dataset, column))  # type: ignore[arg-type]

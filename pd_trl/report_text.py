@@ -111,10 +111,11 @@ def _warnings(numbers: Mapping[str, Any]) -> list[str]:
                 f"WARNING: the gaps of '{name}' are little but length (correlation {correlation:.2f}). Responses may be too long "
                 "for this length penalty, which is per token: lower it, or try length_correction='residual'."
             )
-        if proxy and not proxy["beats_coin"]:
-            lines.append(f"WARNING: the reward model of '{name}' is not better than a coin on held-out pairs.")
-        elif proxy and not proxy["beats_length"]:
-            lines.append(f"WARNING: the reward model of '{name}' is not better than 'longer wins' on held-out pairs.")
+        held_out = f"on {proxy.get('num_pairs', '?')} held-out pairs" if proxy else ""
+        if proxy and entry["weight"] > 0 and not proxy["beats_coin"]:
+            lines.append(f"WARNING: the reward model of '{name}' cannot be told from a coin {held_out}.")
+        elif proxy and entry["weight"] > 0 and not proxy["beats_length"]:
+            lines.append(f"WARNING: the reward model of '{name}' is not better than 'longer wins' {held_out}.")
     for name, count in numbers.get("missing_gaps", {}).items():
         lines.append(f"{count} pairs have no rating of '{name}', which has no vote there.")
     return ["", *lines] if lines else []

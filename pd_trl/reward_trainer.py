@@ -26,7 +26,7 @@ from .reward_config import PDRewardConfig
 from .reward_metrics import pair_metrics
 from .reward_sidecar import RewardSidecar
 from .selection import random_keys, resolve_budget, select_lowest
-from .trainer_utils import default_arguments, describe_dropped, ensure_score_is_saved, row_keys
+from .trainer_utils import check_sides, default_arguments, describe_dropped, ensure_score_is_saved, row_keys
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -130,6 +130,7 @@ class PDRewardTrainer(RewardTrainer):
         )
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
+        check_sides(dataset, dataset_name)
         prepared = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
         if isinstance(prepared, Dataset):
             describe_dropped(

@@ -45,6 +45,17 @@ def default_arguments(
     raise InputTypeError(f"`args` must be a `{config_class.__name__}`, got `{type(args).__name__}`.")
 
 
+def check_sides(dataset: Any, dataset_name: str) -> None:
+    """Raises `InputError` unless the rows have both sides, as text or tokens."""
+    columns = set(getattr(dataset, "column_names", None) or [])
+    sides = ({"chosen", "rejected"}, {"chosen_ids", "rejected_ids"}, {"chosen_input_ids", "rejected_input_ids"})
+    if columns and not any(pair <= columns for pair in sides):
+        raise InputError(
+            f"The {dataset_name} set must have the columns 'chosen' and 'rejected', but its columns are "
+            f"{', '.join(sorted(columns))}. Rename yours with `rename_column`."
+        )
+
+
 def describe_dropped(given: int, left: int, dataset_name: str, reason: str) -> None:
     """Warns of rows that TRL's preparation dropped; raises `InputError` when none is left."""
     if left == 0 and given > 0:

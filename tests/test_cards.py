@@ -9,9 +9,9 @@ from tests.trainers.test_dpo_trainer import make as make_policy
 from tests.trainers.test_dpo_trainer import scored
 from tests.trainers.test_reward_trainer import make as make_reward
 
-AFTER_SELECTION = """### Selection by Preference Divergence
+AFTER_SELECTION = """### Training pairs
 
-The model was trained on 5 of 20 preference pairs: those with the lowest [Preference Divergence](https://huggingface.co/papers/2508.07638) (column `pd`, at most -0.8333), whose label the other aspects agree with most. 15 pairs were left out. The loss is DFPO (Eq. 4 of arXiv 2508.07638; v1 calls it DMPO). Trained with [pd_trl](https://pypi.org/project/pd-trl/)"""
+The model was trained on 5 of 20 preference pairs: those with the lowest [Preference Divergence](https://huggingface.co/papers/2508.07638) (column `pd`, at most -0.8333), whose label the other aspects agree with most. 15 pairs were left out. The loss is DFPO (Eq. 4 of arXiv 2508.07638; v1 calls it DMPO). Trained with pd_trl"""
 
 
 def test_card_of_a_policy(tiny_models, tmp_path):

@@ -154,8 +154,11 @@ def test_weak_proxies_are_reported_and_can_be_left_out(caplog):
     without = PDFilter(0.5, weights={"honesty": 0.0})(scored())
     assert kept["pair_id"][:] == without["pair_id"][:]
     text = str(pd_filter.report_)
-    assert "'honesty' is not better than a coin" in text and "'truthfulness' is not better than 'longer wins'" in text
+    assert "votes of 'honesty' are left out" in text and "'truthfulness' is not better than 'longer wins'" in text
     assert "52.0 %" in caplog.text
+    voting = PDFilter(0.5, proxy_metrics=metrics)
+    voting(scored())
+    assert "'honesty' cannot be told from a coin" in str(voting.report_)
     with pytest.raises(InputError, match="No aspect is left"):
         PDFilter(0.5, proxy_metrics=metrics, min_proxy_accuracy=0.95)(scored())
     with pytest.raises(InputError, match="not.*known"):
@@ -257,3 +260,15 @@ def test_refuses_to_transform_before_fit_and_broken_files(tmp_path):
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(InputError, match="saved PDFilter"):
         PDFilter.load(tmp_path / "other.json")
+
+
+def test_an_aspect_whose_ratings_decide_only_its_own_pairs_has_no_vote(caplog):
+    data = scored()
+    own = [aspect == "honesty" for aspect in data["aspect"]]
+    for side, value in (("chosen", 5.0), ("rejected", 1.0)):
+        column = [value if mine else 3.0 for mine in own]
+        name = f"rating_honesty_{side}"
+        data = data.remove_columns(name).add_column(name, column)
+    pd_filter = PDFilter(0.3, source="ratings")
+    assert len(pd_filter(data)) == 18
+    assert pd_filter.report_["aspects"]["honesty"]["weight"] == 0.0 and "it has no vote" in caplog.text

@@ -213,6 +213,8 @@ def prepare_preferences(
     preferences = table_dataset(pa.table(columns), pairs.features)
     report = label_report(pairs, preferences, dropped)
     logger.info("Preferences: %s", report)
+    for reason, count in report.dropped.items():
+        logger.warning("%d of %d pairs give no preference: %s.", count, report.pairs, reason)
     return preferences, report
 
 

@@ -107,6 +107,10 @@ def _load(what: str, *args: Any, split: str, **kwargs: Any) -> datasets.Dataset:
         if isinstance(error, FileNotFoundError) and "doesn't contain any data files" in str(error):
             raise InputError(f"{what} has no data files (parquet, jsonl, json).") from error
         empty = isinstance(error, StopIteration) or "corresponds to no data" in str(error)
+        if "data_files" in kwargs and isinstance(error, ValueError) and not empty:
+            raise InputError(
+                f"{what} could not be read: {error}. The file is damaged, or has another format than its name says."
+            ) from error
         reason = "there are no rows in it" if empty else re.sub(r"\s+", " ", str(error)).strip()
         raise InputError(f"{what} (split {split!r}) could not be loaded: {reason.rstrip('.')}.") from error
     return loaded

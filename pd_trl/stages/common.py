@@ -45,7 +45,8 @@ class StageResult:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{name} {count:,}" for name, count in self.counts.items())
-        head = f"[{self.stage}] {'already done' if self.skipped else 'done'}: {self.folder}"
+        state = "already done" if self.skipped else "would write" if "(dry run)" in self.stage else "done"
+        head = f"[{self.stage}] {state}: {self.folder}"
         return "\n".join([f"{head} ({counts})" if counts else head, *self.lines])
 
 
@@ -124,6 +125,16 @@ def skip_if_done(manifest: Manifest, folder: str | os.PathLike, overwrite: bool)
         f"{folder} holds the result of another run (different: {', '.join(changed) or 'its arguments'}). Choose another "
         "`output_dir`, or pass --overwrite to replace it."
     )
+
+
+def dry_result(manifest: Manifest, folder: str, counts: dict[str, int], lines: list[str]) -> StageResult:
+    """What a stage would do: nothing where it is done, and what stands in the way."""
+    found = Manifest.load(folder)
+    if found is not None and found.stage == manifest.stage and found.key == manifest.key:
+        return StageResult(manifest.stage, folder, found.counts, skipped=True)
+    if found is not None:
+        lines = [*lines, f"{folder} holds the result of another run: refused unless --overwrite is given."]
+    return StageResult(f"{manifest.stage} (dry run)", folder, counts, lines)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..artifacts import Manifest, dataset_digest
+from ..artifacts import Manifest, dataset_digest, read_json
 from ..aspect_rewards import training_identity
 from ..checkpoints import last_checkpoint
 from ..data import is_chat
@@ -14,7 +14,7 @@ from ..data.validation import check_training_rows
 from ..dpo_config import PDDPOConfig
 from ..dpo_trainer import PDDPOTrainer, select_for_training
 from ..errors import InputError
-from .common import StageResult, check_folder, is_main_process, owned_folder, rows_of, skip_if_done, timed
+from .common import StageResult, check_folder, dry_result, is_main_process, owned_folder, rows_of, skip_if_done, timed
 from .models import check_model, model_settings
 
 _IDENTITY = ("pd_budget", "pd_column", "pd_loss", "pd_num_aspects")
@@ -72,13 +72,14 @@ def run_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: Any
         steps = int(np.ceil(count / (batch * max(1, training_args.world_size))) * training_args.num_train_epochs)
         steps = training_args.max_steps if training_args.max_steps > 0 else steps
         lines = [f"{count} of {len(dataset)} pairs, {steps} steps, from {model}"]
-        return StageResult("dpo (dry run)", folder, {"pairs": count}, lines)
+        return dry_result(manifest, folder, {"pairs": count}, lines)
     done = skip_if_done(manifest, folder, arguments.overwrite)
     if done:
         return done
     with owned_folder("dpo", folder, arguments.overwrite), timed(manifest):
         checkpoint = last_checkpoint(Path(folder), manifest, is_main_process())
         trainer = PDDPOTrainer(model=model, args=training_args, train_dataset=dataset, peft_config=peft_config)
+        trainer.selection_ = trainer.selection_ or _selection_of(arguments.dataset_name)
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model()
     manifest.counts = {"given": len(dataset), "trained on": len(trainer.train_dataset)}
@@ -87,6 +88,18 @@ def run_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: Any
         trainer.create_model_card()
         manifest.save(folder)
     return StageResult("dpo", folder, manifest.counts)
+
+
+def _selection_of(name: str | None) -> dict[str, Any] | None:
+    """What `pd-trl select` did, where the data is its folder: for the model card."""
+    folder = Path(name).expanduser() if name else None
+    manifest = Manifest.load(folder) if folder is not None and folder.is_dir() else None
+    if folder is None or manifest is None or manifest.stage != "select":
+        return None
+    thresholds = read_json(folder / "filter.json")["statistics"]["thresholds"]
+    highest = max(threshold["score"] for threshold in thresholds.values())
+    selector = manifest.arguments["selector"]
+    return {**manifest.counts, "selector": selector, "column": "pd", "threshold": highest}
 
 
 def _training_rows(name: str | None) -> Any:

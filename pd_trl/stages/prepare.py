@@ -8,7 +8,7 @@ from ..artifacts import Manifest, dataset_digest, replaced_folder, write_json, w
 from ..data import prepare_preferences, read_pairs
 from ..errors import InputError
 from ..selection import random_keys, select_lowest
-from .common import StageResult, check_folder, mapping_of, rows_of, skip_if_done, timed
+from .common import StageResult, check_folder, dry_result, mapping_of, rows_of, skip_if_done, timed
 
 
 @dataclass
@@ -130,8 +130,10 @@ def run_prepare(arguments: PrepareArguments) -> StageResult:
             write_rows(preferences, folder / "preferences")
             write_json(folder / "labels.json", report.to_dict())
             manifest.save(folder)
-    stage = "prepare (dry run)" if arguments.dry_run else "prepare"
-    return StageResult(stage, arguments.output_dir, counts, [_loaded(load_report), *str(report).splitlines()])
+    lines = [_loaded(load_report), *str(report).splitlines()]
+    if arguments.dry_run:
+        return dry_result(manifest, arguments.output_dir, counts, lines)
+    return StageResult("prepare", arguments.output_dir, counts, lines)
 
 
 def _load(arguments: PrepareArguments) -> tuple[Any, dict[str, Any]]:

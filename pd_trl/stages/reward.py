@@ -13,7 +13,7 @@ from ..data import OVERALL, check_preferences, is_chat
 from ..errors import InputError
 from ..report_text import number, table
 from ..reward_config import PDRewardConfig
-from .common import StageResult, check_folder, is_main_process, owned_folder, rows_of, skip_if_done, timed
+from .common import StageResult, check_folder, dry_result, is_main_process, owned_folder, rows_of, skip_if_done, timed
 from .models import check_model, model_settings
 
 
@@ -75,7 +75,7 @@ def run_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_
         },
     )  # fmt: skip
     if arguments.dry_run:
-        return StageResult("reward (dry run)", folder, lines=_plan(preferences, arguments, training_args))
+        return dry_result(manifest, folder, {}, _plan(preferences, arguments, training_args))
     done = skip_if_done(manifest, folder, arguments.overwrite)
     if done:
         return done

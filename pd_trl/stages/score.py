@@ -15,6 +15,7 @@ from ..scoring import score_pairs
 from .common import (
     StageResult,
     check_folder,
+    dry_result,
     is_main_process,
     mapping_of,
     owned_folder,
@@ -140,7 +141,7 @@ def run_score(arguments: ScoreArguments) -> StageResult:
     )
     if arguments.dry_run:
         lines = [f"{len(preferences)} pairs, {len(models)} reward models: {', '.join(models)}"]
-        return StageResult("score (dry run)", arguments.output_dir, {"pairs": len(preferences)}, lines)
+        return dry_result(manifest, arguments.output_dir, {"pairs": len(preferences)}, lines)
     done = skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
     if done:
         return done

@@ -9,7 +9,7 @@ import numpy as np
 from ..artifacts import Manifest, dataset_digest, replaced_folder, write_json, write_rows
 from ..errors import InputError
 from ..filter import PDFilter
-from .common import StageResult, check_folder, mapping_of, rows_of, skip_if_done, timed
+from .common import StageResult, check_folder, dry_result, mapping_of, rows_of, skip_if_done, timed
 
 
 @dataclass
@@ -54,7 +54,8 @@ class SelectArguments:
     )
     output_dir: str = field(default="selected", metadata={"help": "Folder of the result."})
     budget: float | str | None = field(
-        default="0.3", metadata={"help": "Share of the pairs to keep, such as 0.3, or their number, such as 5000."}
+        default="0.3",
+        metadata={"help": "Share of the pairs to keep, such as 0.3 (1.0 is all), or their number, such as 5000."},
     )
     source: str = field(
         default="rewards",
@@ -119,8 +120,9 @@ def run_select(arguments: SelectArguments) -> StageResult:
             write_json(folder / "report.json", report.to_dict())
             (folder / "report.txt").write_text(f"{report}\n", encoding="utf-8")
             manifest.save(folder)
-    stage = "select (dry run)" if arguments.dry_run else "select"
-    return StageResult(stage, arguments.output_dir, manifest.counts, str(report).splitlines())
+    if arguments.dry_run:
+        return dry_result(manifest, arguments.output_dir, manifest.counts, str(report).splitlines())
+    return StageResult("select", arguments.output_dir, manifest.counts, str(report).splitlines())
 
 
 def _scored_rows(name: str | None) -> Any:

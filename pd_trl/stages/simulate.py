@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..artifacts import Manifest, read_json, replaced_folder, write_json, write_rows
 from ..errors import InputError
-from .common import StageResult, check_folder, mapping_of, skip_if_done, timed
+from .common import StageResult, check_folder, dry_result, mapping_of, skip_if_done, timed
 
 
 @dataclass
@@ -74,9 +74,7 @@ def run_simulate(arguments: SimulateArguments) -> StageResult:
     )
     counts = {name: settings[f"num_{name}"] for name in ("pairs", "texts", "prompts")}
     if arguments.dry_run:
-        return StageResult(
-            "simulate (dry run)", arguments.output_dir, counts, [f"aspects: {', '.join(world.aspects)}"]
-        )
+        return dry_result(manifest, arguments.output_dir, counts, [f"aspects: {', '.join(world.aspects)}"])
     check_folder("simulate", arguments.output_dir, [])
     done = skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
     if done:
@@ -148,7 +146,7 @@ def run_judge(arguments: JudgeArguments) -> StageResult:
         arguments={name: getattr(arguments, name) for name in ("temperature", "max_new_tokens", "seed")},
     )
     if arguments.dry_run:
-        return StageResult("judge (dry run)", arguments.output_dir, lines=[f"policies: {', '.join(policies)}"])
+        return dry_result(manifest, arguments.output_dir, {}, [f"policies: {', '.join(policies)}"])
     check_folder("judge", arguments.output_dir, [arguments.world, *policies.values()])
     done = skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
     if done:

@@ -71,7 +71,7 @@ def test_learns_what_can_be_learnt_and_says_what_cannot(trained, caplog, tiny_mo
     from pd_trl.aspect_rewards import warn_of_weakness
 
     warn_of_weakness("truthfulness", rewards["truthfulness"].metrics)
-    assert "'truthfulness' is not better than a coin" in caplog.text
+    assert "'truthfulness' cannot be told from a coin" in caplog.text
 
 
 def test_heldout_prompts_are_shared_by_no_training_pair():

@@ -265,6 +265,11 @@ def test_saved_model_says_how_it_was_trained(tiny_models, tmp_path):
     )
 
 
+def test_missing_sides_are_named(tiny_models, tmp_path):
+    with pytest.raises(InputError, match="'chosen' and 'rejected'.*aspect, pair_id, prompt, rejected"):
+        make(tiny_models["reward"], tmp_path, tiny_preferences(4).remove_columns("chosen"), NEUTRAL)
+
+
 def test_plain_trl_config_and_defaults_are_taken(tiny_models, tmp_path):
     args = RewardConfig(str(tmp_path), **CPU)
     trainer = PDRewardTrainer(tiny_models["reward"], args=args, train_dataset=tiny_preferences(8))

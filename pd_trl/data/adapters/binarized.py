@@ -8,6 +8,7 @@ from ...errors import InputError
 from ..columnar import from_numpy, is_list, is_text
 from ..ratings import parse_numbers
 from .base import Adapter, Converted, Options, pass_through
+from .columns import has_sided_ratings
 
 # Our column: its names in the sources.
 _NAMES = {
@@ -41,7 +42,7 @@ def _matches(fields: Mapping[str, pa.DataType]) -> bool:
     # With an `aspect` column the label is not an overall one, and list-valued sides are not one pair a row.
     sides = [fields[names[side]] for side in ("response_a", "response_b") if side in names]
     several = any(is_list(dtype) and is_text(dtype.value_type) for dtype in sides)
-    return len(sides) == 2 and not several and "aspect" not in fields
+    return len(sides) == 2 and not several and "aspect" not in fields and not has_sided_ratings(fields)
 
 
 def convert(table: pa.Table, options: Options) -> Converted:

@@ -1,7 +1,7 @@
 """Pairs in our own schema, or in any other by a column mapping."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +37,11 @@ def _our_name(name: str) -> str:
     if match := re.match(r"^(rating_.+|model)_(chosen|rejected)$", name):
         return f"{match[1]}_{'a' if match[2] == 'chosen' else 'b'}"
     return name
+
+
+def has_sided_ratings(names: Iterable[str]) -> bool:
+    """Whether there are ratings of an aspect named by the sides `chosen` and `rejected`."""
+    return any(re.match(r"^rating_(?!overall_).+_(chosen|rejected)$", name) for name in names)
 
 
 def check_mapping(mapping: Mapping[str, str], found: list[str]) -> dict[str, str]:
@@ -103,9 +108,13 @@ def convert(table: pa.Table, options: Options) -> Converted:
         )
     mapping = check_mapping(options.column_mapping or {}, table.column_names)
     sides = {"chosen", "rejected"} <= set(options.column_mapping or {})
-    if not sides and {"chosen", "rejected", "aspect"} <= set(table.column_names) and "response_a" not in mapping:
+    ours = {"response_a", "response_b"} & {*mapping, *table.column_names}
+    if not sides and {"chosen", "rejected"} <= set(table.column_names) and not ours:
         mapping |= {"response_a": "chosen", "response_b": "rejected"}
         sides = True
+    if sides:
+        free = (name for name in table.column_names if _our_name(name) != name and name not in mapping.values())
+        mapping |= {_our_name(name): name for name in free if _our_name(name) not in mapping}
     columns = {ours: table.column(theirs) for ours, theirs in mapping.items()}
     rest = pass_through(table, set(mapping.values()))
     left_out = [name for name in rest if name in columns]
@@ -125,7 +134,7 @@ def convert(table: pa.Table, options: Options) -> Converted:
 
 def _matches(fields: Mapping[str, pa.DataType]) -> bool:
     names = set(fields)
-    if {"chosen", "rejected", "aspect"} <= names:
+    if {"chosen", "rejected"} <= names and ("aspect" in names or has_sided_ratings(names)):
         return True
     return {"response_a", "response_b"} <= names and _has_labels(list(fields))
 
