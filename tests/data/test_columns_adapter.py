@@ -131,10 +131,10 @@ def test_ratings_named_by_the_sides_chosen_and_rejected():
         {"prompt": f"q{i}", "chosen": f"yes {i}", "rejected": f"no {i}", "rating_clarity_chosen": 4.0 + i % 2, "rating_clarity_rejected": 4.5}
         for i in range(4)
     ]  # fmt: skip
-    pairs = load_pairs(datasets.Dataset.from_list(rows))
+    pairs = load_pairs(Dataset.from_list(rows))
     assert pairs["rating_clarity_a"][:] == [4.0, 5.0, 4.0, 5.0] and pairs["pref_clarity"][:] == [0.0, 1.0, 0.0, 1.0]
     assert pairs["response_a"][:] == [row["chosen"] for row in rows] and "pref_overall" not in pairs.column_names
-    renamed = datasets.Dataset.from_list(rows).rename_column("rating_clarity_chosen", "c")
+    renamed = Dataset.from_list(rows).rename_column("rating_clarity_chosen", "c")
     mapping = {"rating_clarity_a": "c", "rating_clarity_b": "rating_clarity_rejected"}
     mapped = load_pairs(renamed, column_mapping=mapping)
     assert mapped["pref_clarity"][:] == pairs["pref_clarity"][:]
