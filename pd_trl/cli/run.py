@@ -9,6 +9,7 @@ from typing import Any
 from ..artifacts import library_versions, write_json
 from ..errors import InputError
 from ..recipe import STAGES, Step, plan
+from ..report_text import printable
 from ..resources import list_recipes, recipe_path
 from ..selection import parse_budget
 from .parsing import check_launch_flags, launch, load_yaml, refuse, unknown
@@ -69,10 +70,11 @@ def main(command: str, arguments: list[str]) -> int:
     steps = plan(recipe, only)
     _check(steps)
     start = time.perf_counter()
-    for step in steps:
-        run_step(step, launch_args, dry_run=options.dry_run, overwrite=options.overwrite)
     if options.dry_run:
+        show_plan(steps)
         return 0
+    for step in steps:
+        run_step(step, launch_args, overwrite=options.overwrite)
     root = Path(recipe["output_dir"]).expanduser()
     seconds = round(time.perf_counter() - start, 1)
     write_json(root / "run.json", {"recipe": recipe, "seconds": seconds, "versions": library_versions()})
@@ -90,18 +92,27 @@ def load_recipe(name: str) -> dict[str, Any]:
     )
 
 
-def run_step(step: Step, launch_args: list[str], *, dry_run: bool, overwrite: bool) -> None:
+def show_plan(steps: list[Step]) -> None:
+    """What each step would do: its counts where its inputs are there and stay as they are, else its arguments."""
+    changing: list[Path] = []
+    for step in steps:
+        needs = [Path(name).expanduser() for name in step.needs]
+        if all(need.exists() and not any(need.is_relative_to(folder) for folder in changing) for need in needs):
+            result = run_stage(step.stage, parse_step(step, {**step.section, "dry_run": True}))
+            show(result)
+            if result.skipped:
+                continue
+        else:
+            arguments = ", ".join(f"{k}={v}" for k, v in step.section.items() if k != "output_dir")
+            sys.stdout.write(printable(f"[{step.name} (dry run)] would make {step.output_dir} with {arguments}\n"))
+        changing.append(Path(step.output_dir).expanduser())
+
+
+def run_step(step: Step, launch_args: list[str], *, overwrite: bool) -> None:
     """Runs one step in this process, or in those of `accelerate launch`."""
     section = {**step.section, "overwrite": overwrite}
-    if dry_run:
-        missing = [name for name in step.needs if not Path(name).expanduser().exists()]
-        if missing:
-            arguments = ", ".join(f"{k}={v}" for k, v in step.section.items() if k != "output_dir")
-            sys.stdout.write(f"[{step.name} (dry run)] would make {step.output_dir} with {arguments}\n")
-            return
-        section["dry_run"] = True
     sys.stderr.write(f"--- {step.name}\n")
-    if launch_args and step.stage in LAUNCHED and not dry_run:
+    if launch_args and step.stage in LAUNCHED:
         config = Path(step.output_dir).expanduser().parent / f".{Path(step.output_dir).name}.yaml"
         _write_yaml(config, section)
         code = launch(step.stage, launch_args, ["--config", str(config)])
