@@ -77,8 +77,10 @@ def is_main_process() -> bool:
 def check_folder(stage: str, output_dir: str | os.PathLike, inputs: Iterable[str | None]) -> None:
     """
     Raises `InputError` unless a stage may write into `output_dir`: it is new, empty or the same stage's, and none of the
-    stage's inputs is, holds or lies in it.
+    stage's inputs is, holds or lies in it. Of several processes, the first one checks.
     """
+    if not is_main_process():
+        return
     folder = Path(output_dir).expanduser().absolute()
     if folder.exists() and not folder.is_dir():
         raise InputError(f"`output_dir` must be a folder, but {output_dir} is a file. Choose another.")
@@ -102,7 +104,24 @@ def check_folder(stage: str, output_dir: str | os.PathLike, inputs: Iterable[str
 
 def _owner_of(folder: Path) -> str | None:
     path = folder / _OWNER
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+    return path.read_text(encoding="utf-8").split("\n")[0] if path.is_file() else None
+
+
+def _launch_id() -> str:
+    """What the processes of one launch have in common, and no other launch."""
+    return " ".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"))
+
+
+def _wait_for_owner(folder: Path, stage: str, seconds: float = 300.0) -> None:
+    """Waits until the first process of this launch has claimed the folder, so that it never finds our files there."""
+    deadline = time.monotonic() + seconds
+    marker = folder / _OWNER
+    while not (marker.is_file() and marker.read_text(encoding="utf-8") == f"{stage}\n{_launch_id()}\n"):
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"The first process did not claim {folder} within {seconds:.0f} s. See its messages above."
+            )
+        time.sleep(0.05)
 
 
 def skip_if_done(manifest: Manifest, folder: str | os.PathLike, overwrite: bool) -> StageResult | None:
@@ -143,10 +162,11 @@ def owned_folder(stage: str, output_dir: str | os.PathLike, overwrite: bool, exc
     Marks a folder as a stage's while it grows there (checkpoints, shards), empties it first where a result is overwritten,
     and, if `exclusive`, keeps other commands out of it. Processes of one launch share it.
     """
+    folder = Path(output_dir).expanduser()
     if not is_main_process():
+        _wait_for_owner(folder, stage)
         yield
         return
-    folder = Path(output_dir).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / _LOCK)
     try:
@@ -159,7 +179,7 @@ def owned_folder(stage: str, output_dir: str | os.PathLike, overwrite: bool, exc
     try:
         if overwrite:
             _clear(folder)
-        (folder / _OWNER).write_text(f"{stage}\n", encoding="utf-8")
+        (folder / _OWNER).write_text(f"{stage}\n{_launch_id()}\n", encoding="utf-8")
         yield
     finally:
         if exclusive:
