@@ -215,6 +215,11 @@ def launch(command: str, launch_args: list[str], arguments: list[str]) -> int:
         port = f"--master_port={_free_port()}"
         program = ["torch.distributed.run", f"--nproc_per_node={count}", "--master_addr=127.0.0.1", port, "--module"]
     else:
+        # accelerate's port is the same for every launch, so that two at once on a machine collide.
+        own_port = any(
+            flag.split("=")[0] in ("--main_process_port", "--config_file", "--num_machines") for flag in flags
+        )
+        flags += [] if own_port else ["--main_process_port", str(_free_port())]
         program = ["accelerate.commands.launch", *flags, "--module"]
     with tempfile.TemporaryDirectory() as folder:
         # The launchers return 1 whatever the command's exit code was.
