@@ -40,6 +40,7 @@ def main(command: str, arguments: list[str]) -> int:
             raise InputError(f"`pd-trl {command}` runs in one process and takes no flags of `accelerate launch`.")
         return launch(command, launch_args, without(arguments, launch_args))
     show(run_stage(command, outputs))
+    leave_process_group()
     return 0
 
 
@@ -64,6 +65,14 @@ def run_stage(command: str, outputs: tuple[Any, ...]) -> Any:
     """Runs a stage with parsed arguments."""
     module, function, _ = STAGES[command]
     return getattr(importlib.import_module(f"pd_trl.stages.{module}"), function)(*outputs)
+
+
+def leave_process_group() -> None:
+    """Ends the communication between the processes of a launch: threads of it that outlive Python abort the process."""
+    import torch.distributed
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def show(result: Any) -> None:

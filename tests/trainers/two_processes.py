@@ -22,3 +22,4 @@ metrics = trainer.evaluate()
 if trainer.is_world_process_zero():
     state = {k: v for k, v in trainer.accelerator.unwrap_model(trainer.model).state_dict().items()}
     torch.save({"state": state, "accuracy": metrics["eval_pair_accuracy"]}, folder / "two.pt")
+torch.distributed.destroy_process_group()

@@ -14,3 +14,4 @@ if trainer.accelerator.num_processes != 2:
 trainer.train()
 if trainer.is_world_process_zero():
     torch.save(dict(trainer.accelerator.unwrap_model(trainer.model).state_dict()), folder / "two.pt")
+torch.distributed.destroy_process_group()
