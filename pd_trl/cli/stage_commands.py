@@ -68,11 +68,17 @@ def run_stage(command: str, outputs: tuple[Any, ...]) -> Any:
 
 
 def leave_process_group() -> None:
-    """Ends the communication between the processes of a launch: threads of it that outlive Python abort the process."""
+    """
+    Ends a process of a launch once all are done, without the interpreter's teardown: threads of the process group that are
+    still alive then would abort it ("terminate called without an active exception"), after all results are written.
+    """
     import torch.distributed
 
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+        torch.distributed.barrier()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def show(result: Any) -> None:

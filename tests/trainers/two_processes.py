@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from pd_trl.cli.stage_commands import leave_process_group
 from tests.trainers.test_reward_trainer import make, skewed, tiny_preferences
 
 model, folder = sys.argv[1], Path(sys.argv[2])
@@ -22,4 +23,4 @@ metrics = trainer.evaluate()
 if trainer.is_world_process_zero():
     state = {k: v for k, v in trainer.accelerator.unwrap_model(trainer.model).state_dict().items()}
     torch.save({"state": state, "accuracy": metrics["eval_pair_accuracy"]}, folder / "two.pt")
-torch.distributed.destroy_process_group()
+leave_process_group()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from pd_trl.cli.stage_commands import leave_process_group
 from tests.trainers.test_dpo_trainer import make, scored
 
 model, folder = sys.argv[1], Path(sys.argv[2])
@@ -14,4 +15,4 @@ if trainer.accelerator.num_processes != 2:
 trainer.train()
 if trainer.is_world_process_zero():
     torch.save(dict(trainer.accelerator.unwrap_model(trainer.model).state_dict()), folder / "two.pt")
-torch.distributed.destroy_process_group()
+leave_process_group()
