@@ -12,6 +12,8 @@ from .errors import InputError
 logger = logging.getLogger(__name__)
 
 LENGTH_CORRECTIONS = ("penalty", "residual", "none")
+# As a length penalty: chosen on held-out pairs.
+AUTO = "auto"
 
 
 def balanced_shares(share_longer: float, temperature: float) -> tuple[float, float]:
@@ -49,11 +51,64 @@ def check_length_penalty(length_penalty: float, length_correction: str) -> None:
         raise InputError(f"`length_penalty` is per token and must be finite and not negative, got {length_penalty}.")
 
 
-def training_margin(length_penalty: float, length_correction: str) -> float:
+def parse_length_penalty(length_penalty: float | str | None, length_correction: str) -> float | str:
+    """A penalty as written on a command line or in YAML: a number, `"auto"`, or `None` (0); raises `InputError` otherwise."""
+    if length_penalty is None:
+        return 0.0
+    if isinstance(length_penalty, str) and length_penalty.strip().lower() == AUTO:
+        if length_correction == "none":
+            return 0.0
+        if length_correction != "penalty":
+            raise InputError(
+                "`length_penalty='auto'` chooses the penalty that is subtracted from the gap, so that it goes with "
+                f"`length_correction='penalty'`. Set a number of nats per token for {length_correction!r}."
+            )
+        return AUTO
+    try:
+        penalty = float(length_penalty)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"`length_penalty` must be a number of nats per token or 'auto', got {length_penalty!r}."
+        ) from None
+    check_length_penalty(penalty, length_correction)
+    return penalty
+
+
+def choose_length_penalty(gaps: ArrayLike, delta_lengths: ArrayLike) -> float:
+    """
+    The length penalty rho that makes `gap - rho * delta_length` right equally often whichever side is longer: it maximises
+    the mean of the accuracies on the pairs whose chosen response is the longer one and on those whose chosen response is
+    the shorter one. An aspect that is honestly correlated with length keeps that correlation.
+
+    Args:
+        gaps (array of shape `(num_pairs,)`): Rewards of the chosen minus those of the rejected responses, on pairs that
+            the model was not trained on.
+        delta_lengths (array of shape `(num_pairs,)`): Completion tokens of the chosen minus those of the rejected.
+
+    Returns:
+        `float`: rho per token, not negative; the smallest of the best ones. 0 where either half is empty.
+    """
+    gap, delta = np.asarray(gaps, dtype=np.float64), np.asarray(delta_lengths, dtype=np.float64)
+    longer, shorter = delta > 0, delta < 0
+    if not longer.any() or not shorter.any():
+        return 0.0
+    # A pair with the longer side chosen is right below rho = gap / delta, one with the shorter side chosen above it.
+    turning = gap[delta != 0] / delta[delta != 0]
+    steps = np.unique(turning[turning > 0])
+    candidates = np.concatenate([[0.0], (steps[:-1] + steps[1:]) / 2, steps[-1:] * 2])
+    right_longer = 1 - np.searchsorted(np.sort(gap[longer] / delta[longer]), candidates, side="right") / longer.sum()
+    right_shorter = np.searchsorted(np.sort(gap[shorter] / delta[shorter]), candidates, side="left") / shorter.sum()
+    return float(candidates[np.argmax(right_longer + right_shorter)])
+
+
+def training_margin(length_penalty: float | str | None, length_correction: str) -> float:
     """
     Margin per token of `delta_length` to subtract from `r(chosen) - r(rejected)` in the training logit: `+rho` for
-    `"penalty"` (Eq. 16), `-rho` for `"residual"` (the explicit term absorbs the length effect), 0 for `"none"`.
+    `"penalty"` (Eq. 16), `-rho` for `"residual"` (the explicit term absorbs the length effect), 0 for `"none"` and for a
+    penalty that is chosen after training.
     """
+    if length_penalty is None or isinstance(length_penalty, str):
+        return 0.0
     check_length_penalty(length_penalty, length_correction)
     return {"penalty": length_penalty, "residual": -length_penalty, "none": 0.0}[length_correction]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from trl import RewardConfig
 
 from .errors import InputError
-from .length import check_length_penalty, check_temperature
+from .length import AUTO, check_temperature, parse_length_penalty
 
 
 @dataclass
@@ -26,9 +26,12 @@ class PDRewardConfig(RewardConfig):
             Temperature tau of length-balanced sampling: each epoch draws the pairs with the longer chosen response and
             the others with shares `softmax((f+, f-) / tau)`. `inf` draws half and half, `None` switches balancing off. The
             paper's value is not known; 1.0 is ours.
-        length_penalty (`float`, *optional*, defaults to `0.001`):
-            Length penalty rho per completion token (Eq. 16). 0 switches it off. The paper's value is not known; 0.001 is
-            ours.
+        length_penalty (`float` or `"auto"`, *optional*, defaults to `"auto"`):
+            Length penalty rho per completion token (Eq. 16). 0 or `None` switches it off. The paper's value is not known. `"auto"`,
+            the default, is ours and not the paper's: it trains without the term and subtracts it from the gap afterwards
+            (Eq. 17), with the rho that does best on the evaluation set, see [`~length.choose_length_penalty`]; without an
+            evaluation set there is no term. In our benchmark it beats a fixed rho used as in Eq. 16 and 17, which the
+            model learns back; the README has the numbers.
         length_correction (`str`, *optional*, defaults to `"penalty"`):
             How the length enters. `"penalty"`: the training logit is `r(chosen) - r(rejected) - rho * delta_length`, and
             the same adjusted gap is used for PD (Eq. 16-17). `"residual"`: `+ rho * delta_length` in training, so that the
@@ -48,9 +51,12 @@ class PDRewardConfig(RewardConfig):
             "balancing off."
         },
     )
-    length_penalty: float = field(
-        default=0.001,
-        metadata={"help": "Length penalty rho per completion token (Eq. 16). 0 switches it off."},
+    length_penalty: float | str | None = field(
+        default=AUTO,
+        metadata={
+            "help": "Length penalty rho per completion token (Eq. 16). 0 switches it off; 'auto' trains without it and "
+            "chooses the rho of the gap (Eq. 17) on held-out pairs."
+        },
     )
     length_correction: str = field(
         default="penalty",
@@ -69,7 +75,7 @@ class PDRewardConfig(RewardConfig):
         super().__post_init__()
         if self.length_balance_temperature is not None:
             check_temperature(self.length_balance_temperature)
-        check_length_penalty(self.length_penalty, self.length_correction)
+        self.length_penalty = parse_length_penalty(self.length_penalty, self.length_correction)
         if self.max_length is not None and self.max_length < 1:
             raise InputError(f"`max_length` must be at least 1 token, or None for no limit, got {self.max_length}.")
         if not (math.isfinite(self.train_share) and 0 < self.train_share <= 1):

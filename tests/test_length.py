@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from pd_trl import LengthBalancedSampler
 from pd_trl.errors import InputError
-from pd_trl.length import adjusted_gap, balanced_shares, group_by_length, training_margin
+from pd_trl.length import (
+    adjusted_gap,
+    balanced_shares,
+    choose_length_penalty,
+    group_by_length,
+    parse_length_penalty,
+    training_margin,
+)
 
 DELTAS = st.lists(st.integers(-20, 20), min_size=1, max_size=80)
 TEMPERATURES = st.one_of(st.floats(1e-6, 100), st.just(math.inf))
@@ -80,3 +87,47 @@ def test_refuses_the_rest():
             training_margin(penalty, "penalty")
     with pytest.raises(InputError, match="penalty, residual, none"):
         training_margin(0.1, "squared")
+
+
+def balanced_accuracy(rho, gaps, deltas):
+    right = gaps - rho * deltas > 0
+    return (right[deltas > 0].mean() + right[deltas < 0].mean()) / 2
+
+
+@given(st.integers(0, 10_000), st.integers(4, 60))
+def test_chosen_penalty_is_the_best_of_a_fine_grid(seed, size):
+    rng = np.random.default_rng(seed)
+    gaps, deltas = rng.normal(size=size), rng.integers(-9, 10, size)
+    rho = choose_length_penalty(gaps, deltas)
+    assert rho >= 0
+    if not ((deltas > 0).any() and (deltas < 0).any()):
+        assert rho == 0
+        return
+    best = max(balanced_accuracy(candidate, gaps, deltas) for candidate in np.linspace(0, 12, 4001))
+    assert balanced_accuracy(rho, gaps, deltas) >= best - 1e-12
+
+
+def test_chosen_penalty_recovers_a_bias_and_leaves_none_where_there_is_none():
+    rng = np.random.default_rng(0)
+    truth, deltas = rng.normal(size=20_000), rng.integers(-20, 21, 20_000)
+    sides = np.where(truth > 0, 1, -1)
+    # Labels follow the truth; the rewards add 0.1 a token. Oriented as chosen minus rejected.
+    gaps = sides * (truth + 0.1 * deltas)
+    assert choose_length_penalty(gaps, sides * deltas) == pytest.approx(0.1, abs=0.02)
+    assert choose_length_penalty(sides * truth, sides * deltas) == 0.0
+
+
+@pytest.mark.parametrize(
+    "text, correction, expected", [("auto", "penalty", "auto"), (" AUTO ", "penalty", "auto"), ("0.5", "residual", 0.5),
+                                   ("auto", "none", 0.0), (None, "penalty", 0.0), (1, "penalty", 1.0)],
+)  # fmt: skip
+def test_penalty_as_written(text, correction, expected):
+    assert parse_length_penalty(text, correction) == expected
+
+
+@pytest.mark.parametrize(
+    "text, correction", [("auto", "residual"), ("much", "penalty"), ([], "penalty"), (-1, "penalty")]
+)
+def test_penalty_that_cannot_be_read(text, correction):
+    with pytest.raises(InputError, match="length_penalty"):
+        parse_length_penalty(text, correction)

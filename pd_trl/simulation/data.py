@@ -75,7 +75,7 @@ def simulate_pairs(
         rated = [_rate(world, prompt, response) for response in responses]
         for first, second in itertools.combinations(range(len(responses)), 2):
             a, b = (first, second) if rng.random() < 0.5 else (second, first)
-            rows.append(_pair(world, prompt, responses[a], responses[b], rated[a], rated[b]))
+            rows.append(pair_row(world, prompt, responses[a], responses[b], rated[a], rated[b]))
         if len(rows) >= num_pairs:
             break
     return Dataset.from_list(rows[:num_pairs])
@@ -99,7 +99,7 @@ def _rate(world: SimulatedWorld, prompt: str, response: str) -> tuple[np.ndarray
     return gold, rate_response(world, prompt, response, gold)
 
 
-def _pair(
+def pair_row(
     world: SimulatedWorld,
     prompt: str,
     response_a: str,
@@ -107,6 +107,7 @@ def _pair(
     rated_a: tuple[np.ndarray, dict[str, float]],
     rated_b: tuple[np.ndarray, dict[str, float]],
 ) -> dict[str, Any]:
+    """A row of [`simulate_pairs`] from two responses, each with its gold rewards and its ratings."""
     (gold_a, ratings_a), (gold_b, ratings_b) = rated_a, rated_b
     row: dict[str, Any] = {
         "pair_id": _content_id([prompt, response_a, response_b]),

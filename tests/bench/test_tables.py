@@ -1,0 +1,82 @@
+import pytest
+
+from pd_trl.bench.ablations import ABLATIONS
+from pd_trl.bench.rows import ROWS
+from pd_trl.bench.tables import (
+    ablation_table,
+    detection_table,
+    full_table,
+    gold_table,
+    ordering_table,
+    orderings,
+    verdict,
+)
+
+
+def cell(seed, conflict, golds, aucs=(0.8,)):
+    rows = {
+        name: {"gold": gold, "words": 10.0, "win_rate_SFT": 0.5, "lc_win_rate_SFT": 0.5, "win_score_SFT": 1.0,
+               "num_pairs": 9, "conflict": 0.1, "chosen_longer": 0.5, "selection_seconds": 1.0, "selection_flops": 1e9,
+               "training_seconds": 2.0, "training_flops": 2e9}
+        for name, gold in golds.items()
+    }  # fmt: skip
+    detection = {"PD (ours)": {"auc": aucs[0], "conflict": 0.05, "chosen_longer": 0.6}}
+    return {"settings": {"seed": seed, "conflict": conflict}, "conflict": 0.3, "rows": rows, "detection": detection}
+
+
+CELLS = [
+    cell(seed, level, {"SFT": 10.0, "ALL": 12.0, "PD (ours)": 12.0 + lead, "PD (high)": 9.0})
+    for seed, level, lead in ((1, 0.1, 0.5), (1, 0.3, 1.5), (2, 0.1, 0.7), (2, 0.3, 1.3))
+]
+
+
+def test_gold_table_has_means_and_errors_over_seeds():
+    table = gold_table(CELLS)
+    assert "| PD (ours) | 12.60 ± 0.10 | 13.40 ± 0.10 |" in table
+    assert "| SFT | 10.00 ± 0.00 | 10.00 ± 0.00 |" in table
+
+
+def test_orderings_average_levels_within_a_seed_before_the_error():
+    found = {entry["ordering"]: entry for entry in orderings(CELLS)}
+    lead = found["PD (ours) > ALL"]
+    # Seeds 1 and 2 both lead by 1.0 on average.
+    assert (lead["difference"], lead["se"], lead["cells_in_order"], lead["cells"]) == (
+        pytest.approx(1.0),
+        pytest.approx(0.0),
+        4,
+        4,
+    )
+    growth = next(entry for name, entry in found.items() if "lead over ALL" in name)
+    assert growth["difference"] == pytest.approx(0.8) and growth["se"] == pytest.approx(0.2)
+    assert "PD (ours) > RAF" not in found
+
+
+@pytest.mark.parametrize("difference, se, expected", [(1.0, 0.4, "appears"), (-1.0, 0.4, "reversed"), (0.5, 0.4, "not clear"),
+                                                       (1.0, float("nan"), "one seed, no verdict")])  # fmt: skip
+def test_verdict(difference, se, expected):
+    assert verdict({"difference": difference, "se": se}) == expected
+
+
+def test_tables_are_markdown_with_one_width():
+    for table in (gold_table(CELLS), full_table(CELLS, 0.1), detection_table(CELLS), ordering_table(CELLS)):
+        lines = table.splitlines()
+        assert len({line.count("|") for line in lines}) == 1 and len(lines) > 2
+
+
+def test_ablation_that_cannot_run_says_why():
+    entries = [{"label": "2", **CELLS[0]}, {"label": "9", "error": "no such world | really", "settings": {"seed": 1}}]
+    table = ablation_table(entries)
+    assert "cannot be run: no such world / really" in table and "12.50" in table
+
+
+def test_every_paper_row_is_there():
+    paper = {"OVA", "AVG", "ALL", "DFPO", "RAND", "RAF", "PD (rati.)", "PD (ours)", "PD (high)", "PD (nl)"}
+    assert paper <= set(ROWS)
+
+
+def test_rows_of_the_same_definition_share_a_policy_and_others_do_not():
+    keys = [row.key(0.3) for row in ROWS.values()]
+    assert len(set(keys)) == len(keys)
+    default = next(v for v in ABLATIONS["gamma"] if v.label == "0.9")
+    assert ROWS["PD (ours)"].key(0.2) != ROWS["PD (ours)"].key(0.3)
+    assert default.rows[0].name == "PD (ours)"
