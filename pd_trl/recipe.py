@@ -7,11 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, InputTypeError
+from .recipe_evaluation import evaluate_sections, evaluations_of, generate_sections, output_folders
 from .selection import SELECTORS, check_budget, parse_budget
 
-STAGES = ("simulate", "prepare", "reward", "score", "select", "dpo", "compare", "judge")
+STAGES = (
+    "simulate",
+    "prepare",
+    "reward",
+    "score",
+    "select",
+    "report",
+    "dpo",
+    "compare",
+    "generate",
+    "judge",
+    "evaluate",
+    "publish",
+)
 _TOP_LEVEL = ("output_dir", "seed", "budget", "dataset_name", "model_name_or_path")
-_SEEDED = ("simulate", "prepare", "reward", "select", "dpo", "judge")
+_SEEDED = ("simulate", "prepare", "reward", "select", "dpo", "generate", "judge")
 
 
 @dataclass
@@ -51,6 +65,7 @@ def check_recipe(recipe: Mapping[str, Any]) -> None:
             )
         if key in STAGES and key != "compare" and not isinstance(value, (Mapping, type(None))):
             raise InputTypeError(f"The section '{key}' of the recipe must be a mapping, got {value!r}.")
+    evaluations_of(recipe.get("evaluate") or {})
     if recipe.get("budget") is not None:
         check_budget(parse_budget(recipe["budget"]))
     rivals = recipe.get("compare") or []
@@ -86,6 +101,8 @@ def plan(recipe: Mapping[str, Any], only: Iterable[str] | None = None) -> list[S
     for stage in (name for name in STAGES if name in wanted):
         if stage == "compare":
             steps += _rivals(sections, root)
+        elif stage in ("generate", "evaluate"):
+            steps += _outputs_and_results(stage, sections, recipe, root)
         else:
             steps.append(Step(stage, stage, sections[stage], _needs(sections[stage], root)))
     return steps
@@ -94,9 +111,9 @@ def plan(recipe: Mapping[str, Any], only: Iterable[str] | None = None) -> list[S
 def _fill(sections: dict[str, Any], recipe: Mapping[str, Any], root: Path) -> None:
     """Fills in what a section leaves open: folders, inputs, seed, budget, model."""
     for stage, section in sections.items():
-        if stage == "compare":
+        if stage in ("compare", "evaluate"):
             continue
-        section.setdefault("output_dir", str(root / {"simulate": "world"}.get(stage, stage)))
+        section.setdefault("output_dir", str(root / {"simulate": "world", "generate": "outputs"}.get(stage, stage)))
         if stage in _SEEDED and recipe.get("seed") is not None:
             section.setdefault("seed", recipe["seed"])
     world = sections.get("simulate", {}).get("output_dir")
@@ -105,8 +122,16 @@ def _fill(sections: dict[str, Any], recipe: Mapping[str, Any], root: Path) -> No
         "reward": {"dataset_name": str(root / "prepare")},
         "score": {"dataset_name": str(root / "prepare"), "reward_models": str(root / "reward")},
         "select": {"dataset_name": str(root / ("score" if "score" in sections else "prepare"))},
+        "report": {"dataset_name": str(root / "select")},
         "dpo": {"dataset_name": str(root / "select")},
-        "judge": {"world": world, "policies": _policies(sections, world, root)},
+        "judge": {"world": world, **_judged(sections, world, root)},
+        "publish": {
+            "selection_dir": sections.get("select", {}).get("output_dir"),
+            "reward_dir": sections.get("reward", {}).get("output_dir"),
+            "policy_dir": sections.get("dpo", {}).get("output_dir"),
+            "evaluation_dir": str(root / "evaluate") if "evaluate" in sections else None,
+            "recipe": {key: deepcopy(value) for key, value in recipe.items() if key != "publish"},
+        },
     }
     model = recipe.get("model_name_or_path") or (world and str(Path(world) / "model"))
     for stage in ("reward", "dpo"):
@@ -127,6 +152,26 @@ def _policies(sections: Mapping[str, Any], world: str | None, root: Path) -> dic
     for rival in sections.get("compare") or []:
         policies[rival] = str(root / "compare" / rival / "dpo")
     return policies
+
+
+def _judged(sections: Mapping[str, Any], world: str | None, root: Path) -> dict[str, Any]:
+    """Outputs where a stage makes them, else the policies that `judge` asks itself."""
+    policies = _policies(sections, world, root)
+    return {"outputs": output_folders(policies, sections, root)} if "generate" in sections else {"policies": policies}
+
+
+def _outputs_and_results(stage: str, sections: Mapping[str, Any], recipe: Mapping[str, Any], root: Path) -> list[Step]:
+    world = sections.get("simulate", {}).get("output_dir")
+    policies = _policies(sections, world, root)
+    folders = output_folders(policies, sections, root)
+    if stage == "generate":
+        filled = generate_sections(sections["generate"], policies, folders, world)
+        return [Step(f"generate {name}", stage, section, _needs(section, root)) for name, section in filled.items()]
+    filled = evaluate_sections(sections["evaluate"], folders, world, recipe.get("seed"), root)
+    return [
+        Step(f"evaluate {kind}", f"evaluate {kind}", section, _needs(section, root))
+        for kind, section in filled.items()
+    ]
 
 
 def _rivals(sections: Mapping[str, Any], root: Path) -> list[Step]:
@@ -150,6 +195,21 @@ def _rivals(sections: Mapping[str, Any], root: Path) -> list[Step]:
 
 def _needs(section: Mapping[str, Any], root: Path) -> list[str]:
     """Inputs of a stage that this run is to make."""
-    values = [section.get(key) for key in ("dataset_name", "reward_models", "model_name_or_path", "world")]
-    values += list((section.get("policies") or {}).values())
+    keys = (
+        "dataset_name",
+        "reward_models",
+        "model_name_or_path",
+        "world",
+        "selection_dir",
+        "reward_dir",
+        "policy_dir",
+        "instructions",
+        "model_outputs",
+    )
+    values = [section.get(key) for key in keys]
+    for key in ("policies", "outputs", "baselines"):
+        named = section.get(key)
+        values += named.values() if isinstance(named, Mapping) else [named]
+    judge = section.get("judge")
+    values.append(judge.partition(":")[2] if isinstance(judge, str) else None)
     return [str(v) for v in values if isinstance(v, str) and Path(v).is_relative_to(root)]

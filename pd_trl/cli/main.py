@@ -19,7 +19,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("stage_commands", "score every pair by every aspect's reward model"),
     "select": ("stage_commands", "compute PD and keep the pairs within the budget"),
     "dpo": ("stage_commands", "train a policy on the kept pairs"),
+    "report": ("stage_commands", "show a selection as one HTML page, and as pictures"),
+    "generate": ("stage_commands", "write a model's outputs to a set of instructions"),
+    "evaluate": ("evaluate", "AlpacaEval 2, win scores, or the accuracy of reward models"),
+    "submission": ("stage_commands", "write and check a submission to AlpacaEval's leaderboard"),
+    "publish": ("publish", "put a selection, a model, a report or a collection on the Hub"),
     "run": ("run", "run the stages of a recipe, skipping what is done"),
+    "bench": ("stage_commands", "run the paper's table and its ablations in a simulated world"),
     "env": ("env", "print the versions that a bug report needs"),
 }
 
@@ -43,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    commands = "\n".join(f"  {name:<10}{text}" for name, (_, text) in COMMANDS.items())
+    commands = "\n".join(f"  {name:<12}{text}" for name, (_, text) in COMMANDS.items())
     return argparse.ArgumentParser(
         prog="pd-trl",
         usage="pd-trl COMMAND [--config FILE] [arguments]",

@@ -103,7 +103,7 @@ def show_plan(steps: list[Step]) -> None:
             if result.skipped:
                 continue
         else:
-            arguments = ", ".join(f"{k}={v}" for k, v in step.section.items() if k != "output_dir")
+            arguments = ", ".join(f"{k}={v}" for k, v in step.section.items() if k not in ("output_dir", "recipe"))
             sys.stdout.write(printable(f"[{step.name} (dry run)] would make {step.output_dir} with {arguments}\n"))
         changing.append(Path(step.output_dir).expanduser())
 
@@ -171,7 +171,20 @@ def _split(left: list[str], parser: argparse.ArgumentParser) -> tuple[list[tuple
 def _check(steps: list[Step]) -> None:
     """Every argument of every stage, before the first one starts."""
     for step in steps:
-        check_stage(step.stage, parse_step(step, step.section))
+        outputs = parse_step(step, step.section)
+        check_stage(step.stage, outputs)
+        for arguments in outputs:
+            if getattr(arguments, "push_to_hub", False):
+                _check_push(step, arguments)
+
+
+def _check_push(step: Step, arguments: Any) -> None:
+    """What the Hub would refuse after the training is refused before the first stage."""
+    from ..trainer_push import check_push
+
+    # Each reward model has a repository of its own, whose name ends with its aspect.
+    name = arguments.hub_model_id or Path(step.output_dir).expanduser().absolute().name
+    check_push(arguments, f"{name}-aspect" if step.stage == "reward" else None)
 
 
 def _write_yaml(path: Path, section: dict[str, Any]) -> None:

@@ -25,7 +25,35 @@ STAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "score": ("score", "run_score", ("pd_trl.stages.score:ScoreArguments",)),
     "select": ("select", "run_select", ("pd_trl.stages.select:SelectArguments",)),
     "dpo": ("dpo", "run_dpo", ("pd_trl.stages.dpo:DPOArguments", "pd_trl.dpo_config:PDDPOConfig", _MODEL)),
+    "bench": ("bench", "run_bench", ("pd_trl.stages.bench:BenchArguments",)),
     "judge": ("simulate", "run_judge", ("pd_trl.stages.simulate:JudgeArguments",)),
+    "report": ("report", "run_report", ("pd_trl.stages.report:ReportArguments",)),
+    "generate": ("generate", "run_generate", ("pd_trl.stages.generate:GenerateArguments",)),
+    "evaluate alpaca": ("evaluate_alpaca", "run_evaluate_alpaca", ("pd_trl.stages.evaluate_alpaca:AlpacaArguments",)),
+    "evaluate pairwise": ("evaluate", "run_pairwise", ("pd_trl.stages.evaluate:PairwiseArguments",)),
+    "evaluate rewards": ("evaluate", "run_rewards", ("pd_trl.stages.evaluate:RewardsArguments",)),
+    "submission": ("submission", "run_submission", ("pd_trl.stages.submission:SubmissionArguments",)),
+    "publish": ("publish", "run_publish", ("pd_trl.stages.publish:PublishArguments",)),
+    "publish dataset": (
+        "publish_commands",
+        "run_publish_dataset",
+        ("pd_trl.stages.publish_commands:PublishDatasetArguments",),
+    ),
+    "publish model": (
+        "publish_commands",
+        "run_publish_model",
+        ("pd_trl.stages.publish_commands:PublishModelArguments",),
+    ),
+    "publish report": (
+        "publish_commands",
+        "run_publish_report",
+        ("pd_trl.stages.publish_commands:PublishReportArguments",),
+    ),
+    "publish collection": (
+        "publish_commands",
+        "run_publish_collection",
+        ("pd_trl.stages.publish_commands:PublishCollectionArguments",),
+    ),
 }
 LAUNCHED = ("reward", "score", "dpo")
 
@@ -100,7 +128,7 @@ class _PrintableFormatter(logging.Formatter):
 def check_stage(command: str, outputs: tuple[Any, ...]) -> None:
     """Checks of values that a parser cannot make, before a run starts."""
     module = importlib.import_module(f"pd_trl.stages.{STAGES[command][0]}")
-    check = getattr(module, f"check_{command}", None)
+    check = getattr(module, f"check_{command.replace(' ', '_')}", None)
     if check is not None:
         check(*outputs)
 

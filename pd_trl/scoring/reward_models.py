@@ -154,7 +154,7 @@ def _load_full(aspect: str, folder: Path, device: torch.device, loading: dict[st
     model = _load_classifier(folder, what, loading)
     tokenizer = _load_tokenizer(folder, loading)
     return RewardModelScorer(
-        model.to(device), tokenizer, {aspect: RewardSidecar.load(folder)}, _weights_digest(folder)
+        model.to(device), tokenizer, {aspect: RewardSidecar.load(folder)}, weights_digest(folder)
     )
 
 
@@ -179,7 +179,7 @@ def _load_adapters(
     tokenizer = _load_tokenizer(next(iter(folders.values())), loading, fallback=base_folder)
     sidecars = {aspect: RewardSidecar.load(folder) for aspect, folder in folders.items()}
     digest = hashlib.blake2b(
-        "".join(_weights_digest(f) for f in (base_folder, *folders.values())).encode()
+        "".join(weights_digest(f) for f in (base_folder, *folders.values())).encode()
     ).hexdigest()
     return RewardModelScorer(model.to(device), tokenizer, sidecars, digest[:32], adapters=True)
 
@@ -247,7 +247,7 @@ def _from_memory(aspect: str, source: Any, tokenizer: PreTrainedTokenizerBase | 
                 "(model, tokenizer)."
             )
         tokenizer = _load_tokenizer(local_model_folder(name, what="tokenizer"), {"trust_remote_code": False})
-    return RewardModelScorer(model, tokenizer, {aspect: RewardSidecar()}, _memory_digest(model))
+    return RewardModelScorer(model, tokenizer, {aspect: RewardSidecar()}, memory_digest(model))
 
 
 def _base_of_adapter(folder: Path) -> str | None:
@@ -277,7 +277,8 @@ def _pad_token_id(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
     return int(config.pad_token_id)
 
 
-def _weights_digest(folder: Path) -> str:
+def weights_digest(folder: Path) -> str:
+    """Hash of a model's weights, configuration and tokenizer files."""
     digest = hashlib.blake2b(digest_size=16)
     names: Sequence[Path] = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json"))
     for path in names:
@@ -291,7 +292,8 @@ def _weights_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _memory_digest(model: torch.nn.Module) -> str:
+def memory_digest(model: torch.nn.Module) -> str:
+    """Hash of the weights of a model in memory."""
     digest = hashlib.blake2b(digest_size=16)
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())

@@ -1,7 +1,6 @@
 """Evaluation with the truth: answers of a policy to the evaluation prompts, and the gold judge."""
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,10 +26,8 @@ def generate_responses(
     batch_size: int = 256,
 ) -> list[dict[str, str]]:
     """
-    Answers of a model to prompts, one each.
-
-    A token is drawn by adding Gumbel noise to the logits; the noise of a prompt depends on `seed` and on the prompt's
-    text, so neither order nor batch size changes an answer, and two policies answer a prompt with the same luck.
+    Answers of a model to prompts, one each, by [`~generation.decode`]: neither order nor batch size changes an answer, and
+    two policies answer a prompt with the same luck.
 
     Args:
         model (`PreTrainedModel`): a causal language model.
@@ -47,76 +44,16 @@ def generate_responses(
     Raises:
         `InputError`: if there are no prompts, or `temperature` is negative.
     """
+    from ..generation import DecodingConfig, decode
+
     if not prompts:
         raise InputError("`generate_responses` needs at least one prompt, but got none.")
-    if temperature < 0:
-        raise InputError(f"`temperature` must be 0 (greedy) or positive, but got {temperature}.")
-    was_training = model.training
-    model.eval()
-    ids = tokenizer(list(prompts))["input_ids"]
-    # Prompts of similar length together: less padding.
-    order = sorted(range(len(prompts)), key=lambda i: (len(ids[i]), i))
+    config = DecodingConfig(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     texts = [""] * len(prompts)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        noise = None
-        if temperature > 0:
-            shape = (max_new_tokens, model.config.vocab_size)
-            noise = np.stack([temperature * _gumbel(seed, prompts[i], shape) for i in rows])
-        for i, tokens in zip(
-            rows, _decode(model, tokenizer, [ids[i] for i in rows], noise, max_new_tokens), strict=True
-        ):
-            texts[i] = str(tokenizer.decode(tokens, skip_special_tokens=True))
-    model.train(was_training)
+    ids = tokenizer(list(prompts))["input_ids"]
+    for answer in decode(model, tokenizer, ids, prompts, config, batch_size=batch_size):
+        texts[answer.position] = str(tokenizer.decode(answer.token_ids, skip_special_tokens=True))
     return [{"instruction": prompt, "output": text} for prompt, text in zip(prompts, texts, strict=True)]
-
-
-def _gumbel(seed: int, prompt: str, shape: tuple[int, int]) -> np.ndarray:
-    digest = blake2b(repr((seed, prompt)).encode(), digest_size=16).digest()
-    return np.random.default_rng(int.from_bytes(digest, "big")).gumbel(size=shape).astype(np.float32)
-
-
-def _decode(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    prompts: list[list[int]],
-    noise: np.ndarray | None,
-    max_new_tokens: int,
-) -> list[list[int]]:
-    """Token ids of the answers, up to and without the eos token."""
-    import torch
-
-    pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
-    longest = max(map(len, prompts))
-    device = model.device
-    input_ids = torch.tensor([[pad] * (longest - len(row)) + row for row in prompts], device=device)
-    attention_mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts], device=device)
-    gumbel = None if noise is None else torch.from_numpy(noise).to(device)
-    finished = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-    answers: list[list[int]] = [[] for _ in prompts]
-    cache = None
-    with torch.no_grad():
-        for step in range(max_new_tokens):
-            positions = attention_mask.cumsum(1).sub(1).clamp(min=0)[:, -input_ids.shape[1] :]
-            result = model(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            cache = result.past_key_values
-            logits = result.logits[:, -1].float()
-            tokens = (logits if gumbel is None else logits + gumbel[:, step]).argmax(-1)
-            finished |= tokens == eos
-            if bool(finished.all()):
-                break
-            for i in torch.nonzero(~finished).flatten().tolist():
-                answers[i].append(int(tokens[i]))
-            input_ids = torch.where(finished, torch.full_like(tokens, pad), tokens)[:, None]
-            attention_mask = torch.cat([attention_mask, torch.ones_like(input_ids)], dim=1)
-    return answers
 
 
 def gold_scores(outputs: Outputs, world: SimulatedWorld) -> np.ndarray:

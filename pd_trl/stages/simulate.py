@@ -100,14 +100,16 @@ def run_simulate(arguments: SimulateArguments) -> StageResult:
 @dataclass
 class JudgeArguments:
     """
-    Arguments of the stage `judge`: policies answer the evaluation prompts of a simulated world, and its gold rewards
-    compare them.
+    Arguments of the stage `judge`: the gold rewards of a simulated world compare policies by their answers to its evaluation
+    prompts.
 
     Args:
         world (`str`, *optional*):
             Folder of the stage `simulate`.
         policies (`dict`, *optional*):
-            Name to folder of each policy. The first is the one the others are compared with.
+            Name to folder of each policy, which answers the prompts here. The first is the one the others are compared with.
+        outputs (`dict`, *optional*):
+            Name to answers of each policy, from the stage `generate`, in place of `policies`.
         output_dir (`str`, *optional*, defaults to `"judge"`):
             Folder of the result.
         temperature (`float`, *optional*, defaults to `0.7`):
@@ -126,6 +128,9 @@ class JudgeArguments:
     policies: dict[str, str] | str | None = field(
         default=None, metadata={"help": "Name to folder of each policy (YAML mapping, or json)."}
     )
+    outputs: dict[str, str] | str | None = field(
+        default=None, metadata={"help": "Name to answers of each policy, in place of policies."}
+    )
     output_dir: str = field(default="judge", metadata={"help": "Folder of the result."})
     temperature: float = field(default=0.7, metadata={"help": "Temperature of the answers."})
     max_new_tokens: int = field(default=80, metadata={"help": "Longest answer, in tokens."})
@@ -136,14 +141,17 @@ class JudgeArguments:
 
 def run_judge(arguments: JudgeArguments) -> StageResult:
     """Writes each policy's answers, `results.json` and the manifest; shows a table of gold scores and win rates."""
-    policies = mapping_of(arguments.policies, "policies")
+    answered = mapping_of(arguments.outputs, "outputs")
+    policies = answered or mapping_of(arguments.policies, "policies")
     if not arguments.world or not policies:
-        raise InputError("The stage `judge` needs a simulated `world` and at least one of `policies`.")
+        raise InputError("The stage `judge` needs a simulated `world` and at least one of `policies` or `outputs`.")
     world_folder = Path(arguments.world).expanduser()
     manifest = Manifest(
         "judge",
         inputs={name: _policy_identity(Path(path)) for name, path in policies.items()},
-        arguments={name: getattr(arguments, name) for name in ("temperature", "max_new_tokens", "seed")},
+        arguments={}
+        if answered
+        else {name: getattr(arguments, name) for name in ("temperature", "max_new_tokens", "seed")},
     )
     if arguments.dry_run:
         return dry_result(manifest, arguments.output_dir, {}, [f"policies: {', '.join(policies)}"])
@@ -162,37 +170,44 @@ def run_judge(arguments: JudgeArguments) -> StageResult:
 
 
 def _judge(arguments: JudgeArguments, policies: dict[str, str], world_folder: Path, folder: Path) -> dict[str, dict]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from ..simulation.judge import generate_responses, gold_summary, gold_win_rate
+    from ..simulation.judge import gold_summary, gold_win_rate
     from ..simulation.world import SimulatedWorld
 
     world = SimulatedWorld(**read_json(world_folder / "world.json"))
-    prompts = read_json(world_folder / "prompts.json")
     results: dict[str, dict] = {}
-    answers = {}
+    answers: dict[str, list[dict[str, str]]] = {}
+    first = next(iter(policies))
     for name, path in policies.items():
-        model = AutoModelForCausalLM.from_pretrained(path, dtype="float32")
-        answers[name] = generate_responses(
-            model,
-            AutoTokenizer.from_pretrained(path),
-            prompts,
-            arguments.seed,
-            temperature=arguments.temperature,
-            max_new_tokens=arguments.max_new_tokens,
-        )
-        write_json(folder / f"{name}.json", answers[name])
+        if arguments.outputs:
+            answers[name] = read_json(Path(path) / "model_outputs.json")
+        else:
+            answers[name] = _answers(arguments, path, read_json(world_folder / "prompts.json"))
+            write_json(folder / f"{name}.json", answers[name])
         results[name] = dict(gold_summary(answers[name], world))
-        first = next(iter(policies))
         if name != first:
             results[name]["against"] = {first: gold_win_rate(answers[name], answers[first], world)}
     return results
 
 
+def _answers(arguments: JudgeArguments, path: str, prompts: list[str]) -> list[dict[str, str]]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from ..simulation.judge import generate_responses
+
+    return generate_responses(
+        AutoModelForCausalLM.from_pretrained(path, dtype="float32"),
+        AutoTokenizer.from_pretrained(path),
+        prompts,
+        arguments.seed,
+        temperature=arguments.temperature,
+        max_new_tokens=arguments.max_new_tokens,
+    )
+
+
 def _policy_identity(folder: Path) -> str:
     manifest = Manifest.load(folder) or Manifest.load(folder.parent)
     if manifest is None:
-        raise InputError(f"{folder} is not the folder of a policy: it has no manifest.")
+        raise InputError(f"{folder} is not the folder of a policy or its outputs: it has no manifest.")
     return manifest.key
 
 

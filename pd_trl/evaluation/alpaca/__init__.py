@@ -1,0 +1,7 @@
+"""AlpacaEval 2 by alpaca_eval's own annotators and GLM, without their traps."""
+
+from .evaluate import evaluate_alpaca, plan_alpaca
+from .plan import AlpacaPlan
+from .result import AlpacaResult
+
+__all__ = ["AlpacaPlan", "AlpacaResult", "evaluate_alpaca", "plan_alpaca"]

@@ -1,0 +1,181 @@
+"""Requests and answers in the form that alpaca_eval's decoders give them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...artifacts import digest_of
+from ...errors import InputError
+from ...row_log import RowLog
+from ..judges.openai_server import CHAT, COMPLETION
+from ..judges.requests import RequestFailed
+
+# They run here and cost nothing but time, so that all prompts go at once.
+LOCAL_DECODERS = ("huggingface_local_completions", "vllm_local_completions", "test_completions")
+# OpenAI's is asked by our client, the others by alpaca_eval's own.
+DECODERS = (
+    "openai_completions",
+    "anthropic_completions",
+    "bedrock_anthropic_completions",
+    "cohere_completions",
+    "google_completions",
+    "huggingface_api_completions",
+    "jina_chat_completions",
+    "replicate_completions",
+    *LOCAL_DECODERS,
+)
+
+# Arguments of alpaca_eval's decoder, none of the request.
+_OWN = {
+    "model_name", "tokens_to_favor", "tokens_to_avoid", "is_skip_multi_tokens_to_avoid", "is_strip", "num_procs", "batch_size",
+    "price_per_token", "requires_chatml", "is_chat", "sleep_time", "client_config_path", "openai_organization_ids",
+    "openai_api_keys", "openai_api_base", "client_kwargs", "n_retries",
+}  # fmt: skip
+
+
+def openai_request(prompt: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    The request that `openai_completions` of alpaca_eval sends for a prompt. Whether it goes to the chat endpoint is decided by
+    the prompt, unless `requires_chatml` says it, and not by the model's name.
+    """
+    if "model_name" not in arguments:
+        raise InputError("The annotator names no model: give one with `judge_model`.")
+    is_chat = arguments.get("requires_chatml", prompt.strip().startswith("<|im_start|>"))
+    request = {
+        "endpoint": CHAT if is_chat else COMPLETION,
+        "model": arguments["model_name"],
+        "max_tokens": 2048,
+        "top_p": 1.0,
+        "temperature": 0.7,
+        **{name: value for name, value in arguments.items() if name not in _OWN},
+    }
+    request = {name: value for name, value in request.items() if value is not None}
+    bias = _logit_bias(arguments)
+    if bias:
+        request["logit_bias"] = {**bias, **request.get("logit_bias", {})}
+    text = prompt.strip() if arguments.get("is_strip", True) else prompt
+    return {**request, **({"messages": _messages(text)} if is_chat else {"prompt": text})}
+
+
+def _messages(prompt: str) -> list[dict[str, Any]]:
+    from alpaca_eval import utils
+
+    if not (prompt.startswith("<|im_start|>") and prompt.endswith("<|im_end|>")):
+        return [{"role": "user", "content": prompt}]
+    messages: list[dict[str, Any]] = utils.prompt_to_chatml(prompt)
+    return messages
+
+
+def _logit_bias(arguments: Mapping[str, Any]) -> dict[str, int]:
+    wanted = {7: arguments.get("tokens_to_favor") or (), -100: arguments.get("tokens_to_avoid") or ()}
+    if not any(wanted.values()):
+        return {}
+    import tiktoken
+
+    try:
+        encoding = tiktoken.encoding_for_model(arguments["model_name"])
+    except Exception as error:  # no such model, or its vocabulary cannot be fetched
+        raise InputError(
+            f"The annotator favours or avoids tokens, and tiktoken has no vocabulary for {arguments['model_name']!r} "
+            f"({type(error).__name__}). Take another annotator, or take `tokens_to_favor` and `tokens_to_avoid` away."
+        ) from None
+    bias = {}
+    for value in (-100, 7):
+        for text in wanted[value]:
+            tokens = encoding.encode(text)
+            if value == 7 or len(tokens) == 1 or not arguments.get("is_skip_multi_tokens_to_avoid", True):
+                bias.update({str(token): value for token in tokens})
+    return bias
+
+
+def send_to_decoder(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer of one of alpaca_eval's clients to one prompt."""
+    arguments = {k: v for k, v in request["arguments"].items() if k not in ("num_procs", "batch_size")}
+    try:
+        result = _decoder(request["decoder"])(prompts=[request["prompt"]], num_procs=1, **arguments)
+    except ImportError as error:
+        raise RequestFailed(f"{request['decoder']} needs the package {error.name}", fatal=True) from None
+    except Exception as error:  # whatever the provider's own client raises, after retries of its own
+        raise RequestFailed(f"{type(error).__name__}: {str(error)[:200]}") from None
+    return _decoded(request["decoder"], result, 0)
+
+
+def decode_locally(requests: Mapping[str, Mapping[str, Any]], log: RowLog) -> None:
+    """
+    Adds the answers of a model on this machine to a log.
+
+    Raises:
+        InputError: When its decoder needs a package that is not installed.
+    """
+    groups: dict[str, list[str]] = {}
+    for key, request in requests.items():
+        groups.setdefault(digest_of([request["decoder"], request["arguments"]]), []).append(key)
+    for keys in groups.values():
+        decoder, arguments = requests[keys[0]]["decoder"], requests[keys[0]]["arguments"]
+        try:
+            result = _decoder(decoder)(prompts=[requests[key]["prompt"] for key in keys], **arguments)
+        except ImportError as error:
+            raise InputError(f"The annotator's {decoder} needs the package {error.name}: install it.") from None
+        for i, key in enumerate(keys):
+            log.add(key, _decoded(decoder, result, i))
+
+
+def _decoder(name: str) -> Any:
+    from alpaca_eval.decoders import get_fn_completions
+
+    return get_fn_completions(name)
+
+
+def _decoded(decoder: str, result: Mapping[str, Any], position: int) -> dict[str, Any]:
+    keys = {"completions": "text", "completions_all": "all", "price_per_example": "price"}
+    return {"decoder": decoder, **{keys[key]: result[key][position] for key in keys if key in result}}
+
+
+def completions_of(answers: Sequence[Mapping[str, Any] | None], arguments: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Answers as the columns that a decoder returns; `None` where there is no answer."""
+    columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+    for answer in answers:
+        for name, value in _columns(answer, arguments).items():
+            columns[name].append(value)
+    return columns
+
+
+_COLUMNS = ("completions", "completions_all", "price_per_example", "time_per_example")
+
+
+def _columns(answer: Mapping[str, Any] | None, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    if answer is None:
+        return dict(zip(_COLUMNS, (None, None, np.nan, np.nan), strict=True))
+    if "decoder" in answer:
+        text = answer.get("text")
+        return dict(zip(_COLUMNS, (text, answer.get("all", text), answer.get("price", np.nan), np.nan), strict=True))
+    choice = dict(answer["choices"][0])
+    choice["text"] = choice_text(choice)
+    choice["total_tokens"] = answer["total_tokens"]
+    price = price_per_token(arguments)
+    cost = np.nan if price is None or answer["total_tokens"] is None else price * answer["total_tokens"]
+    return dict(zip(_COLUMNS, (choice["text"], choice, cost, answer["seconds"]), strict=True))
+
+
+def choice_text(choice: Mapping[str, Any]) -> str:
+    """Text of a choice: its content, or the arguments of the function that it calls."""
+    message = choice.get("message")
+    if message is None:
+        return choice.get("text") or " "
+    text = message.get("content") or " "
+    if message.get("function_call"):
+        text = message["function_call"]["arguments"]
+    if message.get("tool_calls"):
+        text = message["tool_calls"][0]["function"]["arguments"]
+    return str(text)
+
+
+def price_per_token(arguments: Mapping[str, Any]) -> float | None:
+    """Dollars per token: the configuration's, or what alpaca_eval knows of the model. `None` where it does not."""
+    if arguments.get("price_per_token") is not None:
+        return float(arguments["price_per_token"])
+    from alpaca_eval.decoders.openai import _get_price_per_token
+
+    price = float(_get_price_per_token(str(arguments.get("model_name", ""))))
+    return None if np.isnan(price) else price

@@ -1,0 +1,359 @@
+"""[`evaluate_alpaca`]: AlpacaEval 2 of a model's outputs, by alpaca_eval's annotators and GLM."""
+
+import contextlib
+import logging
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...artifacts import write_json
+from ...errors import InputError
+from ...generation.instructions import ALPACA_REPOSITORY, ALPACA_REVISION
+from ...results import save_results
+from ...row_log import RowLog
+from ..judges import JUDGES, load_judge
+from ..judges.base import Judge
+from ..judges.requests import RequestSettings
+from .annotator import Annotator, JudgeSettings
+from .instructions import NUM_INSTRUCTIONS, canonical_positions
+from .judging import (
+    OFFLINE,
+    RECORDED,
+    Judgements,
+    check_judgements,
+    judge_by_annotator,
+    judge_by_judge,
+    judge_by_records,
+)
+from .length_control import LengthControl, difficulty_path, length_controlled_win_rate, why_no_length_control
+from .outputs import AlignedOutputs, align, check_problems, read_outputs, read_reference
+from .plan import AlpacaPlan, comparison_tokens, plan_requests
+from .result import AlpacaResult
+from .session import alpaca_eval_session
+
+logger = logging.getLogger(__name__)
+
+LOG_NAME = "judgements.jsonl"
+ANNOTATIONS_NAME = "annotations.json"
+OUTPUTS_NAME = "model_outputs.json"
+SUMMARY_NAME = "alpaca_eval.json"
+# What the leaderboard tolerates.
+_MAX_UNJUDGED = 5
+_LOG_IDENTITY = {"answers": "by the digest of the request"}
+
+
+def evaluate_alpaca(
+    model_outputs: Any,
+    *,
+    reference_outputs: Any = None,
+    judge: str | Judge | None = None,
+    output_dir: str | os.PathLike,
+    generator: str | None = None,
+    judge_model: str | None = None,
+    base_url: str | None = None,
+    api_key_env: str = "OPENAI_API_KEY",
+    client_config: str | None = None,
+    judge_arguments: dict[str, Any] | None = None,
+    requests: RequestSettings | None = None,
+    annotations: Any = None,
+    subset: bool = False,
+    max_problem_share: float = 0.01,
+    length_control: bool = True,
+    difficulty_file: str | os.PathLike | None = None,
+    num_bootstrap: int = 200,
+    seed: int = 42,
+) -> AlpacaResult:
+    """
+    Evaluates a model's outputs as AlpacaEval 2 does: win rate against a reference, and its length-controlled version.
+
+    Outputs, reference and annotations are matched by instruction, in any order. Nothing is written outside `output_dir`. Every
+    answer of the judge is kept there as it comes (`judgements.jsonl`), so that a run that was killed, or another one with the
+    same requests, pays for none twice.
+
+    Args:
+        model_outputs (`str`, path, `Dataset`, `DataFrame`, or list of `dict`):
+            Rows with `instruction`, `output` and `generator`; or their file, or a folder of `pd-trl generate`.
+        reference_outputs (same, *optional*):
+            What they are compared with. `None` is `gpt4_1106_preview` from the Hub (or its cache), with which alone there is a
+            length-controlled win rate.
+        judge (`str` or [`Judge`]):
+            Name or folder of an annotator of alpaca_eval; `"reward:me/rm-overall"` and the like for a judge of
+            [`load_judge`]; or a judge. The leaderboard's own judge model is served no longer.
+        output_dir (`str`):
+            Folder of the judge's answers, the annotations and the results.
+        generator (`str`, *optional*):
+            Name of the model, instead of that of its rows.
+        judge_model (`str`, *optional*):
+            Model to ask instead of the annotator's.
+        base_url (`str`, *optional*):
+            Address of an OpenAI-compatible server. `None` is `OPENAI_BASE_URL`, then OpenAI's own.
+        api_key_env (`str`, *optional*, defaults to `"OPENAI_API_KEY"`):
+            Environment variable with the key.
+        client_config (`str`, *optional*):
+            File of alpaca_eval's clients. `None` is `OPENAI_CLIENT_CONFIG_PATH`.
+        judge_arguments (`dict`, *optional*):
+            Arguments of each request other than the annotator's; `None` as a value takes one away.
+        requests ([`RequestSettings`], *optional*):
+            Retries and concurrency.
+        annotations (`str`, or list of `dict`, *optional*):
+            Recorded annotations to take instead of asking a judge.
+        subset (`bool`, *optional*, defaults to `False`):
+            Whether instructions that the model has not answered are left out on purpose.
+        max_problem_share (`float`, *optional*, defaults to `0.01`):
+            Share of instructions of each kind (missing, extra, duplicate, empty, unanswered, unparsable) over which the run is
+            refused.
+        length_control (`bool`, *optional*, defaults to `True`):
+            Whether the length-controlled win rate is computed, where it is defined.
+        difficulty_file (`str`, *optional*):
+            `df_gamed.csv` of the data set tatsu-lab/alpaca_eval. `None` takes it from the Hub, or its cache.
+        num_bootstrap (`int`, *optional*, defaults to `200`):
+            Samples for the standard error of the length-controlled win rate.
+        seed (`int`, *optional*, defaults to `42`):
+            Seed of these samples.
+
+    Returns:
+        [`AlpacaResult`], which is also saved as records (`eval_results.json`).
+
+    Raises:
+        InputError: When outputs or judgements are not fit for a number, or the judge cannot be used.
+    """
+    _check_share(max_problem_share, num_bootstrap)
+    aligned = align(read_outputs(model_outputs, "model outputs", generator), read_reference(reference_outputs), subset)
+    check_problems(aligned, max_problem_share)
+    undefined = why_no_length_control(aligned.rows)
+    refused = undefined or (None if length_control else "it was not asked for")
+    if refused is None:
+        # Before anything is paid for.
+        difficulty_file = difficulty_path(difficulty_file)
+    folder = Path(output_dir).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    if annotations is not None:
+        judgements = judge_by_records(annotations, aligned.rows)
+    else:
+        asked = _judge(judge, judge_model, base_url, api_key_env, client_config, judge_arguments, requests)
+        with RowLog(folder / LOG_NAME, _LOG_IDENTITY) as log:
+            if isinstance(asked, Annotator):
+                judgements = judge_by_annotator(asked, aligned.rows, log)
+            else:
+                judgements = judge_by_judge(asked, aligned.rows, log)
+    check_judgements(judgements, max_problem_share)
+    control = None
+    if refused is None:
+        control = length_controlled_win_rate(
+            aligned.rows,
+            judgements.preferences,
+            difficulty_file=difficulty_file,
+            num_bootstrap=num_bootstrap,
+            seed=seed,
+        )
+    result = _result(aligned, judgements, control, undefined, refused)
+    _save(folder, aligned, judgements, result)
+    return result
+
+
+def plan_alpaca(
+    model_outputs: Any,
+    *,
+    reference_outputs: Any = None,
+    judge: str | Judge | None = None,
+    output_dir: str | os.PathLike | None = None,
+    generator: str | None = None,
+    judge_model: str | None = None,
+    judge_arguments: dict[str, Any] | None = None,
+    subset: bool = False,
+    price_per_million_tokens: float | None = None,
+) -> AlpacaPlan:
+    """
+    What [`evaluate_alpaca`] would ask and cost. Nothing is sent or written.
+
+    Args:
+        model_outputs, reference_outputs, judge, output_dir, generator, judge_model, judge_arguments, subset:
+            As in [`evaluate_alpaca`].
+        price_per_million_tokens (`float`, *optional*):
+            Dollars. `None` is what the annotator, or alpaca_eval, says of its model.
+    """
+    aligned = align(read_outputs(model_outputs, "model outputs", generator), read_reference(reference_outputs), subset)
+    refused = why_no_length_control(aligned.rows)
+    shared: dict[str, Any] = {
+        "num_instructions": aligned.num_instructions,
+        "problems": aligned.problems,
+        "length_control": refused,
+    }
+    config = _annotator_of(judge)
+    if config is not None:
+        annotator = Annotator(JudgeSettings(config, judge_model, arguments=dict(judge_arguments or {})))
+        with _known_answers(output_dir) as log:
+            count, known, tokens, cost = plan_requests(annotator, aligned, log, price_per_million_tokens)
+        return AlpacaPlan(annotator.name, num_requests=count, num_known=known, num_tokens=tokens, cost=cost, **shared)
+    if judge is None:
+        _judge(None, None, None, "", None, None, None)
+    name = judge if isinstance(judge, str) else judge.name if judge is not None else ""
+    tokens = comparison_tokens(aligned) if name.startswith("openai:") else 0
+    price = 0.0 if not tokens else price_per_million_tokens
+    cost = None if price is None else tokens * price / 1e6
+    return AlpacaPlan(name, num_requests=len(aligned.rows), num_known=0, num_tokens=tokens, cost=cost, **shared)
+
+
+@contextlib.contextmanager
+def _known_answers(output_dir: str | os.PathLike | None) -> Iterator[RowLog]:
+    """Answers of an earlier run; a run that is still at work keeps its file to itself, and its answers are not counted."""
+    path = Path(output_dir).expanduser() / LOG_NAME if output_dir is not None else None
+    log = RowLog(path or LOG_NAME, _LOG_IDENTITY)
+    if path is not None and path.is_file():
+        with contextlib.suppress(InputError), log:
+            pass
+    yield log
+
+
+def _check_share(max_problem_share: float, num_bootstrap: int) -> None:
+    if not 0 <= max_problem_share <= 1:
+        raise InputError(f"`max_problem_share` must be a share from 0 to 1, got {max_problem_share}.")
+    if num_bootstrap < 0 or num_bootstrap == 1:
+        raise InputError(f"`num_bootstrap` must be 0 or at least 2, got {num_bootstrap}.")
+
+
+def _annotator_of(judge: str | Judge | None) -> str | None:
+    """The annotator of alpaca_eval that a judge names; `None` for other judges."""
+    if not isinstance(judge, str):
+        return None
+    kind, colon, value = judge.partition(":")
+    if colon and kind == "alpaca":
+        return value
+    return None if colon and kind in JUDGES else judge
+
+
+def _judge(
+    judge: str | Judge | None,
+    model: str | None,
+    base_url: str | None,
+    api_key_env: str,
+    client_config: str | None,
+    arguments: dict[str, Any] | None,
+    requests: RequestSettings | None,
+) -> Annotator | Judge:
+    if judge is None:
+        raise InputError(
+            "No judge: name one with `judge`. The leaderboard's (weighted_alpaca_eval_gpt4_turbo) asks gpt-4-1106-preview, which is "
+            "served no longer: give another `judge_model`, with its `base_url`, or a local judge such as 'reward:me/rm-overall'."
+        )
+    server = {"judge_model": model, "base_url": base_url, "client_config": client_config, "judge_arguments": arguments}
+    config = _annotator_of(judge)
+    if config is not None:
+        settings = RequestSettings() if requests is None else requests
+        return Annotator(
+            JudgeSettings(config, model, base_url, api_key_env, client_config, dict(arguments or {}), settings)
+        )
+    if not isinstance(judge, str):
+        return judge
+    if judge.startswith("openai:"):
+        return load_judge(judge, base_url=base_url, api_key_env=api_key_env, arguments=arguments, settings=requests)
+    given = [name for name, value in server.items() if value]
+    if given:
+        raise InputError(
+            f"The judge {judge!r} takes no {' and no '.join(given)}; these are for annotators of alpaca_eval."
+        )
+    return load_judge(judge)
+
+
+def _result(
+    aligned: AlignedOutputs,
+    judgements: Judgements,
+    control: LengthControl | None,
+    undefined: str | None,
+    refused: str | None,
+) -> AlpacaResult:
+    preferences = np.array(judgements.preferences)
+    with alpaca_eval_session():
+        import pandas as pd
+        from alpaca_eval.metrics import get_winrate
+
+        metrics = get_winrate(pd.DataFrame({"preference": preferences}))
+    known = preferences[~np.isnan(preferences)] - 1
+    discrete = np.where(known == 0.5, 0.5, known > 0.5)
+    is_whole = len(aligned.rows) == NUM_INSTRUCTIONS and undefined is None
+    row = aligned.rows[0]
+    from_hub = {"dataset": ALPACA_REPOSITORY, "dataset_revision": ALPACA_REVISION} if undefined is None else {}
+    return AlpacaResult(
+        task=_task(aligned, undefined),
+        model=row["generator_2"],
+        reference=row["generator_1"],
+        judge=judgements.judge,
+        judge_kind=judgements.kind,
+        win_rate=float(metrics["win_rate"]),
+        standard_error=_finite(metrics["standard_error"]),
+        discrete_win_rate=float(metrics["discrete_win_rate"]),
+        discrete_standard_error=_standard_error(100 * discrete),
+        length_control=control,
+        no_length_control=refused,
+        num_wins=int(metrics["n_wins"]),
+        num_losses=int(metrics["n_wins_base"]),
+        num_ties=int(metrics["n_draws"]),
+        num_judged=len(known),
+        average_length=_mean_length(aligned, "output_2"),
+        reference_length=_mean_length(aligned, "output_1"),
+        problems={k: v for k, v in {**aligned.problems, **judgements.problems}.items() if v},
+        not_comparable=_why_not_comparable(judgements, is_whole, undefined, len(known)),
+        settings={**from_hub, **judgements.details, "instructions": len(aligned.rows)},
+    )
+
+
+def _task(aligned: AlignedOutputs, undefined: str | None) -> str:
+    count = len(aligned.rows)
+    if undefined is None:
+        return "AlpacaEval 2" if count == NUM_INSTRUCTIONS else f"AlpacaEval 2, {count} of its instructions"
+    inside = [p is not None for p in canonical_positions([row["instruction"] for row in aligned.rows])]
+    of = "AlpacaEval's" if all(inside) else "own"
+    return f"win rate on {count} {of} instructions"
+
+
+def _why_not_comparable(judgements: Judgements, is_whole: bool, undefined: str | None, num_judged: int) -> list[str]:
+    reasons = []
+    if judgements.kind == OFFLINE:
+        reasons.append("the judge is an offline one, not an annotator of alpaca_eval")
+    elif judgements.kind == RECORDED:
+        reasons.append("the annotations are recorded ones, whose judge is known by name only")
+    elif not judgements.is_official:
+        reasons.append(f"the judge is {judgements.judge}, not the leaderboard's")
+    if undefined is not None:
+        reasons.append(undefined)
+    elif not is_whole or num_judged < NUM_INSTRUCTIONS - _MAX_UNJUDGED:
+        reasons.append(f"{num_judged} of {NUM_INSTRUCTIONS} instructions are judged")
+    return reasons
+
+
+def _save(folder: Path, aligned: AlignedOutputs, judgements: Judgements, result: AlpacaResult) -> None:
+    annotations = [_plain(annotation) for annotation in judgements.annotations]
+    if result.length_control is not None:
+        for annotation, preference in zip(annotations, result.length_control.preferences, strict=True):
+            annotation["glm_preference"] = preference
+    write_json(folder / ANNOTATIONS_NAME, annotations)
+    names = {"dataset": "dataset", "instruction": "instruction", "output": "output_2", "generator": "generator_2"}
+    write_json(folder / OUTPUTS_NAME, [{k: row[v] for k, v in names.items()} for row in aligned.rows])
+    write_json(folder / SUMMARY_NAME, _plain({**asdict(result), "length_control": _summary(result.length_control)}))
+    save_results(result.records(), folder)
+
+
+def _summary(control: LengthControl | None) -> dict[str, Any] | None:
+    return {k: v for k, v in asdict(control).items() if k != "preferences"} if control is not None else None
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    """Json has no NaN."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in record.items()}
+
+
+def _mean_length(aligned: AlignedOutputs, column: str) -> float:
+    return float(np.mean([len(row[column]) for row in aligned.rows]))
+
+
+def _standard_error(values: Sequence[float] | np.ndarray) -> float | None:
+    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

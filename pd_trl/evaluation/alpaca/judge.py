@@ -1,0 +1,60 @@
+"""alpaca_eval's annotators as judges of comparisons."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ...errors import InputError
+from ..judges.base import Comparison
+from ..judges.openai_client import MemoryLog
+from .annotator import Annotator, JudgeSettings
+
+
+class AlpacaJudge:
+    """
+    An annotator of alpaca_eval as a judge, in the order of outputs that each comparison has.
+
+    Args:
+        config (`str`): Name or folder of an annotator.
+        settings: Further values of [`JudgeSettings`].
+    """
+
+    def __init__(self, config: str, **settings: Any):
+        self.annotator = Annotator(JudgeSettings(config, **settings), switch_order=False)
+        singles = self.annotator.singles
+        if any(single.batch_size != 1 for single in singles.values()):
+            raise InputError(
+                f"The annotator {config} judges several comparisons in one request, so that an answer depends on the others. Take one "
+                "with batch_size 1."
+            )
+        self.name = self.annotator.name
+        self.description = f"alpaca_eval's annotator {config}, asking {', '.join(self.annotator.models)}"
+        self.identity = {
+            "kind": "alpaca",
+            "annotators": {
+                name: {
+                    "prompt": single.prompt_template,
+                    "arguments": {k: v for k, v in single.completions_kwargs.items() if k not in _NOT_IDENTITY},
+                }
+                for name, single in singles.items()
+            },
+        }
+
+    def compare(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[int, float | None]]:
+        """See [`Judge.compare`]."""
+        chunk = 8 * self.annotator.settings.requests.max_concurrency
+        for start in range(0, len(comparisons), chunk):
+            yield from enumerate(self._preferences(comparisons[start : start + chunk]), start)
+
+    def _preferences(self, comparisons: Sequence[Comparison]) -> list[float | None]:
+        rows = [{"instruction": c.instruction, "output_1": c.output_a, "output_2": c.output_b} for c in comparisons]
+        answers, _ = self.annotator.answers(self.annotator.requests(rows), MemoryLog())
+        try:
+            annotations = self.annotator.annotate(rows, answers)
+        except InputError:  # not one of these answers can be read
+            return [None] * len(rows)
+        return [None if math.isnan(row["preference"]) else 2.0 - row["preference"] for row in annotations]
+
+
+# Secrets, and what changes no answer.
+_NOT_IDENTITY = {"client_kwargs", "openai_api_keys", "openai_organization_ids", "num_procs", "price_per_token"}

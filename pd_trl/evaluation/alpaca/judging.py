@@ -1,0 +1,166 @@
+"""Preferences for aligned outputs: from an annotator of alpaca_eval, from another judge, or from recorded annotations."""
+
+import collections
+import logging
+import math
+import os
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...artifacts import digest_of, read_json
+from ...errors import InputError
+from ...row_log import RowLog
+from ..judges.base import Comparison, Judge
+from .annotator import Annotator
+
+logger = logging.getLogger(__name__)
+
+ANNOTATOR, OFFLINE, RECORDED = "annotator", "offline judge", "recorded annotations"
+
+
+@dataclass
+class Judgements:
+    """
+    What a judge said.
+
+    Args:
+        annotations (`list` of `dict`): A record for each row, in order: `preference` from 1 (reference) to 2 (model), NaN where
+            there is none, `annotator`, and what else the judge gave.
+        judge (`str`): Name of the judge.
+        kind (`str`): `"annotator"`, `"offline judge"` or `"recorded annotations"`.
+        problems (`dict`): Number of rows without a preference, by reason.
+        details (`dict`): What else decides the numbers.
+        is_official (`bool`): Whether it is the leaderboard's own judge.
+    """
+
+    annotations: list[dict[str, Any]]
+    judge: str
+    kind: str
+    problems: dict[str, int] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    is_official: bool = False
+
+    @property
+    def preferences(self) -> list[float]:
+        """1 for the reference to 2 for the model, NaN where there is none."""
+        return [annotation["preference"] for annotation in self.annotations]
+
+
+def judge_by_annotator(annotator: Annotator, rows: Sequence[Mapping[str, str]], log: RowLog) -> Judgements:
+    """Asks an annotator of alpaca_eval what `log` does not hold yet."""
+    requests = annotator.requests(rows)
+    answers, failures = annotator.answers(requests, log)
+    annotations = annotator.annotate(rows, answers)
+    unread = sum(math.isnan(annotation["preference"]) for annotation in annotations)
+    problems = {"unparsable": annotator.num_unparsable, "unanswered": unread - annotator.num_unparsable}
+    given = [answer for answer in answers.values() if answer is not None]
+    dates = sorted(answer["date"] for answer in given if "date" in answer)
+    endpoints = sorted({answer["endpoint"] for answer in given if "endpoint" in answer})
+    details: dict[str, Any] = {
+        "annotator": annotator.settings.config,
+        "judge_models": annotator.models,
+        "judge_arguments": annotator.settings.arguments,
+        "served_as": sorted({str(answer["model"]) for answer in given if answer.get("model")}),
+        "endpoints": endpoints,
+        "judged_from": dates[0] if dates else None,
+        "judged_to": dates[-1] if dates else None,
+        "requests": len(requests),
+        "tokens": sum(answer.get("total_tokens") or 0 for answer in given),
+        "reasons_of_failures": dict(collections.Counter(failures.values()).most_common(5)),
+    }
+    if len(endpoints) > 1:
+        logger.warning("The answers come from several servers: %s.", ", ".join(endpoints))
+    return Judgements(annotations, annotator.name, ANNOTATOR, problems, details, annotator.is_official)
+
+
+def judge_by_judge(judge: Judge, rows: Sequence[Mapping[str, str]], log: RowLog) -> Judgements:
+    """Asks any other judge, with the outputs in the order in which alpaca_eval would show them."""
+    comparisons, keys = [], []
+    for row in rows:
+        comparison = Comparison(row["instruction"], row["output_1"], row["output_2"])
+        comparisons.append(comparison.swapped() if is_switched(row["instruction"]) else comparison)
+        shown = comparisons[-1]
+        keys.append(digest_of([judge.identity, shown.instruction, shown.output_a, shown.output_b]))
+    open_rows = [i for i, key in enumerate(keys) if key not in log]
+    for position, preference in judge.compare([comparisons[i] for i in open_rows]):
+        if preference is not None:
+            log.add(keys[open_rows[position]], preference)
+    annotations: list[dict[str, Any]] = []
+    for row, key in zip(rows, keys, strict=True):
+        preference = log.rows.get(key, math.nan)
+        for_reference = 1 - preference if is_switched(row["instruction"]) else preference
+        annotations.append({**row, "annotator": judge.name, "preference": 2 - for_reference})
+    unread = sum(math.isnan(annotation["preference"]) for annotation in annotations)
+    details = {"judge": judge.description, "judge_identity": judge.identity}
+    return Judgements(annotations, judge.name, OFFLINE, {"unparsable": unread}, details)
+
+
+def is_switched(instruction: str) -> bool:
+    """Whether alpaca_eval shows the model's output before the reference's."""
+    return random.Random(f"is_switched_outputs{instruction}0").choices([False, True], k=1)[0]
+
+
+def judge_by_records(source: Any, rows: Sequence[Mapping[str, str]]) -> Judgements:
+    """
+    Takes the preferences of recorded annotations, found by instruction and both outputs, in any order.
+
+    Raises:
+        InputError: When they are no annotations, or of several judges.
+    """
+    records = read_json(source) if isinstance(source, (str, os.PathLike)) else source
+    if hasattr(records, "to_dict") and hasattr(records, "columns"):
+        records = records.to_dict(orient="records")
+    wanted = ("instruction", "output_1", "output_2", "preference")
+    if not isinstance(records, list) or not records or not all(isinstance(record, Mapping) for record in records):
+        raise InputError(f"`annotations` must be a list of records with {', '.join(wanted)}, or a json file of one.")
+    for i, record in enumerate(records):
+        missing = [name for name in wanted if name not in record]
+        if missing:
+            raise InputError(f"Record {i} of the annotations has no {' and no '.join(missing)}.")
+    judges = sorted({str(record.get("annotator") or "unknown judge") for record in records})
+    if len(judges) > 1:
+        raise InputError(
+            f"The annotations are of {len(judges)} judges ({', '.join(judges)}), which one result must not mix."
+        )
+    found = {(r["instruction"], r["output_1"], r["output_2"]): r for r in records}
+    annotations: list[dict[str, Any]] = []
+    for row in rows:
+        record = found.get((row["instruction"], row["output_1"], row["output_2"]), {})
+        annotations.append(
+            {**record, **row, "annotator": judges[0], "preference": _preference(record.get("preference"))}
+        )
+    unread = sum(math.isnan(annotation["preference"]) for annotation in annotations)
+    return Judgements(annotations, judges[0], RECORDED, {"unanswered": unread}, {"recorded": True})
+
+
+def _preference(value: Any) -> float:
+    if not isinstance(value, (int, float)):
+        return math.nan
+    number = 1.5 if value == 0 else float(value)
+    return number if 1 <= number <= 2 else math.nan
+
+
+def check_judgements(judgements: Judgements, max_share: float) -> None:
+    """
+    Logs rows without a preference.
+
+    Raises:
+        InputError: When one kind is more than `max_share` of the rows, or none is left.
+    """
+    count = len(judgements.annotations)
+    found = {kind: number for kind, number in judgements.problems.items() if number}
+    if not found:
+        return
+    text = ", ".join(f"{number} {kind}" for kind, number in found.items())
+    message = f"Of {count} judgements of {judgements.judge}: {text}."
+    reasons = judgements.details.get("reasons_of_failures") or {}
+    if reasons:
+        message += f" Most often: {next(iter(reasons))}."
+    if max(found.values()) > max_share * count or sum(found.values()) == count:
+        raise InputError(
+            f"{message} That is over the share of {max_share:g} (`max_problem_share`). Answers are kept: the same command asks again "
+            "for those that are not there."
+        )
+    logger.warning("%s They are left out of the win rate.", message)

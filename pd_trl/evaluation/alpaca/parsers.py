@@ -1,0 +1,64 @@
+"""Judges' answers as preferences, or as nothing."""
+
+import logging
+import math
+from collections.abc import Callable
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+class SafeParser:
+    """
+    A parser of alpaca_eval whose results are preferences or NaN: it neither raises nor returns other things, and counts what
+    it cannot read.
+
+    Args:
+        parser (`Callable`): Makes a list of values of a completion.
+        batch_size (`int`): Number of values that a completion must have.
+    """
+
+    def __init__(self, parser: Callable[[Any], Any], batch_size: int):
+        self.parser, self.batch_size = parser, batch_size
+        self.num_unparsable = 0
+
+    def __call__(self, completion: Any) -> list[float]:
+        if completion is None:
+            return [math.nan] * self.batch_size
+        values = self._values(completion)
+        self.num_unparsable += sum(map(math.isnan, values))
+        return values
+
+    def can_read(self, completion: Any) -> bool:
+        """Whether at least one preference can be read."""
+        return completion is not None and not all(map(math.isnan, self._values(completion)))
+
+    def _values(self, completion: Any) -> list[float]:
+        try:
+            values = list(self.parser(completion))
+        except Exception:  # parsers raise whatever a text makes them raise
+            logger.debug("The judge's answer cannot be parsed: %.200s", completion)
+            values = []
+        if len(values) != self.batch_size:
+            return [math.nan] * self.batch_size
+        return [_preference(value) for value in values]
+
+
+def _preference(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return math.nan
+    # 0 is an old sign of a tie.
+    return 1.5 if number == 0 else number if 1 <= number <= 2 else math.nan
+
+
+def nothing_to_read(name: str, count: int, sample: str | None) -> str:
+    """Message when no answer of a judge is a preference."""
+    if sample is None:
+        return f"None of the {count} requests of the judge {name} was answered."
+    return (
+        f"None of the {count} answers of the judge {name} can be read as a preference (the first: {sample[:60]!r}). Its parser "
+        "wants exactly what its prompt asks for: 'm' or 'M' with log-probabilities for the weighted annotators. Answers are kept; "
+        "take another annotator, or a model that follows this prompt and returns log-probabilities."
+    )

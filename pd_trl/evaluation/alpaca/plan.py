@@ -1,0 +1,83 @@
+"""What an evaluation would ask and cost, before anything is sent."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...report_text import table
+from ...row_log import RowLog
+from .annotator import Annotator
+from .completions import price_per_token
+from .outputs import AlignedOutputs
+from .session import alpaca_eval_session
+
+# 1,606 prompts of the leaderboard's judge have 4.9 characters per token that it counted, answers included.
+CHARACTERS_PER_TOKEN = 4.9
+_PROMPT_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class AlpacaPlan:
+    """
+    An evaluation before it runs.
+
+    Args:
+        judge (`str`): Name of the judge.
+        num_instructions (`int`): Instructions to compare.
+        problems (`dict`): What is wrong with the outputs.
+        num_requests (`int`): Requests of the whole evaluation.
+        num_known (`int`): Those whose answers are kept from an earlier run.
+        num_tokens (`int`): Estimate of the tokens of the others, prompt and answer.
+        cost (`float`, *optional*): Estimate in dollars. `None` where the price is unknown, 0 for a judge on this machine.
+        length_control (`str`, *optional*): Why there will be no length-controlled win rate; `None` where there will be.
+    """
+
+    judge: str
+    num_instructions: int
+    problems: dict[str, int]
+    num_requests: int
+    num_known: int
+    num_tokens: int
+    cost: float | None
+    length_control: str | None
+
+    def __str__(self) -> str:
+        cost = "unknown (give `price_per_million_tokens`)" if self.cost is None else f"about ${self.cost:.2f}"
+        rows = [["judge", self.judge], ["instructions", f"{self.num_instructions:,}"]]
+        rows += [[f"{kind} instructions or outputs", f"{n:,}"] for kind, n in self.problems.items() if n]
+        rows += [
+            ["requests", f"{self.num_requests:,} ({self.num_known:,} answered before)"],
+            ["tokens still to pay (estimate)", f"{self.num_tokens:,}"],
+            ["cost (estimate)", cost],
+            ["length control", "yes" if self.length_control is None else f"no: {self.length_control}"],
+        ]
+        return "\n".join(table([["AlpacaEval, dry run", ""], *rows]))
+
+
+def plan_requests(
+    annotator: Annotator, aligned: AlignedOutputs, log: RowLog, price_per_million_tokens: float | None
+) -> tuple[int, int, int, float | None]:
+    """Numbers of requests and of answered ones, tokens of the others, and their cost."""
+    requests = annotator.requests(aligned.rows)
+    left = [request for key, request in requests.items() if key not in log]
+    tokens = sum(_tokens(request) for request in left)
+    if price_per_million_tokens is not None:
+        cost: float | None = tokens * price_per_million_tokens / 1e6
+    else:
+        with alpaca_eval_session():
+            prices = [price_per_token(single.completions_kwargs) for single in annotator.singles.values()]
+        known = [price for price in prices if price is not None]
+        cost = tokens * max(known) if len(known) == len(prices) else None
+    return len(requests), len(requests) - len(left), tokens, cost
+
+
+def comparison_tokens(aligned: AlignedOutputs) -> int:
+    """Estimate of the tokens of a judge that is shown instruction and outputs with a short prompt of its own."""
+    texts = (row[key] for row in aligned.rows for key in ("instruction", "output_1", "output_2"))
+    return round((sum(map(len, texts)) + _PROMPT_CHARACTERS * len(aligned.rows)) / CHARACTERS_PER_TOKEN)
+
+
+def _tokens(request: Mapping[str, Any]) -> int:
+    messages: Sequence[Mapping[str, Any]] = request.get("messages") or []
+    characters = sum(len(str(message["content"])) for message in messages) + len(request.get("prompt", ""))
+    return round(characters / CHARACTERS_PER_TOKEN) + 1

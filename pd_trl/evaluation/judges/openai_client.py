@@ -1,0 +1,153 @@
+"""Judges behind an OpenAI-compatible server."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ...artifacts import digest_of
+from ...errors import InputError
+from ...row_log import RowLog
+from .base import Comparison, Judge
+from .openai_server import CHAT, OpenAIClient
+from .requests import RequestPool, RequestSettings
+
+# The first character of the answer counts.
+PROMPT = """Which of two answers to an instruction would a person prefer? Judge what they say, not how long they are nor in which \
+order they are shown.
+
+Instruction:
+{instruction}
+
+Answer A:
+{output_a}
+
+Answer B:
+{output_b}
+
+Reply with A or B, or with T if neither is better, and nothing else."""
+
+
+class OpenAIJudge:
+    """
+    A judge that asks a chat model for the better of two answers. See [`openai_judge`].
+
+    Args:
+        model (`str`): Model of the server.
+        client ([`OpenAIClient`]): Where it is served.
+        settings ([`RequestSettings`]): Retries and concurrency.
+        prompt (`str`): Template with `{instruction}`, `{output_a}` and `{output_b}`.
+        arguments (mapping): Further arguments of each request.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        client: OpenAIClient,
+        settings: RequestSettings,
+        prompt: str = PROMPT,
+        arguments: Mapping[str, Any] | None = None,
+    ):
+        missing = [name for name in ("{instruction}", "{output_a}", "{output_b}") if name not in prompt]
+        if missing:
+            raise InputError(f"The judge's prompt must have a place for {', '.join(missing)}.")
+        self.client, self.settings, self.prompt = client, settings, prompt
+        self.arguments = {"model": model, "temperature": 0.0, "max_tokens": 8, **(arguments or {})}
+        self.arguments = {name: value for name, value in self.arguments.items() if value is not None}
+        self.name = model
+        self.description = f"the chat model {model} at {', '.join(client.endpoints)}"
+        self.identity = {"kind": "openai", "prompt": prompt, **self.arguments}
+
+    def compare(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[int, float | None]]:
+        """See [`Judge.compare`]. An answer that is none of A, B and T, and one that never came, is `None`."""
+        positions: dict[str, list[int]] = {}
+        requests: dict[str, dict[str, Any]] = {}
+        for i, comparison in enumerate(comparisons):
+            request = self._request(comparison)
+            key = digest_of(request)
+            requests[key] = request
+            positions.setdefault(key, []).append(i)
+        pool = RequestPool(self.client.send, MemoryLog(), self.settings)
+        for key, answer in pool.answers(requests, self.name):
+            preference = None if answer is None else _preference(answer["choices"][0]["message"]["content"])
+            for i in positions[key]:
+                yield i, preference
+
+    def _request(self, comparison: Comparison) -> dict[str, Any]:
+        text = fill(
+            self.prompt,
+            instruction=comparison.instruction,
+            output_a=comparison.output_a,
+            output_b=comparison.output_b,
+        )
+        return {"endpoint": CHAT, "messages": [{"role": "user", "content": text}], **self.arguments}
+
+
+class MemoryLog(RowLog):
+    """Answers of this process only: the caller of a judge keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.rows = {}
+
+    def add(self, key: str, row: Any) -> None:
+        self.rows[key] = row
+
+
+def fill(template: str, **texts: str) -> str:
+    """`template` with each `{name}` replaced once, whatever braces the texts hold."""
+    parts = [template]
+    for name, text in texts.items():
+        # Only the template's own parts are searched, never a text that was put in.
+        for i in range(0, len(parts), 2):
+            before, found, after = parts[i].partition(f"{{{name}}}")
+            if found:
+                parts[i : i + 1] = [before, text, after]
+                break
+    return "".join(parts)
+
+
+def _preference(text: str | None) -> float | None:
+    answer = (text or "").strip().strip("\"'*`.()[]:").upper()
+    return {"A": 1.0, "B": 0.0, "T": 0.5}.get(answer)
+
+
+def openai_judge(
+    model: str,
+    *,
+    base_url: str | None = None,
+    api_key_env: str = "OPENAI_API_KEY",
+    prompt: str = PROMPT,
+    arguments: Mapping[str, Any] | None = None,
+    settings: RequestSettings | None = None,
+) -> Judge:
+    """
+    A judge that asks a chat model of an OpenAI-compatible server for the better of two answers.
+
+    Args:
+        model (`str`):
+            Model of the server.
+        base_url (`str`, *optional*):
+            Address of the server. `None` is `OPENAI_BASE_URL`, then OpenAI's own.
+        api_key_env (`str`, *optional*, defaults to `"OPENAI_API_KEY"`):
+            Environment variable with the key.
+        prompt (`str`, *optional*):
+            Template with `{instruction}`, `{output_a}` and `{output_b}`, which asks for A, B or T.
+        arguments (`dict`, *optional*):
+            Further arguments of each request; `None` as a value takes one of ours away.
+        settings ([`RequestSettings`], *optional*):
+            Retries and concurrency.
+    """
+    settings = settings or RequestSettings()
+    client = OpenAIClient(base_url, api_key_env, model=model, timeout=settings.timeout)
+    return OpenAIJudge(model, client, settings, prompt, arguments)
+
+
+def alpaca_judge(config: str, **settings: Any) -> Judge:
+    """
+    A judge that asks as one of alpaca_eval's annotators does, in the order of outputs that each comparison has.
+
+    Args:
+        config (`str`): Name or folder of an annotator configuration.
+        settings: See [`~pd_trl.evaluation.alpaca.judge.AlpacaJudge`].
+    """
+    from ..alpaca.judge import AlpacaJudge
+
+    return AlpacaJudge(config, **settings)

@@ -1,0 +1,218 @@
+"""An OpenAI-compatible server: its clients, their keys, and what its errors mean."""
+
+import contextlib
+import datetime
+import email.utils
+import itertools
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ...errors import InputError
+from .requests import RequestFailed
+
+CHAT, COMPLETION = "chat", "completion"
+# Arguments that servers refuse, and what to do about it.
+_HINTS = {
+    "max_tokens": ' Some models want `judge_arguments` {"max_tokens": null, "max_completion_tokens": 16}.',
+    "logprobs": " The weighted annotators need log-probabilities: take a model that gives them, or another annotator.",
+    "temperature": ' Some models want `judge_arguments` {"temperature": null, "top_p": null}.',
+}
+
+
+class OpenAIClient:
+    """
+    Connections to an OpenAI-compatible server. Keys are read from the environment and appear in no message and no file.
+
+    Args:
+        base_url (`str`, *optional*):
+            Address of the server, such as `"http://localhost:8000/v1"`. `None` is `OPENAI_BASE_URL`, then OpenAI's own.
+        api_key_env (`str`, *optional*, defaults to `"OPENAI_API_KEY"`):
+            Environment variable with the key, or several with commas between. A server at a `base_url` may need none.
+        client_config (`str`, *optional*):
+            A file of alpaca_eval's clients; then neither of the two above counts. `None` is `OPENAI_CLIENT_CONFIG_PATH`, unless
+            there is a `base_url`.
+        model (`str`, *optional*):
+            Which of the clients of `client_config` are taken.
+        timeout (`float`, *optional*, defaults to `60.0`):
+            Longest wait for an answer, in seconds.
+
+    Raises:
+        InputError: Without the openai package, or without a key for OpenAI's own server.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key_env: str = "OPENAI_API_KEY",
+        client_config: str | os.PathLike | None = None,
+        model: str | None = None,
+        timeout: float = 60.0,
+    ):
+        try:
+            import openai
+        except ImportError:
+            raise InputError(
+                'This judge needs the package openai: install it with `pip install "pd_trl[alpaca]"`.'
+            ) from None
+        self._openai = openai
+        # Its own retries are off: they would be neither counted nor held back for all threads.
+        common: dict[str, Any] = {"max_retries": 0, "timeout": timeout}
+        base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
+        if client_config is None and base_url is None:
+            client_config = os.environ.get("OPENAI_CLIENT_CONFIG_PATH") or None
+        if client_config is not None:
+            self.clients = [_client_of(openai, entry, common) for entry in _client_entries(client_config, model)]
+        else:
+            keys = [key.strip() for key in os.environ.get(api_key_env, "").split(",") if key.strip()]
+            if not keys and base_url is None:
+                raise InputError(
+                    f"No key for OpenAI: set the environment variable {api_key_env}, name another with `api_key_env`, or give the "
+                    "`base_url` of a server of your own."
+                )
+            _check_address(base_url)
+            self.clients = [
+                openai.OpenAI(api_key=key, base_url=base_url, **common) for key in keys or ["no key needed"]
+            ]
+        self.endpoints = sorted({public_address(str(client.base_url)) for client in self.clients})
+        self._secrets = sorted({client.api_key for client in self.clients if client.api_key}, key=len, reverse=True)
+        self._next = itertools.cycle(self.clients)
+
+    def send(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        The answer to `{"endpoint": "chat" or "completion", **arguments}`: its choices as dictionaries, the tokens used, the model
+        that the server says it was, the day and the address.
+
+        Raises:
+            RequestFailed: When there is no answer.
+        """
+        openai = self._openai
+        client = next(self._next)
+        arguments = {name: value for name, value in request.items() if name != "endpoint"}
+        calls = {CHAT: client.chat.completions, COMPLETION: client.completions}
+        start = time.perf_counter()
+        try:
+            response = calls[request["endpoint"]].create(**arguments)
+            choices = [choice.model_dump() for choice in response.choices or []]
+        except openai.APITimeoutError:
+            raise RequestFailed("no answer in time", retry=True) from None
+        except openai.APIConnectionError as error:
+            cause = error.__cause__ or error
+            raise RequestFailed(
+                f"no connection to {', '.join(self.endpoints)} ({self._redacted(cause)})", retry=True
+            ) from None
+        except openai.APIStatusError as error:
+            raise self._status_failure(error) from None
+        except openai.OpenAIError as error:
+            raise RequestFailed(self._redacted(error)) from None
+        except (ValueError, AttributeError) as error:
+            raise RequestFailed(
+                f"the answer is not an OpenAI-compatible one ({type(error).__name__})", retry=True
+            ) from None
+        except TypeError as error:
+            raise RequestFailed(
+                f"the request is not one of the client's: {self._redacted(error)}", fatal=True
+            ) from None
+        if not choices:
+            raise RequestFailed("the answer has no choices", retry=True)
+        usage = response.usage
+        return {
+            "choices": choices,
+            "total_tokens": usage.total_tokens if usage else None,
+            "prompt_tokens": usage.prompt_tokens if usage else None,
+            "completion_tokens": usage.completion_tokens if usage else None,
+            "model": response.model,
+            "seconds": round(time.perf_counter() - start, 4),
+            "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "endpoint": public_address(str(client.base_url)),
+        }
+
+    def _status_failure(self, error: Any) -> RequestFailed:
+        status = error.status_code
+        message = f"status {status}: {self._redacted(error)}"
+        if "insufficient_quota" in str(error) or status in (401, 403, 404):
+            hints = {
+                401: " Check the key.",
+                403: " The key may not use this model.",
+                404: " Check model and base_url.",
+            }
+            return RequestFailed(message + hints.get(status, ""), fatal=True)
+        if status in (408, 409, 429) or status >= 500:
+            return RequestFailed(message, retry=True, wait=_retry_after(error.response.headers))
+        return RequestFailed(message + next((hint for word, hint in _HINTS.items() if word in message), ""))
+
+    def _redacted(self, error: BaseException) -> str:
+        text = " ".join(str(error).split())
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text[:300]
+
+
+def public_address(url: str) -> str:
+    """An address without user, password and query."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path.rstrip('/')}"
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the server asks to wait: milliseconds, seconds or a date."""
+    with contextlib.suppress(TypeError, ValueError):
+        return max(0.0, float(headers.get("retry-after-ms", "")) / 1000)
+    value = headers.get("retry-after", "")
+    with contextlib.suppress(TypeError, ValueError):
+        return max(0.0, float(value))
+    with contextlib.suppress(TypeError, ValueError):
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    return None
+
+
+def _check_address(base_url: str | None) -> None:
+    if base_url is None:
+        return
+    try:
+        parts = urlsplit(base_url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise InputError(
+            "The `base_url` must be an address such as http://localhost:8000/v1. (Not shown, it may hold a password.)"
+        )
+
+
+def _client_entries(path: str | os.PathLike, model: str | None) -> list[dict[str, Any]]:
+    """The entries of a file of alpaca_eval's clients for `model`, or its default ones."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(
+            f"The file of clients {path} cannot be read ({type(error).__name__}). Check OPENAI_CLIENT_CONFIG_PATH."
+        ) from None
+    if not isinstance(content, dict):
+        raise InputError(f"The file of clients {path} must hold a mapping of model to a list of clients.")
+    default = content.get("default") or []
+    entries = content.get(model) or default
+    entries = [*(e for e in entries if e != "default"), *(default if "default" in entries else [])]
+    if not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f"The file of clients {path} has no list of clients for {model!r}, and none named 'default'.")
+    return entries
+
+
+def _client_of(openai: Any, entry: Mapping[str, Any], common: Mapping[str, Any]) -> Any:
+    arguments = dict(entry)
+    name = str(arguments.pop("client_class", "openai.OpenAI"))
+    cls = getattr(openai, name.rpartition(".")[2], None) if name.startswith("openai.") else None
+    if not (isinstance(cls, type) and issubclass(cls, openai.OpenAI)):
+        raise InputError(f"The client class {name!r} must be one of the package openai, such as openai.AzureOpenAI.")
+    try:
+        return cls(**{**arguments, **common})
+    except (TypeError, openai.OpenAIError) as error:
+        raise InputError(
+            f"A client with the entries {sorted(entry)} cannot be made ({type(error).__name__})."
+        ) from None

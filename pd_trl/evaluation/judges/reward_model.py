@@ -1,0 +1,79 @@
+"""A reward model as a judge that needs no connection."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...errors import InputError
+from ...scoring.responses import conversation, score_responses
+from ...scoring.reward_models import RewardModel, load_scorers
+from .base import TIE, ScoreJudge
+
+logger = logging.getLogger(__name__)
+
+
+class RewardModelJudge(ScoreJudge):
+    """
+    Prefers the output of the higher reward. Such a judge shares its model's biases (length above all): its numbers say how a
+    reward model sees the outputs, not how people do.
+
+    Args:
+        model (`str`, path, model, or tuple of model and tokenizer):
+            The reward model, full or LoRA.
+        name (`str`, *optional*):
+            Name shown beside every number. Defaults to `"reward model <folder or id>"`.
+        chat (`bool`, *optional*):
+            Whether instruction and output become chat messages. `None` is yes where the tokenizer has a chat template.
+        max_length (`int`, *optional*):
+            Most tokens; the start of a longer instruction is cut. `None` is what the model has positions for.
+        tie (`float`, *optional*, defaults to `1e-9`):
+            Largest difference of rewards that is a tie, in nats.
+        tokens_per_batch (`int`, *optional*):
+            Most tokens of a batch, padding counted.
+        dtype (`torch.dtype`, *optional*):
+            `None` is bfloat16 on a GPU that has it, float32 elsewhere.
+        trust_remote_code (`bool`, *optional*, defaults to `False`):
+            Whether to run code that comes with the model.
+    """
+
+    def __init__(
+        self,
+        model: RewardModel,
+        *,
+        name: str | None = None,
+        chat: bool | None = None,
+        max_length: int | None = None,
+        tie: float = TIE,
+        tokens_per_batch: int | None = None,
+        dtype: torch.dtype | None = None,
+        trust_remote_code: bool = False,
+    ):
+        self.scorer = next(load_scorers({"judge": model}, dtype=dtype, trust_remote_code=trust_remote_code))
+        templated = bool(self.scorer.tokenizer.chat_template)
+        if chat and not templated:
+            raise InputError("The reward model's tokenizer has no chat template, which `chat` needs.")
+        self.chat = templated if chat is None else chat
+        self.max_length, self.tokens_per_batch = max_length, tokens_per_batch
+        label = name or f"reward model {model if isinstance(model, str) else 'in memory'}"
+        identity = {"reward_model": self.scorer.digest, "chat": self.chat, "max_length": max_length}
+        super().__init__(label, "a local reward model, not an LLM judge", identity, tie)
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.floating]:
+        """Rewards in nats."""
+        texts = [conversation(self.scorer, *pair, chat=self.chat) for pair in pairs]
+        rewards, cut = score_responses(
+            self.scorer, texts, max_length=self.max_length, tokens_per_batch=self.tokens_per_batch
+        )
+        if cut:
+            logger.warning(
+                "%d of %d conversations are longer than the judge takes; their start is cut.", cut, len(texts)
+            )
+        return rewards[:, 0]
+
+
+def reward_model_judge(model: str, **settings: object) -> RewardModelJudge:
+    """The judge of a folder or Hub id; settings are [`RewardModelJudge`]'s."""
+    return RewardModelJudge(model, **settings)  # type: ignore[arg-type]

@@ -1,0 +1,119 @@
+"""What reward models are tested on: examples with right and wrong responses, from pairs, preferences and RewardBench."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Dataset
+
+from ..data.validation import column_aspects
+from ..errors import InputError
+
+
+@dataclass(frozen=True)
+class Example:
+    """
+    One question to a reward model.
+
+    Args:
+        subset (`str`): What it belongs to: an aspect, or a benchmark's subset.
+        prompt (`str` or messages, *optional*): The prompt; `None` where responses hold the whole conversation.
+        right (`tuple`): Responses that should get the higher rewards.
+        wrong (`tuple`): The others.
+    """
+
+    subset: str
+    prompt: Any
+    right: tuple[Any, ...]
+    wrong: tuple[Any, ...]
+
+
+@dataclass
+class Examples:
+    """
+    Examples of one data set.
+
+    Args:
+        examples (`list` of [`Example`]): The examples.
+        benchmark (`bool`): Whether plain strings are turns of a conversation, as in RewardBench.
+        left_out (`dict`): Number of labels left out, by reason.
+    """
+
+    examples: list[Example]
+    benchmark: bool = False
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+def to_examples(dataset: Dataset) -> Examples:
+    """
+    Reads examples from pairs (`response_a`, `response_b`, `pref_<aspect>`: one for each decided label), preferences (`chosen`,
+    `rejected`, by `aspect`), allenai/reward-bench (the same, by `subset`), or allenai/reward-bench-2 (lists of responses).
+
+    Raises:
+        InputError: When the columns are of none of these, or no example is left.
+    """
+    names = set(dataset.column_names)
+    if {"response_a", "response_b"} <= names:
+        result = _from_pairs(dataset)
+    elif {"chosen", "rejected"} <= names:
+        result = _from_sides(dataset)
+    else:
+        raise InputError(
+            "Reward models are tested on pairs (response_a, response_b, pref_<aspect>), preferences (chosen, rejected), or "
+            f"RewardBench's columns, but the columns are {', '.join(sorted(names))}."
+        )
+    if not result.examples:
+        raise InputError(f"No example is left to test on: {result.left_out}.")
+    return result
+
+
+def _from_pairs(dataset: Dataset) -> Examples:
+    labels = [name for name in dataset.column_names if name.startswith("pref_") and column_aspects([name])]
+    if not labels:
+        raise InputError(
+            f"Pairs must have a label pref_<aspect>, but the columns are {', '.join(dataset.column_names)}. Pass the data through "
+            "`load_pairs` first."
+        )
+    result = Examples([], left_out={"ties": 0, "unlabelled": 0})
+    for row in dataset.select_columns(["prompt", "response_a", "response_b", *labels]):
+        for label in labels:
+            value = row[label]
+            if value is None or value != value or value == 0.5:
+                result.left_out["ties" if value == 0.5 else "unlabelled"] += 1
+                continue
+            sides = (row["response_a"],), (row["response_b"],)
+            right, wrong = sides if value > 0.5 else sides[::-1]
+            result.examples.append(Example(label.removeprefix("pref_"), row["prompt"], right, wrong))
+    return result
+
+
+def _from_sides(dataset: Dataset) -> Examples:
+    names = dataset.column_names
+    group = next((name for name in ("subset", "aspect") if name in names), None)
+    columns = [name for name in ("prompt", "chosen", "rejected", group) if name in names]
+    # Preferences carry the name of their aspect and are scored as they were trained on.
+    result = Examples([], benchmark=group == "subset", left_out={"empty sides": 0})
+    for row in dataset.select_columns(columns):
+        right, wrong = _responses(row["chosen"]), _responses(row["rejected"])
+        if not right or not wrong:
+            result.left_out["empty sides"] += 1
+            continue
+        subset = str(row[group]) if group and row[group] is not None else "all"
+        result.examples.append(Example(subset, row.get("prompt"), right, wrong))
+    return result
+
+
+def _responses(side: Any) -> tuple[Any, ...]:
+    """One response (a text, or messages) or a list of them."""
+    if side is None:
+        return ()
+    if isinstance(side, str):
+        return (side,)
+    if side and isinstance(side[0], Mapping):
+        return (side,)
+    return tuple(side)
+
+
+def characters(response: Any) -> int:
+    """Length of a response in characters; of messages, the length of the last turn."""
+    return len(response if isinstance(response, str) else str(response[-1].get("content") or ""))

@@ -1,0 +1,8 @@
+"""Outputs of a language model to a set of instructions."""
+
+from .decoding import decode
+from .instructions import Instruction, load_instructions
+from .outputs import OUTPUTS_NAME, generate_outputs
+from .settings import DecodingConfig
+
+__all__ = ["OUTPUTS_NAME", "DecodingConfig", "Instruction", "decode", "generate_outputs", "load_instructions"]

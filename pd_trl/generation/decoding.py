@@ -1,0 +1,232 @@
+"""Batched decoding with transformers: greedy, or by draws that belong to the prompt and not to the batch."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
+
+from ..errors import InputError
+from .settings import DecodingConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """
+    Tokens of one output.
+
+    Args:
+        position (`int`): Position of its prompt.
+        token_ids (`list` of `int`): Its tokens, up to and without the one that ends it.
+        finished (`bool`): Whether it ended by itself, before `max_new_tokens`.
+    """
+
+    position: int
+    token_ids: list[int]
+    finished: bool
+
+
+def decode(
+    model: Any,
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[list[int]],
+    keys: Sequence[str],
+    config: DecodingConfig,
+    *,
+    batch_size: int = 32,
+) -> Iterator[Decoded]:
+    """
+    Outputs of a model, in batches of prompts of similar length, longest first.
+
+    Neither greedy decoding nor draws depend on the batch beyond the rounding of the model's arithmetic: a token is drawn by
+    adding Gumbel noise to the logits, and the noise of a prompt depends on the seed and the prompt's key alone. So two models
+    answer a prompt with the same luck.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]): A causal language model.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): Its tokenizer.
+        prompts (sequence of `list` of `int`): Token ids of each prompt.
+        keys (sequence of `str`): What the draws of each prompt depend on, such as its text.
+        config ([`DecodingConfig`]): How to decode.
+        batch_size (`int`, *optional*, defaults to `32`): Prompts per batch; a batch that does not fit in memory is halved.
+
+    Yields:
+        [`Decoded`]: each output as its batch is finished.
+
+    Raises:
+        InputError: When a prompt leaves no room for an output.
+    """
+    limits = token_limits(model, prompts, config.max_new_tokens)
+    ends, pad = _special_tokens(model, tokenizer)
+    was_training = model.training
+    model.eval()
+    try:
+        with _own_generation_config(model):
+            for rows, limit in _batches(prompts, limits, batch_size):
+                yield from _decode_rows(model, prompts, keys, rows, config, limit, ends, pad)
+    finally:
+        model.train(was_training)
+
+
+def token_limits(model: Any, prompts: Sequence[list[int]], max_new_tokens: int) -> list[int]:
+    """Most new tokens of each prompt: `max_new_tokens`, or what the model has positions left for."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if positions is None:
+        return [max_new_tokens] * len(prompts)
+    full = [i for i, ids in enumerate(prompts) if len(ids) >= positions]
+    if full:
+        raise InputError(
+            f"{len(full)} prompts fill all {positions} positions of the model, the first of them prompt {full[0]} with "
+            f"{len(prompts[full[0]])} tokens. Leave them out, or use a model with more positions."
+        )
+    return [min(max_new_tokens, positions - len(ids)) for ids in prompts]
+
+
+def _batches(prompts: Sequence[list[int]], limits: Sequence[int], batch_size: int) -> Iterator[tuple[list[int], int]]:
+    """Rows of each batch and their limit. Rows of one batch share it, so that an output does not depend on the others'."""
+    if batch_size < 1:
+        raise InputError(f"`batch_size` must be at least 1, got {batch_size}.")
+    order = sorted(range(len(prompts)), key=lambda i: (limits[i], -len(prompts[i]), i))
+    start = 0
+    while start < len(order):
+        limit = limits[order[start]]
+        rows = [i for i in order[start : start + batch_size] if limits[i] == limit]
+        yield rows, limit
+        start += len(rows)
+
+
+def _special_tokens(model: Any, tokenizer: "PreTrainedTokenizerBase") -> tuple[list[int], int]:
+    """Tokens that end an output, of the model's own settings and the tokenizer's, and the one to pad with."""
+    own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ends = {token for token in (own if isinstance(own, list) else [own]) if token is not None}
+    if tokenizer.eos_token_id is not None:
+        ends.add(tokenizer.eos_token_id)
+    if not ends:
+        raise InputError(
+            "Neither the model nor its tokenizer has an EOS token, so no output would end. Set `tokenizer.eos_token`."
+        )
+    pad = tokenizer.pad_token_id
+    return sorted(ends), min(ends) if pad is None else pad
+
+
+@contextmanager
+def _own_generation_config(model: Any) -> Iterator[None]:
+    """Puts aside what the model brings along (temperature, repetition penalty, …): only what we state decides."""
+    owner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    before = owner.generation_config
+    owner.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        owner.generation_config = before
+
+
+def _decode_rows(
+    model: Any,
+    prompts: Sequence[list[int]],
+    keys: Sequence[str],
+    rows: list[int],
+    config: DecodingConfig,
+    limit: int,
+    ends: list[int],
+    pad: int,
+) -> list[Decoded]:
+    try:
+        answers = _generate(model, [prompts[i] for i in rows], [keys[i] for i in rows], config, limit, ends, pad)
+    except torch.OutOfMemoryError:
+        if len(rows) == 1:
+            raise InputError(
+                f"A prompt of {len(prompts[rows[0]])} tokens with {limit} new ones does not fit in memory. Lower `max_new_tokens`."
+            ) from None
+        answers = None
+    if answers is None:
+        torch.cuda.empty_cache()
+        middle = len(rows) // 2
+        halves = (rows[:middle], rows[middle:])
+        return [item for half in halves for item in _decode_rows(model, prompts, keys, half, config, limit, ends, pad)]
+    results = []
+    for i, tokens in zip(rows, answers, strict=True):
+        end = next((k for k, token in enumerate(tokens) if token in ends), None)
+        results.append(Decoded(i, tokens[:end], end is not None))
+    return results
+
+
+@torch.no_grad()
+def _generate(
+    model: Any,
+    prompts: list[list[int]],
+    keys: list[str],
+    config: DecodingConfig,
+    limit: int,
+    ends: list[int],
+    pad: int,
+) -> list[list[int]]:
+    """New tokens of one batch, padded at the left."""
+    width = max(map(len, prompts))
+    input_ids = torch.tensor([[pad] * (width - len(ids)) + ids for ids in prompts], device=model.device)
+    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=model.device)
+    processors = LogitsProcessorList()
+    if config.temperature > 0:
+        processors.append(SeededDraws(keys, config, ends))
+    sequences = model.generate(
+        input_ids=input_ids,
+        attention_mask=mask,
+        generation_config=GenerationConfig(
+            do_sample=False, num_beams=1, max_new_tokens=limit, eos_token_id=ends, pad_token_id=pad
+        ),
+        logits_processor=processors,
+    )
+    tokens: list[list[int]] = sequences[:, width:].tolist()
+    return tokens
+
+
+class SeededDraws(LogitsProcessor):
+    """
+    Turns greedy decoding into draws: the largest of `logits + temperature * noise` is a draw from
+    `softmax(logits / temperature)` where the noise is Gumbel. Each row has a stream of noise of its own.
+
+    Args:
+        keys (sequence of `str`): What the stream of each row depends on, beside the seed.
+        config ([`DecodingConfig`]): Temperature, `top_p`, `top_k` and seed.
+        ends (sequence of `int`): Tokens after which a row needs no noise.
+    """
+
+    def __init__(self, keys: Sequence[str], config: DecodingConfig, ends: Sequence[int]):
+        self.config, self.ends = config, list(ends)
+        self.streams = [np.random.default_rng(_stream_seed(config.seed, key)) for key in keys]
+        self.active = np.ones(len(self.streams), dtype=bool)
+        self.started = False
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        if self.started:
+            self.active &= ~np.isin(input_ids[:, -1].cpu().numpy(), self.ends)
+        self.started = True
+        noise = np.zeros(tuple(scores.shape), dtype=np.float32)
+        for row in np.flatnonzero(self.active):
+            noise[row] = self.config.temperature * self.streams[row].gumbel(size=scores.shape[1]).astype(np.float32)
+        drawn: Any = scores + torch.from_numpy(noise).to(scores.device)
+        left_out = self._left_out(input_ids, scores)
+        return drawn if left_out is None else drawn.masked_fill(left_out, -torch.inf)
+
+    def _left_out(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> Any:
+        """Tokens outside `top_k` and `top_p`."""
+        if self.config.top_p == 1 and not self.config.top_k:
+            return None
+        kept: Any = scores / self.config.temperature
+        if self.config.top_k:
+            kept = TopKLogitsWarper(self.config.top_k)(input_ids, kept)
+        if self.config.top_p < 1:
+            kept = TopPLogitsWarper(self.config.top_p)(input_ids, kept)
+        return torch.isneginf(kept)
+
+
+def _stream_seed(seed: int, key: str) -> int:
+    return int.from_bytes(blake2b(repr((seed, key)).encode(), digest_size=16).digest(), "big")

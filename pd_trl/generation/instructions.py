@@ -1,0 +1,146 @@
+"""Sets of instructions: AlpacaEval's, local files, and data sets of the Hub."""
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ..artifacts import read_json
+from ..data import load_source
+from ..errors import InputError
+from ..hub import download_file, split_revision
+
+logger = logging.getLogger(__name__)
+
+ALPACA_EVAL = "alpaca_eval"
+ALPACA_REPOSITORY = "tatsu-lab/alpaca_eval"
+ALPACA_FILE = "alpaca_eval_gpt4_baseline.json"
+ALPACA_REVISION = "2edc6fad8be6b14ea7230aabfd08188da6b8b814"
+ALPACA_COUNT = 805
+
+_COLUMNS = ("instruction", "prompt", "messages")
+Messages: TypeAlias = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """
+    One instruction.
+
+    Args:
+        text (`str`): What identifies it: its text, or the turns of a conversation with their roles.
+        prompt (`str` or `list` of messages): What the model answers.
+        dataset (`str`): The set it belongs to.
+    """
+
+    text: str
+    prompt: str | Messages
+    dataset: str
+
+
+def load_instructions(
+    source: str | os.PathLike | Iterable[Any],
+    *,
+    split: str = "train",
+    revision: str | None = None,
+    column: str | None = None,
+) -> list[Instruction]:
+    """
+    The distinct instructions of a set, in order.
+
+    Args:
+        source (`str`, path, or iterable):
+            `"alpaca_eval"` (the 805 of AlpacaEval, from the Hub), a json, jsonl or parquet file, a folder, a Hub id
+            (`"me/data@revision"`), or the rows themselves: strings, or mappings with one of the columns `instruction`, `prompt`
+            and `messages`.
+        split (`str`, *optional*, defaults to `"train"`):
+            Split of a data set.
+        revision (`str`, *optional*):
+            Revision of a data set on the Hub. AlpacaEval's defaults to the one its numbers are known for.
+        column (`str`, *optional*):
+            Column of the instruction, where it has another name.
+
+    Raises:
+        InputError: When there is no such set, or an instruction is missing, empty, or no text.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        rows, name = _open(str(source), split, revision)
+    else:
+        rows, name = list(source), "custom"
+    if not rows:
+        raise InputError(f"The instruction set {name} has no rows.")
+    column = column or _column_of(rows[0], name)
+    instructions = {item.text: item for item in (_instruction(row, i, column, name) for i, row in enumerate(rows))}
+    if len(instructions) < len(rows):
+        logger.warning(
+            "%d of the %d instructions of %s repeat another and are answered once.",
+            len(rows) - len(instructions),
+            len(rows),
+            name,
+        )
+    if str(source) == ALPACA_EVAL and len(instructions) != ALPACA_COUNT:
+        raise InputError(
+            f"{ALPACA_FILE} of {ALPACA_REPOSITORY} has {len(instructions)} distinct instructions instead of {ALPACA_COUNT}. Pass a "
+            f"revision whose file is whole, such as {ALPACA_REVISION}."
+        )
+    return list(instructions.values())
+
+
+def _open(source: str, split: str, revision: str | None) -> tuple[list[Any], str]:
+    if source == ALPACA_EVAL:
+        path = download_file(ALPACA_REPOSITORY, ALPACA_FILE, revision=revision or ALPACA_REVISION)
+        if path is None:
+            raise InputError(f"The data set {ALPACA_REPOSITORY} has no file {ALPACA_FILE} at this revision.")
+        return read_json(path), ALPACA_EVAL
+    local = Path(source).expanduser()
+    if local.suffix == ".json" and local.is_file():
+        rows = read_json(local)
+        if not isinstance(rows, list):
+            raise InputError(f"{source} must hold a json list of instructions, but holds a {type(rows).__name__}.")
+        return rows, local.stem
+    if local.exists():
+        return load_source(source, split=split).to_list(), local.stem
+    repo_id, pinned = split_revision(source)
+    return load_source(repo_id, split=split, revision=revision or pinned).to_list(), source
+
+
+def _column_of(row: Any, name: str) -> str:
+    if not isinstance(row, Mapping):
+        return ""
+    found = [column for column in _COLUMNS if row.get(column) is not None]
+    if not found:
+        raise InputError(
+            f"The rows of {name} must have one of the columns {', '.join(_COLUMNS)}, but have {', '.join(map(str, row))}. Name "
+            "yours with `instruction_column`."
+        )
+    return found[0]
+
+
+def _instruction(row: Any, position: int, column: str, name: str) -> Instruction:
+    prompt = row.get(column) if isinstance(row, Mapping) else row
+    dataset = str(row.get("dataset") or name) if isinstance(row, Mapping) else name
+    if isinstance(prompt, str) and prompt.strip():
+        return Instruction(prompt, prompt, dataset)
+    if isinstance(prompt, list) and prompt and all(_is_message(message) for message in prompt):
+        messages = [{"role": message["role"], "content": message["content"]} for message in prompt]
+        if messages[-1]["role"] == "assistant":
+            messages.pop()
+        if len(messages) == 1:
+            return Instruction(messages[0]["content"], messages, dataset)
+        if messages:
+            turns = [f"{message['role']}: {message['content']}" for message in messages]
+            return Instruction("\n\n".join(turns), messages, dataset)
+    raise InputError(
+        f"Row {position} of {name} must have a text that is not empty, or messages with role and content, "
+        f"{f'in {column!r}' if column else 'as the instruction'}, but has {str(prompt)[:60]!r}."
+    )
+
+
+def _is_message(message: Any) -> bool:
+    return (
+        isinstance(message, Mapping)
+        and isinstance(message.get("role"), str)
+        and isinstance(message.get("content"), str)
+    )

@@ -1,0 +1,174 @@
+"""[`generate_outputs`]: a model's outputs to a set of instructions, kept row by row."""
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from ..artifacts import write_json
+from ..errors import InputError
+from ..row_log import RowLog
+from .decoding import Decoded, decode
+from .instructions import Instruction, load_instructions
+from .policies import Policy, PolicySource
+from .prompts import encode_prompts
+from .settings import DecodingConfig
+from .vllm_backend import decode_with_vllm
+
+logger = logging.getLogger(__name__)
+
+OUTPUTS_NAME = "model_outputs.json"
+DECODING_NAME = "decoding.json"
+LOG_NAME = "generated.jsonl"
+BACKENDS = ("transformers", "vllm")
+
+
+def generate_outputs(
+    model: Policy | PolicySource,
+    instructions: str | os.PathLike | Iterable[Any] = "alpaca_eval",
+    *,
+    output_dir: str | os.PathLike | None = None,
+    generator: str | None = None,
+    config: DecodingConfig | None = None,
+    batch_size: int = 32,
+    backend: str = "transformers",
+    engine_kwargs: dict[str, Any] | None = None,
+    revision: str | None = None,
+    dtype: torch.dtype | None = None,
+    trust_remote_code: bool = False,
+) -> list[dict[str, str]]:
+    """
+    Outputs of a language model to a set of instructions, in the format of AlpacaEval.
+
+    Greedy decoding in float32 gives the same outputs for any batch size and order. Started again after a kill, it goes on with
+    the instructions that have no output yet.
+
+    Args:
+        model (`str`, path, tuple, or [`PolicySource`]):
+            A folder or Hub id of a causal language model or of its LoRA adapter, or a tuple of a model and its tokenizer. A
+            [`PolicySource`] is loaded once for several calls.
+        instructions (`str`, path, or iterable, *optional*, defaults to `"alpaca_eval"`):
+            What [`load_instructions`] takes, or what it returns.
+        output_dir (`str`, *optional*):
+            Folder for `model_outputs.json`, the decoding settings (`decoding.json`), and the finished rows with their number of
+            tokens (`generated.jsonl`). `None` keeps nothing.
+        generator (`str`, *optional*):
+            Name of the model in the outputs. `None` is the last part of its folder or id.
+        config ([`DecodingConfig`], *optional*):
+            How to decode. `None` is greedy, up to 2,048 new tokens.
+        batch_size (`int`, *optional*, defaults to `32`):
+            Prompts per batch, with transformers.
+        backend (`str`, *optional*, defaults to `"transformers"`):
+            `"transformers"` or `"vllm"`.
+        engine_kwargs (`dict`, *optional*):
+            Further arguments of `vllm.LLM`.
+        revision (`str`, *optional*):
+            Revision of the model on the Hub.
+        dtype (`torch.dtype`, *optional*):
+            `None` is bfloat16 on a GPU that has it, float32 elsewhere.
+        trust_remote_code (`bool`, *optional*, defaults to `False`):
+            Whether to run code that comes with the model.
+
+    Returns:
+        `list` of `dict`: records with the keys `dataset`, `instruction`, `output` and `generator`, in the order of the
+        instructions.
+
+    Raises:
+        InputError: On unusable instructions or models, or when `output_dir` holds outputs made otherwise.
+    """
+    if backend not in BACKENDS:
+        raise InputError(f"`backend` must be one of {', '.join(BACKENDS)}, got {backend!r}.")
+    config = config or DecodingConfig()
+    source = model if isinstance(model, PolicySource) else PolicySource(model, revision, dtype, trust_remote_code)
+    items = _as_instructions(instructions)
+    prompts = encode_prompts(source.tokenizer, items, config)
+    settings = {
+        "decoding": asdict(config),
+        "model": source.digest,
+        "dtype": str(source.resolved_dtype),
+        "backend": backend,
+    }
+    keys = [_row_key(ids, item.text) for ids, item in zip(prompts, items, strict=True)]
+    name = generator or source.name
+    with _rows(output_dir, settings) as rows:
+        missing = [i for i, key in enumerate(keys) if key not in rows]
+        left, texts = [prompts[i] for i in missing], [items[i].text for i in missing]
+        answers: Iterable[Decoded] = ()
+        if missing and backend == "vllm":
+            answers = decode_with_vllm(source, left, texts, config, engine_kwargs)
+        elif missing:
+            answers = decode(source.loaded, source.tokenizer, left, texts, config, batch_size=batch_size)
+        with tqdm(total=len(items), initial=len(items) - len(missing), desc=name, unit="output", disable=None) as bar:
+            for answer in answers:
+                text = str(source.tokenizer.decode(answer.token_ids, skip_special_tokens=True))
+                row = {"output": text, "num_tokens": len(answer.token_ids), "finished": answer.finished}
+                rows.add(keys[missing[answer.position]], row)
+                bar.update()
+        done = [rows[key] for key in keys]
+    outputs = [
+        {"dataset": item.dataset, "instruction": item.text, "output": row["output"], "generator": name}
+        for item, row in zip(items, done, strict=True)
+    ]
+    _tell(done, config)
+    if output_dir is not None:
+        write_json(Path(output_dir) / DECODING_NAME, {"generator": name, **settings, "counts": counts_of(done)})
+        write_json(Path(output_dir) / OUTPUTS_NAME, outputs)
+    return outputs
+
+
+def counts_of(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Numbers of outputs, of empty ones, of those cut off by `max_new_tokens`, and of all their tokens."""
+    return {
+        "outputs": len(rows),
+        "empty": sum(not row["output"].strip() for row in rows),
+        "cut_off": sum(not row["finished"] for row in rows),
+        "tokens": sum(row["num_tokens"] for row in rows),
+    }
+
+
+def _as_instructions(instructions: Any) -> list[Instruction]:
+    if isinstance(instructions, Sequence) and not isinstance(instructions, str) and len(instructions):
+        if all(isinstance(item, Instruction) for item in instructions):
+            return list(instructions)
+    return load_instructions(instructions)
+
+
+def _row_key(ids: list[int], text: str) -> str:
+    return blake2b(json.dumps([ids, text]).encode(), digest_size=16).hexdigest()
+
+
+class _Memory(dict[str, Any]):
+    """Rows that nothing keeps, in the shape of a [`RowLog`]."""
+
+    def add(self, key: str, row: Any) -> None:
+        self[key] = row
+
+
+@contextlib.contextmanager
+def _rows(output_dir: str | os.PathLike | None, settings: dict[str, Any]) -> Iterator[Any]:
+    if output_dir is None:
+        yield _Memory()
+        return
+    with RowLog(Path(output_dir) / LOG_NAME, settings) as log:
+        yield log
+
+
+def _tell(rows: Sequence[dict[str, Any]], config: DecodingConfig) -> None:
+    counts = counts_of(rows)
+    if counts["cut_off"]:
+        logger.warning(
+            "%d of %d outputs did not end within %d tokens and are cut off there.",
+            counts["cut_off"],
+            counts["outputs"],
+            config.max_new_tokens,
+        )
+    if counts["empty"]:
+        logger.warning("%d of %d outputs are empty.", counts["empty"], counts["outputs"])

@@ -1,0 +1,119 @@
+"""Loading the language model that answers, and what tells it from another."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..errors import InputError, InputTypeError
+from ..hub import local_model_folder
+from ..scoring.reward_models import memory_digest, scoring_device, weights_digest
+
+Policy: TypeAlias = str | os.PathLike | tuple[PreTrainedModel, PreTrainedTokenizerBase]
+
+
+@dataclass
+class PolicySource:
+    """
+    A language model: a folder, a Hub id, a LoRA adapter, or a model in memory with its tokenizer. Its weights are loaded when
+    they are first asked for.
+
+    Args:
+        model (`str`, path, or tuple of model and tokenizer): The model.
+        revision (`str`, *optional*): Revision on the Hub.
+        dtype (`torch.dtype`, *optional*): `None` is bfloat16 on a GPU that has it, float32 elsewhere.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Whether to run code that comes with the model.
+    """
+
+    model: Policy
+    revision: str | None = None
+    dtype: torch.dtype | None = None
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, (str, os.PathLike)):
+            return
+        if not (isinstance(self.model, tuple) and len(self.model) == 2 and hasattr(self.model[0], "generate")):
+            raise InputTypeError(
+                "`model` must be a folder, a Hub id, or a tuple of a language model and its tokenizer, got "
+                f"{type(self.model).__name__}."
+            )
+
+    @property
+    def name(self) -> str:
+        """Last part of the folder or id, as the name of the generator."""
+        source = (
+            self.model if not isinstance(self.model, tuple) else getattr(self.model[0].config, "_name_or_path", "")
+        )
+        return Path(str(source).partition("@")[0]).name or "model"
+
+    @cached_property
+    def folder(self) -> Path:
+        """Local folder of the model or adapter."""
+        if isinstance(self.model, tuple):
+            raise InputError("A model in memory has no folder: save it, and pass the folder.")
+        return local_model_folder(self.model, revision=self.revision)
+
+    @cached_property
+    def base(self) -> Path | None:
+        """Local folder of the base model where the model is an adapter."""
+        if not (self.folder / "adapter_config.json").is_file():
+            return None
+        from peft import PeftConfig
+
+        name = PeftConfig.from_pretrained(str(self.folder)).base_model_name_or_path
+        return local_model_folder(str(name), what=f"base model of the adapter {self.model}")
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of all weights."""
+        if isinstance(self.model, tuple):
+            return memory_digest(self.model[0])
+        return "+".join(weights_digest(folder) for folder in (self.folder, self.base) if folder is not None)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer; an adapter's own goes before its base's."""
+        if isinstance(self.model, tuple):
+            return self.model[1]
+        for folder in (self.folder, self.base):
+            if folder is not None and any(
+                (folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+            ):
+                return AutoTokenizer.from_pretrained(folder, trust_remote_code=self.trust_remote_code)
+        raise InputError(
+            f"No tokenizer beside the model {self.model}. Save it there with `tokenizer.save_pretrained`."
+        )
+
+    @property
+    def resolved_dtype(self) -> torch.dtype:
+        """The type that the weights are loaded in."""
+        if isinstance(self.model, tuple):
+            return self.model[0].dtype
+        on_cuda = scoring_device().type == "cuda" and torch.cuda.is_bf16_supported()
+        return self.dtype or (torch.bfloat16 if on_cuda else torch.float32)
+
+    @cached_property
+    def loaded(self) -> Any:
+        """The model on its device, in evaluation mode unless it is the caller's."""
+        if isinstance(self.model, tuple):
+            return self.model[0]
+        folder = self.base or self.folder
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, use_safetensors=True, dtype=self.resolved_dtype, trust_remote_code=self.trust_remote_code
+            )
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise InputError(
+                f"The model {folder} cannot be loaded as a language model: {str(error).strip()}"
+            ) from None
+        if self.base is not None:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, str(self.folder))
+        return model.to(scoring_device()).eval()

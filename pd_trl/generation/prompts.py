@@ -1,0 +1,48 @@
+"""Token ids of prompts: the chat template is applied once, and no special token is added to what it writes."""
+
+from collections.abc import Sequence
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import InputError
+from .instructions import Instruction
+from .settings import DecodingConfig
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, instructions: Sequence[Instruction], config: DecodingConfig
+) -> list[list[int]]:
+    """
+    Token ids of each instruction, as the model reads it.
+
+    Raises:
+        InputError: When messages or a system prompt need a chat template that the tokenizer lacks, or the template refuses.
+    """
+    templated = bool(tokenizer.chat_template) if config.use_chat_template is None else config.use_chat_template
+    needs = config.system_prompt or any(not isinstance(item.prompt, str) for item in instructions)
+    if (templated or needs) and not tokenizer.chat_template:
+        raise InputError(
+            "The tokenizer has no chat template, which messages, a system prompt and `use_chat_template` need. Set "
+            "`tokenizer.chat_template` as in training, or pass plain instructions."
+        )
+    if not templated:
+        if needs:
+            raise InputError("Messages and a system prompt need the chat template: leave `use_chat_template` out.")
+        return list(tokenizer([str(item.prompt) for item in instructions], verbose=False)["input_ids"])
+    system = [{"role": "system", "content": config.system_prompt}] if config.system_prompt else []
+    conversations = [
+        system + (item.prompt if isinstance(item.prompt, list) else [{"role": "user", "content": item.prompt}])
+        for item in instructions
+    ]
+    try:
+        encoded = tokenizer.apply_chat_template(
+            conversations,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            **config.chat_template_kwargs,
+        )
+    except TemplateError as error:
+        raise InputError(f"The model's chat template refuses these messages: {error}.") from None
+    return list(encoded["input_ids"])

@@ -1,0 +1,1 @@
+"""A metric for `evaluate.load`; its script has the folder's name."""

@@ -1,0 +1,71 @@
+"""Rewards of single responses, without a pair."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .batching import run_batches
+from .encoding import Text, encode_responses, truncate_start
+from .reward_models import RewardModelScorer
+
+
+def conversation(scorer: RewardModelScorer, prompt: Any, response: Any, *, chat: bool) -> Text:
+    """
+    Prompt and response as the model reads them.
+
+    Args:
+        scorer ([`RewardModelScorer`]): The reward model.
+        prompt (`str` or `list` of messages, *optional*): The prompt; `None` where the response holds the whole conversation.
+        response (`str` or `list` of messages): The response.
+        chat (`bool`): Whether strings become messages of the user and the assistant.
+    """
+    if prompt is None and not isinstance(response, str):
+        return list(response)
+    if isinstance(response, str) and (prompt is None or isinstance(prompt, str) and not chat):
+        eos = scorer.tokenizer.eos_token
+        if eos is None:
+            raise InputError(
+                "The reward model's tokenizer has no EOS token, which ends every response. Set `tokenizer.eos_token`."
+            )
+        return (prompt or "") + (response if response.endswith(eos) else response + eos)
+    before = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    after = [{"role": "assistant", "content": response}] if isinstance(response, str) else list(response)
+    return before + after
+
+
+def score_responses(
+    scorer: RewardModelScorer,
+    conversations: Sequence[Text],
+    *,
+    max_length: int | None = None,
+    tokens_per_batch: int | None = None,
+    progress: Callable[[int], None] = lambda count: None,
+) -> tuple[NDArray[np.float32], int]:
+    """
+    Rewards of conversations, see [`conversation`].
+
+    Args:
+        scorer ([`RewardModelScorer`]): The reward model.
+        conversations (sequence): What to score.
+        max_length (`int`, *optional*): Most tokens; the start of a longer one is cut. `None` is what the model has positions for.
+        tokens_per_batch (`int`, *optional*): Most tokens of a batch, padding counted. `None` is 16,384 on a GPU and 4,096 on a CPU.
+        progress (callable, *optional*): Told the number of conversations of each batch.
+
+    Returns:
+        `tuple`: rewards in nats, shape `(num_conversations, num_aspects)`, and how many conversations were cut.
+    """
+    strings = [i for i, text in enumerate(conversations) if isinstance(text, str)]
+    chats = [i for i, text in enumerate(conversations) if not isinstance(text, str)]
+    encoded: list[list[int]] = [[] for _ in conversations]
+    for rows in (strings, chats):
+        for i, ids in zip(rows, encode_responses(scorer.tokenizer, [conversations[i] for i in rows]), strict=True):
+            encoded[i] = ids
+    longest = max_length if max_length is not None else scorer.longest
+    cut = sum(longest is not None and len(ids) > longest for ids in encoded)
+    on_cpu = next(scorer.model.parameters()).device.type == "cpu"
+    budget = tokens_per_batch or (4096 if on_cpu else 16384)
+    rewards = run_batches([truncate_start(ids, longest) for ids in encoded], scorer, budget, progress)
+    return rewards, cut

@@ -1,0 +1,80 @@
+"""Win scores by judges behind an OpenAI-compatible server."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pd_trl.results import load_results
+from tests.cli.conftest import command  # noqa: F401
+from tests.evaluation.alpaca.recorded import leaderboard, made_up
+from tests.evaluation.alpaca.replay_server import replay
+from tests.processes import ROOT
+
+pytest.importorskip("openai", reason="the extra `alpaca` is not installed")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    for name in ("OPENAI_BASE_URL", "OPENAI_CLIENT_CONFIG_PATH", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def flags_of(tmp_path, recorded, judge, server, **kwargs):
+    for name, rows in (("model", recorded.model), ("reference", recorded.reference)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+    settings = json.dumps({"base_url": server.base_url, **kwargs})
+    flags = ["evaluate", "pairwise", "--outputs", tmp_path / "model.json", "--baselines", tmp_path / "reference.json"]
+    return [str(f) for f in (*flags, "--judge", judge, "--judge_kwargs", settings, "--output_dir", tmp_path / "out")]
+
+
+def test_an_annotator_of_alpaca_eval_gives_what_it_recorded(command, shared_data, tmp_path):  # noqa: F811
+    pytest.importorskip("patsy", reason="the extra `alpaca` is not installed")
+    recorded = leaderboard(shared_data, "claude-2.1").subset(40)
+    with replay(recorded.annotations) as server:
+        result = command(*flags_of(tmp_path, recorded.shuffled(1), "alpaca:weighted_alpaca_eval_gpt4_turbo", server))
+    assert result.code == 0, result.err
+    signs = np.sign([row["preference"] - 1.5 for row in recorded.annotations])
+    (record,) = load_results(tmp_path / "out")
+    assert record.value == pytest.approx(1 + signs.mean()) and record.num_samples == 40
+    assert record.settings["win_rate"] == pytest.approx(recorded.win_rate / 100, abs=1e-6)
+    assert record.judge and max(server.counts.values()) == 1 and len(server.counts) == 80
+
+
+ANSWERS = re.compile(r"\nAnswer A:\n(?P<a>.*)\n\nAnswer B:\n(?P<b>.*)\n\nReply with", re.DOTALL)
+
+
+def longer(prompt, attempt):
+    """A judge that prefers the longer answer, and cannot decide about short ones."""
+    match = ANSWERS.search(prompt)
+    a, b = len(match["a"]), len(match["b"])
+    text = "T" if a == b else "A" if a > b else "B"
+    return {"finish_reason": "stop", "index": 0, "message": {"role": "assistant", "content": text}}
+
+
+@pytest.mark.multiprocess
+def test_a_killed_judge_is_not_paid_twice(command, tmp_path):  # noqa: F811
+    recorded = made_up(60)
+    with replay([], longer) as server:
+        server.hold_after = 30
+        flags = flags_of(tmp_path, recorded, "openai:some-model", server)
+        process = subprocess.Popen([sys.executable, "-m", "pd_trl", *flags], cwd=ROOT, stderr=subprocess.DEVNULL)
+        assert server.reached.wait(300)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kept = (tmp_path / "out" / "baseline" / "judgements.jsonl").read_bytes().count(b"\n") - 1
+        assert kept >= 20
+        server.hold_after = None
+        result = command(*flags)
+        assert result.code == 0, result.err
+        answered = sum(server.answered.values())
+    # One pair has equal outputs and is never asked about; an answer may have been on its way when the process died.
+    assert len(server.answered) == 2 * 59 and answered <= 2 * 59 + 30 - kept
+    lengths = [len(a["output"]) - len(b["output"]) for a, b in zip(recorded.model, recorded.reference, strict=True)]
+    (record,) = load_results(tmp_path / "out")
+    assert record.value == pytest.approx(1 + np.sign(lengths).mean())
+    assert record.judge == "some-model" and record.settings["agreement"] == 1.0

@@ -1,0 +1,202 @@
+"""Accuracy of reward models on our contract and on RewardBench's columns, against other ways to compute it."""
+
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from pd_trl import evaluate_rewards, score_pairs
+from pd_trl.errors import InputError
+from pd_trl.evaluation.reward_accuracy import points_of
+from pd_trl.evaluation.reward_data import to_examples
+from pd_trl.metrics.statistics import calibration
+from pd_trl.results import load_results
+from pd_trl.scoring.reward_models import RewardModelScorer
+from tests.tiny import ASPECTS, sentence, tiny_preferences, tiny_reward_model, tiny_tokenizer
+
+
+def entries(result, model="m"):
+    return {entry.subset: entry for entry in result.entries if entry.model == model}
+
+
+def test_preferences_agree_with_score_pairs(tiny_models):
+    preferences = tiny_preferences(40)
+    result = evaluate_rewards({"m": tiny_models["reward"]}, preferences)
+    gaps = np.array(
+        score_pairs(preferences, {"honesty": tiny_models["reward"]}, length_correction="none")["reward_gap_honesty"]
+    )
+    found = entries(result)
+    assert list(found) == [*ASPECTS, "all"]
+    aspects = np.array(preferences["aspect"][:])
+    for name, rows in ((ASPECTS[0], aspects == ASPECTS[0]), ("all", np.ones(40, dtype=bool))):
+        assert found[name].accuracy == pytest.approx((gaps[rows] > 0).mean())
+        assert found[name].num_samples == rows.sum() and found[name].chance == 0.5
+    longer = np.array([len(row["chosen"]) - len(row["rejected"]) for row in preferences])
+    assert found["all"].length_accuracy == pytest.approx((longer > 0).mean() + 0.5 * (longer == 0).mean())
+    assert found["all"].by_length["accuracy_right_longer"] == pytest.approx((gaps[longer > 0] > 0).mean())
+    assert found["all"].calibration["log_loss"] == pytest.approx(np.log1p(np.exp(-gaps)).mean(), abs=1e-6)
+
+
+def test_pairs_are_tested_on_every_decided_label(tiny_models):
+    generator = random.Random(0)
+    rows = [
+        {
+            "prompt": sentence(generator),
+            "response_a": sentence(generator),
+            "response_b": sentence(generator),
+            "pref_honesty": generator.choice([0.0, 0.5, 1.0]),
+            "pref_overall": generator.choice([0.0, 1.0, None]),
+        }
+        for _ in range(30)
+    ]
+    result = evaluate_rewards({"m": tiny_models["reward"]}, Dataset.from_list(rows))
+    found = entries(result)
+    ties = sum(row["pref_honesty"] == 0.5 for row in rows)
+    missing = sum(row["pref_overall"] is None for row in rows)
+    assert (found["honesty"].num_samples, found["overall"].num_samples) == (30 - ties, 30 - missing)
+    assert result.counts == {"examples": 60 - ties - missing, "ties": ties, "unlabelled": missing}
+    turned = [
+        {
+            **row,
+            "response_a": row["response_b"],
+            "response_b": row["response_a"],
+            **{k: None if row[k] is None else 1 - row[k] for k in ("pref_honesty", "pref_overall")},
+        }
+        for row in rows
+    ]
+    assert entries(evaluate_rewards({"m": tiny_models["reward"]}, Dataset.from_list(turned))) == found
+
+
+def bench(count: int, seed: int = 0):
+    """Rows in the columns of allenai/reward-bench."""
+    generator = random.Random(seed)
+    return Dataset.from_list(
+        [
+            {
+                "prompt": sentence(generator),
+                "chosen": sentence(generator),
+                "chosen_model": "a",
+                "rejected": sentence(generator),
+                "rejected_model": "b",
+                "subset": generator.choice(["llmbar-natural", "math-prm"]),
+                "id": i,
+            }
+            for i in range(count)
+        ]
+    )
+
+
+def test_reward_bench_is_read_as_a_conversation(tiny_models, tmp_path):
+    data = bench(24)
+    result = evaluate_rewards({"m": tiny_models["reward"]}, data, name="allenai/reward-bench", output_dir=tmp_path)
+    chats = Dataset.from_list(
+        [
+            {
+                "prompt": [{"role": "user", "content": row["prompt"]}],
+                "chosen": [{"role": "assistant", "content": row["chosen"]}],
+                "rejected": [{"role": "assistant", "content": row["rejected"]}],
+                "subset": row["subset"],
+            }
+            for row in data
+        ]
+    )
+    assert entries(evaluate_rewards({"m": tiny_models["reward"]}, chats)) == entries(result)
+    plain = entries(evaluate_rewards({"m": tiny_models["reward"]}, data, chat=False))
+    assert plain["all"].calibration != entries(result)["all"].calibration
+    saved = load_results(tmp_path)
+    assert {record.settings["subset"] for record in saved} == {"llmbar-natural", "math-prm", "all"}
+    assert all(record.dataset == "allenai/reward-bench" and record.metric == "pair_accuracy" for record in saved)
+
+
+def test_best_of_four(tiny_models):
+    generator = random.Random(0)
+    rows = [
+        {
+            "id": str(i),
+            "prompt": sentence(generator),
+            "chosen": [sentence(generator) for _ in range(2 if i % 4 == 0 else 1)],
+            "rejected": [sentence(generator) for _ in range(3)],
+            "num_correct": 1,
+            "subset": "Ties" if i % 4 == 0 else "Focus",
+        }
+        for i in range(40)
+    ]
+    result = evaluate_rewards({"m": tiny_models["reward"]}, Dataset.from_list(rows))
+    found = entries(result)
+    assert found["Focus"].chance == 0.25 and found["Ties"].chance == pytest.approx(1 / 10)
+    assert found["Focus"].calibration is None and "best_of_n" in result.results()[0].metric
+    # By pairs: right where each right response beats each wrong one.
+    pairs = [
+        {"prompt": row["prompt"], "chosen": right, "rejected": wrong, "subset": str(i)}
+        for i, row in enumerate(rows)
+        for right in row["chosen"]
+        for wrong in row["rejected"]
+    ]
+    won = entries(evaluate_rewards({"m": tiny_models["reward"]}, Dataset.from_list(pairs)))
+    for name, own in (("Focus", [i for i in range(40) if i % 4]), ("Ties", range(0, 40, 4))):
+        assert found[name].accuracy == pytest.approx(np.mean([won[str(i)].accuracy == 1 for i in own]))
+
+
+@pytest.mark.parametrize(
+    "right, wrong, points",
+    [
+        ([1], [0], 1), ([0], [1], 0), ([1], [1], 0), ([2], [1, 0, 1], 1), ([1], [1, 0, 0], 0.5),
+        ([1], [1, 1, 1], 0.25), ([1], [2, 2, 0], 0), ([3, 2], [1, 0], 1), ([3, 1], [1, 0], 0),
+    ],
+)  # fmt: skip
+def test_points(right, wrong, points):
+    assert points_of(np.array(right), np.array(wrong)) == points
+
+
+def test_rewards_are_not_computed_twice(tiny_models, tmp_path, monkeypatch):
+    data = bench(10)
+    first = evaluate_rewards({"m": tiny_models["reward"]}, data.select(range(4)), output_dir=tmp_path)
+    scored = []
+    original = RewardModelScorer.__call__
+
+    def counting(self, sequences):
+        scored.append(len(sequences))
+        return original(self, sequences)
+
+    monkeypatch.setattr(RewardModelScorer, "__call__", counting)
+    whole = evaluate_rewards({"m": tiny_models["reward"]}, data, output_dir=tmp_path)
+    assert sum(scored) == 12 and first.counts["examples"] == 4
+    alone = entries(evaluate_rewards({"m": tiny_models["reward"]}, data))
+    for name, entry in entries(whole).items():
+        assert entry.accuracy == alone[name].accuracy
+        assert entry.calibration["log_loss"] == pytest.approx(alone[name].calibration["log_loss"], abs=1e-6)
+
+
+def test_calibration_of_gaps_with_a_known_truth():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, 40_000)
+    signs = np.where(rng.random(logits.size) < 1 / (1 + np.exp(-np.abs(logits))), 1, -1)
+    honest = calibration(np.abs(logits) * signs)
+    assert honest["ece"] < 0.01 and honest["temperature"] == pytest.approx(1, abs=0.03)
+    assert sum(entry["num_pairs"] for entry in honest["bins"]) == logits.size
+    loud = calibration(3 * np.abs(logits) * signs)
+    assert loud["temperature"] == pytest.approx(3, abs=0.1) and loud["ece"] > 0.05
+    assert loud["log_loss"] > honest["log_loss"]
+    assert calibration([1.0, 2.0])["temperature"] is None
+    assert calibration([0.0])["log_loss"] == pytest.approx(math.log(2))
+
+
+def test_unusable_data_is_refused(tiny_models):
+    for rows, words in (
+        ([{"text": "x"}], "the columns are text"),
+        ([{"prompt": "x", "response_a": "y", "response_b": "z"}], "pref_<aspect>"),
+        ([{"prompt": "x", "response_a": "y", "response_b": "z", "pref_a": 0.5}], "No example is left"),
+    ):
+        with pytest.raises(InputError, match=words):
+            evaluate_rewards({"m": tiny_models["reward"]}, Dataset.from_list(rows))
+    bare = tiny_tokenizer(chat_template=None)
+    with pytest.raises(InputError, match="no chat template"):
+        evaluate_rewards({"m": (tiny_reward_model(), bare)}, bench(2), chat=True)
+    assert to_examples(bench(2)).benchmark
+
+
+def test_results_hold_plain_values(tiny_models):
+    json.dumps([record.settings for record in evaluate_rewards({"m": tiny_models["reward"]}, bench(5)).results()])
