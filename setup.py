@@ -33,23 +33,43 @@ EXCLUDED = {"trl": ",<2,!=1.15.*"}
 # in `compat` would replace a CPU build by a CUDA build of several gigabytes.
 INSTALL_REQUIRES = ["torch>=2.6"] + [f"{name}>={low}{EXCLUDED.get(name, '')}" for name, low in LOWEST.items()]
 
-# alpaca_eval imports pkg_resources (gone in setuptools 82) and passes arguments that leave scikit-learn in 1.10.
-ALPACA_REQUIRES = ["alpaca_eval>=0.6.6", "setuptools<82", "scikit-learn>=1.9,<1.10"]
+# alpaca_eval imports pkg_resources (gone in setuptools 82) and passes arguments that leave scikit-learn in 1.10; scikit-learn
+# 1.8 and newer do not run on Python 3.10.
+ALPACA_REQUIRES = [
+    "alpaca_eval>=0.6.6",
+    "openai>=1.40",
+    "setuptools<82",
+    'scikit-learn>=1.9,<1.10; python_version >= "3.11"',
+    'scikit-learn>=1.5,<1.8; python_version < "3.11"',
+]
+
+METRICS_REQUIRES = ["evaluate>=0.4.6"]
 
 VLLM_REQUIRES = ["vllm>=0.22.0"]
 
-REPORT_REQUIRES = ["matplotlib>=3.8", "plotly>=5.20"]
+REPORT_REQUIRES = ["bokeh>=3.4", "matplotlib>=3.8"]
 
 TEST_REQUIRES = ["pytest>=8.0", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "hypothesis>=6.100"]
 
-DEV_REQUIRES = TEST_REQUIRES + [
-    "build>=1.2",
-    "mypy>=1.11",
-    "pre-commit>=3.5",
-    "ruff>=0.8",
-    "setuptools>=77",
-    "types-PyYAML>=6.0",
-]
+# The local Hub and judge that the tests talk to, and the browser's driver; the browser itself is the system's (chromium).
+SERVER_REQUIRES = ["lz4>=4.3", "playwright>=1.45", "starlette>=0.40", "uvicorn>=0.30"]
+
+DEV_REQUIRES = (
+    TEST_REQUIRES
+    + ALPACA_REQUIRES
+    + METRICS_REQUIRES
+    + REPORT_REQUIRES
+    + SERVER_REQUIRES
+    + [
+        "build>=1.2",
+        "markdown-it-py>=3.0",
+        "mypy>=1.11",
+        "pre-commit>=3.5",
+        "ruff>=0.8",
+        "setuptools>=77",
+        "types-PyYAML>=6.0",
+    ]
+)
 
 COMPAT_REQUIRES = TEST_REQUIRES + [f"{name}=={low}" for name, low in LOWEST.items()]
 
@@ -79,6 +99,8 @@ setup(
     package_dir=DATA_PACKAGES,
     package_data={
         "pd_trl": ["py.typed"],
+        "pd_trl.html_report": ["files/*"],
+        "pd_trl.evaluation.alpaca": ["instructions.csv"],
         "pd_trl.recipes": ["*.yaml"],
         "pd_trl.model_cards": ["*"],
     },
@@ -86,6 +108,7 @@ setup(
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "alpaca": ALPACA_REQUIRES,
+        "metrics": METRICS_REQUIRES,
         "vllm": VLLM_REQUIRES,
         "report": REPORT_REQUIRES,
         "dev": DEV_REQUIRES,

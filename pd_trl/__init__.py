@@ -15,8 +15,16 @@ if TYPE_CHECKING:
     from .divergence import preference_divergence
     from .dpo_config import PDDPOConfig
     from .dpo_trainer import PDDPOTrainer
+    from .evaluation.alpaca import evaluate_alpaca
+    from .evaluation.pairwise import win_score
+    from .evaluation.rewards import evaluate_rewards
     from .filter import PDFilter
+    from .generation import generate_outputs
     from .length import LengthBalancedSampler
+    from .publishing.collection import publish_collection
+    from .publishing.dataset import publish_dataset
+    from .publishing.model import publish_model
+    from .publishing.report import publish_report
     from .reward_config import PDRewardConfig
     from .reward_trainer import PDRewardTrainer
     from .scoring import score_pairs
@@ -28,11 +36,19 @@ _MODULE_OF = {
     "PDFilter": "filter",
     "PDRewardConfig": "reward_config",
     "PDRewardTrainer": "reward_trainer",
+    "evaluate_alpaca": "evaluation.alpaca",
+    "evaluate_rewards": "evaluation.rewards",
+    "generate_outputs": "generation",
     "load_pairs": "data",
     "preference_divergence": "divergence",
+    "publish_collection": "publishing.collection",
+    "publish_dataset": "publishing.dataset",
+    "publish_model": "publishing.model",
+    "publish_report": "publishing.report",
     "score_pairs": "scoring",
     "to_preferences": "data",
     "train_aspect_rewards": "aspect_rewards",
+    "win_score": "evaluation.pairwise",
 }
 
 __all__ = [
@@ -43,11 +59,19 @@ __all__ = [
     "PDRewardConfig",
     "PDRewardTrainer",
     "__version__",
+    "evaluate_alpaca",
+    "evaluate_rewards",
+    "generate_outputs",
     "load_pairs",
     "preference_divergence",
+    "publish_collection",
+    "publish_dataset",
+    "publish_model",
+    "publish_report",
     "score_pairs",
     "to_preferences",
     "train_aspect_rewards",
+    "win_score",
 ]
 
 

@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from datasets import Dataset, load_dataset
+from datasets.exceptions import DatasetGenerationError
 
 from .errors import InputError
 
@@ -175,8 +177,15 @@ def read_rows(folder: str | os.PathLike) -> Dataset:
         raise InputError(
             f"{folder} holds {len(files)} of {expected} parquet shards: run the stage that writes them again."
         )
-    # An empty shard set has no rows to infer from, and the parquet schema carries the features.
-    dataset = load_dataset("parquet", data_files=[str(f) for f in files], split="train", keep_in_memory=False)
+    if expected == 1 and pq.read_metadata(files[0]).num_rows == 0:
+        # `load_dataset` knows no split without rows; the parquet schema carries the features.
+        return Dataset(pq.read_table(files[0]))
+    try:
+        dataset = load_dataset("parquet", data_files=[str(f) for f in files], split="train", keep_in_memory=False)
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None  # such as a full disk
+        raise InputError(f"The parquet shards in {folder} cannot be read: {error.__cause__ or error}.") from None
     if not isinstance(dataset, Dataset):
         raise InputError(f"{folder} does not hold a single data set.")
     return dataset

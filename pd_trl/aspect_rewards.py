@@ -21,9 +21,9 @@ from .data.validation import check_aspect_names, check_preferences
 from .errors import InputError
 from .length import balanced_shares
 from .reward_config import PDRewardConfig
-from .reward_sidecar import RewardSidecar
 from .reward_trainer import PDRewardTrainer
 from .selection import random_keys, resolve_budget, select_lowest
+from .trainer_push import check_push
 from .trainer_utils import device_arguments
 
 if TYPE_CHECKING:
@@ -111,6 +111,8 @@ def train_aspect_rewards(
     columns = [name for name in _TRAINED_ON if name in preferences.column_names]
     base = _shared_base(model, args) if peft_config is not None else None
     labels = np.asarray(preferences["aspect"][:])
+    for aspect in aspects or found:
+        check_push(args, hub_name(args, Path(output_dir), aspect))
     results = {}
     for aspect in aspects or found:
         rows = labels == aspect
@@ -148,6 +150,11 @@ def heldout_rows(preferences: Dataset, share: float, seed: int) -> NDArray[np.bo
     return kept[inverse]
 
 
+def hub_name(args: PDRewardConfig, output_dir: Path, aspect: str) -> str | None:
+    """Repository of an aspect's reward model: that of `hub_model_id`, or the folder's name, with the aspect at its end."""
+    return f"{args.hub_model_id or output_dir.absolute().name}-{aspect}" if args.push_to_hub else args.hub_model_id
+
+
 def _shared_base(model: str, args: PDRewardConfig) -> PreTrainedModel:
     from trl.trainer.utils import create_model_from_path
 
@@ -171,6 +178,7 @@ def _train_one(
 ) -> AspectReward:
     args = copy.copy(args)
     args.output_dir = str(folder)
+    args.hub_model_id = hub_name(args, folder.parent, aspect)
     manifest = Manifest(
         "reward",
         inputs={**inputs, "train": dataset_digest(train), "heldout": dataset_digest(test) if len(test) else ""},
@@ -195,12 +203,11 @@ def _train_one(
         evaluated = trainer.evaluate()
         metrics = {k[len("eval_") :]: v for k, v in evaluated.items() if k[len("eval_") :] in _REPORTED}
     metrics |= _balance(trainer)
-    trainer.save_model()
     num_train = len(trainer.train_dataset)
+    sidecar = trainer.sidecar_
+    sidecar.aspect, sidecar.num_train, sidecar.metrics = aspect, num_train, metrics
+    trainer.save_model()
     if args.should_save:
-        sidecar = RewardSidecar.of(args)
-        sidecar.aspect, sidecar.num_train, sidecar.metrics = aspect, num_train, metrics
-        sidecar.save(folder)
         trainer.create_model_card(model_name=f"{Path(args.output_dir).name} reward")
         manifest.counts = {"train": num_train, "train_given": len(train), "heldout": len(test)}
         manifest.results = {"metrics": metrics}
@@ -216,7 +223,7 @@ def _train_one(
 
 _REPORTED = (
     "num_pairs", "pair_accuracy", "pair_accuracy_se", "length_accuracy", "pair_accuracy_chosen_longer",
-    "pair_accuracy_chosen_shorter", "gap_length_correlation", "loss",
+    "pair_accuracy_chosen_shorter", "gap_length_correlation", "length_penalty", "loss",
 )  # fmt: skip
 
 _NOT_IDENTITY = {"output_dir", "logging_dir", "run_name", "disable_tqdm", "log_level", "log_level_replica", "report_to",

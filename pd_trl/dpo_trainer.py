@@ -3,12 +3,10 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate.utils import is_peft_model
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from transformers import (
     BitsAndBytesConfig,
@@ -21,12 +19,14 @@ from transformers import (
 from transformers.trainer_utils import EvalPrediction
 from trl import DPOTrainer
 
-from .cards import finish_model_card, render_section
 from .dpo_config import PDDPOConfig
 from .errors import InputError
 from .gaps import numeric_column
+from .provenance import loaded_revision, trained_on
 from .selection import parse_budget, resolve_budget, select_lowest
+from .trainer_push import HubPushes, check_push, check_pushed_card
 from .trainer_utils import check_sides, default_arguments, describe_dropped, row_keys
+from .training_facts import card_name, existing_card, planned_card, write_model_card
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 _PD_INPUT = "preference_divergence"
 
 
-class PDDPOTrainer(DPOTrainer):
+class PDDPOTrainer(HubPushes, DPOTrainer):
     """
     Trainer for Direct Preference Optimization on the pairs that Preference Divergence keeps
     ([arXiv 2508.07638](https://huggingface.co/papers/2508.07638)).
@@ -66,11 +66,17 @@ class PDDPOTrainer(DPOTrainer):
             with our own parameters at their defaults.
         train_dataset ([`~datasets.Dataset`], [`~datasets.IterableDataset`] or `str`):
             As in [`~trl.DPOTrainer`], with the column `pd_column` where `pd_budget` or `pd_loss` needs it; or the Hub id
-            or path of such a data set, of which the split `train` is used.
+            or path of such a data set, of which the split `train` is used. Of a selection that was published, that is all
+            pairs where `pd_budget` selects, and the kept ones otherwise.
+
+    Attributes:
+        selection_ (`dict`, *optional*): What was selected, for the card: `total`, `kept`, `dropped`, `threshold`, `column`.
+        datasets_ (`list` of `str`): Hub ids of the training data, for the card.
 
     Raises:
         InputError: When the PD column is missing or has missing values, when the budget is more than there is, or when an
             `IterableDataset` is given a `pd_budget`.
+        HubError: With `push_to_hub`, when the Hub would refuse the push.
     """
 
     _signature_columns: list[str]
@@ -100,10 +106,16 @@ class PDDPOTrainer(DPOTrainer):
         peft_config: "PeftConfig | None" = None,
     ):
         args = default_arguments(args, PDDPOConfig, model, "DPO", neutral={})
+        check_push(args)
+        self.datasets_: list[str] = []
+        self._dataset_revision: str | None = None
         if isinstance(train_dataset, str):
             from .data.sources import load_source
 
-            train_dataset = load_source(train_dataset, split="train")
+            self.datasets_ = trained_on(train_dataset)
+            part = "scored" if args.pd_budget is not None else "selected"
+            train_dataset = load_source(train_dataset, split="train", prefer=part)
+            self._dataset_revision = loaded_revision(train_dataset)
         self.selection_: dict[str, Any] | None = None
         if args.pd_budget is not None:
             train_dataset, self.selection_ = select_for_training(train_dataset, args.pd_budget, args.pd_column)
@@ -124,6 +136,8 @@ class PDDPOTrainer(DPOTrainer):
         )
         if self._kappa is not None:
             self.data_collator = _CollatorWithDivergence(self.data_collator, args.pd_column)
+        if args.push_to_hub and self.is_world_process_zero():
+            check_pushed_card(planned_card(self, **self._card_facts()), args, self.hub_model_id)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         check_sides(dataset, dataset_name)
@@ -170,11 +184,18 @@ class PDDPOTrainer(DPOTrainer):
         dataset_name: str | None = None,
         tags: str | list[str] | None = None,
     ) -> None:
+        old = existing_card(self.args.output_dir) if self.is_world_process_zero() else None
         super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)
         if self.is_world_process_zero():
-            section = render_section("aligned_model_section", _card_record(self))
-            name = model_name or Path(self.args.output_dir).name
-            finish_model_card(self.args.output_dir, name, section, peft=is_peft_model(self.model))
+            write_model_card(self, card_name(self, model_name), old, **self._card_facts())
+
+    def _card_facts(self) -> dict[str, Any]:
+        loss = "DFPO (Eq. 4 of arXiv 2508.07638; v1 calls it DMPO)" if self.args.pd_loss == "dfpo" else "DPO"
+        kinds = [kind for kind in self.loss_types if kind != "sigmoid"]
+        loss += f" with the loss {', '.join(kinds)}" if kinds else ""
+        facts = {"kind": "policy", "selection": self.selection_, "loss": loss}
+        known = {"datasets": self.datasets_, "dataset_revision": self._dataset_revision}
+        return {**facts, **known} if self.datasets_ else facts
 
     def _unshift_metrics(self, divergence: torch.Tensor) -> None:
         """Turns the logged rewards of the shifted call into those of the policy: `beta` times the log-ratio."""
@@ -188,16 +209,6 @@ class PDDPOTrainer(DPOTrainer):
             metrics["dfpo/logit_accuracies"].append(metrics["rewards/accuracies"].pop())
             if not metrics["rewards/accuracies"]:
                 del metrics["rewards/accuracies"]
-
-
-def _card_record(trainer: PDDPOTrainer) -> dict[str, Any]:
-    dataset = trainer.train_dataset
-    return {
-        "selection": trainer.selection_,
-        "num_train": len(dataset) if isinstance(dataset, Dataset) else "streamed",
-        "dfpo": trainer.args.pd_loss == "dfpo",
-        "loss_type": ", ".join(trainer.loss_types),
-    }
 
 
 def select_for_training(

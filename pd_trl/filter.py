@@ -16,6 +16,7 @@ from .decision import ALL_PAIRS, decide, split_kept, with_decision
 from .divergence import PreferenceDivergence, check_gamma, check_weights, preference_divergence
 from .errors import InputError, InputTypeError
 from .gaps import GapMatrix, gap_matrix, numeric_column, rated_aspects, scored_aspects
+from .hub import local_file
 from .proxies import proxy_metrics_of, vote_weights
 from .report import SelectionReport, selection_report
 from .selection import (
@@ -31,6 +32,7 @@ from .selection import (
 logger = logging.getLogger(__name__)
 
 SOURCES = ("rewards", "ratings", "column")
+FILTER_NAME = "filter.json"
 
 
 class PDFilter:
@@ -195,9 +197,19 @@ class PDFilter:
         write_json(path, {"pd_trl": __version__, "arguments": arguments, "statistics": statistics, "report": report})
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "PDFilter":
-        """The filter that `save` wrote, ready to `transform`."""
-        content = read_json(path)
+    def load(cls, path: str | os.PathLike, *, budget: float | int | None = None) -> "PDFilter":
+        """
+        The filter that `save` wrote, ready to `transform`.
+
+        Args:
+            path (`str`):
+                The file, a folder that holds it (`pd-trl select`'s), or the Hub id of a published selection, which may carry a
+                revision (`"me/uf-scored@v1"`).
+            budget (`float` or `int`, *optional*):
+                Another budget. The filter must then be fitted, on rows that have their gaps: those of the configuration
+                `scored` do, so that no model is needed.
+        """
+        content = read_json(local_file(path, FILTER_NAME))
         try:
             arguments, statistics, report = content["arguments"], content["statistics"], content["report"]
             loaded = cls(**arguments)
@@ -206,6 +218,10 @@ class PDFilter:
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} does not hold a saved PDFilter ({error!r}).") from None
         loaded.report_ = SelectionReport(report) if report is not None else None
+        if budget is not None:
+            loaded.budget = parse_budget(budget)  # type: ignore[assignment]
+            check_budget(loaded.budget)
+            loaded.thresholds_ = loaded.report_ = None
         return loaded
 
     def _fit_split(self, dataset: DatasetDict) -> str:

@@ -57,7 +57,8 @@ def render(numbers: Mapping[str, Any]) -> str:
     if numbers["overlap"]:
         overlaps = ", ".join(f"{name} {percent(value)}" for name, value in numbers["overlap"].items())
         lines += ["", f"Shared with selections of the same size by: {overlaps}"]
-    lines += _warnings(numbers)
+    warnings = warning_lines(numbers)
+    lines += ["", *warnings] if warnings else []
     return "\n".join(lines)
 
 
@@ -99,7 +100,8 @@ def _group_lines(numbers: Mapping[str, Any]) -> list[str]:
     return table(rows)
 
 
-def _warnings(numbers: Mapping[str, Any]) -> list[str]:
+def warning_lines(numbers: Mapping[str, Any]) -> list[str]:
+    """What a reader of the numbers must be told: proxies that are no better than simple rules, votes that are left out."""
     lines = []
     for name, entry in numbers.get("aspects", {}).items():
         if entry["weight"] == 0:
@@ -118,4 +120,4 @@ def _warnings(numbers: Mapping[str, Any]) -> list[str]:
             lines.append(f"WARNING: the reward model of '{name}' is not better than 'longer wins' {held_out}.")
     for name, count in numbers.get("missing_gaps", {}).items():
         lines.append(f"{count} pairs have no rating of '{name}', which has no vote there.")
-    return ["", *lines] if lines else []
+    return lines

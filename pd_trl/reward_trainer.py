@@ -2,12 +2,10 @@
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate.utils import is_peft_model
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from transformers import (
     BitsAndBytesConfig,
@@ -19,14 +17,15 @@ from transformers import (
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
 from trl import RewardTrainer
 
-from .cards import finish_model_card, render_section
 from .errors import InputError
-from .length import LengthBalancedSampler, training_margin
+from .length import AUTO, LengthBalancedSampler, choose_length_penalty, training_margin
 from .reward_config import PDRewardConfig
 from .reward_metrics import pair_metrics
 from .reward_sidecar import RewardSidecar
 from .selection import random_keys, resolve_budget, select_lowest
+from .trainer_push import HubPushes, check_push, check_pushed_card
 from .trainer_utils import check_sides, default_arguments, describe_dropped, ensure_score_is_saved, row_keys
+from .training_facts import card_name, existing_card, planned_card, write_model_card
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -36,7 +35,7 @@ logger = logging.getLogger(__name__)
 _NEUTRAL = {"length_balance_temperature": None, "length_penalty": 0.0}
 
 
-class PDRewardTrainer(RewardTrainer):
+class PDRewardTrainer(HubPushes, RewardTrainer):
     """
     Trainer for the proxy reward models of Preference Divergence
     ([arXiv 2508.07638](https://huggingface.co/papers/2508.07638)).
@@ -71,8 +70,12 @@ class PDRewardTrainer(RewardTrainer):
             Configuration for this trainer. If `None`, a default configuration is used. With a plain
             [`~trl.RewardConfig`], length balancing and penalty are off: the losses are TRL's.
 
+    Attributes:
+        sidecar_ ([`RewardSidecar`]): What `pd_reward.json` is going to say beside the weights.
+
     Raises:
         InputError: When length balancing is on for an `IterableDataset`, or no row is left to train on.
+        HubError: With `push_to_hub`, when the Hub would refuse the push.
     """
 
     _signature_columns: list[str]
@@ -104,6 +107,12 @@ class PDRewardTrainer(RewardTrainer):
         peft_config: "PeftConfig | None" = None,
     ):
         args = default_arguments(args, PDRewardConfig, model, "Reward", neutral=_NEUTRAL)
+        check_push(args)
+        if args.length_penalty == AUTO and eval_dataset is None:
+            logger.warning(
+                "`length_penalty='auto'` chooses the penalty on held-out pairs, and there is no `eval_dataset`: gaps keep "
+                "their length bias. Pass one and call `evaluate()` before saving, or set a number."
+            )
         if isinstance(train_dataset, IterableDataset) and args.balances_length:
             raise InputError(
                 "Length-balanced sampling needs the length of every row before the first step, which an `IterableDataset` "
@@ -128,6 +137,9 @@ class PDRewardTrainer(RewardTrainer):
             quantization_config=quantization_config,
             peft_config=ensure_score_is_saved(peft_config),
         )
+        self.sidecar_ = RewardSidecar.of(args)
+        if args.push_to_hub and self.is_world_process_zero():
+            check_pushed_card(planned_card(self, **self._card_facts()), args, self.hub_model_id)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         check_sides(dataset, dataset_name)
@@ -192,6 +204,8 @@ class PDRewardTrainer(RewardTrainer):
         if rows and output.metrics is not None:
             gaps, delta_lengths = (torch.cat(column).numpy() for column in zip(*rows, strict=True))
             metrics = pair_metrics(gaps, delta_lengths)
+            if self.args.length_penalty == AUTO:
+                self.sidecar_.length_penalty = metrics["length_penalty"] = choose_length_penalty(gaps, delta_lengths)
             output.metrics.update({f"{metric_key_prefix}_{key}": value for key, value in metrics.items()})
         return output
 
@@ -201,29 +215,24 @@ class PDRewardTrainer(RewardTrainer):
         dataset_name: str | None = None,
         tags: str | list[str] | None = None,
     ) -> None:
+        old = existing_card(self.args.output_dir) if self.is_world_process_zero() else None
         super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)
         if self.is_world_process_zero():
-            num_train = len(self.train_dataset) if isinstance(self.train_dataset, Dataset) else "a stream of"
-            section = render_section("reward_model_section", _card_record(self.args, num_train))
-            name = model_name or Path(self.args.output_dir).name
-            finish_model_card(self.args.output_dir, name, section, peft=is_peft_model(self.model))
+            write_model_card(self, card_name(self, model_name), old, **self._card_facts())
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        super().save_model(output_dir, _internal_call)
+    def _card_facts(self) -> dict[str, Any]:
+        sidecar = self.sidecar_
+        length = {
+            "temperature": sidecar.length_balance_temperature,
+            "penalty": sidecar.length_penalty,
+            "correction": sidecar.length_correction,
+            "max_length": sidecar.max_length,
+        }
+        return {"kind": "reward", "aspect": sidecar.aspect, "length": length, "metrics": sidecar.metrics}
+
+    def _save_beside(self, folder: str) -> None:
         if self.args.should_save:
-            RewardSidecar.of(self.args).save(output_dir or self.args.output_dir)
-
-
-def _card_record(args: PDRewardConfig, num_train: int | str) -> dict[str, Any]:
-    sidecar = RewardSidecar.load(args.output_dir)
-    return {
-        "aspect": sidecar.aspect,
-        "num_train": num_train,
-        "temperature": args.length_balance_temperature,
-        "length_penalty": args.length_penalty,
-        "length_correction": args.length_correction,
-        "metrics": {name: f"{value:.4g}" for name, value in sidecar.metrics.items()},
-    }
+            self.sidecar_.save(folder)
 
 
 def _token_counts(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

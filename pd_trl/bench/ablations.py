@@ -54,14 +54,11 @@ def _lengths(length_bias: float) -> list[Variant]:
     proxies = (
         NO_LENGTH,
         ProxySettings("balanced, tau=1", 0.0, "none", 1.0),
-        ProxySettings("balanced, tau=inf", 0.0, "none", float("inf")),
         replace(QUOTED, name="penalty 0.001, tau=1"),
-        ProxySettings("penalty 0.05, tau=1", 0.05),
         ProxySettings("penalty 0.2, tau=1", 0.2),
         ProxySettings("residual 0.05, tau=1", 0.05, "residual"),
         ProxySettings("residual 0.1, tau=1", 0.1, "residual"),
         ProxySettings("residual 0.3, tau=1", 0.3, "residual"),
-        ProxySettings("auto, no balancing", "auto", temperature=None),
         DEFAULT_PROXY,
     )
     return [replace(variant, world={"length_bias": length_bias}) for variant in _proxies(*proxies)]

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import InputError, InputTypeError
+from ..hub import split_revision
 from .adapters import ADAPTERS, Adapter, Options, get_adapter, hub_adapter, recognize
 from .chat import equal_text, text_kind
 from .checks import first_reasons, raise_problems
@@ -91,11 +92,12 @@ def resolve(
         chosen = ADAPTERS["columns"]
     elif adapter is not None:
         chosen = get_adapter(adapter)
-    served = hub_adapter(name_or_path) if isinstance(name_or_path, str) else None
-    if served is None:
+    hub_id = split_revision(name_or_path)[0] if isinstance(name_or_path, str) else None
+    served = hub_adapter(hub_id)
+    if served is None or hub_id is None:
         return chosen, {}, None
     keys = {served_id.lower(): names for served_id, names in served.hub_splits.items()}
-    names = keys.get(f"{name_or_path}/{config}".lower() if config else name_or_path.lower(), {})
+    names = keys.get(f"{hub_id}/{config}".lower() if config else hub_id.lower(), {})
     base = split.split("[")[0]
     hub_split = split.replace(base, names[base], 1) if base in names else None
     return chosen, served.load_kwargs.get(config or "", {}), hub_split
@@ -222,7 +224,8 @@ def load_pairs(
 
     Args:
         name_or_path (`str`, path, list of paths, or `Dataset`):
-            A dataset id on the Hub, a local folder, parquet, jsonl or json files (.gz too), or a dataset in memory.
+            A dataset id on the Hub (with a revision: `"me/data@v1"`), a local folder, parquet, jsonl or json files (.gz
+            too), or a dataset in memory.
         split (`str`, defaults to `"train"`):
             Split to load, with slicing as in `datasets` (`"train[:1000]"`).
         config (`str`, *optional*):

@@ -12,6 +12,7 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError, Da
 from huggingface_hub.errors import HfHubHTTPError
 
 from ..errors import InputError, InputTypeError
+from ..hub import split_revision
 
 FORMATS = {
     ".parquet": "parquet",
@@ -171,7 +172,21 @@ def _open_folder(folder: Path, split: str, config: str | None, num_proc: int | N
         if isinstance(loaded, datasets.DatasetDict) and split not in loaded:
             raise InputError(f"Folder {folder} has no split {split!r}; its splits are {list(loaded)}.")
         return loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
+    parts = sorted({path.parent.name for path in folder.glob("*/train-*-of-*.parquet")})
+    if (folder / "manifest.json").is_file() and len(parts) > 1:
+        # `datasets` would put them together into one split.
+        raise InputError(
+            f"{folder} has several sets of rows, {', '.join(parts)}: name one of them, such as {folder / parts[0]}."
+        )
     return _load(f"Folder {folder}", str(folder), name=config, split=split, num_proc=num_proc)
+
+
+def _has_config(name: str, config: str, revision: str | None) -> bool:
+    """Whether a dataset on the Hub has a configuration of this name."""
+    try:
+        return config in datasets.get_dataset_config_names(name, revision=revision)
+    except (DatasetsError, HfHubHTTPError, ConnectionError, FileNotFoundError) as error:
+        raise InputError(_hub_message(name, error)) from error
 
 
 def open_source(
@@ -183,14 +198,15 @@ def open_source(
     num_proc: int | None = None,
     load_kwargs: Mapping[str, Any] | None = None,
     hub_split: str | None = None,
+    prefer: str | None = None,
 ) -> Source:
     """
     Opens a source of rows.
 
     Args:
         name_or_path (`str`, path, list of paths, or `Dataset`):
-            A dataset id on the Hub, a local folder (of files, or written by `save_to_disk`), parquet or JSON(L) files,
-            or a dataset in memory.
+            A dataset id on the Hub (with a revision: `"me/data@v1"`), a local folder (of files, or written by
+            `save_to_disk`), parquet or JSON(L) files, or a dataset in memory.
         split (`str`, defaults to `"train"`):
             Split, with `datasets`' slicing (`"train[:1000]"`).
         config (`str`, *optional*):
@@ -203,6 +219,9 @@ def open_source(
             Further arguments of `load_dataset` for a dataset on the Hub, in place of the configuration.
         hub_split (`str`, *optional*):
             Name of the split on the Hub, if another.
+        prefer (`str`, *optional*):
+            Configuration to take where none is asked for and the dataset has one of this name; of a local folder, the
+            subfolder with such rows.
 
     Raises:
         InputError: If there is no such source, it cannot be read, or it has no rows.
@@ -210,12 +229,18 @@ def open_source(
     if isinstance(name_or_path, (str, PathLike)):
         name = fspath(name_or_path)
         if not is_path(name):
+            hub_id, pinned = split_revision(name)
+            revision = revision or pinned
+            if prefer and config is None and not load_kwargs and _has_config(hub_id, prefer, revision):
+                config = prefer
             options = dict(load_kwargs) if load_kwargs else {"name": config}
             kwargs = {"revision": revision, "num_proc": num_proc, **options}
-            loaded = _load(name, name, split=hub_split or split, **kwargs)
-            return Source(require_dataset(loaded, name), f"Dataset {name}", name)
+            loaded = _load(name, hub_id, split=hub_split or split, **kwargs)
+            return Source(require_dataset(loaded, name), f"Dataset {name}", hub_id)
         folder = Path(name).expanduser()
         if folder.is_dir():
+            if prefer and any((folder / prefer).glob("train-*-of-*.parquet")):
+                folder = folder / prefer
             loaded = _open_folder(folder, split, config, num_proc)
         else:
             loaded = _open_files([name], split, num_proc)
@@ -233,6 +258,9 @@ def load_source(
     config: str | None = None,
     revision: str | None = None,
     num_proc: int | None = None,
+    prefer: str | None = None,
 ) -> datasets.Dataset:
     """Returns the rows of a source as they are. The arguments are [`open_source`]'s."""
-    return open_source(name_or_path, split=split, config=config, revision=revision, num_proc=num_proc).dataset
+    return open_source(
+        name_or_path, split=split, config=config, revision=revision, num_proc=num_proc, prefer=prefer
+    ).dataset

@@ -53,7 +53,7 @@ class StageResult:
 def rows_of(name_or_path: str | None, part: str, *, split: str = "train", revision: str | None = None) -> Dataset:
     """
     The rows of a stage's folder (its subfolder `part`, which is also accepted itself), or of any other data set that
-    `load_source` reads: a Hub id, a folder, a file.
+    `load_source` reads: a Hub id (its configuration `part`, where it has one), a folder, a file.
     """
     if not name_or_path:
         raise InputError("No data: name it with `dataset_name` (a stage's folder, a file, or a Hub id).")
@@ -66,7 +66,7 @@ def rows_of(name_or_path: str | None, part: str, *, split: str = "train", revisi
         raise InputError(
             f"{folder} holds the results of `{manifest.stage if manifest else '?'}`, which have no {part}."
         )
-    return load_source(name_or_path, split=split, revision=revision)
+    return load_source(name_or_path, split=split, revision=revision, prefer=part)
 
 
 def is_main_process() -> bool:

@@ -14,6 +14,8 @@ from ..data.validation import check_training_rows
 from ..dpo_config import PDDPOConfig
 from ..dpo_trainer import PDDPOTrainer, select_for_training
 from ..errors import InputError
+from ..provenance import trained_on
+from ..trainer_push import check_push
 from .common import StageResult, check_folder, dry_result, is_main_process, owned_folder, rows_of, skip_if_done, timed
 from .models import check_model, model_settings
 
@@ -42,14 +44,21 @@ class DPOArguments:
     overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
 
 
+def check_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: Any) -> None:
+    """Raises `InputError` where the policy is to be pushed and the Hub would refuse it."""
+    if training_args.push_to_hub and (training_args.hub_model_id or training_args.output_dir):
+        check_push(training_args)
+
+
 def run_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: Any) -> StageResult:
     """Trains a policy into `output_dir`, going on from the last checkpoint of an interrupted run."""
     if not training_args.output_dir:
         raise InputError("`pd-trl dpo` needs --output_dir.")
+    check_dpo(arguments, training_args, model_args)
     model, peft_config = model_settings(model_args, training_args)
     if not arguments.dry_run:
         check_folder("dpo", training_args.output_dir, [arguments.dataset_name, model])
-    dataset = _training_rows(arguments.dataset_name)
+    dataset = _training_rows(arguments.dataset_name, all_pairs=training_args.pd_budget is not None)
     check_training_rows(dataset)
     check_model(
         model, task="dpo", chat=is_chat(dataset), revision=model_args.model_revision,
@@ -80,6 +89,7 @@ def run_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: Any
         checkpoint = last_checkpoint(Path(folder), manifest, is_main_process())
         trainer = PDDPOTrainer(model=model, args=training_args, train_dataset=dataset, peft_config=peft_config)
         trainer.selection_ = trainer.selection_ or _selection_of(arguments.dataset_name)
+        trainer.datasets_ = trained_on(arguments.dataset_name)
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model()
     manifest.counts = {"given": len(dataset), "trained on": len(trainer.train_dataset)}
@@ -102,10 +112,11 @@ def _selection_of(name: str | None) -> dict[str, Any] | None:
     return {**manifest.counts, "selector": selector, "column": "pd", "threshold": highest}
 
 
-def _training_rows(name: str | None) -> Any:
-    """The kept pairs of a selection, else all the scored ones."""
-    folder = Path(name).expanduser() if name else None
-    part = "scored" if folder is not None and (folder / "scored").is_dir() else "selected"
-    if folder is not None and (folder / "preferences").is_dir():
-        part = "preferences"
+def _training_rows(name: str | None, all_pairs: bool) -> Any:
+    """The kept pairs of a selection, else all the scored ones; of a published selection all, where `pd_budget` selects."""
+    folder = Path(name).expanduser() if name else Path()
+    if folder.is_dir():
+        part = next((part for part in ("preferences", "scored") if name and (folder / part).is_dir()), "selected")
+    else:
+        part = "scored" if all_pairs else "selected"
     return rows_of(name, part)

@@ -7,6 +7,7 @@ from typing import Any
 from ..artifacts import Manifest, dataset_digest, replaced_folder, write_json, write_rows
 from ..data import prepare_preferences, read_pairs
 from ..errors import InputError
+from ..provenance import source_provenance
 from ..selection import random_keys, select_lowest
 from .common import StageResult, check_folder, dry_result, mapping_of, rows_of, skip_if_done, timed
 
@@ -124,6 +125,7 @@ def run_prepare(arguments: PrepareArguments) -> StageResult:
         }
         manifest.counts = counts
         manifest.results = {"load": load_report, "labels": report.to_dict(), "source": _source(arguments)}
+        manifest.results["provenance"] = {"source": _provenance(arguments), "conflict": report.conflict}
     if not arguments.dry_run:
         with replaced_folder(arguments.output_dir) as folder:
             write_rows(pairs, folder / "pairs")
@@ -167,3 +169,9 @@ def _loaded(report: dict[str, Any]) -> str:
 def _source(arguments: PrepareArguments) -> dict[str, Any]:
     names = ("dataset_name", "dataset_config", "dataset_train_split", "dataset_revision")
     return {name: getattr(arguments, name) for name in names}
+
+
+def _provenance(arguments: PrepareArguments) -> dict[str, Any]:
+    return source_provenance(
+        str(arguments.dataset_name), arguments.dataset_revision, arguments.dataset_config, arguments.dataset_train_split
+    )

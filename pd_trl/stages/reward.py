@@ -8,11 +8,12 @@ import numpy as np
 from datasets import Dataset, concatenate_datasets
 
 from ..artifacts import Manifest, dataset_digest
-from ..aspect_rewards import AspectReward, heldout_rows, train_aspect_rewards, training_identity
+from ..aspect_rewards import AspectReward, heldout_rows, hub_name, train_aspect_rewards, training_identity
 from ..data import OVERALL, check_preferences, is_chat
 from ..errors import InputError
 from ..report_text import number, table
 from ..reward_config import PDRewardConfig
+from ..trainer_push import check_push
 from .common import StageResult, check_folder, dry_result, is_main_process, owned_folder, rows_of, skip_if_done, timed
 from .models import check_model, model_settings
 
@@ -50,10 +51,18 @@ class RewardArguments:
     overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
 
 
+def check_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_args: Any) -> None:
+    """Raises `InputError` where the reward models are to be pushed and the Hub would refuse them."""
+    if training_args.push_to_hub and (training_args.hub_model_id or training_args.output_dir):
+        for aspect in arguments.aspects or ["aspect"]:
+            check_push(training_args, hub_name(training_args, Path(training_args.output_dir or "."), aspect))
+
+
 def run_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_args: Any) -> StageResult:
     """Trains the models into subfolders of `output_dir` and writes a manifest with their metrics."""
     if not training_args.output_dir:
         raise InputError("`pd-trl reward` needs --output_dir.")
+    check_reward(arguments, training_args, model_args)
     if model_args.lora_task_type == "CAUSAL_LM":
         model_args.lora_task_type = "SEQ_CLS"  # TRL's default is for policies
     model, peft_config = model_settings(model_args, training_args)

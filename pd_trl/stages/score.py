@@ -9,6 +9,7 @@ from ..artifacts import Manifest, dataset_digest, replaced_folder, write_rows
 from ..errors import InputError
 from ..hub import local_model_folder
 from ..length import check_length_penalty
+from ..provenance import inherited_provenance, proxy_provenance
 from ..report_text import number, table
 from ..reward_sidecar import SIDECAR_NAME, RewardSidecar
 from ..scoring import score_pairs
@@ -151,6 +152,8 @@ def run_score(arguments: ScoreArguments) -> StageResult:
     manifest.counts = {"pairs": len(preferences), "scored": len(scored), "dropped": len(preferences) - len(scored)}
     metrics = {aspect: sidecar.metrics for aspect, sidecar in sidecars.items() if sidecar.metrics}
     manifest.results = {"proxy_metrics": metrics, "models": models}
+    proxies = {aspect: proxy_provenance(models[aspect], folder, sidecars[aspect]) for aspect, folder in folders.items()}
+    manifest.results["provenance"] = {**inherited_provenance(arguments.dataset_name), "proxies": proxies}
     if is_main_process():
         with replaced_folder(Path(arguments.output_dir) / "scored") as folder:
             write_rows(scored, folder)

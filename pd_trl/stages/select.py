@@ -5,10 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 
-from ..artifacts import Manifest, dataset_digest, replaced_folder, write_json, write_rows
+from ..artifacts import Manifest, dataset_digest, read_json, replaced_folder, write_json, write_rows
+from ..data.sources import is_path
+from ..decision import split_kept
 from ..errors import InputError
-from ..filter import PDFilter
+from ..filter import FILTER_NAME, PDFilter
+from ..hub import download_file
+from ..provenance import inherited_provenance
 from .common import StageResult, check_folder, dry_result, mapping_of, rows_of, skip_if_done, timed
 
 
@@ -111,18 +116,24 @@ def run_select(arguments: SelectArguments) -> StageResult:
     if report is None:
         raise InputError("The selection has no report.")
     manifest.counts = {"total": len(decided), "kept": int(kept.sum()), "dropped": int((~kept).sum())}
-    manifest.results = {"report": report.to_dict()}
+    manifest.results = {"report": report.to_dict(), "provenance": inherited_provenance(arguments.dataset_name)}
     if not arguments.dry_run:
         with replaced_folder(arguments.output_dir) as folder:
-            write_rows(decided.select(np.flatnonzero(kept)), folder / "selected")
-            write_rows(decided.select(np.flatnonzero(~kept)), folder / "dropped")
-            pd_filter.save(folder / "filter.json")
-            write_json(folder / "report.json", report.to_dict())
-            (folder / "report.txt").write_text(f"{report}\n", encoding="utf-8")
-            manifest.save(folder)
+            write_selection(decided, pd_filter, manifest, folder)
     if arguments.dry_run:
         return dry_result(manifest, arguments.output_dir, manifest.counts, str(report).splitlines())
     return StageResult("select", arguments.output_dir, manifest.counts, str(report).splitlines())
+
+
+def write_selection(decided: Dataset, pd_filter: PDFilter, manifest: Manifest, folder: Path) -> None:
+    """Writes a selection into an empty folder: both parts, the filter's statistics, the report, and the manifest."""
+    for name, rows in zip(("selected", "dropped"), split_kept(decided), strict=True):
+        write_rows(rows, folder / name)
+    pd_filter.save(folder / FILTER_NAME)
+    if pd_filter.report_ is not None:
+        write_json(folder / "report.json", pd_filter.report_.to_dict())
+        (folder / "report.txt").write_text(f"{pd_filter.report_}\n", encoding="utf-8")
+    manifest.save(folder)
 
 
 def _scored_rows(name: str | None) -> Any:
@@ -136,6 +147,10 @@ def _scored_rows(name: str | None) -> Any:
 
 
 def _proxy_metrics(name: str | None) -> dict[str, dict[str, float]]:
+    """What is known of the reward models behind the gaps: by the folder of `pd-trl score`, or by a published selection."""
+    if name and not is_path(name):
+        published = download_file(name, FILTER_NAME)
+        return read_json(published)["arguments"].get("proxy_metrics", {}) if published is not None else {}
     manifest = Manifest.load(Path(name).expanduser()) if name and Path(name).expanduser().is_dir() else None
     return manifest.results.get("proxy_metrics", {}) if manifest is not None else {}
 

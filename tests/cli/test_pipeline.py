@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from pd_trl.artifacts import Manifest, read_json, read_rows
+from pd_trl.results import load_results
 from tests.processes import ROOT
 
 SMALL_WORLD = {
@@ -42,8 +43,13 @@ def test_the_quickstart_in_small(command, tmp_path):
     assert list(results) == ["SFT", "PD", "all", "random"]
     assert all(entry["num_outputs"] == 24 for entry in results.values())
     assert "win rate against SFT" in first.out and str(run / "select") in first.out
+    pairwise = {record.baseline: record for record in load_results(run / "evaluate" / "pairwise")}
+    assert list(pairwise) == ["SFT", "all", "random"]
+    assert pairwise["SFT"].value == pytest.approx(results["PD"]["against"]["SFT"]["win_score"])
+    assert f"Win score of PD against all: {pairwise['all'].value:.3f}" in first.out
     again = command(*arguments)
-    assert again.code == 0 and again.out.count("already done") == 10
+    assert again.code == 0 and again.out.count("already done") == 15
+    assert f"Win score of PD against all: {pairwise['all'].value:.3f}" in again.out
     assert results == read_json(run / "judge" / "results.json")
 
 

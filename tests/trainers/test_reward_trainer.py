@@ -10,8 +10,9 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, TrainerCallback
 from trl import RewardConfig, RewardTrainer
 
-from pd_trl import PDRewardConfig, PDRewardTrainer
+from pd_trl import PDRewardConfig, PDRewardTrainer, score_pairs
 from pd_trl.errors import InputError
+from pd_trl.length import choose_length_penalty
 from pd_trl.reward_sidecar import RewardSidecar
 from tests.processes import run_processes
 from tests.tiny import tiny_preferences
@@ -263,6 +264,30 @@ def test_saved_model_says_how_it_was_trained(tiny_models, tmp_path):
         "residual",
         2.0,
     )
+
+
+def test_automatic_penalty_is_chosen_on_the_evaluation_set_and_used_at_scoring(tiny_models, tmp_path):
+    train, test = tiny_preferences(24), tiny_preferences(40, seed=7)
+    config = dict(length_penalty="auto", length_balance_temperature=None, num_train_epochs=3)
+    trainer = make(tiny_models["reward"], tmp_path / "auto", train, config, eval_dataset=test)
+    raw = make(tiny_models["reward"], tmp_path / "raw", train, {**config, "length_penalty": 0.0})
+    assert losses(trainer) == losses(raw)
+    metrics = trainer.evaluate()
+    trainer.save_model()
+    scored = score_pairs(test, {"honesty": str(tmp_path / "auto")}, length_penalty=0.0)
+    gaps, deltas = np.array(scored["reward_gap_honesty"]), np.array(scored["delta_length"])
+    expected = choose_length_penalty(gaps, deltas)
+    assert RewardSidecar.load(tmp_path / "auto").length_penalty == metrics["eval_length_penalty"] == pytest.approx(expected)
+    adjusted = np.array(score_pairs(test, {"honesty": str(tmp_path / "auto")})["reward_gap_honesty"])
+    np.testing.assert_allclose(adjusted, gaps - expected * deltas, atol=1e-5)
+
+
+def test_automatic_penalty_without_an_evaluation_set_says_so(tiny_models, tmp_path, caplog):
+    trainer = make(tiny_models["reward"], tmp_path, tiny_preferences(8), dict(max_steps=1))
+    trainer.train()
+    trainer.save_model()
+    assert "no `eval_dataset`" in caplog.text
+    assert RewardSidecar.load(tmp_path).length_penalty == 0.0
 
 
 def test_missing_sides_are_named(tiny_models, tmp_path):

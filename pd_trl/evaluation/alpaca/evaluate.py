@@ -2,48 +2,32 @@
 
 import contextlib
 import logging
-import math
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ...artifacts import write_json
 from ...errors import InputError
-from ...generation.instructions import ALPACA_REPOSITORY, ALPACA_REVISION
-from ...results import save_results
 from ...row_log import RowLog
 from ..judges import JUDGES, load_judge
 from ..judges.base import Judge
 from ..judges.requests import RequestSettings
 from .annotator import Annotator, JudgeSettings
-from .instructions import NUM_INSTRUCTIONS, canonical_positions
 from .judging import (
-    OFFLINE,
-    RECORDED,
-    Judgements,
     check_judgements,
     judge_by_annotator,
     judge_by_judge,
     judge_by_records,
 )
-from .length_control import LengthControl, difficulty_path, length_controlled_win_rate, why_no_length_control
-from .outputs import AlignedOutputs, align, check_problems, read_outputs, read_reference
+from .length_control import difficulty_path, length_controlled_win_rate, why_no_length_control
+from .outputs import align, check_problems, read_outputs, read_reference
 from .plan import AlpacaPlan, comparison_tokens, plan_requests
 from .result import AlpacaResult
-from .session import alpaca_eval_session
+from .summary import save, summarise
 
 logger = logging.getLogger(__name__)
 
 LOG_NAME = "judgements.jsonl"
-ANNOTATIONS_NAME = "annotations.json"
-OUTPUTS_NAME = "model_outputs.json"
-SUMMARY_NAME = "alpaca_eval.json"
-# What the leaderboard tolerates.
-_MAX_UNJUDGED = 5
 _LOG_IDENTITY = {"answers": "by the digest of the request"}
 
 
@@ -151,8 +135,8 @@ def evaluate_alpaca(
             num_bootstrap=num_bootstrap,
             seed=seed,
         )
-    result = _result(aligned, judgements, control, undefined, refused)
-    _save(folder, aligned, judgements, result)
+    result = summarise(aligned, judgements, control, undefined, refused)
+    save(folder, aligned, judgements, result)
     return result
 
 
@@ -258,102 +242,3 @@ def _judge(
             f"The judge {judge!r} takes no {' and no '.join(given)}; these are for annotators of alpaca_eval."
         )
     return load_judge(judge)
-
-
-def _result(
-    aligned: AlignedOutputs,
-    judgements: Judgements,
-    control: LengthControl | None,
-    undefined: str | None,
-    refused: str | None,
-) -> AlpacaResult:
-    preferences = np.array(judgements.preferences)
-    with alpaca_eval_session():
-        import pandas as pd
-        from alpaca_eval.metrics import get_winrate
-
-        metrics = get_winrate(pd.DataFrame({"preference": preferences}))
-    known = preferences[~np.isnan(preferences)] - 1
-    discrete = np.where(known == 0.5, 0.5, known > 0.5)
-    is_whole = len(aligned.rows) == NUM_INSTRUCTIONS and undefined is None
-    row = aligned.rows[0]
-    from_hub = {"dataset": ALPACA_REPOSITORY, "dataset_revision": ALPACA_REVISION} if undefined is None else {}
-    return AlpacaResult(
-        task=_task(aligned, undefined),
-        model=row["generator_2"],
-        reference=row["generator_1"],
-        judge=judgements.judge,
-        judge_kind=judgements.kind,
-        win_rate=float(metrics["win_rate"]),
-        standard_error=_finite(metrics["standard_error"]),
-        discrete_win_rate=float(metrics["discrete_win_rate"]),
-        discrete_standard_error=_standard_error(100 * discrete),
-        length_control=control,
-        no_length_control=refused,
-        num_wins=int(metrics["n_wins"]),
-        num_losses=int(metrics["n_wins_base"]),
-        num_ties=int(metrics["n_draws"]),
-        num_judged=len(known),
-        average_length=_mean_length(aligned, "output_2"),
-        reference_length=_mean_length(aligned, "output_1"),
-        problems={k: v for k, v in {**aligned.problems, **judgements.problems}.items() if v},
-        not_comparable=_why_not_comparable(judgements, is_whole, undefined, len(known)),
-        settings={**from_hub, **judgements.details, "instructions": len(aligned.rows)},
-    )
-
-
-def _task(aligned: AlignedOutputs, undefined: str | None) -> str:
-    count = len(aligned.rows)
-    if undefined is None:
-        return "AlpacaEval 2" if count == NUM_INSTRUCTIONS else f"AlpacaEval 2, {count} of its instructions"
-    inside = [p is not None for p in canonical_positions([row["instruction"] for row in aligned.rows])]
-    of = "AlpacaEval's" if all(inside) else "own"
-    return f"win rate on {count} {of} instructions"
-
-
-def _why_not_comparable(judgements: Judgements, is_whole: bool, undefined: str | None, num_judged: int) -> list[str]:
-    reasons = []
-    if judgements.kind == OFFLINE:
-        reasons.append("the judge is an offline one, not an annotator of alpaca_eval")
-    elif judgements.kind == RECORDED:
-        reasons.append("the annotations are recorded ones, whose judge is known by name only")
-    elif not judgements.is_official:
-        reasons.append(f"the judge is {judgements.judge}, not the leaderboard's")
-    if undefined is not None:
-        reasons.append(undefined)
-    elif not is_whole or num_judged < NUM_INSTRUCTIONS - _MAX_UNJUDGED:
-        reasons.append(f"{num_judged} of {NUM_INSTRUCTIONS} instructions are judged")
-    return reasons
-
-
-def _save(folder: Path, aligned: AlignedOutputs, judgements: Judgements, result: AlpacaResult) -> None:
-    annotations = [_plain(annotation) for annotation in judgements.annotations]
-    if result.length_control is not None:
-        for annotation, preference in zip(annotations, result.length_control.preferences, strict=True):
-            annotation["glm_preference"] = preference
-    write_json(folder / ANNOTATIONS_NAME, annotations)
-    names = {"dataset": "dataset", "instruction": "instruction", "output": "output_2", "generator": "generator_2"}
-    write_json(folder / OUTPUTS_NAME, [{k: row[v] for k, v in names.items()} for row in aligned.rows])
-    write_json(folder / SUMMARY_NAME, _plain({**asdict(result), "length_control": _summary(result.length_control)}))
-    save_results(result.records(), folder)
-
-
-def _summary(control: LengthControl | None) -> dict[str, Any] | None:
-    return {k: v for k, v in asdict(control).items() if k != "preferences"} if control is not None else None
-
-
-def _plain(record: dict[str, Any]) -> dict[str, Any]:
-    """Json has no NaN."""
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in record.items()}
-
-
-def _mean_length(aligned: AlignedOutputs, column: str) -> float:
-    return float(np.mean([len(row[column]) for row in aligned.rows]))
-
-
-def _standard_error(values: Sequence[float] | np.ndarray) -> float | None:
-    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -59,7 +59,7 @@ def _imported() -> ModuleType:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
             import alpaca_eval
-            import alpaca_eval.metrics
+            import alpaca_eval.metrics.glm_winrate
     except ModuleNotFoundError as error:
         if error.name == "pkg_resources":
             raise InputError(

@@ -12,10 +12,10 @@ import yaml
 
 from ...artifacts import read_json, replaced_folder, write_json
 from ...errors import InputError
-from ..alpaca.evaluate import ANNOTATIONS_NAME, SUMMARY_NAME
 from ..alpaca.instructions import canonical_positions
 from ..alpaca.outputs import read_outputs
 from ..alpaca.session import alpaca_eval_session
+from ..alpaca.summary import ANNOTATIONS_NAME, SUMMARY_NAME
 from .layout import LEADERBOARD, LEADERBOARD_COLUMNS, WEIGHT_COLUMNS, WEIGHTS, Layout, checked_name
 
 

@@ -48,7 +48,7 @@ def killed_at(count: int, paths, folder, server) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
-        assert server.reached.wait(120), process.communicate(timeout=5)
+        assert server.reached.wait(240), process.communicate(timeout=5)
         deadline = time.monotonic() + 20
         log = folder / "judgements.jsonl"
         # An answer that was sent is in the log a moment later.

@@ -1,0 +1,157 @@
+"""Text of others made harmless, and the templates that use it."""
+
+import html
+import json
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote
+
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from .._version import __version__
+from ..resources import template_path
+
+# Beyond this, a text in a card is cut: a card is read, the data set has the whole text.
+MAX_CHARACTERS = 1200
+MAX_CELL = 200
+# Cf characters that writing needs: zero-width joiner and non-joiner. The others include the bidirectional overrides.
+_WRITTEN = "\u200c\u200d"
+_SHA = re.compile(r"[0-9a-f]{40}")
+
+
+class Safe(str):
+    """Text that a template may put out as it is. Everything else is escaped as by [`cell`]."""
+
+
+def visible(text: str) -> str:
+    """`text` without control characters, bidirectional overrides and lone surrogates; line breaks stay."""
+    text = re.sub(r"\r\n?|[\u0085\u2028\u2029\x0b\x0c]", "\n", text).expandtabs(4)
+    return "".join(
+        c if c == "\n" or c in _WRITTEN or not unicodedata.category(c).startswith("C") else "\ufffd" for c in text
+    )
+
+
+def shortened(text: str, most: int) -> str:
+    """The start of `text`, with the number of characters that are left out."""
+    return text if len(text) <= most else f"{text[:most].rstrip()} … ({len(text) - most:,} more characters)"
+
+
+def plain(value: object, most: int = MAX_CELL) -> str:
+    """Text of others on one line, for YAML or as a start of something safer."""
+    return " ".join(visible(shortened(str(value), most)).split())
+
+
+def cell(value: object, most: int = MAX_CELL) -> Safe:
+    """Text of others in a paragraph or a cell of a markdown table: one line, and neither HTML, table, link nor code."""
+    text = html.escape(plain(value, most), quote=False) or "(empty)"
+    text = re.sub(r"([|`\[\]*_~\\$])", r"\\\1", text)
+    # A link needs no brackets where it is recognised by its start, nor a heading or a list anything but its first character.
+    text = re.sub(r"(?i)(https?|ftp|mailto|www)([:.])", lambda m: f"{m[1]}&#{ord(m[2])};", text).replace("@", "&#64;")
+    return Safe(re.sub(r"^([#+\-=]|\d+(?=[.)]))", lambda m: f"\\{m[0]}" if not m[0].isdigit() else f"{m[0]}\\", text))
+
+
+def code(value: object) -> Safe:
+    """Text of others inside backticks, in a table too."""
+    text = plain(value).replace("`", "'").replace("|", "¦")
+    return Safe(f"`{text.replace('<!--', '<! --') or ' '}`")
+
+
+def passage(value: object) -> Safe:
+    """A longer text of others inside an HTML element: its lines stay, nothing else of it is markup."""
+    lines = visible(shortened(str(value), MAX_CHARACTERS)).strip().split("\n")
+    return Safe("<br>".join(html.escape(line.strip(), quote=False) for line in lines) or "&nbsp;")
+
+
+def literal(value: object) -> Safe:
+    """A string or a number as a Python literal inside a fenced code block."""
+    text = json.dumps(shortened(value, MAX_CELL) if isinstance(value, str) else value, ensure_ascii=True)
+    return Safe(text.replace("`", "\\u0060").replace("<", "\\u003c"))
+
+
+def count(value: int | None) -> Safe:
+    """A number of things, with thousands separators."""
+    return Safe("–" if value is None else f"{value:,}")
+
+
+def number(value: float | None, digits: int = 3) -> Safe:
+    """A number, or a dash for a missing one."""
+    return Safe("–" if value is None else f"{value:.{digits}f}".replace("-", "−"))
+
+
+def percent(value: float | None, digits: int = 1) -> Safe:
+    """A share as a percentage, or a dash for a missing one."""
+    return Safe("–" if value is None else f"{100 * value:.{digits}f} %")
+
+
+def is_repo_id(name: object, namespaced: bool = True) -> bool:
+    """Whether `name` has the form of a Hub id: with a namespace, or, unless `namespaced`, of an old one without (`gpt2`)."""
+    if not isinstance(name, str) or not name or name.startswith(("/", ".", "~")) or ("/" not in name and namespaced):
+        return False
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
+def repo_link(name: str, kind: str = "model", revision: str | None = None) -> Safe:
+    """A link to a repository of the Hub, at `revision` where that is a commit; plain code for what is no Hub id."""
+    if not is_repo_id(name, namespaced=kind != "model"):
+        return code(name)
+    prefix = {"model": "", "dataset": "datasets/", "space": "spaces/"}[kind]
+    url = f"https://huggingface.co/{prefix}{name}"
+    if revision and _SHA.fullmatch(revision):
+        return Safe(f"[`{name}`]({url}/tree/{revision}) at `{revision[:10]}`")
+    return Safe(f"[`{name}`]({url})" + (f" at {code(revision)}" if revision else ""))
+
+
+def path(value: str) -> Safe:
+    """A path of the repository as the target of a link."""
+    return Safe(quote(value))
+
+
+def url(value: str) -> Safe:
+    """A web address as the target of a link; what is none becomes harmless."""
+    return Safe(quote(value, safe=":/?&=#%~+,@!;")) if re.match(r"https?://", value) else Safe("#")
+
+
+def table(rows: Sequence[Sequence[object]], left: int = 1) -> Safe:
+    """A markdown table, whose first row is the header and whose first `left` columns are left-aligned. Strings are escaped."""
+    cells = [["" if value == "" else _finalize(value) for value in row] for row in rows]
+    if not cells:
+        return Safe("")
+    rule = ["---" if column < left else "--:" for column in range(len(cells[0]))]
+    lines: list[Sequence[object]] = [cells[0], rule, *cells[1:]]
+    return Safe("\n".join(f"| {' | '.join(str(value) for value in line)} |" for line in lines))
+
+
+def _finalize(value: object) -> object:
+    return value if isinstance(value, (Safe, int, float)) else cell(value)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    # Markdown, not HTML: whatever is no `Safe` string is escaped by `finalize`, for markdown and HTML both.
+    environment = Environment(  # noqa: S701
+        undefined=StrictUndefined,
+        loader=FileSystemLoader(str(template_path("dataset_card").parent)),
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        cell=cell, code=code, passage=passage, literal=literal, count=count, number=number, percent=percent, table=table,
+        repo_link=repo_link, path=path, url=url,
+    )  # fmt: skip
+    return environment
+
+
+def render(template: str, record: Mapping[str, Any]) -> str:
+    """A text from a template of `model_cards/` and a plain record. Strings of the record are escaped unless [`Safe`]."""
+    text = _environment().get_template(template_path(template).name).render(version=Safe(__version__), **record)
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in text.splitlines())).strip()

@@ -1,0 +1,102 @@
+// Slider and numbers.
+function showNumbers(state) {
+  const { columns, record, pairs, total } = state;
+  const kept = sumsOf(columns, 0, pairs);
+  const groups = { all: state.sums, kept, dropped: addSums(state.sums, kept, -1) };
+  for (const [key, names] of Object.entries(record.groups)) {
+    const table = document.querySelector(`[data-grouping="${key}"]`);
+    if (table) showGroups(table, names, countGroups(columns[key], names.length, pairs), state.totals[key]);
+  }
+  for (const [group, sums] of Object.entries(groups)) {
+    for (const [name, value] of Object.entries(measures(sums, columns))) showMeasure(name, group, value);
+  }
+  const now = measures(kept, columns);
+  const figures = { kept: thousands(pairs), agreement: percent(now.agreement ?? null), longer: percent(now.longer ?? null) };
+  if (columns.pd) figures.last = decimal(columns.pd[pairs - 1], 3);
+  for (const node of document.querySelectorAll("[data-figure]")) node.textContent = figures[node.dataset.figure];
+  byId("share").textContent = percent(pairs / total);
+  byId("slider").setAttribute("aria-valuetext", `${percent(pairs / total)}, ${thousands(pairs)} pairs`);
+  if (document.activeElement !== byId("count")) byId("count").value = pairs;
+  const plot = byId("histogram");
+  if (plot) plot.setAttribute("aria-label", `Histogram of the PD of ${thousands(total)} pairs; the ${thousands(pairs)} kept reach up to ${figures.last}`);
+}
+
+function showGroups(table, names, kept, totals) {
+  const rows = new Map([...table.tBodies[0].rows].map((row) => [row.dataset.group, row]));
+  names.forEach((name, i) => {
+    const row = rows.get(name);
+    const share = ratio(kept[i], totals[i]);
+    row.querySelector('[data-cell="kept"]').textContent = thousands(kept[i]);
+    row.querySelector('[data-cell="share"]').textContent = percent(share);
+    row.querySelector(".bar span").style.setProperty("--w", `${100 * share}%`);
+  });
+}
+
+function showMeasure(name, group, value) {
+  const cell = document.querySelector(`#groups [data-row="${name}"] [data-cell="${group}"]`);
+  if (!cell) return;
+  const isMean = name === "chosen" || name === "rejected";
+  cell.querySelector(".value").textContent = value === null ? "-" : isMean ? oneDecimal(value) : percent(value);
+  cell.querySelector(".bar span")?.style.setProperty("--w", `${100 * (value ?? 0)}%`);
+}
+
+// Said once the slider rests, so that a screen reader is not flooded.
+function announce(state) {
+  clearTimeout(state.pause);
+  state.pause = setTimeout(() => {
+    const figures = [...document.querySelectorAll(".figures div")].map((node) => `${node.children[0].textContent} ${node.children[1].textContent}`);
+    byId("status").textContent = figures.join(", ");
+    showExamples(state);
+    byId("main").removeAttribute("aria-busy");
+  }, 250);
+}
+
+function setPairs(state, pairs) {
+  state.pairs = Math.min(state.total, Math.max(1, pairs));
+  byId("main").setAttribute("aria-busy", "true");
+  cancelAnimationFrame(state.frame);
+  state.frame = requestAnimationFrame(() => {
+    showNumbers(state);
+    for (const plot of state.plots) plot.update();
+    announce(state);
+  });
+}
+
+function startControls(state) {
+  const slider = byId("slider");
+  const follow = () => { slider.value = Math.max(1, Math.round((1000 * state.pairs) / state.total)); };
+  slider.addEventListener("input", () => setPairs(state, pairsOf(slider.valueAsNumber, state.total)));
+  byId("count").addEventListener("input", (event) => {
+    if (event.target.value && event.target.checkValidity()) { setPairs(state, event.target.valueAsNumber); follow(); }
+  });
+  byId("count").addEventListener("blur", (event) => { event.target.value = state.pairs; });
+  byId("reset").addEventListener("click", () => { setPairs(state, state.record.kept); follow(); });
+  byId("budget").hidden = false;
+}
+
+async function start() {
+  if (!("DecompressionStream" in window)) throw new Error("this browser is too old: it cannot unpack the data");
+  const [record, buffer] = await Promise.all([
+    unpack("record").then((response) => response.json()), unpack("numbers").then((response) => response.arrayBuffer()),
+  ]);
+  const columns = readColumns(record.layout, buffer);
+  const state = { record, columns, total: record.total, pairs: record.kept, plots: [], sums: sumsOf(columns, 0, record.total) };
+  state.totals = Object.fromEntries(Object.entries(record.groups).map(([key, names]) => [key, countGroups(columns[key], names.length, record.total)]));
+  preparePlots(state);
+  startControls(state);
+  showNumbers(state);
+  showCurveTable(state);
+  startExamples(state);
+  await loadLibrary();
+  state.plots = await drawPlots(state);
+  let drawing = Promise.resolve();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    drawing = drawing.then(async () => { state.plots = await drawPlots(state); });
+  });
+  document.documentElement.dataset.ready = Math.round(performance.now());
+}
+
+start().catch((error) => {
+  byId("problem").textContent = `The interactive parts could not be shown: ${error.message}. The tables have the numbers at the filter’s budget.`;
+  byId("problem").hidden = false;
+});

@@ -1,0 +1,179 @@
+// Plots by BokehJS; their colours are those of the style sheet, light or dark.
+const CURVES = {
+  agreement: { label: "expected agreement: votes of the other aspects", color: "kept", style: "solid" },
+  overall: { label: "overall labels that agree (hidden)", color: "dropped", style: "dashed" },
+  others: { label: "other aspects’ labels that agree (hidden)", color: "third", style: "dotted" },
+  longer: { label: "chosen response is the longer one", color: "ink", style: "dashed" },
+};
+
+const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+async function loadLibrary() {
+  const script = document.createElement("script");
+  script.textContent = await (await unpack("library")).text();
+  document.head.append(script);
+}
+
+function newFigure(place, options) {
+  const figure = Bokeh.Plotting.figure({
+    height: byId(place).clientHeight, sizing_mode: "stretch_width", toolbar_location: null, tools: "", min_border_right: 14,
+    background_fill_color: null, border_fill_color: null, outline_line_color: null, ...options,
+  });
+  for (const axis of [figure.xaxis, figure.yaxis]) {
+    axis.axis_label_text_color = axis.major_label_text_color = color("ink");
+    axis.axis_line_color = axis.major_tick_line_color = color("soft");
+    axis.minor_tick_line_color = null;
+    axis.axis_label_text_font_style = "normal";
+    axis.axis_label_text_font_size = axis.major_label_text_font_size = "12px";
+    axis.axis_label_text_font = axis.major_label_text_font = "system-ui, sans-serif";
+  }
+  figure.xgrid.grid_line_color = null;
+  figure.ygrid.grid_line_color = color("rule");
+  return figure;
+}
+
+const marker = (figure, location) => {
+  const span = new Bokeh.Span({ location, dimension: "height", line_color: color("ink"), line_dash: [5, 4], line_width: 2 });
+  figure.add_layout(span);
+  return span;
+};
+
+async function place(figure, id) {
+  byId(id).replaceChildren();
+  await Bokeh.Plotting.show(figure, byId(id));
+  leaveTabOrder(byId(id));
+}
+
+// A picture with a name has nothing to focus; Bokeh puts its canvas into the tab order.
+function leaveTabOrder(node) {
+  for (const child of node.children) {
+    if (child.tabIndex >= 0) child.tabIndex = -1;
+    leaveTabOrder(child);
+    if (child.shadowRoot) leaveTabOrder(child.shadowRoot);
+  }
+}
+
+async function drawHistogram(state) {
+  const { bins, edges } = state.histogram;
+  const data = { left: edges.slice(0, -1), right: edges.slice(1) };
+  const source = new Bokeh.ColumnDataSource({ data: { ...data, ...histogramCounts(state) } });
+  const figure = newFigure("histogram", { x_range: [edges[0], edges[edges.length - 1]], y_range: new Bokeh.DataRange1d({ start: 0 }) });
+  figure.xaxis.axis_label = "PD (negative: the other aspects agree)";
+  figure.yaxis.axis_label = "pairs";
+  figure.yaxis.formatter = new Bokeh.NumeralTickFormatter({ format: "0,0" });
+  const sides = { left: { field: "left" }, right: { field: "right" }, source, line_color: color("card"), line_width: 0.5 };
+  figure.quad({ ...sides, bottom: 0, top: { field: "kept" }, fill_color: color("kept") });
+  figure.quad({ ...sides, bottom: { field: "kept" }, top: { field: "all" }, fill_color: color("dropped") });
+  if (state.columns.overall) {
+    const against = new Array(edges.length - 1).fill(0);
+    state.columns.overall.forEach((vote, i) => { if (vote < 0) against[bins[i]] += 1; });
+    figure.step({ x: edges, y: [...against, against[against.length - 1]], mode: "after", line_color: color("ink"), line_width: 2 });
+  }
+  figure.add_tools(new Bokeh.HoverTool({
+    tooltips: [["PD", "@left{0.00} to @right{0.00}"], ["kept", "@kept{0,0}"], ["dropped", "@dropped{0,0}"]],
+  }));
+  await place(figure, "histogram");
+  return { update: () => { source.data = { ...data, ...histogramCounts(state) }; } };
+}
+
+function histogramCounts(state) {
+  const { bins, edges, all } = state.histogram;
+  const kept = countGroups(bins, edges.length - 1, state.pairs);
+  return { kept, all, dropped: all.map((count, i) => count - kept[i]) };
+}
+
+async function drawCurves(state) {
+  const figure = newFigure("curves", { x_range: [0, 1], y_range: [0, 1] });
+  figure.xaxis.axis_label = "budget λ";
+  figure.yaxis.axis_label = "share of kept";
+  for (const axis of [figure.xaxis, figure.yaxis]) axis.formatter = new Bokeh.NumeralTickFormatter({ format: "0 %" });
+  const x = state.curve.map((point) => point.share);
+  for (const [name, curve] of Object.entries(CURVES)) {
+    if (!(name in state.curve[0])) continue;
+    const y = state.curve.map((point) => point[name] ?? NaN);
+    const dash = { solid: [], dashed: [9, 5], dotted: [2, 4] }[curve.style];
+    figure.line({ x, y, line_color: color(curve.color), line_width: 2.5, line_dash: dash });
+  }
+  const span = marker(figure, state.pairs / state.total);
+  await place(figure, "curves");
+  return { update: () => { span.location = state.pairs / state.total; } };
+}
+
+async function drawLengths(state) {
+  const { bins, edges, all } = state.lengths;
+  const shares = (counts, total) => counts.map((count) => count / Math.max(total, 1));
+  const kept = () => shares(countGroups(bins, edges.length - 1, state.pairs), state.pairs);
+  const steps = (values) => [...values, values[values.length - 1]];
+  const source = new Bokeh.ColumnDataSource({ data: { x: edges, all: steps(shares(all, state.total)), kept: steps(kept()) } });
+  const figure = newFigure("lengths", { x_range: [edges[0], edges[edges.length - 1]], y_range: new Bokeh.DataRange1d({ start: 0 }) });
+  figure.xaxis.axis_label = `${state.record.delta_unit}, the ends hold all beyond`;
+  figure.yaxis.axis_label = "share of pairs";
+  figure.yaxis.formatter = new Bokeh.NumeralTickFormatter({ format: "0.0 %" });
+  figure.xaxis.formatter = new Bokeh.NumeralTickFormatter({ format: "0,0" });
+  figure.step({ x: { field: "x" }, y: { field: "all" }, source, mode: "after", line_color: color("soft"), line_width: 2 });
+  figure.step({ x: { field: "x" }, y: { field: "kept" }, source, mode: "after", line_color: color("kept"), line_width: 2.5 });
+  marker(figure, 0);
+  await place(figure, "lengths");
+  return { update: () => { source.data = { ...source.data, kept: steps(kept()) }; } };
+}
+
+async function drawPlots(state) {
+  const drawn = [];
+  if (state.histogram) drawn.push(await drawHistogram(state));
+  if (byId("curves")) drawn.push(await drawCurves(state));
+  if (state.lengths) drawn.push(await drawLengths(state));
+  return drawn;
+}
+
+function preparePlots(state) {
+  const { columns, total } = state;
+  if (columns.pd) {
+    let [low, high] = [Infinity, -Infinity];
+    for (const value of columns.pd) { low = Math.min(low, value); high = Math.max(high, value); }
+    if (low === high) { low -= 0.5; high += 0.5; }
+    state.histogram = binning(columns.pd, low, high, 80);
+    state.histogram.all = countGroups(state.histogram.bins, 80, total);
+  }
+  if (columns.delta) {
+    const sorted = columns.delta.slice().sort();
+    const reach = Math.max(1, Math.abs(sorted[Math.floor(0.01 * (total - 1))]), Math.abs(sorted[Math.ceil(0.99 * (total - 1))]));
+    // Bins of whole numbers, an odd number of them, so that equal lengths are in the middle and no bin holds more values than another.
+    const width = 2 * Math.floor(reach / 61) + 1;
+    const half = Math.ceil(reach / width) + 0.5;
+    state.lengths = binning(columns.delta, -half * width, half * width, 2 * half);
+    state.lengths.all = countGroups(state.lengths.bins, state.lengths.edges.length - 1, total);
+  }
+  state.curve = curveOf(columns, total, Math.min(100, total));
+}
+
+function showCurveTable(state) {
+  const names = Object.keys(CURVES).filter((name) => name in state.curve[0]);
+  if (!names.length) return;
+  const legend = byId("curves-legend");
+  for (const name of names) {
+    const [item, line] = [document.createElement("li"), document.createElement("i")];
+    line.className = `line ${CURVES[name].style} ${CURVES[name].color}`;
+    item.append(line, CURVES[name].label);
+    legend.append(item);
+  }
+  const table = byId("curves-table");
+  const head = table.createTHead().insertRow();
+  for (const text of ["budget", "pairs", ...names.map((name) => CURVES[name].label)]) {
+    const cell = document.createElement("th");
+    cell.scope = "col";
+    cell.className = "n";
+    cell.textContent = text;
+    head.append(cell);
+  }
+  const body = table.createTBody();
+  const step = Math.max(1, Math.round(state.curve.length / 10));
+  for (let i = step - 1; i < state.curve.length; i += step) {
+    const point = state.curve[i];
+    const row = body.insertRow();
+    for (const text of [percent(point.share), thousands(point.pairs), ...names.map((name) => percent(point[name]))]) {
+      const cell = row.insertCell();
+      cell.className = "n";
+      cell.textContent = text;
+    }
+  }
+}

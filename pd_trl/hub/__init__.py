@@ -1,0 +1,29 @@
+"""The one place that talks to the Hugging Face Hub: checks before, atomic commits, downloads."""
+
+from .client import HubError, hub_api, retried, scrubbed
+from .commit import commit_files
+from .download import download_file, local_file, local_model_folder, split_revision
+from .head import Changes, Commit, Head, read_head
+from .preflight import Access, check_access, check_card, check_namespace, check_training_push, read_info
+
+__all__ = [
+    "Access",
+    "Changes",
+    "Commit",
+    "Head",
+    "HubError",
+    "check_access",
+    "check_card",
+    "check_namespace",
+    "check_training_push",
+    "commit_files",
+    "download_file",
+    "hub_api",
+    "local_file",
+    "local_model_folder",
+    "read_head",
+    "read_info",
+    "retried",
+    "scrubbed",
+    "split_revision",
+]

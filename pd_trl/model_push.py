@@ -1,0 +1,257 @@
+"""A model folder on its way to the Hub: which files go, what must hold of them, and one commit for all of it."""
+
+import json
+import logging
+import os
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
+
+from .artifacts import read_json
+from .cards import ModelFacts, cell, model_card, outside_text, split_readme
+from .cards.evaluations import eval_results_files
+from .cards.readme import join_readme
+from .errors import InputError
+from .hub import Changes, Commit, Head, HubError, check_access, check_card, commit_files, read_head
+from .results import RESULTS_NAME, EvalResult, load_results
+from .reward_sidecar import SIDECAR_NAME, RewardSidecar
+from .training_facts import existing_card, load_model_facts
+
+logger = logging.getLogger(__name__)
+
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_BESIDE = (
+    "config.json", "generation_config.json", "adapter_config.json", "tokenizer*", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "spiece.model", "sentencepiece*.model", "chat_template.*",
+    "additional_chat_templates/*.jinja", "preprocessor_config.json", "processor_config.json", "LICENSE*", "NOTICE*",
+    SIDECAR_NAME,
+)  # fmt: skip
+# What an earlier push left there and would be loaded in place of the new model, or holds a pickle.
+_OUTDATED = (*_WEIGHTS, "adapter_config.json", "pytorch_model*.bin", "pytorch_model.bin.index.json", "adapter_model.bin",
+             "training_args.bin", "optimizer.*", "scheduler.*", "rng_state*.pth", SIDECAR_NAME)  # fmt: skip
+_DTYPE_BYTES_HEADER = 8
+
+
+@dataclass
+class ModelPush:
+    """
+    What a publication of a model changed, or would change.
+
+    Args:
+        commit ([`Commit`]): Files added, deleted and unchanged.
+        card (`str`): The whole README.md.
+        private (`bool`, *optional*): Whether the repository is private; `None` where it is new and its namespace decides.
+    """
+
+    commit: Commit
+    card: str
+    private: bool | None = None
+
+
+def model_files(folder: str | os.PathLike, extra: Sequence[str] = ()) -> dict[str, Path]:
+    """
+    The files of a model that are published, by their path in the repository: weights in safetensors, configuration,
+    tokenizer, `pd_reward.json`, licence and evaluation results. Never pickles, checkpoints, optimiser states or logs.
+
+    Args:
+        folder (`str`): Folder of a model or adapter.
+        extra (sequence of `str`): Patterns of further files.
+
+    Raises:
+        InputError: When there is no model, its weights are not safetensors, or a file of them is missing or cut short.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"The model to publish must be a folder, but {folder} is none.")
+    config = next(
+        (folder / name for name in ("adapter_config.json", "config.json") if (folder / name).is_file()), None
+    )
+    if config is None:
+        raise InputError(f"{folder} holds no model: it has neither config.json nor adapter_config.json.")
+    patterns = [*_WEIGHTS, *_BESIDE, *extra]
+    if "auto_map" in read_json(config):
+        patterns.append("*.py")  # a model with code of its own cannot be loaded without it
+    files = {
+        path.relative_to(folder).as_posix(): path
+        for pattern in patterns
+        for path in sorted(folder.glob(pattern))
+        if path.is_file() and path.name != "README.md"
+    }
+    pickles = sorted(path.name for path in folder.glob("*") if fnmatch(path.name, "*model*.bin"))
+    _check_weights(folder, files, pickles)
+    return dict(sorted(files.items()))
+
+
+def _check_weights(folder: Path, files: Mapping[str, Path], pickles: Sequence[str]) -> None:
+    weights = [path for name, path in files.items() if name.endswith(".safetensors")]
+    if not weights:
+        found = f", only {', '.join(pickles)}: load it and save it again with `save_pretrained`" if pickles else ""
+        raise InputError(f"{folder} has no weights in safetensors (*.safetensors){found}. Pickles are not published.")
+    for name, path in files.items():
+        if name.endswith(".safetensors.index.json"):
+            missing = sorted(set(read_json(path).get("weight_map", {}).values()) - set(files))
+            if missing:
+                raise InputError(
+                    f"{path} names {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not there."
+                )
+    for path in weights:
+        _check_safetensors(path)
+
+
+def _check_safetensors(path: Path) -> None:
+    """Raises `InputError` unless the file is as long as its header says."""
+    size = path.stat().st_size
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(_DTYPE_BYTES_HEADER))
+            header = json.loads(file.read(length)) if length < size else {}
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        expected = _DTYPE_BYTES_HEADER + length + max(ends, default=0)
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise InputError(f"{path} is no safetensors file ({type(error).__name__}). Save the model again.") from None
+    if size != expected:
+        raise InputError(
+            f"{path} has {size:,} bytes, but its header says {expected:,}: it was cut short. Save the model again."
+        )
+
+
+def push_model(
+    folder: str | os.PathLike,
+    repo_id: str,
+    *,
+    facts: ModelFacts | None = None,
+    change_facts: Callable[[ModelFacts], ModelFacts] | None = None,
+    results: Sequence[EvalResult] | None = None,
+    eval_results: bool = False,
+    message: str | None = None,
+    private: bool | None = None,
+    create_pr: bool = False,
+    branch: str | None = None,
+    tag: str | None = None,
+    extra: Sequence[str] = (),
+    beside: Mapping[str, bytes] | None = None,
+    token: str | None = None,
+    dry_run: bool = False,
+) -> ModelPush:
+    """
+    Publishes a model folder in one commit, or leaves the repository as it was. See [`publish_model`].
+
+    Args:
+        facts ([`ModelFacts`], *optional*): Facts of the card. `None` is what the trainer left in the folder.
+        change_facts (callable, *optional*): What the publisher changes of them.
+        beside (`dict`, *optional*): Content of further files by their path.
+    """
+    files = model_files(folder, extra)
+    access = check_access(repo_id, "model", private=private, create_pr=create_pr, tag=tag, token=token)
+    records = list(results) if results is not None else read_results(folder)
+    facts = facts or load_model_facts(folder) or _unknown_facts(Path(folder), access.repo_id)
+    local = existing_card(folder)
+    name = access.repo_id.split("/")[-1]
+    local = None if local is None else _renamed(local, facts.name, name)
+    facts = replace(facts, repo_id=access.repo_id, name=name, results=records)
+    if change_facts is not None:
+        facts = change_facts(facts)
+    more = {**(beside or {}), **(eval_results_files(records) if eval_results else {})}
+    cards: list[str] = []
+
+    def build(head: Head) -> Changes:
+        there = head.read("README.md")
+        card = model_card(facts, preferred_card(there, local))
+        if not cards or cards[-1] != card:
+            check_card(card, "model", access.what, token=token)
+        cards.append(card)
+        outdated = [
+            path
+            for path in head.files
+            if path not in files and any(fnmatch(path, p) for p in _OUTDATED) and "/" not in path
+        ]
+        return Changes({**files, **more, "README.md": card.encode()}, outdated)
+
+    commit = commit_files(
+        access.repo_id, "model", build, message=message or f"Publish {facts.name}", branch=branch, create_pr=create_pr,
+        private=private, tag=tag, token=token, dry_run=dry_run,
+    )  # fmt: skip
+    if not dry_run:
+        _verify(commit, files, token)
+    return ModelPush(commit, cards[-1], access.private if access.exists else private)
+
+
+def preferred_card(remote: str | None, local: str | None) -> str | None:
+    """
+    The card to merge into: the one on the Hub, unless only the local one has words of a user.
+
+    A card without words of a user has a title at most.
+    """
+    if remote is None or local is None:
+        return remote if local is None else local
+    words = {name: _words(text) for name, text in (("remote", remote), ("local", local))}
+    if words["remote"] and words["local"] and words["remote"] != words["local"]:
+        logger.warning(
+            "The card on the Hub and the local README.md differ outside the generated part: the Hub's is kept."
+        )
+    return local if words["local"] and not words["remote"] else remote
+
+
+def _words(card: str) -> str:
+    lines = outside_text(card).splitlines()
+    return "\n".join(lines[1:] if lines and lines[0].startswith("# ") else lines).strip()
+
+
+def _renamed(card: str, old: str, new: str) -> str:
+    """A local card under the name of its repository: its title, and its results of the old name go."""
+    metadata, body = split_readme(card)
+    index = metadata.get("model-index")
+    if old != new and isinstance(index, list):
+        metadata["model-index"] = [entry for entry in index if not isinstance(entry, dict) or entry.get("name") != old]
+        if not metadata["model-index"]:
+            del metadata["model-index"]
+    title = f"# {cell(old)}\n"
+    body = body.lstrip()
+    return join_readme(metadata, f"# {cell(new)}\n{body[len(title) :]}" if body.startswith(title) else body)
+
+
+def read_results(folder: str | os.PathLike) -> list[EvalResult]:
+    """The evaluations in a folder, none where it has no `eval_results.json`."""
+    return load_results(folder) if (Path(folder).expanduser() / RESULTS_NAME).is_file() else []
+
+
+def _unknown_facts(folder: Path, repo_id: str) -> ModelFacts:
+    """Facts of a model whose making no trainer of pd_trl recorded: only what its files say."""
+    adapter = folder / "adapter_config.json"
+    config = read_json(adapter if adapter.is_file() else folder / "config.json")
+    architectures = " ".join(config.get("architectures") or [])
+    reward = config.get("task_type") == "SEQ_CLS" or "SequenceClassification" in architectures
+    base = config.get("base_model_name_or_path")
+    sidecar = RewardSidecar.load(folder)
+    length = {
+        "temperature": sidecar.length_balance_temperature,
+        "penalty": sidecar.length_penalty,
+        "correction": sidecar.length_correction,
+        "max_length": sidecar.max_length,
+    }
+    return ModelFacts(
+        kind="reward" if reward else "policy",
+        name=repo_id.split("/")[-1],
+        base_model=base if base and not Path(base).exists() else None,
+        peft=adapter.is_file(),
+        chat=(folder / "chat_template.jinja").is_file(),
+        is_known=False,
+        num_train=sidecar.num_train,
+        aspect=sidecar.aspect,
+        length=length if (folder / SIDECAR_NAME).is_file() else {},
+        metrics=sidecar.metrics,
+    )
+
+
+def _verify(commit: Commit, files: Mapping[str, Path], token: str | None) -> None:
+    """Raises `HubError` unless the commit has every file as it is here."""
+    revision = commit.pr_revision or commit.sha
+    head = read_head(commit.repo_id, "model", revision=revision, token=token, missing_ok=False)
+    wrong = sorted(name for name, path in files.items() if name not in head.files or not head.files[name].holds(path))
+    if wrong:
+        raise HubError(
+            f"The model {commit.repo_id} was published at {revision}, but {', '.join(wrong)} there is not what is here. Did the "
+            "folder change meanwhile? Publish again."
+        )

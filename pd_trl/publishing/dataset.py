@@ -1,0 +1,173 @@
+"""[`publish_dataset`]: a selection, with all that it was chosen from, as a data set on the Hub."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from ..artifacts import Manifest, read_rows
+from ..cards import BEGIN, DatasetFacts, SourceFacts, dataset_card, split_readme
+from ..cards.dataset import dataset_metadata
+from ..cards.readme import join_readme, merge_metadata
+from ..filter import PDFilter
+from ..hub import Changes, Head, check_access, check_card, commit_files, read_head
+from .facts import dataset_facts
+from .publication import Publication, page_of
+from .selection import FILES, PICTURE, Layout, find_selection, selection_folder
+from .verification import verify_rows
+
+logger = logging.getLogger(__name__)
+
+
+def publish_dataset(
+    path_or_dataset: str | os.PathLike | Dataset,
+    repo_id: str,
+    *,
+    pd_filter: PDFilter | None = None,
+    private: bool | None = None,
+    create_pr: bool = False,
+    branch: str | None = None,
+    tag: str | None = None,
+    variant: str | None = None,
+    license: str | None = None,
+    languages: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    source: SourceFacts | str | None = None,
+    models: Sequence[str] = (),
+    reward_models: Mapping[str, str] | None = None,
+    report_url: str | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    picture: bool = True,
+    dry_run: bool = False,
+    token: str | None = None,
+) -> Publication:
+    """
+    Publishes a selection on the Hub, in one commit or not at all.
+
+    The repository has the configurations `selected` (the kept pairs, the default), `scored` (all pairs, with gaps, `pd`,
+    `pd_kept` and `pd_reason`) and `dropped`; beside them lie `filter.json` with the statistics, so that
+    `PDFilter.load(repo_id, budget=0.2)` makes another selection without a model, the report, the manifest, and a card. After
+    the push, every configuration is loaded by its commit and its rows are counted. Published again, files that went are
+    deleted, and of an existing card only the text between our markers and our YAML keys change.
+
+    Args:
+        path_or_dataset (`str` or [`~datasets.Dataset`]):
+            Folder of `pd-trl select` or of a whole run; or scored pairs in memory, with `pd_filter`.
+        repo_id (`str`):
+            `"name"` or `"namespace/name"`. Made where it does not exist.
+        pd_filter ([`PDFilter`], *optional*):
+            The filter that decides about a data set in memory.
+        private (`bool`, *optional*):
+            Visibility of a new repository. `None` is the namespace's default. An existing one must agree.
+        create_pr (`bool`, *optional*, defaults to `False`):
+            Open a pull request instead of changing the repository.
+        branch (`str`, *optional*):
+            Branch to publish on, made where it does not exist.
+        tag (`str`, *optional*):
+            Tag of the publication, which readers can pin.
+        variant (`str`, *optional*):
+            Name of a further selection in a repository that has one: its configurations are `selected-<variant>` and so on.
+        license (`str`, *optional*):
+            Licence, as the Hub abbreviates it. `None` takes that of the source, or what the card says.
+        languages, tags (sequence of `str`, *optional*):
+            Further languages and tags of the card.
+        source (`str`, *optional*):
+            Hub id of the source. `None` is what the manifests say.
+        models (sequence of `str`, *optional*):
+            Hub ids of models that were aligned on it.
+        reward_models (`dict`, *optional*):
+            Hub id of each aspect's proxy reward model.
+        report_url (`str`, *optional*):
+            Page of the interactive report.
+        recipe (`dict`, *optional*):
+            Recipe of the run. `None` is that of the run's folder, where there is one.
+        picture (`bool`, *optional*, defaults to `True`):
+            Whether the card shows the distribution of the PD, where matplotlib is installed.
+        dry_run (`bool`, *optional*, defaults to `False`):
+            Return what would change, and change nothing.
+        token (`str`, *optional*):
+            Token; the one of `hf auth login` or HF_TOKEN where unset.
+
+    Returns:
+        [`Publication`]
+
+    Raises:
+        HubError: When the Hub refuses it. The message says so where the repository was changed; otherwise it was not.
+        InputError: When there is no selection to publish.
+    """
+    if isinstance(path_or_dataset, (str, os.PathLike)):
+        find_selection(path_or_dataset)
+    access = check_access(repo_id, "dataset", private=private, create_pr=create_pr, tag=tag, token=token)
+    with selection_folder(path_or_dataset, pd_filter) as folder, TemporaryDirectory(prefix="pd_trl-") as scratch:
+        layout = Layout(folder, variant)
+        configs = layout.configs()
+        files: dict[str, Path | bytes] = {**layout.shards(), **layout.documents(recipe)}
+        histogram = _picture(folder, Path(scratch)) if picture else None
+        if histogram is not None:
+            files[layout.path(PICTURE)] = histogram.read_bytes()
+        facts = dataset_facts(
+            folder, access.repo_id, configs=configs, source=source, license=license, languages=list(languages),
+            tags=list(tags), revision_tag=tag, models=list(models), report_url=report_url,
+            picture=layout.path(PICTURE) if histogram is not None else None,
+            files={path: FILES[path] for path in FILES if layout.path(path) in files} if variant is None else {},
+        )  # fmt: skip
+        for proxy in facts.proxies:
+            proxy.model = (reward_models or {}).get(proxy.aspect, proxy.model)
+
+        def card_on(head: Head) -> str:
+            existing = head.read("README.md")
+            existing = existing and layout.without_configs(existing)
+            if variant is not None and existing and BEGIN in existing:
+                return _with_variant(existing, facts)
+            return dataset_card(facts, existing)
+
+        def build(head: Head) -> Changes:
+            return Changes({**files, "README.md": card_on(head).encode()}, layout.stale(head))
+
+        head = read_head(access.repo_id, "dataset", revision=branch, token=token)
+        card = card_on(head)
+        check_card(card, "dataset", access.what, token=token)
+        commit = commit_files(
+            access.repo_id, "dataset", build, message=_message(folder, variant), branch=branch, create_pr=create_pr,
+            private=private, tag=tag, token=token, dry_run=dry_run,
+        )  # fmt: skip
+    rows = {config.name: config.num_rows for config in configs}
+    if not dry_run and commit.sha is not None:
+        verify_rows(access.repo_id, commit.sha, rows, token=token)
+    visibility = access.private if access.exists else private
+    return Publication(commit, page_of(commit, token), rows, card, visibility, dry_run, None if dry_run else tag)
+
+
+def _message(folder: Path, variant: str | None) -> str:
+    manifest = Manifest.load(folder)
+    counts = manifest.counts if manifest is not None else {}
+    name = f" ({variant})" if variant else ""
+    return f"Selection of {counts.get('kept', '?')} of {counts.get('total', '?')} pairs{name}, by pd_trl"
+
+
+def _with_variant(existing: str, facts: DatasetFacts) -> str:
+    """The card of the first selection, which tells of a further one by its configurations alone."""
+    metadata, body = split_readme(existing)
+    ours = dataset_metadata(facts, "")
+    return join_readme(merge_metadata(metadata, {key: ours[key] for key in ("configs", "dataset_info")}), body)
+
+
+def _picture(folder: Path, scratch: Path) -> Path | None:
+    """The histogram of the PD, where matplotlib is installed and there is a PD."""
+    parts = [read_rows(folder / part) for part in ("selected", "dropped")]
+    if any("pd" not in part.column_names for part in parts):
+        return None
+    if find_spec("matplotlib") is None:
+        logger.info("The card gets no picture of the PD: matplotlib is not installed.")
+        return None
+    from ..plots import divergence_histogram
+
+    values = np.concatenate([np.asarray(part["pd"][:], dtype=np.float64) for part in parts])
+    kept = np.repeat([True, False], [len(part) for part in parts])
+    return divergence_histogram(values, kept, scratch / "pd.png")

@@ -1,0 +1,167 @@
+"""Facts for the card of a scored data set, collected from the folder of `pd-trl select`."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from ..artifacts import Manifest, read_json, read_rows
+from ..cards import ConfigFacts, DatasetFacts, ExampleFacts, ProxyFacts, SourceFacts
+from ..errors import InputError
+from ..provenance import source_provenance
+
+_ARGUMENTS = ("budget", "source", "gamma", "weights", "per_aspect", "selector", "margin_column", "pd_column",
+              "min_proxy_accuracy", "seed")  # fmt: skip
+
+
+def dataset_facts(
+    folder: str | os.PathLike,
+    repo_id: str,
+    *,
+    configs: Sequence[ConfigFacts] | None = None,
+    source: SourceFacts | str | None = None,
+    **choices: Any,
+) -> DatasetFacts:
+    """
+    Facts of the card of a selection.
+
+    Args:
+        folder (`str`):
+            Folder of `pd-trl select`.
+        repo_id (`str`):
+            Where it is to be published.
+        configs (sequence of [`ConfigFacts`], *optional*):
+            Configurations, with their files and sizes. `None` is `selected`, `scored` and `dropped`, with sizes unknown.
+        source ([`SourceFacts`] or `str`, *optional*):
+            Source of the pairs, or its Hub id. `None` is what the manifests say.
+        choices:
+            Further fields of [`DatasetFacts`] that the publisher chooses, such as `license` or `revision_tag`.
+
+    Raises:
+        InputError: When `folder` is not one of `pd-trl select`.
+    """
+    folder = Path(folder).expanduser()
+    manifest = Manifest.load(folder)
+    if manifest is None or manifest.stage != "select":
+        made_by = f"`pd-trl {manifest.stage}`" if manifest is not None else "something else"
+        raise InputError(f"{folder} must be the folder of `pd-trl select`, but was made by {made_by}.")
+    selected, dropped = read_rows(folder / "selected"), read_rows(folder / "dropped")
+    report = read_json(folder / "report.json")
+    provenance = manifest.results.get("provenance", {})
+    counts = manifest.counts
+    return DatasetFacts(
+        repo_id=repo_id,
+        selector=str(manifest.arguments.get("selector", "pd")),
+        total=counts["total"],
+        kept=counts["kept"],
+        dropped=counts["dropped"],
+        configs=list(configs) if configs is not None else default_configs(selected, counts),
+        arguments={name: manifest.arguments[name] for name in _ARGUMENTS if name in manifest.arguments},
+        report=report,
+        conflict=provenance.get("conflict", {}),
+        source=_source(source, provenance),
+        proxies=_proxies(report, provenance),
+        example_kept=typical_example(selected),
+        example_dropped=typical_example(dropped),
+        versions=manifest.versions,
+        created=manifest.created[:10],
+        **choices,
+    )
+
+
+def default_configs(selected: Dataset, counts: Mapping[str, int]) -> list[ConfigFacts]:
+    """The three configurations of a publication, their sizes unknown."""
+    features = features_to_yaml(selected)
+    rows = {"selected": counts["kept"], "scored": counts["total"], "dropped": counts["dropped"]}
+    return [
+        ConfigFacts(name, count, f"{name}/train-*", features=features, default=name == "selected")
+        for name, count in rows.items()
+    ]
+
+
+def features_to_yaml(dataset: Dataset) -> list[dict[str, Any]]:
+    """The columns of a data set as `dataset_info` has them."""
+    return dataset.features._to_yaml_list()
+
+
+def typical_example(dataset: Dataset) -> ExampleFacts | None:
+    """
+    One row to show: of those whose texts are not long, the one with the median PD (of `pair_id`, where there is no PD). `None`
+    where there are no rows.
+    """
+    if not len(dataset):
+        return None
+    columns = dataset.column_names
+    order = (
+        np.argsort(np.asarray(dataset["pair_id"][:], dtype=str)) if "pair_id" in columns else np.arange(len(dataset))
+    )
+    if "pd" in columns:
+        values = np.nan_to_num(np.asarray(dataset["pd"][:], dtype=np.float64))
+        order = order[np.argsort(values[order], kind="stable")]
+    # From the median outwards, so that the example is neither the best nor the worst of its kind.
+    middle = len(order) // 2
+    nearest = order[np.argsort(np.abs(np.arange(len(order)) - middle), kind="stable")][:50]
+    rows = [_example(dataset[int(row)]) for row in nearest]
+    return min(rows, key=lambda row: max(0, len(row.prompt) + len(row.chosen) + len(row.rejected) - 1500))
+
+
+def _example(row: Mapping[str, Any]) -> ExampleFacts:
+    prefix = "reward_gap_"
+    gaps = {
+        name[len(prefix) :]: float(value)
+        for name, value in row.items()
+        if name.startswith(prefix) and value is not None
+    }
+    value = row.get("pd")
+    return ExampleFacts(
+        prompt=_text(row.get("prompt")),
+        chosen=_text(row.get("chosen")),
+        rejected=_text(row.get("rejected")),
+        aspect=row.get("aspect"),
+        pd=None if value is None else float(value),
+        reason=row.get("pd_reason"),
+        gaps=gaps,
+    )
+
+
+def _text(value: Any) -> str:
+    """A text, or the last message of a chat, with its turn where there are several."""
+    if not isinstance(value, list):
+        return "" if value is None else str(value)
+    messages = [message for message in value if isinstance(message, Mapping)]
+    if not messages:
+        return ""
+    earlier = f"({len(messages) - 1} earlier messages) " if len(messages) > 1 else ""
+    return f"{earlier}{messages[-1].get('content') or ''}"
+
+
+def _source(source: SourceFacts | str | None, provenance: Mapping[str, Any]) -> SourceFacts:
+    if isinstance(source, SourceFacts):
+        return source
+    record = source_provenance(source) if isinstance(source, str) else provenance.get("source", {})
+    known = {entry.name for entry in fields(SourceFacts)}
+    return SourceFacts(**{name: value for name, value in record.items() if name in known})
+
+
+def _proxies(report: Mapping[str, Any], provenance: Mapping[str, Any]) -> list[ProxyFacts]:
+    """The proxies that the manifests know, and those whose accuracy the report has."""
+    recorded = provenance.get("proxies", {})
+    proxies = []
+    for aspect, entry in report.get("aspects", {}).items():
+        known, measured = recorded.get(aspect, {}), entry.get("proxy", {})
+        if not known and not measured:
+            continue
+        metrics = {
+            name: value
+            for name, value in {**known.get("metrics", {}), **measured}.items()
+            if not isinstance(value, bool)
+        }
+        proxies.append(ProxyFacts(
+            aspect, model=known.get("model"), revision=known.get("revision"), base_model=known.get("base_model"),
+            num_train=known.get("num_train"), metrics=metrics,
+        ))  # fmt: skip
+    return proxies

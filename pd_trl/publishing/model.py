@@ -1,0 +1,121 @@
+"""[`publish_model`]: a reward model, an aligned model or an adapter on the Hub, with its card."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ..cards import ModelFacts
+from ..model_push import push_model, read_results
+from ..results import RESULTS_NAME, EvalResult, load_results
+from .dataset import page_of
+from .privacy import published_json, published_value
+from .publication import Publication
+
+
+def publish_model(
+    path: str | os.PathLike,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    create_pr: bool = False,
+    dry_run: bool = False,
+    branch: str | None = None,
+    tag: str | None = None,
+    message: str | None = None,
+    license: str | None = None,
+    datasets: Sequence[str] | None = None,
+    base_model: str | None = None,
+    results: Sequence[EvalResult | str | os.PathLike] | None = None,
+    eval_results: bool = False,
+    include: Sequence[str] = (),
+    token: str | None = None,
+) -> Publication:
+    """
+    Publishes a model that `pd-trl reward`, `pd-trl dpo` or any trainer left in a folder: in one commit, or not at all.
+
+    Weights go up as safetensors, with configuration, tokenizer and, of a reward model, `pd_reward.json`; pickles, optimiser
+    states, checkpoints and logs stay. The card is rendered again with the evaluations that came since and merged into the one
+    on the Hub, whose text outside our markers survives. Files of an earlier push that would be loaded in place of the new ones
+    are deleted in the same commit. What is there is then compared with what is here.
+
+    Example:
+
+    ```python
+    >>> from pd_trl import publish_model
+
+    >>> publish_model("runs/quickstart/dpo", "me/policy-pd", datasets=["me/uf-scored"], dry_run=True).commit.added
+    ```
+
+    Args:
+        path (`str`):
+            Folder of the model.
+        repo_id (`str`):
+            `"name"` or `"namespace/name"`. Made where it does not exist.
+        private (`bool`, *optional*):
+            Visibility. `None` is what is there, or the namespace's default.
+        create_pr (`bool`, *optional*, defaults to `False`):
+            Open a pull request instead of changing the branch.
+        dry_run (`bool`, *optional*, defaults to `False`):
+            Return what would change, card included, and change nothing.
+        branch (`str`, *optional*):
+            Branch to commit to. `None` is the main one.
+        tag (`str`, *optional*):
+            Tag for the commit.
+        message (`str`, *optional*):
+            Title of the commit.
+        license (`str`, *optional*):
+            Licence. `None` is what the card there says, or the base model's.
+        datasets (sequence of `str`, *optional*):
+            Hub ids of the data it was trained on, such as the published selection. `None` is what the trainer knew.
+        base_model (`str`, *optional*):
+            Hub id of the model it was trained from. `None` is what the trainer knew.
+        results (sequence of [`EvalResult`] or `str`, *optional*):
+            Evaluations: records, or folders of `pd-trl evaluate`. `None` reads `eval_results.json` in the model's folder.
+        eval_results (`bool`, *optional*, defaults to `False`):
+            Whether to write `.eval_results/*.yaml` too, which the Hub shows for its registered benchmarks.
+        include (sequence of `str`):
+            Patterns of further files of the folder to publish.
+        token (`str`, *optional*):
+            Token. `None` is the one of `hf auth login` or HF_TOKEN.
+
+    Returns:
+        [`Publication`]
+
+    Raises:
+        InputError: When the folder holds no model in safetensors, or one that was cut short.
+        HubError: When the Hub refuses it or stays out of reach; the message says what that leaves there.
+    """
+
+    def change(facts: ModelFacts) -> ModelFacts:
+        chosen: dict[str, Any] = {
+            "license": license,
+            "base_model": base_model,
+            "datasets": list(datasets) if datasets is not None else None,
+        }
+        changed = {name: value for name, value in chosen.items() if value is not None}
+        if "datasets" in changed and changed["datasets"][:1] != facts.datasets[:1]:
+            changed["dataset_revision"] = None
+        return replace(facts, **changed)
+
+    records = _published_results(path, results)
+    beside = {RESULTS_NAME: published_json([asdict(record) for record in records])} if records else {}
+    pushed = push_model(
+        path, repo_id, change_facts=change, results=records, eval_results=eval_results, message=message, private=private,
+        create_pr=create_pr, branch=branch, tag=tag, extra=include, beside=beside, token=token, dry_run=dry_run,
+    )  # fmt: skip
+    url = page_of(pushed.commit, token)
+    return Publication(
+        pushed.commit, url, card=pushed.card, private=pushed.private, dry_run=dry_run, tag=None if dry_run else tag
+    )
+
+
+def _published_results(
+    folder: str | os.PathLike, results: Sequence[EvalResult | str | os.PathLike] | None
+) -> list[EvalResult]:
+    """The records given or lying in files, else those in the model's folder; without tokens and paths of this machine."""
+    found: list[EvalResult] = [] if results is not None else read_results(folder)
+    for entry in results or ():
+        found += [entry] if isinstance(entry, EvalResult) else load_results(Path(entry).expanduser())
+    return [EvalResult(**published_value(asdict(record))) for record in found]

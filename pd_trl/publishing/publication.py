@@ -1,0 +1,72 @@
+"""What a publication did, or would do."""
+
+from dataclasses import dataclass, field
+
+from ..hub import Commit, hub_api
+
+
+@dataclass
+class Publication:
+    """
+    A publication on the Hub. Printed, it says what changed there.
+
+    Args:
+        commit ([`Commit`]): What changed.
+        url (`str`): Page to look at.
+        rows (`dict`): Rows of each configuration, of a data set.
+        card (`str`): The card, whole.
+        private (`bool`, *optional*): Whether the repository is private; `None` where it is new and its namespace decides.
+        dry_run (`bool`, *optional*, defaults to `False`): Whether nothing was done.
+        tag (`str`, *optional*): Tag of the commit.
+    """
+
+    commit: Commit
+    url: str
+    rows: dict[str, int] = field(default_factory=dict)
+    card: str = ""
+    private: bool | None = None
+    dry_run: bool = False
+    tag: str | None = None
+
+    @property
+    def sha(self) -> str | None:
+        """The commit; of a dry run, the head that it was planned on."""
+        return self.commit.sha
+
+    def __str__(self) -> str:
+        commit = self.commit
+        what = f"{commit.repo_type} {commit.repo_id}"
+        visibility = {True: "private", False: "public", None: "as its namespace has it"}[self.private]
+        if self.dry_run:
+            head = f"[{what} (dry run)] would change {self.url} ({visibility})"
+        elif commit.is_empty:
+            head = f"[{what}] nothing to change: {self.url} ({visibility}) has all of it"
+        elif commit.pr_url:
+            head = f"[{what}] proposed: {commit.pr_url}"
+        else:
+            head = f"[{what}] published: {self.url} ({visibility}), commit {commit.sha}"
+        if self.tag:
+            head += f", tag {self.tag}"
+        lines = [head]
+        if self.rows:
+            lines.append("configurations: " + ", ".join(f"{name} {count:,} rows" for name, count in self.rows.items()))
+        for sign, paths in (("+", sorted(commit.added)), ("-", commit.deleted), ("=", sorted(commit.unchanged))):
+            for path in paths if self.dry_run else ():
+                lines.append(f"{sign} {path}" + (f"  {megabytes(commit.added[path])}" if sign == "+" else ""))
+        if not self.dry_run:
+            size = megabytes(sum(commit.added.values()))
+            lines.append(
+                f"{len(commit.added)} files added ({size}), {len(commit.deleted)} deleted, {len(commit.unchanged)} unchanged"
+            )
+        return "\n".join([*lines, "", self.card.rstrip()] if self.dry_run and self.card else lines)
+
+
+def page_of(commit: Commit, token: str | None = None) -> str:
+    """The page of a repository on the Hub."""
+    prefix = "" if commit.repo_type == "model" else f"{commit.repo_type}s/"
+    return f"{hub_api(token).endpoint}/{prefix}{commit.repo_id}"
+
+
+def megabytes(size: int) -> str:
+    """A number of bytes for people."""
+    return f"{size:,} bytes" if size < 100_000 else f"{size / 1e6:,.1f} MB"

@@ -1,0 +1,108 @@
+"""[`publish_report`]: the interactive report of a selection as a static Space."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ..cards import cell, merge_section, split_readme
+from ..cards.readme import join_readme, merge_metadata
+from ..errors import InputError
+from ..hub import Changes, Head, check_access, check_card, commit_files, read_head
+from .publication import Publication, page_of
+
+PAGE = "index.html"
+
+
+def publish_report(
+    path: str | os.PathLike,
+    repo_id: str,
+    *,
+    dataset: str | None = None,
+    title: str | None = None,
+    private: bool | None = None,
+    create_pr: bool = False,
+    branch: str | None = None,
+    tag: str | None = None,
+    dry_run: bool = False,
+    token: str | None = None,
+) -> Publication:
+    """
+    Publishes the report of a selection as a static Space, which the Hub serves without a server behind it.
+
+    Args:
+        path (`str`):
+            HTML file of `pd-trl report`, or the folder of a selection, whose report is then made.
+        repo_id (`str`):
+            `"name"` or `"namespace/name"` of the Space. Made where it does not exist.
+        dataset (`str`, *optional*):
+            Hub id of the data set that it reports on, which the Space then links.
+        title (`str`, *optional*):
+            Title of the Space. `None` keeps the one it has, or takes the name.
+        private, create_pr, branch, tag, dry_run, token:
+            As in [`publish_dataset`].
+
+    Returns:
+        [`Publication`]
+
+    Raises:
+        HubError: When the Hub refuses it. The message says so where the Space was changed; otherwise it was not.
+        InputError: When there is no report.
+    """
+    with _page(path) as page:
+        access = check_access(repo_id, "space", private=private, create_pr=create_pr, tag=tag, token=token)
+
+        def card_on(head: Head) -> str:
+            return space_card(access.repo_id, head.read("README.md"), dataset=dataset, title=title)
+
+        def build(head: Head) -> Changes:
+            return Changes({PAGE: page, "README.md": card_on(head).encode()})
+
+        card = card_on(read_head(access.repo_id, "space", revision=branch, token=token))
+        check_card(card, "space", access.what, token=token)
+        commit = commit_files(
+            access.repo_id, "space", build, message="Report of a selection, by pd_trl", branch=branch, create_pr=create_pr,
+            private=private, space_sdk="static", tag=tag, token=token, dry_run=dry_run,
+        )  # fmt: skip
+    visibility = access.private if access.exists else private
+    return Publication(commit, page_of(commit, token), {}, card, visibility, dry_run, None if dry_run else tag)
+
+
+def space_card(repo_id: str, existing: str | None, *, dataset: str | None = None, title: str | None = None) -> str:
+    """The README.md of the Space: what a user changed in it stays."""
+    metadata, body = split_readme(existing or "")
+    ours: dict[str, Any] = {
+        "title": title or metadata.get("title") or repo_id.split("/")[-1],
+        "colorFrom": metadata.get("colorFrom") or "blue",
+        "colorTo": metadata.get("colorTo") or "yellow",
+        "sdk": "static",
+        "app_file": PAGE,
+        "pinned": metadata.get("pinned", False),
+        "datasets": [dataset] if dataset else [],
+        "tags": ["pd_trl", "preference"],
+    }
+    about = f" of the data set [{cell(dataset)}](https://huggingface.co/datasets/{dataset})" if dataset else ""
+    section = (
+        f"Interactive report of a selection by Preference Divergence{about}: which preference pairs were kept, and why. Made with "
+        "pd_trl; the page is one file that works offline too."
+    )
+    return join_readme(merge_metadata(metadata, ours), merge_section(body, section))
+
+
+@contextmanager
+def _page(path: str | os.PathLike) -> Iterator[Path]:
+    local = Path(path).expanduser()
+    if local.is_file():
+        with open(local, "rb") as file:
+            if b"<html" not in file.read(4096).lower():
+                raise InputError(f"{local} is no HTML file. Make the report with `pd-trl report`.")
+        yield local
+        return
+    if not local.is_dir():
+        raise InputError(f"There is no report and no folder of a selection at {local}.")
+    from ..html_report import write_report
+
+    with TemporaryDirectory(prefix="pd_trl-") as scratch:
+        yield Path(write_report(local, Path(scratch) / PAGE))

@@ -1,0 +1,188 @@
+"""The folder of a selection as it lies on the Hub: its files, and its configurations."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+from datasets import Dataset, DatasetDict
+
+from ..artifacts import MANIFEST_NAME, Manifest, dataset_digest, read_json, read_rows
+from ..cards import ConfigFacts, split_readme
+from ..cards.readme import join_readme
+from ..errors import InputError, InputTypeError
+from ..filter import PDFilter
+from ..hub import Head
+from ..stages.select import write_selection
+from .facts import features_to_yaml
+from .privacy import published_json, published_value
+
+# What is published beside the rows, and what it is.
+FILES = {
+    "filter.json": "statistics of the selection: scales of the gaps, thresholds, arguments; PDFilter.load reads it",
+    "report.json": "numbers of the report",
+    "report.txt": "the report",
+    MANIFEST_NAME: "what made it: arguments, counts, versions",
+    "recipe.yaml": "the recipe of the whole run",
+}
+PICTURE = "assets/pd.png"
+_PARTS = ("selected", "dropped")
+_SHARD = r"train-\d{5}-of-\d{5}\.parquet"
+
+
+@contextmanager
+def selection_folder(source: str | os.PathLike | Dataset, pd_filter: PDFilter | None = None) -> Iterator[Path]:
+    """
+    The folder of a selection: that of `pd-trl select`, the `select` of a run's folder, or one made of a data set for as long
+    as the block runs.
+
+    Raises:
+        InputError: When there is no selection.
+    """
+    if isinstance(source, DatasetDict):
+        raise InputTypeError(f"One split is published at a time: pass one of {', '.join(source)}.")
+    if isinstance(source, Dataset):
+        with TemporaryDirectory(prefix="pd_trl-") as scratch:
+            _write(source, pd_filter, Path(scratch))
+            yield Path(scratch)
+        return
+    if pd_filter is not None:
+        raise InputError("`pd_filter` goes with a data set in memory; a folder has the statistics of its own.")
+    yield find_selection(source)
+
+
+def find_selection(source: str | os.PathLike) -> Path:
+    """The folder of `pd-trl select` itself, or the one in a run's folder; raises `InputError` where there is none."""
+    path = Path(source).expanduser()
+    folder = path / "select" if (path / "select" / MANIFEST_NAME).is_file() else path
+    manifest = Manifest.load(folder)
+    if manifest is None or manifest.stage != "select":
+        found = f"was made by `pd-trl {manifest.stage}`" if manifest is not None else "is none"
+        raise InputError(
+            f"What is published is the folder of `pd-trl select` (or of a whole run), but {path} {found}."
+        )
+    return folder
+
+
+def _write(dataset: Dataset, pd_filter: PDFilter | None, folder: Path) -> None:
+    if pd_filter is None:
+        raise InputError(
+            "A data set is published with the filter that decides about its rows: pass `pd_filter`, such as PDFilter(0.3), or "
+            "the folder of `pd-trl select` in place of the data set."
+        )
+    fitted = pd_filter.thresholds_ is not None
+    decided = pd_filter.transform(dataset) if fitted else pd_filter.fit_transform(dataset)
+    kept = sum(decided["pd_kept"][:])
+    arguments = ("budget", "source", "gamma", "weights", "per_aspect", "selector", "margin_column", "pd_column",
+                 "min_proxy_accuracy", "seed")  # fmt: skip
+    manifest = Manifest(
+        "select",
+        inputs={"scored": dataset_digest(dataset)},
+        arguments={name: getattr(pd_filter, name) for name in arguments},
+        counts={"total": len(decided), "kept": kept, "dropped": len(decided) - kept},
+    )
+    write_selection(decided, pd_filter, manifest, folder)
+
+
+@dataclass
+class Layout:
+    """
+    Where the files of a selection lie in the repository, which is where they lie in the folder.
+
+    Args:
+        folder (`Path`): Folder of the selection.
+        variant (`str`, *optional*): Name of a further selection in the same repository: the folder it lies in there, and the
+            end of its configurations' names.
+    """
+
+    folder: Path
+    variant: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.variant is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.variant):
+            raise InputError(f"`variant` must be letters, digits, '.', '_' and '-', got {self.variant!r}.")
+        if self.variant in (*_PARTS, "scored", "assets"):
+            raise InputError(f"`variant` must not be {self.variant!r}, which has another meaning here.")
+
+    def path(self, name: str) -> str:
+        """Path in the repository."""
+        return f"{self.variant}/{name}" if self.variant else name
+
+    def config(self, name: str) -> str:
+        """Name of a configuration."""
+        return f"{name}-{self.variant}" if self.variant else name
+
+    def shards(self) -> dict[str, Path]:
+        """Parquet files by their path in the repository."""
+        files = {}
+        for part in _PARTS:
+            for shard in sorted((self.folder / part).glob("train-*-of-*.parquet")):
+                if pq.read_metadata(shard).num_rows:
+                    files[self.path(f"{part}/{shard.name}")] = shard
+        return files
+
+    def documents(self, recipe: Mapping[str, Any] | None = None) -> dict[str, bytes]:
+        """What lies beside the rows, without tokens and paths of this machine."""
+        documents = {}
+        for name in FILES:
+            path = self.folder / name
+            if path.is_file() and path.suffix == ".json":
+                documents[self.path(name)] = published_json(read_json(path))
+            elif path.is_file():
+                documents[self.path(name)] = path.read_bytes()
+        run = self.folder.parent / "run.json"
+        if recipe is None and run.is_file():
+            recipe = read_json(run).get("recipe")
+        if recipe:
+            text = yaml.safe_dump(published_value(dict(recipe)), sort_keys=False, allow_unicode=True)
+            documents[self.path("recipe.yaml")] = text.encode()
+        return documents
+
+    def stale(self, head: Head) -> list[str]:
+        """Files of an earlier publication of this selection that are not part of it any more."""
+        prefix = re.escape(self.path(""))
+        ours = re.compile(rf"{prefix}(?:{'|'.join(_PARTS)})/{_SHARD}")
+        current = self.shards()
+        return sorted(path for path in head.files if ours.fullmatch(path) and path not in current)
+
+    def without_configs(self, card: str) -> str:
+        """A card without the configurations of this selection, which may have others now."""
+        metadata, body = split_readme(card)
+        ours = {self.config(name) for name in (*_PARTS, "scored")}
+        for key in ("configs", "dataset_info"):
+            entries = metadata.get(key)
+            if isinstance(entries, list):
+                metadata[key] = [e for e in entries if not isinstance(e, dict) or e.get("config_name") not in ours]
+        return join_readme(metadata, body) if metadata else card
+
+    def configs(self) -> list[ConfigFacts]:
+        """
+        The configurations. `scored` is made of the files of both parts, so that no row is stored twice and the parts cannot
+        disagree.
+        """
+        sizes, rows, memory = {}, {}, {}
+        features = None
+        for part in _PARTS:
+            data = read_rows(self.folder / part)
+            features = features or features_to_yaml(data)
+            rows[part], memory[part] = len(data), data.data.nbytes
+            sizes[part] = sum(path.stat().st_size for path in (self.folder / part).glob("train-*.parquet"))
+        found = []
+        # `datasets` cannot load a split without rows: where all pairs are kept, there is no `dropped`.
+        given = tuple(part for part in _PARTS if rows[part])
+        for name, parts in (("selected", ("selected",)), ("scored", given), ("dropped", ("dropped",))):
+            if not all(rows[part] for part in parts):
+                continue
+            patterns = [self.path(f"{part}/train-*") for part in parts]
+            found.append(ConfigFacts(
+                self.config(name), sum(rows[part] for part in parts), patterns[0] if len(patterns) == 1 else patterns,
+                features=features, num_bytes=sum(memory[part] for part in parts),
+                download_size=sum(sizes[part] for part in parts), default=name == "selected",
+            ))  # fmt: skip
+        return found

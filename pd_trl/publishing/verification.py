@@ -1,0 +1,49 @@
+"""Whether a published data set loads as it was meant to, asked of the Hub after the push."""
+
+from collections.abc import Mapping
+
+from datasets import load_dataset_builder
+from datasets.exceptions import DatasetsError
+from huggingface_hub import HfFileSystem
+from huggingface_hub.errors import HTTPError
+
+from ..hub import HubError, scrubbed
+
+
+def verify_rows(repo_id: str, sha: str, rows: Mapping[str, int], *, token: str | None = None) -> None:
+    """
+    Loads each configuration of a commit as `datasets` understands its card, and counts its rows by the footers of its files,
+    which needs no download of the rows.
+
+    Args:
+        repo_id (`str`): Data set.
+        sha (`str`): Commit.
+        rows (`dict`): Rows that each configuration must have.
+        token (`str`, *optional*): Token.
+
+    Raises:
+        HubError: When a configuration does not load, or has other rows.
+    """
+    files = HfFileSystem(token=token)
+    for config, expected in rows.items():
+        where = f"The configuration {config!r} of {repo_id} at commit {sha}, which was published"
+        try:
+            builder = load_dataset_builder(repo_id, config, revision=sha, token=token)
+            counted = sum(_rows(files, str(path)) for path in (builder.config.data_files or {}).get("train", []))
+        except (DatasetsError, HTTPError, OSError, ValueError, KeyError) as error:
+            reason = scrubbed(" ".join(str(error).split()), token)
+            raise HubError(f"{where}, could not be loaded back: {type(error).__name__}: {reason}") from None
+        stated = (builder.info.splits or {}).get("train")
+        found = {counted, stated.num_examples if stated is not None else counted}
+        if found != {expected}:
+            raise HubError(
+                f"{where}, has {' or '.join(map(str, sorted(found)))} rows instead of {expected}. Something else changed its "
+                "files or its card: look at the history of the repository, and publish again."
+            )
+
+
+def _rows(files: HfFileSystem, path: str) -> int:
+    import pyarrow.parquet as pq
+
+    with files.open(path, block_size=1 << 18) as file:
+        return int(pq.read_metadata(file).num_rows)

