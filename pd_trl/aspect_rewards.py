@@ -233,8 +233,13 @@ _NOT_IDENTITY = {"output_dir", "logging_dir", "run_name", "disable_tqdm", "log_l
 
 def training_identity(args: Any) -> dict[str, Any]:
     """The training arguments that decide the weights, for a manifest; tokens are never among them."""
-    values = args.to_dict()
-    return {k: v for k, v in values.items() if k not in _NOT_IDENTITY and "token" not in k.split("_")[-1:]}
+    return {k: v for k, v in _without_tokens(args.to_dict()).items() if k not in _NOT_IDENTITY}
+
+
+def _without_tokens(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _without_tokens(v) for k, v in value.items() if "token" not in str(k).split("_")[-1:]}
+    return [_without_tokens(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 def _balance(trainer: PDRewardTrainer) -> dict[str, float]:

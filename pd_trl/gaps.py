@@ -93,6 +93,15 @@ def gap_matrix(dataset: Dataset, source: str, names: Sequence[str] | None = None
     return GapMatrix(names, gaps, own, missing)
 
 
+def vote_counts(matrix: GapMatrix, weights: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """
+    How many of the other aspects vote for each pair's label, and how many vote at all, each of shape `(num_pairs,)`. An aspect
+    with a weight of 0 has no vote.
+    """
+    votes = (matrix.own[:, None] != np.arange(len(matrix.names))) & (weights > 0)
+    return (votes & (matrix.gaps > 0)).sum(axis=1, dtype=np.uint8), votes.sum(axis=1, dtype=np.uint8)
+
+
 def _own_aspects(dataset: Dataset, names: Sequence[str]) -> NDArray[np.integer]:
     index = {name: k for k, name in enumerate(names)} | {name: NO_ASPECT for name in RESERVED_ASPECTS}
     labels = dataset["aspect"][:]

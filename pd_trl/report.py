@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .data.chat import normalize_text, text_length
 from .data.columnar import dataset_table
 from .divergence import PreferenceDivergence
-from .gaps import GapMatrix, numeric_column
+from .gaps import GapMatrix, numeric_column, vote_counts
 from .report_text import render
 from .selection import SELECTORS, select_lowest
 from .trainer_utils import row_keys
@@ -75,7 +75,7 @@ def selection_report(
         numbers["pd"] = _divergence_range(divergence, kept)
         numbers["aspects"] = _aspects(dataset, matrix, divergence, weights, gamma, proxy_metrics)
         numbers["gap_correlation"] = _correlations(matrix)
-        numbers["kept_by_votes"] = _kept_by_votes(matrix, divergence, weights, kept)
+        numbers["kept_by_votes"] = _kept_by_votes(matrix, weights, kept)
         numbers["missing_gaps"] = matrix.missing
     return SelectionReport(numbers)
 
@@ -160,14 +160,9 @@ def _kept_by(groups: NDArray, kept: NDArray[np.bool_]) -> dict[str, dict[str, An
 
 
 def _kept_by_votes(
-    matrix: GapMatrix, divergence: PreferenceDivergence, weights: NDArray[np.float64], kept: NDArray[np.bool_]
+    matrix: GapMatrix, weights: NDArray[np.float64], kept: NDArray[np.bool_]
 ) -> dict[str, dict[str, Any]]:
-    agree = np.zeros(len(kept), dtype=int)
-    voters = np.zeros(len(kept), dtype=int)
-    for k in range(len(matrix.names)):
-        votes = (matrix.own != k) & (weights[k] > 0)
-        agree += votes & (matrix.gaps[:, k] > 0)
-        voters += votes
+    agree, voters = vote_counts(matrix, weights)
     return _kept_by(np.array([f"{a} of {v} agree" for a, v in zip(agree, voters, strict=True)]), kept)
 
 

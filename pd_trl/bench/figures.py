@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..gaps import gap_matrix, vote_counts
 from ..plots import divergence_histogram, length_shares, vote_patterns
 from .ablations import BUDGETS
 from .cell import Cell
@@ -70,12 +71,9 @@ def _roc(cell: Cell, path: Path, where: str) -> Path:
 
 
 def _votes(cell: Cell, decided: Any, kept: np.ndarray, path: Path, where: str) -> Path:
-    from ..gaps import gap_matrix
-
     matrix = gap_matrix(decided, "rewards", list(cell.world.aspects))
-    others = np.arange(matrix.gaps.shape[1])[None, :] != matrix.own[:, None]
-    agreeing = ((matrix.gaps > 0) & others).sum(1)
-    voters = matrix.gaps.shape[1] - 1
+    agreeing, _ = vote_counts(matrix, np.ones(len(matrix.names)))
+    voters = len(matrix.names) - 1
     groups = {}
     for count in range(voters + 1):
         rows = agreeing == count

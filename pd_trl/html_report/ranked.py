@@ -12,7 +12,7 @@ from ..data.columnar import dataset_table
 from ..data.label_report import disagreement
 from ..errors import InputError
 from ..filter import PDFilter
-from ..gaps import GapMatrix, gap_matrix, numeric_column
+from ..gaps import GapMatrix, gap_matrix, numeric_column, vote_counts
 from ..proxies import vote_weights
 from ..selection import SELECTORS
 from ..trainer_utils import row_keys
@@ -76,7 +76,8 @@ def rank_pairs(decided: Dataset, pd_filter: PDFilter) -> RankedPairs:
     matrix, conflicts = None, {}
     if pd_filter.aspects_ is not None:
         matrix = gap_matrix(decided, pd_filter.source, pd_filter.aspects_)
-        agree, voters = _votes(matrix, pd_filter)
+        weights = vote_weights(matrix.names, pd_filter.weights, pd_filter.proxy_metrics, pd_filter.min_proxy_accuracy)
+        agree, voters = vote_counts(matrix, weights)
         columns |= {"agree": agree, "voters": voters}
         patterns = np.array([f"{a} of {v} agree" for a, v in zip(agree, voters, strict=True)])
         groups["votes"], columns["votes"] = _grouped(patterns)
@@ -152,13 +153,6 @@ def _unseen_votes(decided: Dataset, source: str) -> dict[str, NDArray]:
             total += counted
         columns |= {"others_agree": agree, "others_decided": total}
     return columns
-
-
-def _votes(matrix: GapMatrix, pd_filter: PDFilter) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """How many of the other aspects vote, and for the label, as `kept_by_votes` of [`SelectionReport`] counts them."""
-    weights = vote_weights(matrix.names, pd_filter.weights, pd_filter.proxy_metrics, pd_filter.min_proxy_accuracy)
-    votes = (matrix.own[:, None] != np.arange(len(matrix.names))) & (weights > 0)
-    return (votes & (matrix.gaps > 0)).sum(axis=1, dtype=np.uint8), votes.sum(axis=1, dtype=np.uint8)
 
 
 def _opinions(matrix: GapMatrix) -> NDArray[np.float64]:

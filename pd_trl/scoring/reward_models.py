@@ -153,9 +153,7 @@ def _load_full(aspect: str, folder: Path, device: torch.device, loading: dict[st
     what = f"The reward model of aspect '{aspect}' ({folder})"
     model = _load_classifier(folder, what, loading)
     tokenizer = _load_tokenizer(folder, loading)
-    return RewardModelScorer(
-        model.to(device), tokenizer, {aspect: RewardSidecar.load(folder)}, weights_digest(folder)
-    )
+    return RewardModelScorer(model.to(device), tokenizer, {aspect: RewardSidecar.load(folder)}, weights_digest(folder))
 
 
 def _load_adapters(
@@ -178,9 +176,7 @@ def _load_adapters(
             model.load_adapter(str(folder), adapter_name=aspect)
     tokenizer = _load_tokenizer(next(iter(folders.values())), loading, fallback=base_folder)
     sidecars = {aspect: RewardSidecar.load(folder) for aspect, folder in folders.items()}
-    digest = hashlib.blake2b(
-        "".join(weights_digest(f) for f in (base_folder, *folders.values())).encode()
-    ).hexdigest()
+    digest = hashlib.blake2b("".join(weights_digest(f) for f in (base_folder, *folders.values())).encode()).hexdigest()
     return RewardModelScorer(model.to(device), tokenizer, sidecars, digest[:32], adapters=True)
 
 

@@ -173,5 +173,8 @@ def _source(arguments: PrepareArguments) -> dict[str, Any]:
 
 def _provenance(arguments: PrepareArguments) -> dict[str, Any]:
     return source_provenance(
-        str(arguments.dataset_name), arguments.dataset_revision, arguments.dataset_config, arguments.dataset_train_split
+        str(arguments.dataset_name),
+        arguments.dataset_revision,
+        arguments.dataset_config,
+        arguments.dataset_train_split,
     )

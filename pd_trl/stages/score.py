@@ -152,7 +152,9 @@ def run_score(arguments: ScoreArguments) -> StageResult:
     manifest.counts = {"pairs": len(preferences), "scored": len(scored), "dropped": len(preferences) - len(scored)}
     metrics = {aspect: sidecar.metrics for aspect, sidecar in sidecars.items() if sidecar.metrics}
     manifest.results = {"proxy_metrics": metrics, "models": models}
-    proxies = {aspect: proxy_provenance(models[aspect], folder, sidecars[aspect]) for aspect, folder in folders.items()}
+    proxies = {
+        aspect: proxy_provenance(models[aspect], folder, sidecars[aspect]) for aspect, folder in folders.items()
+    }
     manifest.results["provenance"] = {**inherited_provenance(arguments.dataset_name), "proxies": proxies}
     if is_main_process():
         with replaced_folder(Path(arguments.output_dir) / "scored") as folder:

@@ -13,6 +13,9 @@ from pd_trl.selection import SELECTORS, resolve_budget, select_lowest
 from .sets import RealSet
 
 GAMMA = 0.9
+# A share of fewer votes is not worth telling: a rule that keeps the longer response leaves a handful in the other half.
+MIN_TRIALS = 20
+MAX_UNDEFINED = 0.05
 
 
 def divergence(real: RealSet, gaps: NDArray) -> NDArray[np.float32]:
@@ -77,7 +80,7 @@ class Tally:
     weights: list[NDArray[np.float64]]
 
     def by_seed(self) -> list[float]:
-        """Share of hits under each assignment, NaN where a stratum has no trial."""
+        """Share of hits under each assignment, NaN where a stratum has fewer than [`MIN_TRIALS`] trials."""
         return self._shares([counts.sum(axis=0)[None] for counts in self.counts])[:, 0].tolist()
 
     def point(self) -> float:
@@ -90,7 +93,12 @@ class Tally:
 
     def _shares(self, sums: list[NDArray]) -> NDArray[np.float64]:
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.array([(s[..., 0] / s[..., 1]) @ w for s, w in zip(sums, self.weights, strict=True)])
+            return np.array(
+                [
+                    np.where(s[..., 1] >= MIN_TRIALS, s[..., 0] / s[..., 1], np.nan) @ w
+                    for s, w in zip(sums, self.weights, strict=True)
+                ]
+            )
 
 
 def tally(real: RealSet, outcome: NDArray[np.int64], rows: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -115,9 +123,9 @@ def prompt_draws(num_prompts: int, num_resamples: int, seed: int = 0) -> NDArray
 
 
 def summary(mean: float, resampled: NDArray[np.float64]) -> dict[str, Any]:
-    """Mean and 95 % percentile interval, `None` where they are not defined, as in a stratum of which nothing was kept."""
+    """Mean and 95 % percentile interval, `None` where they are not defined, as in a stratum of which hardly anything was kept."""
     known = resampled[np.isfinite(resampled)]
-    if not np.isfinite(mean) or not known.size:
+    if not np.isfinite(mean) or known.size < (1 - MAX_UNDEFINED) * resampled.size:
         return {"mean": None, "interval": None}
     return {"mean": float(mean), "interval": [float(v) for v in np.quantile(known, (0.025, 0.975))]}
 

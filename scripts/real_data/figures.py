@@ -66,11 +66,12 @@ def _budget_panel(axis: Any, result: dict[str, Any], measure: str, headline: Seq
     rows = [row for row in styles if row in present]
     budgets = sorted({e["budget"] for e in result["rows"]})
     for n, row in enumerate(rows):
-        kept = [entry_of(result, row, b)[measure]["kept"] for b in budgets]
+        shown = [b for b in budgets if entry_of(result, row, b)[measure]["kept"]["mean"] is not None]
+        kept = [entry_of(result, row, b)[measure]["kept"] for b in shown]
         mean = np.array([m["mean"] for m in kept])
         # A percentile interval of a skewed resample may end short of the mean.
         errors = np.maximum([mean - [m["interval"][0] for m in kept], [m["interval"][1] for m in kept] - mean], 0)
-        at = 100 * (np.array(budgets) + (n - len(rows) / 2) * _SHIFT)
+        at = 100 * (np.array(shown) + (n - len(rows) / 2) * _SHIFT)
         axis.errorbar(at, 100 * mean, 100 * errors, label=row, capsize=2, markersize=4, linewidth=1.2, **styles[row])
     everything = entry_of(result, rows[0], budgets[0])[measure]["all"]
     axis.axhline(

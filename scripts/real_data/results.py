@@ -146,7 +146,8 @@ class _Book:
             for group in ("kept", "dropped"):
                 gain = groups[group][name].point() - self.all[name].point()
                 measure[f"{group} - all"] = summary(gain, resampled[group] - resampled["all"])
-            measure["by_fold"] = self._by_fold(name, masks)
+            if name in ("hidden", "overall"):
+                measure["by_fold"] = self._by_fold(name, masks)
             entry[name] = measure
         entry["kept_by_aspect"] = {
             aspect: float(np.mean([m[r.own == k].mean() for r, m in zip(self.reals, masks, strict=True)]))
@@ -154,15 +155,17 @@ class _Book:
         }
         return entry
 
-    def _by_fold(self, name: str, masks: list[NDArray]) -> list[dict[str, Any]]:
-        """Hits and trials of kept and dropped pairs by stratum, in each fold under each assignment."""
-        found = []
+    def _by_fold(self, name: str, masks: list[NDArray]) -> dict[str, list[int]]:
+        """Hits and trials of kept and dropped pairs in each fold under each assignment, as columns."""
+        keys = ("seed", "fold", "kept_hits", "kept_trials", "dropped_hits", "dropped_trials")
+        columns: dict[str, list[int]] = {key: [] for key in keys}
         for real, measured, mask in zip(self.reals, self.measured, masks, strict=True):
             for fold in np.unique(real.folds):
                 rows = real.folds == fold
-                sides = {"kept": measured[name][rows & mask].sum(0), "dropped": measured[name][rows & ~mask].sum(0)}
-                found.append({"seed": real.seed, "fold": int(fold), **{k: v.tolist() for k, v in sides.items()}})
-        return found
+                kept, dropped = (measured[name][rows & side, 0].sum(axis=0) for side in (mask, ~mask))
+                for key, value in zip(keys, (real.seed, fold, *kept, *dropped), strict=True):
+                    columns[key].append(int(value))
+        return columns
 
     def difference(self, one: str, other: str, budget: float, name: str) -> dict[str, Any]:
         """Kept share of one row minus another's, with an interval from the same resamples."""

@@ -253,8 +253,11 @@ def test_results_of_a_slice_and_the_cells_on_disk(shared_data, tmp_path):
     assert ceiling["kept - all"]["mean"] > 0.1 and ceiling["dropped - all"]["mean"] < 0
     assert rows["length", 0.3]["longer"]["kept"]["mean"] > 0.95
     everything = rows["RAF", 0.5]["hidden"]["by_fold"]
-    sides = [e[side][0] for e in everything if e["seed"] == 1 for side in ("kept", "dropped")]
-    hits, trials = (sum(side[i] for side in sides) for i in (0, 1))
+    one = np.array(everything["seed"]) == 1
+    hits, trials = (
+        sum(np.array(everything[f"{side}_{what}"])[one].sum() for side in ("kept", "dropped"))
+        for what in ("hits", "trials")
+    )
     assert hits / trials == pytest.approx(rows["RAF", 0.5]["hidden"]["all"]["by_seed"][0])
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
     assert len(written) == 4

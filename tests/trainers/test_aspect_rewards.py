@@ -1,3 +1,4 @@
+import json
 import os
 import random
 import signal
@@ -11,7 +12,7 @@ import pytest
 from datasets import Dataset
 
 from pd_trl import PDRewardConfig, score_pairs, train_aspect_rewards
-from pd_trl.aspect_rewards import heldout_rows
+from pd_trl.aspect_rewards import heldout_rows, training_identity
 from pd_trl.errors import InputError
 from pd_trl.reward_sidecar import RewardSidecar
 from tests.processes import ROOT
@@ -176,3 +177,13 @@ def test_kill_and_resume(tiny_models, tmp_path):
         assert np.allclose(found[f"reward_gap_{aspect}"], expected[f"reward_gap_{aspect}"], atol=1e-5)
     metrics = [RewardSidecar.load(tmp_path / name / "honesty").metrics for name in ("killed", "whole")]
     assert metrics[0] == pytest.approx(metrics[1], abs=1e-5)
+
+
+def test_identity_of_a_training_holds_no_token_however_deep(tmp_path):
+    args = PDRewardConfig(
+        str(tmp_path), use_cpu=True, bf16=False, hub_token="hf_secret",
+        model_init_kwargs={"token": "hf_secret", "revision": "main", "nested": [{"token": "hf_secret"}]},
+    )  # fmt: skip
+    identity = training_identity(args)
+    assert "hf_secret" not in json.dumps(identity, default=str)
+    assert identity["model_init_kwargs"] == {"revision": "main", "nested": [{}]}

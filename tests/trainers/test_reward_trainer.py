@@ -277,7 +277,11 @@ def test_automatic_penalty_is_chosen_on_the_evaluation_set_and_used_at_scoring(t
     scored = score_pairs(test, {"honesty": str(tmp_path / "auto")}, length_penalty=0.0)
     gaps, deltas = np.array(scored["reward_gap_honesty"]), np.array(scored["delta_length"])
     expected = choose_length_penalty(gaps, deltas)
-    assert RewardSidecar.load(tmp_path / "auto").length_penalty == metrics["eval_length_penalty"] == pytest.approx(expected)
+    assert (
+        RewardSidecar.load(tmp_path / "auto").length_penalty
+        == metrics["eval_length_penalty"]
+        == pytest.approx(expected)
+    )
     adjusted = np.array(score_pairs(test, {"honesty": str(tmp_path / "auto")})["reward_gap_honesty"])
     np.testing.assert_allclose(adjusted, gaps - expected * deltas, atol=1e-5)
 

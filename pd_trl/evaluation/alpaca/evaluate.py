@@ -1,7 +1,6 @@
 """[`evaluate_alpaca`]: AlpacaEval 2 of a model's outputs, by alpaca_eval's annotators and GLM."""
 
 import contextlib
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,8 +23,6 @@ from .outputs import align, check_problems, read_outputs, read_reference
 from .plan import AlpacaPlan, comparison_tokens, plan_requests
 from .result import AlpacaResult
 from .summary import save, summarise
-
-logger = logging.getLogger(__name__)
 
 LOG_NAME = "judgements.jsonl"
 _LOG_IDENTITY = {"answers": "by the digest of the request"}
