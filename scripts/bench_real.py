@@ -89,7 +89,7 @@ def handlings_of(options: argparse.Namespace, proxy: str) -> list[str]:
     wanted = options.handlings or (
         QUICK_HANDLINGS if options.quick else HEAD_HANDLINGS if proxy == "head" else HANDLINGS
     )
-    allowed = [h for h in wanted if not (HANDLINGS[h].auto and proxy == "head")]
+    allowed = [h for h in wanted if proxy != "head" or not (HANDLINGS[h].auto or HANDLINGS[h].min_gain)]
     return list(dict.fromkeys(["none", *allowed]))
 
 

@@ -25,6 +25,7 @@ class Handling:
         strength (`float`, *optional*): Penalty in logits at [`length_scale`], instead of `rho`.
         auto (`bool`): Whether each aspect's penalty is chosen on held-out training pairs, and used in training too.
         at_scoring (`bool`): The same, but the penalty enters the gaps alone: the package's `length_penalty="auto"`.
+        min_gain (`float`): Standard errors that the chosen penalty has to gain over none, or else there is none.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Handling:
     strength: float | None = None
     auto: bool = False
     at_scoring: bool = field(default=False, repr=False)
+    min_gain: float = field(default=0.0, repr=False)
 
     def per_token(self, delta_length: NDArray) -> float:
         """The penalty per token for pairs with these `delta_length`."""
@@ -76,6 +78,7 @@ HANDLINGS: dict[str, Handling] = {
         *_fixed("penalty"),
         *_fixed("residual"),
         Handling("auto", "penalty", 1.0, at_scoring=True),
+        Handling("auto if > 2 SE", "penalty", 1.0, at_scoring=True, min_gain=2.0),
         Handling("auto penalty", "penalty", 1.0, auto=True),
         Handling("auto residual", "residual", 1.0, auto=True),
     ]

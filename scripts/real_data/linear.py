@@ -90,6 +90,14 @@ def balanced_accuracy(gaps: NDArray, delta_length: NDArray) -> float:
     return float(np.mean(halves)) if halves else 0.5
 
 
+def gain_in_errors(gaps: NDArray, delta_length: NDArray, rho: float) -> float:
+    """Gain of [`balanced_accuracy`] by a penalty `rho` at scoring, in standard errors of the paired difference."""
+    changed = (gaps - rho * delta_length > 0).astype(float) - (gaps > 0)
+    halves = [changed[rows] for rows in (delta_length > 0, delta_length < 0) if rows.sum() > 1]
+    error = np.sqrt(sum(half.var(ddof=1) / half.size for half in halves))
+    return float(sum(half.mean() for half in halves) / error) if error > 0 else 0.0
+
+
 def choose_rho(
     data: LinearData, train: NDArray, prompts: NDArray, handling: Handling
 ) -> tuple[float, dict[str, float]]:
@@ -126,7 +134,10 @@ def proxy_gaps(
     delta = data.delta_length
     if handling.at_scoring:
         plain = Handling("", temperature=handling.temperature)
-        rho = choose_length_penalty(held_out_gaps(data, rows, prompts, plain, 0.0), delta[rows])
+        held_out = held_out_gaps(data, rows, prompts, plain, 0.0)
+        rho = choose_length_penalty(held_out, delta[rows])
+        if gain_in_errors(held_out, delta[rows], rho) < handling.min_gain:
+            rho = 0.0
         raw = fit_gaps(data, rows, test, plain, 0.0)
         return adjusted_gap(raw, delta[test], rho, "penalty"), {"rho": rho}
     if handling.auto:

@@ -37,6 +37,7 @@ from real_data.linear import (  # noqa: E402
     bradley_terry,
     choose_rho,
     fit_gaps,
+    gain_in_errors,
     pair_gram,
     proxy_gaps,
 )
@@ -125,6 +126,15 @@ def test_auto_at_scoring_subtracts_what_held_out_pairs_ask_for():
     assert used["rho"] > 0
     np.testing.assert_allclose(adjusted, plain - used["rho"] * delta[test], atol=1e-5)
     assert balanced_accuracy(adjusted, delta[test]) > balanced_accuracy(plain, delta[test])
+
+
+def test_gain_in_errors_is_large_for_a_bias_and_small_for_noise():
+    generator = np.random.default_rng(0)
+    delta = generator.choice([-10, 10], 400)
+    biased, noise = 0.5 * delta + generator.normal(1, 2, 400), generator.normal(1, 2, 400)
+    assert gain_in_errors(biased, delta, 0.5) > 3
+    assert gain_in_errors(noise, delta, 0.0) == 0
+    assert gain_in_errors(noise, delta, 0.5) < -3
 
 
 def test_balanced_accuracy_gives_both_halves_the_same_weight():
