@@ -12,8 +12,6 @@ from .errors import InputError
 logger = logging.getLogger(__name__)
 
 LENGTH_CORRECTIONS = ("penalty", "residual", "none")
-# As a length penalty: chosen on held-out pairs.
-AUTO = "auto"
 
 
 def balanced_shares(share_longer: float, temperature: float) -> tuple[float, float]:
@@ -52,29 +50,50 @@ def check_length_penalty(length_penalty: float, length_correction: str) -> None:
 
 
 def parse_length_penalty(length_penalty: float | str | None, length_correction: str) -> float | str:
-    """A penalty as written on a command line or in YAML: a number, `"auto"`, or `None` (0); raises `InputError` otherwise."""
+    """
+    A penalty as written on a command line or in YAML: a number, the name of a rule ([`PENALTY_RULES`]), or `None` (0); raises
+    `InputError` otherwise.
+    """
     if length_penalty is None:
         return 0.0
-    if isinstance(length_penalty, str) and length_penalty.strip().lower() == AUTO:
+    if isinstance(length_penalty, str) and length_penalty.strip().lower() in PENALTY_RULES:
         if length_correction == "none":
             return 0.0
+        rule = length_penalty.strip().lower()
         if length_correction != "penalty":
             raise InputError(
-                "`length_penalty='auto'` chooses the penalty that is subtracted from the gap, so that it goes with "
+                f"`length_penalty='{rule}'` chooses the penalty that is subtracted from the gap, so that it goes with "
                 f"`length_correction='penalty'`. Set a number of nats per token for {length_correction!r}."
             )
-        return AUTO
+        return rule
     try:
         penalty = float(length_penalty)
     except (TypeError, ValueError):
         raise InputError(
-            f"`length_penalty` must be a number of nats per token or 'auto', got {length_penalty!r}."
+            f"`length_penalty` must be a number of nats per token or one of {', '.join(PENALTY_RULES)}, got {length_penalty!r}."
         ) from None
     check_length_penalty(penalty, length_correction)
     return penalty
 
 
-def choose_length_penalty(gaps: ArrayLike, delta_lengths: ArrayLike) -> float:
+def decorrelating_penalty(gaps: ArrayLike, delta_lengths: ArrayLike) -> float:
+    """
+    The length penalty rho at which `gap - rho * delta_length` no longer depends on length: the slope of the gap on the length,
+    through the origin, since swapping the sides of a pair changes the sign of both.
+
+    Args:
+        gaps (array of shape `(num_pairs,)`): Rewards of the chosen minus those of the rejected responses, on pairs that
+            the model was not trained on.
+        delta_lengths (array of shape `(num_pairs,)`): Completion tokens of the chosen minus those of the rejected.
+
+    Returns:
+        `float`: rho per token, 0 where the gap does not grow with length.
+    """
+    gap, delta = np.asarray(gaps, dtype=np.float64), np.asarray(delta_lengths, dtype=np.float64)
+    return max(0.0, float(gap @ delta) / float(delta @ delta)) if delta.any() else 0.0
+
+
+def balancing_penalty(gaps: ArrayLike, delta_lengths: ArrayLike) -> float:
     """
     The length penalty rho that makes `gap - rho * delta_length` right equally often whichever side is longer: it maximises
     the mean of the accuracies on the pairs whose chosen response is the longer one and on those whose chosen response is
@@ -99,6 +118,13 @@ def choose_length_penalty(gaps: ArrayLike, delta_lengths: ArrayLike) -> float:
     right_longer = 1 - np.searchsorted(np.sort(gap[longer] / delta[longer]), candidates, side="right") / longer.sum()
     right_shorter = np.searchsorted(np.sort(gap[shorter] / delta[shorter]), candidates, side="left") / shorter.sum()
     return float(candidates[np.argmax(right_longer + right_shorter)])
+
+
+# How a penalty can be chosen on held-out pairs, by name.
+PENALTY_RULES: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {
+    "decorrelate": decorrelating_penalty,
+    "auto": balancing_penalty,
+}
 
 
 def training_margin(length_penalty: float | str | None, length_correction: str) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from trl import RewardConfig
 
 from .errors import InputError
-from .length import AUTO, check_temperature, parse_length_penalty
+from .length import check_temperature, parse_length_penalty
 
 
 @dataclass
@@ -26,12 +26,13 @@ class PDRewardConfig(RewardConfig):
             Temperature tau of length-balanced sampling: each epoch draws the pairs with the longer chosen response and
             the others with shares `softmax((f+, f-) / tau)`. `inf` draws half and half, `None` switches balancing off. The
             paper's value is not known; 1.0 is ours.
-        length_penalty (`float` or `"auto"`, *optional*, defaults to `"auto"`):
-            Length penalty rho per completion token (Eq. 16). 0 or `None` switches it off. The paper's value is not known. `"auto"`,
-            the default, is ours and not the paper's: it trains without the term and subtracts it from the gap afterwards
-            (Eq. 17), with the rho that does best on the evaluation set, see [`~length.choose_length_penalty`]; without an
-            evaluation set there is no term. In our benchmark it beats a fixed rho used as in Eq. 16 and 17, which the
-            model learns back; the README has the numbers.
+        length_penalty (`float` or `str`, *optional*, defaults to `"decorrelate"`):
+            Length penalty rho per completion token (Eq. 16). 0 or `None` switches it off. The paper's value is not known. Two
+            rules, ours and not the paper's, train without the term and subtract it from the gap afterwards (Eq. 17), with a rho
+            chosen on the evaluation set; without one there is no term. `"decorrelate"`, the default: the gap no longer
+            depends on length ([`~length.decorrelating_penalty`]). `"auto"`: the reward is right equally often on pairs whose
+            chosen response is the longer and the shorter one ([`~length.balancing_penalty`]). In our benchmark both beat
+            a fixed rho used as in Eq. 16 and 17, which the model learns back; docs/benchmark.md has the numbers.
         length_correction (`str`, *optional*, defaults to `"penalty"`):
             How the length enters. `"penalty"`: the training logit is `r(chosen) - r(rejected) - rho * delta_length`, and
             the same adjusted gap is used for PD (Eq. 16-17). `"residual"`: `+ rho * delta_length` in training, so that the
@@ -52,10 +53,10 @@ class PDRewardConfig(RewardConfig):
         },
     )
     length_penalty: float | str | None = field(
-        default=AUTO,
+        default="decorrelate",
         metadata={
-            "help": "Length penalty rho per completion token (Eq. 16). 0 switches it off; 'auto' trains without it and "
-            "chooses the rho of the gap (Eq. 17) on held-out pairs."
+            "help": "Length penalty rho per completion token (Eq. 16). 0 switches it off; 'decorrelate' and 'auto' train "
+            "without it and choose the rho of the gap (Eq. 17) on held-out pairs."
         },
     )
     length_correction: str = field(

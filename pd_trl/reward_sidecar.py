@@ -7,7 +7,7 @@ from typing import Any
 
 from .artifacts import read_json, write_json
 from .errors import InputError
-from .length import AUTO, check_length_penalty
+from .length import PENALTY_RULES, check_length_penalty
 
 SIDECAR_NAME = "pd_reward.json"
 
@@ -40,7 +40,7 @@ class RewardSidecar:
         """The sidecar of a model trained with `args`, a [`PDRewardConfig`]."""
         return cls(
             # One that is chosen on held-out pairs is not known yet.
-            length_penalty=0.0 if args.length_penalty == AUTO else args.length_penalty,
+            length_penalty=0.0 if args.length_penalty in PENALTY_RULES else args.length_penalty,
             length_correction=args.length_correction,
             length_balance_temperature=args.length_balance_temperature,
             train_share=args.train_share,

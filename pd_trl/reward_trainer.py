@@ -18,7 +18,7 @@ from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
 from trl import RewardTrainer
 
 from .errors import InputError
-from .length import AUTO, LengthBalancedSampler, choose_length_penalty, training_margin
+from .length import PENALTY_RULES, LengthBalancedSampler, training_margin
 from .reward_config import PDRewardConfig
 from .reward_metrics import pair_metrics
 from .reward_sidecar import RewardSidecar
@@ -108,9 +108,9 @@ class PDRewardTrainer(HubPushes, RewardTrainer):
     ):
         args = default_arguments(args, PDRewardConfig, model, "Reward", neutral=_NEUTRAL)
         check_push(args)
-        if args.length_penalty == AUTO and eval_dataset is None:
+        if args.length_penalty in PENALTY_RULES and eval_dataset is None:
             logger.warning(
-                "`length_penalty='auto'` chooses the penalty on held-out pairs, and there is no `eval_dataset`: gaps keep "
+                f"`length_penalty='{args.length_penalty}'` chooses the penalty on held-out pairs, and there is no `eval_dataset`: gaps keep "
                 "their length bias. Pass one and call `evaluate()` before saving, or set a number."
             )
         if isinstance(train_dataset, IterableDataset) and args.balances_length:
@@ -204,8 +204,9 @@ class PDRewardTrainer(HubPushes, RewardTrainer):
         if rows and output.metrics is not None:
             gaps, delta_lengths = (torch.cat(column).numpy() for column in zip(*rows, strict=True))
             metrics = pair_metrics(gaps, delta_lengths)
-            if self.args.length_penalty == AUTO:
-                self.sidecar_.length_penalty = metrics["length_penalty"] = choose_length_penalty(gaps, delta_lengths)
+            if self.args.length_penalty in PENALTY_RULES:
+                rho = PENALTY_RULES[self.args.length_penalty](gaps, delta_lengths)
+                self.sidecar_.length_penalty = metrics["length_penalty"] = rho
             output.metrics.update({f"{metric_key_prefix}_{key}": value for key, value in metrics.items()})
         return output
 

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from pd_trl import LengthBalancedSampler
 from pd_trl.errors import InputError
 from pd_trl.length import (
+    PENALTY_RULES,
     adjusted_gap,
     balanced_shares,
-    choose_length_penalty,
+    balancing_penalty,
+    decorrelating_penalty,
     group_by_length,
     parse_length_penalty,
     training_margin,
@@ -98,7 +100,7 @@ def balanced_accuracy(rho, gaps, deltas):
 def test_chosen_penalty_is_the_best_of_a_fine_grid(seed, size):
     rng = np.random.default_rng(seed)
     gaps, deltas = rng.normal(size=size), rng.integers(-9, 10, size)
-    rho = choose_length_penalty(gaps, deltas)
+    rho = balancing_penalty(gaps, deltas)
     assert rho >= 0
     if not ((deltas > 0).any() and (deltas < 0).any()):
         assert rho == 0
@@ -113,13 +115,31 @@ def test_chosen_penalty_recovers_a_bias_and_leaves_none_where_there_is_none():
     sides = np.where(truth > 0, 1, -1)
     # Labels follow the truth; the rewards add 0.1 a token. Oriented as chosen minus rejected.
     gaps = sides * (truth + 0.1 * deltas)
-    assert choose_length_penalty(gaps, sides * deltas) == pytest.approx(0.1, abs=0.02)
-    assert choose_length_penalty(sides * truth, sides * deltas) == 0.0
+    for rule in PENALTY_RULES.values():
+        assert rule(gaps, sides * deltas) == pytest.approx(0.1, abs=0.02)
+        assert rule(sides * truth, sides * deltas) == pytest.approx(0.0, abs=0.01)
+
+
+@given(st.integers(0, 10_000))
+def test_decorrelating_penalty_leaves_no_slope_whichever_side_is_named_first(seed):
+    rng = np.random.default_rng(seed)
+    deltas = rng.integers(-9, 10, 40)
+    gaps, flips = rng.normal(size=40) + 0.3 * deltas, rng.choice([-1, 1], 40)
+    rho = decorrelating_penalty(gaps, deltas)
+    assert rho == pytest.approx(decorrelating_penalty(flips * gaps, flips * deltas))
+    assert float((gaps - rho * deltas) @ deltas) == pytest.approx(0.0, abs=1e-9) or rho == 0.0
+    assert decorrelating_penalty(-gaps, deltas) == pytest.approx(
+        max(0.0, -float(gaps @ deltas) / float(deltas @ deltas))
+    )
+
+
+def test_decorrelating_penalty_of_equal_lengths_is_zero():
+    assert decorrelating_penalty([1.0, -2.0], [0, 0]) == 0.0
 
 
 @pytest.mark.parametrize(
     "text, correction, expected", [("auto", "penalty", "auto"), (" AUTO ", "penalty", "auto"), ("0.5", "residual", 0.5),
-                                   ("auto", "none", 0.0), (None, "penalty", 0.0), (1, "penalty", 1.0)],
+                                   ("auto", "none", 0.0), ("decorrelate", "penalty", "decorrelate"), (None, "penalty", 0.0), (1, "penalty", 1.0)],
 )  # fmt: skip
 def test_penalty_as_written(text, correction, expected):
     assert parse_length_penalty(text, correction) == expected

@@ -8,7 +8,7 @@ from .rows import PD, ROWS, Row
 from .settings import DEFAULT_PROXY, NO_LENGTH, QUOTED, ProxySettings
 
 _WORLD_ROWS = ("PD (ours)", "ALL", "RAND")
-_DEFAULT = "the default: auto, tau=1, all of D_k, width 64"
+_DEFAULT = "the default: decorrelate, tau=1, all of D_k, width 64"
 BUDGETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 
 
@@ -59,6 +59,7 @@ def _lengths(length_bias: float) -> list[Variant]:
         ProxySettings("residual 0.05, tau=1", 0.05, "residual"),
         ProxySettings("residual 0.1, tau=1", 0.1, "residual"),
         ProxySettings("residual 0.3, tau=1", 0.3, "residual"),
+        ProxySettings("auto, tau=1", "auto"),
         DEFAULT_PROXY,
     )
     return [replace(variant, world={"length_bias": length_bias}) for variant in _proxies(*proxies)]

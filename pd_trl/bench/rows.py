@@ -35,6 +35,11 @@ class Selection:
     budget: float | None = None
     change: str | None = None
 
+    @property
+    def reads_proxies(self) -> bool:
+        """Whether the gaps of proxies play a part."""
+        return self.source != "ratings" and self.selector != "random"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -62,7 +67,9 @@ class Row:
 
     def key(self, budget: float) -> str:
         """Digest of what decides the row's policy within its cell, its name not among it."""
-        selection = asdict(self.selection) if self.selection is not None else None
+        selection = asdict(self.selection) if self.selection is not None else {}
+        if self.selection is not None and not self.selection.reads_proxies:
+            del selection["proxy"]
         return digest_of([selection, budget, self.labels, dict(self.loss), self.second_round])
 
 
@@ -117,7 +124,7 @@ def select(cell: Cell, selection: Selection) -> tuple[Dataset, Cost]:
 def decide(cell: Cell, selection: Selection) -> tuple[Dataset, Cost]:
     """All pairs with `pd` and `pd_kept` of a selection, and what proxies and scoring cost."""
     rows, cost = cell.preferences, Cost()
-    if selection.source != "ratings" and selection.selector != "random":
+    if selection.reads_proxies:
         rows, cost = cell.scored(selection.proxy)
     if selection.change is not None:
         rows, extra = CHANGES[selection.change](cell, rows)

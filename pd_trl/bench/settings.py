@@ -57,7 +57,7 @@ class ProxySettings:
 
     Args:
         name (`str`): Name of the variant.
-        length_penalty (`float` or `"auto"`, *optional*): See [`PDRewardConfig`].
+        length_penalty (`float` or `str`, *optional*): See [`PDRewardConfig`].
         length_correction (`str`, *optional*): See [`PDRewardConfig`].
         temperature (`float`, *optional*): `length_balance_temperature` of [`PDRewardConfig`].
         train_share (`float`, *optional*, defaults to `1.0`): Share of D_k trained on, the paper's p_r.
@@ -67,7 +67,7 @@ class ProxySettings:
     """
 
     name: str = "default"
-    length_penalty: float | str = "auto"
+    length_penalty: float | str = "decorrelate"
     length_correction: str = "penalty"
     temperature: float | None = 1.0
     train_share: float = 1.0

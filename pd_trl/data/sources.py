@@ -9,10 +9,11 @@ from typing import Any, TypeAlias
 
 import datasets
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError, DatasetsError
+from huggingface_hub import metadata_load
 from huggingface_hub.errors import HfHubHTTPError
 
 from ..errors import InputError, InputTypeError
-from ..hub import split_revision
+from ..hub import download_file, split_revision
 
 FORMATS = {
     ".parquet": "parquet",
@@ -182,11 +183,14 @@ def _open_folder(folder: Path, split: str, config: str | None, num_proc: int | N
 
 
 def _has_config(name: str, config: str, revision: str | None) -> bool:
-    """Whether a dataset on the Hub has a configuration of this name."""
-    try:
-        return config in datasets.get_dataset_config_names(name, revision=revision)
-    except (DatasetsError, HfHubHTTPError, ConnectionError, FileNotFoundError) as error:
-        raise InputError(_hub_message(name, error)) from error
+    """
+    Whether the card of a dataset on the Hub names this configuration. `datasets` would list those that it has in its cache
+    where the Hub cannot be reached, and another one would be taken in silence.
+    """
+    card = download_file(name, "README.md", revision=revision)
+    metadata = metadata_load(card) if card is not None else None
+    entries = (metadata or {}).get("configs")
+    return isinstance(entries, list) and any(isinstance(e, dict) and e.get("config_name") == config for e in entries)
 
 
 def open_source(

@@ -3,7 +3,7 @@
 import json
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from .preflight import read_info
 
 logger = logging.getLogger(__name__)
 
-# Files uploaded together: those of a finished group are not sent again after a kill.
-FILES_PER_UPLOAD = 4
+# Bytes uploaded together: memory grows with a group, and a finished one is not sent again after a kill.
+BYTES_PER_UPLOAD = 64_000_000
 
 
 def commit_files(
@@ -155,8 +155,7 @@ class _Publication:
                     path_in_repo=path, path_or_fileobj=str(content)
                 )
         waiting = [operation for key, operation in large.items() if key not in self.uploaded]
-        groups = [waiting[i : i + FILES_PER_UPLOAD] for i in range(0, len(waiting), FILES_PER_UPLOAD)]
-        for group in [*groups, small]:
+        for group in [*_groups(waiting), small]:
             self._upload(group)
         self.uploaded |= large
         return [*deletions, *small, *large.values()]
@@ -223,6 +222,20 @@ class _Publication:
     def _pr_page(self, revision: str | None) -> str:
         prefix = "" if self.repo_type == "model" else f"{self.repo_type}s/"
         return f"{self.api.endpoint}/{prefix}{self.repo_id}/discussions/{(revision or '').rsplit('/', 1)[-1]}"
+
+
+def _groups(operations: list[CommitOperationAdd]) -> Iterator[list[CommitOperationAdd]]:
+    """Files to upload together; a large one goes alone."""
+    group: list[CommitOperationAdd] = []
+    size = 0
+    for operation in operations:
+        if group and size + operation.upload_info.size > BYTES_PER_UPLOAD:
+            yield group
+            group, size = [], 0
+        group.append(operation)
+        size += operation.upload_info.size
+    if group:
+        yield group
 
 
 class _Uploading(Exception):

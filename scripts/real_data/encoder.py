@@ -17,7 +17,7 @@ from .features import FrozenEncoder
 from .handling import Handling
 from .sets import RealSet, prompt_folds
 
-# One of them chooses the penalty of `length_penalty="auto"`.
+# One of them chooses the penalty, where a rule does.
 HELD_OUT_FOLDS = 5
 
 
@@ -106,7 +106,7 @@ class EncoderProxies:
             args = PDRewardConfig(
                 folder,
                 length_balance_temperature=handling.temperature, length_correction=handling.correction,
-                length_penalty="auto" if handling.at_scoring else rho,
+                length_penalty=handling.rule if handling.at_scoring else rho,
                 learning_rate=self.settings["learning_rate"], num_train_epochs=self.settings["num_train_epochs"],
                 per_device_train_batch_size=int(self.settings["batch_size"]), weight_decay=self.settings["weight_decay"],
                 max_length=None, seed=seed, bf16=False, use_cpu=True, gradient_checkpointing=False, save_strategy="no",

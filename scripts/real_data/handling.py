@@ -24,7 +24,8 @@ class Handling:
         rho (`float`, *optional*): Penalty per token.
         strength (`float`, *optional*): Penalty in logits at [`length_scale`], instead of `rho`.
         auto (`bool`): Whether each aspect's penalty is chosen on held-out training pairs, and used in training too.
-        at_scoring (`bool`): The same, but the penalty enters the gaps alone: the package's `length_penalty="auto"`.
+        at_scoring (`bool`): The same, but the penalty enters the gaps alone: what the package does when `length_penalty` names a rule.
+        rule (`str`): That rule, one of [`~pd_trl.length.PENALTY_RULES`].
         min_gain (`float`): Standard errors that the chosen penalty has to gain over none, or else there is none.
     """
 
@@ -35,6 +36,7 @@ class Handling:
     strength: float | None = None
     auto: bool = False
     at_scoring: bool = field(default=False, repr=False)
+    rule: str = field(default="auto", repr=False)
     min_gain: float = field(default=0.0, repr=False)
 
     def per_token(self, delta_length: NDArray) -> float:
@@ -77,6 +79,7 @@ HANDLINGS: dict[str, Handling] = {
         Handling("balance τ=inf", temperature=math.inf),
         *_fixed("penalty"),
         *_fixed("residual"),
+        Handling("decorrelate", "penalty", 1.0, at_scoring=True, rule="decorrelate"),
         Handling("auto", "penalty", 1.0, at_scoring=True),
         Handling("auto if > 2 SE", "penalty", 1.0, at_scoring=True, min_gain=2.0),
         Handling("auto penalty", "penalty", 1.0, auto=True),

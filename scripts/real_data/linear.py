@@ -8,7 +8,7 @@ import scipy.special
 from numpy.typing import NDArray
 
 from pd_trl.errors import InputError
-from pd_trl.length import adjusted_gap, choose_length_penalty, training_margin
+from pd_trl.length import PENALTY_RULES, adjusted_gap, training_margin
 
 from .handling import AUTO_STRENGTHS, Handling, balance_weights, length_scale
 from .sets import RealSet, prompt_folds
@@ -135,7 +135,7 @@ def proxy_gaps(
     if handling.at_scoring:
         plain = Handling("", temperature=handling.temperature)
         held_out = held_out_gaps(data, rows, prompts, plain, 0.0)
-        rho = choose_length_penalty(held_out, delta[rows])
+        rho = PENALTY_RULES[handling.rule](held_out, delta[rows])
         if gain_in_errors(held_out, delta[rows], rho) < handling.min_gain:
             rho = 0.0
         raw = fit_gaps(data, rows, test, plain, 0.0)

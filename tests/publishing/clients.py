@@ -11,7 +11,7 @@ import datasets
 
 from pd_trl import PDFilter, load_pairs
 from pd_trl.publishing.dataset import publish_dataset
-from tests.publishing.selections import kept_ids, scored_rows
+from tests.publishing.selections import kept_ids
 
 
 def publish(folder: str, repo_id: str, **options: Any) -> dict[str, Any]:
@@ -22,9 +22,10 @@ def publish(folder: str, repo_id: str, **options: Any) -> dict[str, Any]:
             "deleted": commit.deleted, "unchanged": sorted(commit.unchanged), "pr_url": commit.pr_url}  # fmt: skip
 
 
-def publish_rows(repo_id: str, count: int, budget: float, **options: Any) -> dict[str, Any]:
+def publish_rows(file: str, repo_id: str, budget: float, **options: Any) -> dict[str, Any]:
     """Publishes pairs in memory."""
-    done = publish_dataset(scored_rows(count), repo_id, pd_filter=PDFilter(budget), **options)
+    rows = datasets.Dataset.from_parquet(str(file), keep_in_memory=True)
+    done = publish_dataset(rows, repo_id, pd_filter=PDFilter(budget), **options)
     return {"sha": done.sha, "rows": done.rows}
 
 

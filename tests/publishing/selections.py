@@ -6,11 +6,13 @@ import numpy as np
 from datasets import Dataset
 
 from pd_trl import PDFilter
-from tests.tiny import ASPECTS, tiny_preferences
 
 
 def scored_rows(count: int = 60, seed: int = 0) -> Dataset:
     """Preferences of three aspects with the gaps that a scorer would add."""
+    # Imports torch, which most clients need not.
+    from tests.tiny import ASPECTS, tiny_preferences
+
     rows = tiny_preferences(count, seed)
     generator = np.random.default_rng(seed)
     for aspect in ASPECTS:

@@ -183,8 +183,9 @@ def test_where_all_pairs_are_kept_there_is_no_dropped(plain_hub, selection, tmp_
     assert plain_hub.run(clients.configs, "me/all") == ["selected", "scored", "dropped"]
 
 
-def test_rows_in_memory(plain_hub):
-    done = plain_hub.run(clients.publish_rows, "me/memory", 40, 0.25)
+def test_rows_in_memory(plain_hub, tmp_path):
+    scored_rows(40).to_parquet(tmp_path / "rows.parquet")
+    done = plain_hub.run(clients.publish_rows, tmp_path / "rows.parquet", "me/memory", 0.25)
     assert done["rows"] == {"selected": 10, "scored": 40, "dropped": 30}
     assert plain_hub.run(clients.kept_at, "me/memory", 0.5) == kept_ids(scored_rows(40), budget=0.5)
 

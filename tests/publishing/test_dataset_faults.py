@@ -12,7 +12,7 @@ import yaml
 from pd_trl.artifacts import read_rows, write_rows
 from tests.hub.local import ME_EXPIRED, ME_READ_ONLY, NEWCOMER, OTHER, TOKENS
 from tests.publishing import clients
-from tests.publishing.selections import select_into
+from tests.publishing.selections import scored_rows, select_into
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +81,7 @@ def test_faults_at_the_commit_end_complete(hub, selections, start, fault):
 LONG = [pytest.param(place, marks=pytest.mark.slow) for place in ("/tree/", "/preupload/", "/commit/")]
 
 
-@pytest.mark.parametrize("place", ["/api/repos/create", "validate-yaml", "whoami", *LONG])
+@pytest.mark.parametrize("place", ["validate-yaml", "whoami", *LONG])
 def test_a_hub_that_stays_broken_changes_nothing(plain_hub, selections, start, place):
     name = f"me/broken-{place.strip('/').replace('/', '-')}"
     before = start(plain_hub, name)
@@ -89,6 +89,12 @@ def test_a_hub_that_stays_broken_changes_nothing(plain_hub, selections, start, p
     refused = plain_hub.call(clients.publish, selections[1], name, picture=False)
     assert "was published" not in refused.refused("503", "Try again later")
     assert state(plain_hub, name) == before
+
+
+def test_a_repository_that_cannot_be_made(plain_hub, selections):
+    plain_hub.fault("/api/repos/create", status=503, times=1000, headers={"Retry-After": "0"})
+    plain_hub.call(clients.publish, selections[1], "me/not-made", picture=False).refused("503", "Try again later")
+    assert plain_hub.repo("datasets", "me/not-made") is None
 
 
 @pytest.mark.parametrize(
@@ -174,7 +180,7 @@ def test_finished_shards_are_not_sent_again(hub, tmp_path):
     sent = "/_lfs/" if hub.mode == "lfs" else "/_cas/v1/xorbs"
     verb = "PUT" if hub.mode == "lfs" else "POST"
     hub.fault("/commit/", method="POST", status=400)
-    hub.call(clients.publish, folder, name, picture=False).refused("nothing was changed there")
+    hub.call(clients.publish, folder, name, picture=False).refused("it is there now, and empty")
     first = len(hub.requests(verb, sent))
     hub.reset()
     hub.run(clients.publish, folder, name, picture=False)
@@ -193,17 +199,21 @@ def tiny_disk(tmp_path):
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_full_disk(plain_hub, start, tiny_disk):
+def test_full_disk(plain_hub, start, tiny_disk, tmp_path):
     """The rows do not fit beside what is on the disk already: nothing is uploaded, and the message says why."""
     name = "me/full"
     before = start(plain_hub, name)
+    scored_rows(3000).to_parquet(tmp_path / "rows.parquet")
     (tiny_disk / "filler").write_bytes(b"x" * 40_000)
-    outcome = plain_hub.call(clients.with_temporary_files_in, str(tiny_disk), clients.publish_rows, name, 3000, 0.3)
+    outcome = plain_hub.call(
+        clients.with_temporary_files_in, str(tiny_disk), clients.publish_rows, tmp_path / "rows.parquet", name, 0.3
+    )
     outcome.refused("No space left")
     assert state(plain_hub, name) == before
     assert [path.name for path in tiny_disk.iterdir()] == ["filler"], "temporary files were left on the disk"
 
 
+@pytest.mark.slow
 def test_full_disk_for_the_caches(plain_hub, selections, start, tiny_disk):
     """There is no room for what is read: untouched."""
     many = selections[1]

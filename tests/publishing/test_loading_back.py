@@ -119,10 +119,13 @@ def test_reward_models_by_hub_id(published, tiny_models, tmp_path):
 
 
 def test_a_lost_connection_is_no_reason_to_take_other_rows(published, tiny_models, tmp_path):
-    """Where it cannot be asked which configurations there are, the default one must not be taken in silence."""
-    published.fault("/api/datasets/me/uf-scored", status=500, times=100)
-    outcome = published.call(trained_ids, NAME, tiny_models["causal"], str(tmp_path), pd_budget=0.2, user="fresh")
-    assert outcome.error is not None and outcome.value is None
+    """With the kept pairs alone in the cache, and the Hub out of reach: an error, rather than a budget of the kept pairs."""
+    model = tiny_models["causal"]
+    published.run(clients.loaded, NAME, user="cached")
+    for path in ("/api/datasets/me/uf-scored", "/datasets/me/uf-scored/resolve"):
+        published.fault(path, status=500, times=1000, headers={"Retry-After": "0"})
+    outcome = published.call(trained_ids, NAME, model, str(tmp_path), pd_budget=0.2, user="cached")
+    assert outcome.error is not None, outcome.value
 
 
 def test_a_folder_with_several_sets_of_rows_is_not_mixed(tmp_path):

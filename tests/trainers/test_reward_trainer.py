@@ -12,7 +12,7 @@ from trl import RewardConfig, RewardTrainer
 
 from pd_trl import PDRewardConfig, PDRewardTrainer, score_pairs
 from pd_trl.errors import InputError
-from pd_trl.length import choose_length_penalty
+from pd_trl.length import PENALTY_RULES
 from pd_trl.reward_sidecar import RewardSidecar
 from tests.processes import run_processes
 from tests.tiny import tiny_preferences
@@ -266,9 +266,10 @@ def test_saved_model_says_how_it_was_trained(tiny_models, tmp_path):
     )
 
 
-def test_automatic_penalty_is_chosen_on_the_evaluation_set_and_used_at_scoring(tiny_models, tmp_path):
+@pytest.mark.parametrize("rule", PENALTY_RULES)
+def test_chosen_penalty_comes_from_the_evaluation_set_and_is_used_at_scoring(tiny_models, tmp_path, rule):
     train, test = tiny_preferences(24), tiny_preferences(40, seed=7)
-    config = dict(length_penalty="auto", length_balance_temperature=None, num_train_epochs=3)
+    config = dict(length_penalty=rule, length_balance_temperature=None, num_train_epochs=3)
     trainer = make(tiny_models["reward"], tmp_path / "auto", train, config, eval_dataset=test)
     raw = make(tiny_models["reward"], tmp_path / "raw", train, {**config, "length_penalty": 0.0})
     assert losses(trainer) == losses(raw)
@@ -276,7 +277,7 @@ def test_automatic_penalty_is_chosen_on_the_evaluation_set_and_used_at_scoring(t
     trainer.save_model()
     scored = score_pairs(test, {"honesty": str(tmp_path / "auto")}, length_penalty=0.0)
     gaps, deltas = np.array(scored["reward_gap_honesty"]), np.array(scored["delta_length"])
-    expected = choose_length_penalty(gaps, deltas)
+    expected = PENALTY_RULES[rule](gaps, deltas)
     assert (
         RewardSidecar.load(tmp_path / "auto").length_penalty
         == metrics["eval_length_penalty"]
