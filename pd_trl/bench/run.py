@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -168,7 +169,8 @@ def _workers(jobs: int, root: Path) -> Iterator[ProcessPoolExecutor]:
 
 
 def _quiet(log: str) -> None:
-    """Sends what the libraries of a worker say to a file."""
+    """Sends what the libraries of a worker say to a file, and ends the worker when the process that started it is gone."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     sys.stdout.flush()
     os.dup2(descriptor, 1)
@@ -179,6 +181,14 @@ def _quiet(log: str) -> None:
 
     datasets.disable_progress_bars()
     torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        # A killed run is started again, and the files of a worker that goes on would be in its way.
+        os._exit(1)
 
 
 def gather(

@@ -50,7 +50,7 @@ def report(found: dict[str, Any], headline: Sequence[str]) -> str:
         "where they exclude 0. `all` is what a random selection keeps in expectation. `equal lengths`: with the shares of pairs whose "
         "chosen response is longer and shorter held as they are in all pairs.",
     ]
-    lines += ["", *summary_table(found["results"], headline)]
+    lines += ["", *summary_table(found["results"], headline), "", *handling_summary(found["results"])]
     for result in found["results"]:
         lines += [
             "",
@@ -86,6 +86,25 @@ def summary_table(results: Sequence[dict[str, Any]], headline: Sequence[str]) ->
                 else:
                     cells += ["-"] * 3
             rows.append(cells)
+    return markdown(rows)
+
+
+def handling_summary(results: Sequence[dict[str, Any]]) -> list[str]:
+    """For every handling and kind of proxies: mean of halves, and what PD gains at the reference budget as it is and at equal lengths."""
+    columns = sorted(results, key=lambda r: (r["set"], r["proxy"]))
+    rows = [["mean of halves; kept - all; equal lengths", *(f"{r['set']}, {r['proxy']}" for r in columns)]]
+    for handling in dict.fromkeys(e["handling"] for r in columns for e in r["handlings"]):
+        cells = [handling]
+        for result in columns:
+            halves = [p["balanced_accuracy"] for p in result["proxies"] if p["handling"] == handling]
+            if not halves:
+                cells.append("-")
+                continue
+            entry = entry_of(result, f"{PD} [{handling}]", REFERENCE_BUDGET)
+            gains = (entry[measure]["kept - all"]["mean"] for measure in ("hidden", "hidden_by_length"))
+            shown = "; ".join("-" if gain is None else f"{100 * gain:+.1f}" for gain in gains)
+            cells.append(f"{np.mean(halves):.3f}; {shown}")
+        rows.append(cells)
     return markdown(rows)
 
 

@@ -1,7 +1,11 @@
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 
 from pd_trl.bench.cell import Cell
@@ -116,3 +120,30 @@ def test_settings_that_make_no_benchmark():
         replace(QUICK, seeds=())
     with pytest.raises(InputError, match="conflicts"):
         replace(QUICK, conflicts=(0.0,))
+
+
+def test_workers_end_with_the_run_that_is_killed(tmp_path):
+    arguments = [
+        "bench",
+        "--quick",
+        "true",
+        "--num_pairs",
+        "600",
+        "--jobs",
+        "1",
+        "--output_dir",
+        str(tmp_path / "bench"),
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pd_trl", *arguments], stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    log = tmp_path / "bench" / "workers.log"
+    deadline = time.monotonic() + 180
+    while not log.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert log.exists() and workers
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert alive == []
