@@ -37,7 +37,9 @@ def test_the_quickstart_in_small(command, tmp_path):
     assert set(kept["pair_id"]) | set(dropped["pair_id"]) == set(read_rows(run / "prepare" / "pairs")["pair_id"])
     assert Manifest.load(run / "dpo").counts == {"given": 72, "trained on": 72}
     assert "on **72 of 240** preference pairs. They are the pairs of lowest" in (run / "dpo" / "README.md").read_text()
-    assert "selected by the rule `random`, a baseline" in (run / "compare" / "random" / "dpo" / "README.md").read_text()
+    assert (
+        "selected by the rule `random`, a baseline" in (run / "compare" / "random" / "dpo" / "README.md").read_text()
+    )
     assert Manifest.load(run / "compare" / "all" / "dpo").counts["trained on"] == 240
     results = read_json(run / "judge" / "results.json")
     assert list(results) == ["SFT", "PD", "all", "random"]
