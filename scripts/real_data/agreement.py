@@ -14,7 +14,7 @@ from .sets import RealSet
 
 GAMMA = 0.9
 # A share of fewer votes is not worth telling: a rule that keeps the longer response leaves a handful in the other half.
-MIN_TRIALS = 50
+MIN_TRIALS = 30
 MAX_UNDEFINED = 0.05
 
 

@@ -135,15 +135,18 @@ def test_workers_end_with_the_run_that_is_killed(tmp_path):
         str(tmp_path / "bench"),
     ]
     process = subprocess.Popen(
-        [sys.executable, "-m", "pd_trl", *arguments], stderr=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-m", "pd_trl", *arguments],
+        stderr=subprocess.DEVNULL,
     )
     log = tmp_path / "bench" / "workers.log"
     deadline = time.monotonic() + 180
-    while not log.exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    workers = psutil.Process(process.pid).children(recursive=True)
-    assert log.exists() and workers
-    process.kill()
-    process.wait()
+    try:
+        while not log.exists() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert log.exists() and workers
+    finally:
+        process.kill()
+        process.wait()
     _, alive = psutil.wait_procs(workers, timeout=60)
     assert alive == []
