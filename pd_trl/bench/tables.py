@@ -150,7 +150,7 @@ def orderings(cells: Cells) -> list[dict[str, Any]]:
             in_order = sum(cell["rows"][better]["gold"] > cell["rows"][worse]["gold"] for cell in having)
             found.append({
                 "ordering": f"{better} > {worse}", "in_paper": (better, worse) in ORDERINGS, "difference": mean,
-                "se": error, "cells": len(having), "cells_in_order": in_order,
+                "se": error, "seeds": len(lead), "cells": len(having), "cells_in_order": in_order,
             })  # fmt: skip
     return found + _growth(chosen)
 
@@ -167,19 +167,24 @@ def _growth(cells: Cells) -> list[dict[str, Any]]:
     mean, error = mean_and_error(growth)
     name = f"PD's lead over ALL is larger at {100 * levels[-1]:.0f} % conflict than at {100 * levels[0]:.0f} %"
     return [{
-        "ordering": name, "in_paper": True, "difference": mean, "se": error, "cells": len(growth),
+        "ordering": name, "in_paper": True, "difference": mean, "se": error, "seeds": len(growth), "cells": len(growth),
         "cells_in_order": int((growth > 0).sum()),
     }]  # fmt: skip
 
 
+# 97.5 % quantiles of Student's t by the number of seeds.
+_T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+
+
 def verdict(entry: Mapping[str, Any]) -> str:
-    """Whether an ordering appears: by two standard errors, within them, or the other way round."""
+    """Whether an ordering appears or is reversed, by a t-test over seeds at 5 %, or is not clear."""
     difference, error = entry["difference"], entry["se"]
     if not np.isfinite(error):
         return "one seed, no verdict"
-    if difference > 2 * error:
+    margin = _T.get(entry["seeds"], 2.0) * error
+    if difference > margin:
         return "appears"
-    return "reversed" if difference < -2 * error else "not clear"
+    return "reversed" if difference < -margin else "not clear"
 
 
 def ordering_table(cells: Cells) -> str:

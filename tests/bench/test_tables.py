@@ -54,7 +54,12 @@ def test_orderings_average_levels_within_a_seed_before_the_error():
 @pytest.mark.parametrize("difference, se, expected", [(1.0, 0.4, "appears"), (-1.0, 0.4, "reversed"), (0.5, 0.4, "not clear"),
                                                        (1.0, float("nan"), "one seed, no verdict")])  # fmt: skip
 def test_verdict(difference, se, expected):
-    assert verdict({"difference": difference, "se": se}) == expected
+    assert verdict({"difference": difference, "se": se, "seeds": 30}) == expected
+
+
+def test_verdict_of_few_seeds_asks_for_more():
+    entry = {"difference": 1.0, "se": 0.3}
+    assert verdict({**entry, "seeds": 3}) == "not clear" and verdict({**entry, "seeds": 5}) == "appears"
 
 
 def test_tables_are_markdown_with_one_width():
