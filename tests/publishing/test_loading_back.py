@@ -118,6 +118,7 @@ def test_reward_models_by_hub_id(published, tiny_models, tmp_path):
     assert by_id == by_path and len(by_id) == 4
 
 
+@pytest.mark.slow
 def test_a_lost_connection_is_no_reason_to_take_other_rows(published, tiny_models, tmp_path):
     """With the kept pairs alone in the cache, and the Hub out of reach: an error, rather than a budget of the kept pairs."""
     model = tiny_models["causal"]
