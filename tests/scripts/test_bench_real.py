@@ -122,12 +122,12 @@ def test_a_rule_at_scoring_subtracts_what_held_out_pairs_ask_for(rule):
     x, delta = synthetic(600)
     data = LinearData(np.column_stack([x, delta / 50]) @ np.column_stack([x, delta / 50]).T, delta, 10.0)
     prompts, rows, test = np.arange(600) // 4, np.arange(400), np.arange(400, 600)
-    plain, _ = proxy_gaps(data, rows, test, prompts, Handling("", temperature=1.0), 0.0)
-    adjusted, used = proxy_gaps(data, rows, test, prompts, HANDLINGS[rule], 0.0)
+    plain, _ = proxy_gaps(data, rows, test, prompts, NONE, 0.0)
+    handling = Handling("", "penalty", at_scoring=True, rule=rule)
+    adjusted, used = proxy_gaps(data, rows, test, prompts, handling, 0.0)
+    assert used["rho"] > 0
     np.testing.assert_allclose(adjusted, plain - used["rho"] * delta[test], atol=1e-5)
     if rule == "auto":
-        assert used["rho"] > 0
-        if rule == "auto":
         assert balanced_accuracy(adjusted, delta[test]) > balanced_accuracy(plain, delta[test])
     else:
         slopes = [gaps @ delta[test] / (delta[test] @ delta[test]) for gaps in (plain, adjusted)]
