@@ -111,10 +111,10 @@ def test_reward_models_by_hub_id(published, tiny_models, tmp_path):
     from pathlib import Path
 
     files = {path.name: str(path) for path in Path(tiny_models["reward"]).iterdir() if path.is_file()}
-    published.run(publish_files, "me/rm", files, repo_type="model")
+    published.run(publish_files, "me/rm-by-id", files, repo_type="model")
     rows = scored_rows(12)
     by_path = published.run(filtered_with_models, rows, dict.fromkeys(ASPECTS, tiny_models["reward"]))
-    by_id = published.run(filtered_with_models, rows, dict.fromkeys(ASPECTS, "me/rm"), token=OTHER, user="other")
+    by_id = published.run(filtered_with_models, rows, dict.fromkeys(ASPECTS, "me/rm-by-id"), token=OTHER, user="other")
     assert by_id == by_path and len(by_id) == 4
 
 

@@ -35,13 +35,13 @@ def policy(tiny_models, tmp_path) -> Path:
 
 
 def test_a_model_comes_back_with_the_same_logits(hub: LocalHub, policy, tiny_models):
-    done = hub.run(clients.publish, str(policy), "me/policy", tag="v1")
+    done = hub.run(clients.publish, str(policy), "me/policy-logits", tag="v1")
     assert done["added"] == sorted(["README.md", *BASE_FILES, "generation_config.json"])
-    assert set(hub.tree("models", "me/policy")) == {".gitattributes", *done["added"]}
-    there = hub.run(clients.logits, "me/policy", "policy", user="other", token=None, revision="v1")
+    assert set(hub.tree("models", "me/policy-logits")) == {".gitattributes", *done["added"]}
+    there = hub.run(clients.logits, "me/policy-logits", "policy", user="other", token=None, revision="v1")
     assert there == clients.logits(tiny_models["causal"], "policy")
-    again = hub.run(clients.publish, str(policy), "me/policy")
-    assert (again["added"], again["deleted"]) == ([], []) and hub.num_commits("models", "me/policy") == 2
+    again = hub.run(clients.publish, str(policy), "me/policy-logits")
+    assert (again["added"], again["deleted"]) == ([], []) and hub.num_commits("models", "me/policy-logits") == 2
 
 
 def test_an_adapter_comes_back_with_the_same_logits_and_its_length_term(hub: LocalHub, tiny_models, tmp_path):
