@@ -199,4 +199,5 @@ def test_unusable_data_is_refused(tiny_models):
 
 
 def test_results_hold_plain_values(tiny_models):
-    json.dumps([record.settings for record in evaluate_rewards({"m": tiny_models["reward"]}, bench(5)).results()])
+    settings = [record.settings for record in evaluate_rewards({"m": tiny_models["reward"]}, bench(5)).results()]
+    assert settings and json.loads(json.dumps(settings)) == settings

@@ -48,7 +48,7 @@ def test_an_adapter_comes_back_with_the_same_logits_and_its_length_term(hub: Loc
     hub.run(clients.publish, tiny_models["reward"], "me/base")
     folder = str(tmp_path / "adapter")
     hub.run(clients.adapter_on, "me/base", folder)
-    done = hub.run(clients.publish, folder, "me/rm-honesty")
+    done = hub.run(clients.publish, folder, "me/rm-adapter")
     assert {"adapter_config.json", "adapter_model.safetensors", "pd_reward.json"} <= set(done["added"])
     metadata, _ = split_readme(done["card"])
     assert (metadata["library_name"], metadata["base_model"], metadata["base_model_relation"]) == (
@@ -57,10 +57,10 @@ def test_an_adapter_comes_back_with_the_same_logits_and_its_length_term(hub: Loc
         "adapter",
     )
     reader = {"user": "other", "token": None}
-    assert hub.run(clients.logits, "me/rm-honesty", "adapter", **reader) == hub.run(clients.logits, folder, "adapter")
+    assert hub.run(clients.logits, "me/rm-adapter", "adapter", **reader) == hub.run(clients.logits, folder, "adapter")
     plain = hub.run(clients.logits, "me/base", "reward", **reader)
     assert not torch.allclose(torch.tensor(plain), torch.tensor(hub.run(clients.logits, folder, "adapter")))
-    published = hub.run(clients.scored_by, {"honesty": "me/rm-honesty"}, **reader)
+    published = hub.run(clients.scored_by, {"honesty": "me/rm-adapter"}, **reader)
     assert published == hub.run(clients.scored_by, {"honesty": folder})
     Path(folder, "pd_reward.json").unlink()
     assert published != hub.run(clients.scored_by, {"honesty": folder}), "the sidecar must matter"
@@ -197,20 +197,20 @@ def test_a_reward_model_pushed_by_save_model_has_its_sidecar(plain_hub: LocalHub
 
 def test_a_policy_selects_from_a_published_set_and_its_card_links_to_it(plain_hub: LocalHub, tiny_models, tmp_path):
     folder = select_into(tmp_path / "select", budget=0.3)
-    plain_hub.run(clients.publish_selection, str(folder), "me/scored")
+    plain_hub.run(clients.publish_selection, str(folder), "me/scored-for-training")
     done = plain_hub.run(
-        clients.train_policy, tiny_models["causal"], str(tmp_path / "out"), data="me/scored", push=False, pd_budget=0.5
+        clients.train_policy, tiny_models["causal"], str(tmp_path / "out"), data="me/scored-for-training", push=False, pd_budget=0.5
     )  # fmt: skip
     expected = kept_ids(scored_rows(), budget=0.5)
     assert (done["kept"], done["ids"]) == (30, expected)
     metadata, body = split_readme((tmp_path / "out" / "README.md").read_text())
-    sha = plain_hub.repo("datasets", "me/scored")["branches"]["main"]
-    assert metadata["datasets"] == ["me/scored"] and f"datasets/me/scored/tree/{sha}" in body
+    sha = plain_hub.repo("datasets", "me/scored-for-training")["branches"]["main"]
+    assert metadata["datasets"] == ["me/scored-for-training"] and f"datasets/me/scored-for-training/tree/{sha}" in body
     kept = plain_hub.run(
         clients.train_policy,
         tiny_models["causal"],
         str(tmp_path / "kept"),
-        data="me/scored",
+        data="me/scored-for-training",
         push=False,
         pd_budget=None,
     )
