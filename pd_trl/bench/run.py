@@ -4,6 +4,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -161,15 +162,19 @@ def _workers(jobs: int, root: Path) -> Iterator[ProcessPoolExecutor]:
     try:
         yield pool
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in list((pool._processes or {}).values()):
+        # After `shutdown` the pool no longer knows its processes, and Python waits for them when it ends.
+        processes = list((pool._processes or {}).values())
+        for process in processes:
             process.terminate()
+        pool.shutdown(wait=False, cancel_futures=True)
         raise
     pool.shutdown()
 
 
 def _quiet(log: str) -> None:
     """Sends what the libraries of a worker say to a file, and ends the worker when the process that started it is gone."""
+    # Ctrl-C reaches the whole group; the process that started the workers ends them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     sys.stdout.flush()

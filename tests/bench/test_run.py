@@ -1,4 +1,7 @@
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -122,7 +125,8 @@ def test_settings_that_make_no_benchmark():
         replace(QUICK, conflicts=(0.0,))
 
 
-def test_workers_end_with_the_run_that_is_killed(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_the_run_that_is_stopped(tmp_path, number):
     arguments = [
         "bench",
         "--quick",
@@ -134,19 +138,28 @@ def test_workers_end_with_the_run_that_is_killed(tmp_path):
         "--output_dir",
         str(tmp_path / "bench"),
     ]
+    # A group of its own, all of which Ctrl-C reaches.
     process = subprocess.Popen(
-        [sys.executable, "-m", "pd_trl", *arguments],
-        stderr=subprocess.DEVNULL,
+        [sys.executable, "-m", "pd_trl", *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     log = tmp_path / "bench" / "workers.log"
     deadline = time.monotonic() + 180
+    workers = []
     try:
         while not log.exists() and time.monotonic() < deadline:
             time.sleep(0.2)
         workers = psutil.Process(process.pid).children(recursive=True)
         assert log.exists() and workers
+        # Into the work of the worker, past its start.
+        time.sleep(3)
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        _, said = process.communicate(timeout=60)
+        _, alive = psutil.wait_procs(workers, timeout=60)
+        assert alive == []
+        if number == signal.SIGINT:
+            assert process.returncode == 130 and "the same command goes on" in said
     finally:
-        process.kill()
+        for one in [*workers, process]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
         process.wait()
-    _, alive = psutil.wait_procs(workers, timeout=60)
-    assert alive == []

@@ -95,6 +95,7 @@ class RequestPool:
         self._stop = threading.Event()
         self._not_before = 0.0
         self._failed_in_a_row = 0
+        self._gave_up: RequestFailed | None = None
 
     def answers(self, requests: Mapping[str, Any], title: str = "judge") -> Iterator[tuple[str, Any]]:
         """
@@ -108,7 +109,7 @@ class RequestPool:
         Raises:
             InputError: When the server refuses every request, or many in a row.
         """
-        self.failures = {}
+        self.failures, self._failed_in_a_row, self._gave_up = {}, 0, None
         self._stop.clear()
         open_keys = [key for key in requests if key not in self.log]
         yield from ((key, self.log[key]) for key in requests if key in self.log)
@@ -123,10 +124,9 @@ class RequestPool:
                 try:
                     answer = future.result()
                 except RequestFailed as error:
-                    self._count_failure(key, error)
+                    self.failures[key] = str(error)
+                    self._check_given_up()
                     answer = None
-                else:
-                    self._failed_in_a_row = 0
                 bar.update()
                 yield key, answer
         finally:
@@ -135,14 +135,25 @@ class RequestPool:
             executor.shutdown(wait=True, cancel_futures=True)
             bar.close()
 
-    def _count_failure(self, key: str, error: RequestFailed) -> None:
-        self.failures[key] = str(error)
-        self._failed_in_a_row += 1
-        if error.fatal or self._failed_in_a_row >= max(_FAILURES_IN_A_ROW, self.settings.max_concurrency):
-            reason = "The judge cannot be used" if error.fatal else f"{self._failed_in_a_row} requests in a row failed"
+    def _check_given_up(self) -> None:
+        error = self._gave_up
+        if error is not None:
+            reason = "The judge cannot be used" if error.fatal else f"{self._most_in_a_row} requests in a row failed"
             raise InputError(
                 f"{reason}: {error} Answers so far are kept ({len(self.log.rows)}): mend it and run the same command again."
             )
+
+    @property
+    def _most_in_a_row(self) -> int:
+        return max(_FAILURES_IN_A_ROW, self.settings.max_concurrency)
+
+    def _count_failure(self, error: RequestFailed) -> None:
+        """Called by the thread that failed: the others must stop before they send more, however late the caller looks."""
+        with self._lock:
+            self._failed_in_a_row += 1
+            if self._gave_up is None and (error.fatal or self._failed_in_a_row >= self._most_in_a_row):
+                self._gave_up = error
+                self._stop.set()
 
     def _answer(self, key: str, request: Any) -> Any:
         generator = random.Random(key)
@@ -154,10 +165,12 @@ class RequestPool:
                 answer = self.send(request)
             except RequestFailed as error:
                 if not error.retry or attempt == self.settings.max_retries:
+                    self._count_failure(error)
                     raise
                 self._back_off(attempt, error, generator)
             else:
                 with self._lock:
+                    self._failed_in_a_row = 0
                     self.log.add(key, answer)
                 return answer
         raise RequestFailed("No try was made.")
