@@ -142,17 +142,23 @@ def test_workers_end_with_the_run_that_is_stopped(tmp_path, number):
     process = subprocess.Popen(
         [sys.executable, "-m", "pd_trl", *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    log = tmp_path / "bench" / "workers.log"
+    # The unit is at work once it makes the world's model.
+    models = tmp_path / "bench" / "models"
     deadline = time.monotonic() + 180
     workers = []
     try:
-        while not log.exists() and time.monotonic() < deadline:
+        while not models.exists() and time.monotonic() < deadline:
             time.sleep(0.2)
         workers = psutil.Process(process.pid).children(recursive=True)
-        assert log.exists() and workers
-        # Into the work of the worker, past its start.
+        assert models.exists() and workers
         time.sleep(3)
-        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        if number == signal.SIGINT:
+            # People press Ctrl-C more than once.
+            for _ in range(2):
+                os.killpg(process.pid, number)
+                time.sleep(0.05)
+        else:
+            process.kill()
         _, said = process.communicate(timeout=60)
         _, alive = psutil.wait_procs(workers, timeout=60)
         assert alive == []
