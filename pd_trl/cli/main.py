@@ -1,12 +1,17 @@
 """`pd-trl COMMAND …`: finds the command, runs it, and turns what goes wrong into one line."""
 
 import argparse
+import atexit
+import contextlib
 import difflib
 import importlib
 import os
+import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from .._version import __version__
 from ..errors import InputError
@@ -61,8 +66,34 @@ def _parser() -> argparse.ArgumentParser:
     )
 
 
+class _Interrupt:
+    """What Ctrl-C does: the first ends the command in order, those of the next seconds are the same wish, a later one ends it at once."""
+
+    patience = 5.0
+
+    def __init__(self) -> None:
+        self.first: float | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.first is None:
+            self.first = now
+            raise KeyboardInterrupt
+        if now - self.first > self.patience:
+            os._exit(130)
+
+    def install(self) -> None:
+        # A caller that took or ignored the signal, or that runs us in another thread, keeps it.
+        with contextlib.suppress(ValueError):
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                signal.signal(signal.SIGINT, self)
+                # The interpreter, when it ends, gives signals their default effect: the exit code would be lost.
+                atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+
+
 def _guarded(command: str, arguments: list[str]) -> int:
     prog = f"pd-trl {command}"
+    _Interrupt().install()
     try:
         module = importlib.import_module(f".{COMMANDS[command][0]}", package=__package__)
         return module.main(command, arguments)
