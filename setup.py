@@ -62,6 +62,8 @@ DEV_REQUIRES = (
     + SERVER_REQUIRES
     + [
         "build>=1.2",
+        # The baseline of scripts/bench_speed.py for selection out of core.
+        "duckdb>=1.0",
         "markdown-it-py>=3.0",
         "mypy>=1.11",
         "pre-commit>=3.5",

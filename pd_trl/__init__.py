@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .filter import PDFilter
     from .generation import generate_outputs
     from .length import LengthBalancedSampler
+    from .multi_aspect import MultiAspectRewardModel
+    from .out_of_core import select_out_of_core
     from .publishing.collection import publish_collection
     from .publishing.dataset import publish_dataset
     from .publishing.model import publish_model
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 _MODULE_OF = {
     "LengthBalancedSampler": "length",
+    "MultiAspectRewardModel": "multi_aspect",
     "PDDPOConfig": "dpo_config",
     "PDDPOTrainer": "dpo_trainer",
     "PDFilter": "filter",
@@ -46,6 +49,7 @@ _MODULE_OF = {
     "publish_model": "publishing.model",
     "publish_report": "publishing.report",
     "score_pairs": "scoring",
+    "select_out_of_core": "out_of_core",
     "to_preferences": "data",
     "train_aspect_rewards": "aspect_rewards",
     "win_score": "evaluation.pairwise",
@@ -53,6 +57,7 @@ _MODULE_OF = {
 
 __all__ = [
     "LengthBalancedSampler",
+    "MultiAspectRewardModel",
     "PDDPOConfig",
     "PDDPOTrainer",
     "PDFilter",
@@ -69,6 +74,7 @@ __all__ = [
     "publish_model",
     "publish_report",
     "score_pairs",
+    "select_out_of_core",
     "to_preferences",
     "train_aspect_rewards",
     "win_score",

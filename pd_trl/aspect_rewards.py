@@ -1,17 +1,22 @@
-"""[`train_aspect_rewards`]: one proxy reward model for each aspect, with its held-out accuracy."""
+"""[`train_aspect_rewards`]: proxy rewards of all aspects, one model or one head for each, with their held-out accuracy."""
 
 import copy
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 
 from .artifacts import Manifest, dataset_digest
@@ -19,8 +24,9 @@ from .checkpoints import last_checkpoint
 from .data.ids import canonical_json
 from .data.validation import check_aspect_names, check_preferences
 from .errors import InputError
-from .length import balanced_shares
+from .multi_aspect.modeling import MultiAspectRewardModel
 from .reward_config import PDRewardConfig
+from .reward_results import AspectReward, fill_sidecar, rewards_in, warn_of_weakness
 from .reward_trainer import PDRewardTrainer
 from .selection import random_keys, resolve_budget, select_lowest
 from .trainer_push import check_push
@@ -32,25 +38,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TRAINED_ON = ("pair_id", "prompt", "chosen", "rejected", "aspect", "margin")
-
-
-@dataclass
-class AspectReward:
-    """
-    A trained proxy reward model.
-
-    Args:
-        aspect (`str`): Its aspect.
-        path (`str`): Folder of the model or adapter, with its tokenizer and `pd_reward.json`.
-        num_train (`int`): Pairs it was trained on.
-        metrics (`dict`): Held-out metrics, see [`pair_metrics`], and `share_longer`, `share_longer_drawn`: the share of
-            training pairs whose chosen response is the longer one, before and after length balancing.
-    """
-
-    aspect: str
-    path: str
-    num_train: int
-    metrics: dict[str, float]
+# Folder of the one model that has a head for each aspect.
+HEADS_FOLDER = "heads"
 
 
 def train_aspect_rewards(
@@ -64,10 +53,12 @@ def train_aspect_rewards(
     peft_config: "PeftConfig | None" = None,
     processing_class: PreTrainedTokenizerBase | None = None,
     resume: bool = True,
+    heads: bool = False,
 ) -> dict[str, AspectReward]:
     """
     Trains a proxy reward model for each aspect on the pairs that carry its label (Eq. 11 and 16 of
-    [arXiv 2508.07638](https://huggingface.co/papers/2508.07638)).
+    [arXiv 2508.07638](https://huggingface.co/papers/2508.07638)), or with `heads` one [`MultiAspectRewardModel`] for all of
+    them, whose rewards of all aspects cost one pass.
 
     A share of the prompts, the same for all aspects, is held out; on their pairs each model's accuracy is measured, with its
     standard error, and compared with a coin and with "longer wins". Models that are finished are not trained again; one that
@@ -79,7 +70,7 @@ def train_aspect_rewards(
         model (`str`):
             Path or Hub id of the model to start from.
         output_dir (`str`):
-            Folder that gets a subfolder for each aspect.
+            Folder that gets a subfolder for each aspect, or one named `heads`.
         args ([`PDRewardConfig`], *optional*):
             Training arguments; `output_dir` is replaced.
         aspects (sequence of `str`, *optional*):
@@ -92,6 +83,9 @@ def train_aspect_rewards(
             Tokenizer. `None` is the model's.
         resume (`bool`, *optional*, defaults to `True`):
             Whether to go on from checkpoints.
+        heads (`bool`, *optional*, defaults to `False`):
+            Train one backbone with a head for each aspect, each pair by its own aspect's head. The paper trains separate
+            models.
 
     Returns:
         `dict` of `str` to [`AspectReward`].
@@ -109,27 +103,41 @@ def train_aspect_rewards(
     args = args or PDRewardConfig(str(output_dir), **device_arguments())
     is_heldout = heldout_rows(preferences, heldout, args.seed)
     columns = [name for name in _TRAINED_ON if name in preferences.column_names]
-    base = _shared_base(model, args) if peft_config is not None else None
     labels = np.asarray(preferences["aspect"][:])
-    for aspect in aspects or found:
-        check_push(args, hub_name(args, Path(output_dir), aspect))
-    results = {}
-    for aspect in aspects or found:
+    names = list(aspects or found)
+    for name in [HEADS_FOLDER] if heads else names:
+        check_push(args, hub_name(args, Path(output_dir), name))
+    parts: dict[str, tuple[Dataset, Dataset]] = {}
+    for aspect in names:
         rows = labels == aspect
-        train, test = (
-            preferences.select(np.flatnonzero(rows & mask)).select_columns(columns)
-            for mask in (~is_heldout, is_heldout)
-        )
+        parts[aspect] = _parts(preferences, rows, is_heldout, columns)
+        train, test = parts[aspect]
         if len(train) < 2:
             raise InputError(
                 f"The aspect '{aspect}' has {len(train)} pairs to train on ({len(test)} held out): label more pairs by it, or "
                 "leave it out with `aspects`."
             )
-        results[aspect] = _train_one(
-            aspect, model if base is None else base, train, test, Path(output_dir) / aspect, args, peft_config,
-            processing_class, resume, {"model": str(model)},
-        )  # fmt: skip
+    inputs = {"model": str(model)}
+    if heads:
+        train, test = _parts(preferences, np.isin(labels, names), is_heldout, columns)
+        folder = Path(output_dir) / HEADS_FOLDER
+        return _train(names, model, train, test, folder, args, peft_config, processing_class, resume, inputs)
+    start = model if peft_config is None else _shared_base(model, args)
+    results: dict[str, AspectReward] = {}
+    for aspect, (train, test) in parts.items():
+        folder = Path(output_dir) / aspect
+        results |= _train(aspect, start, train, test, folder, args, peft_config, processing_class, resume, inputs)
     return results
+
+
+def _parts(
+    preferences: Dataset, rows: NDArray[np.bool_], is_heldout: NDArray[np.bool_], columns: list[str]
+) -> tuple[Dataset, Dataset]:
+    """Those of the rows to train on, and those held out."""
+    train, test = (
+        preferences.select(np.flatnonzero(rows & mask)).select_columns(columns) for mask in (~is_heldout, is_heldout)
+    )
+    return train, test
 
 
 def heldout_rows(preferences: Dataset, share: float, seed: int) -> NDArray[np.bool_]:
@@ -164,8 +172,19 @@ def _shared_base(model: str, args: PDRewardConfig) -> PreTrainedModel:
         return create_model_from_path(model, AutoModelForSequenceClassification, **settings)
 
 
-def _train_one(
-    aspect: str,
+def _with_heads(model: str, args: PDRewardConfig, aspects: Sequence[str]) -> PreTrainedModel:
+    set_seed(args.seed)
+    settings = {**(args.model_init_kwargs or {}), "trust_remote_code": args.trust_remote_code}
+    return MultiAspectRewardModel.from_backbone(model, aspects, **settings)
+
+
+def _tokenizer(model: str, args: PDRewardConfig) -> PreTrainedTokenizerBase:
+    revision = (args.model_init_kwargs or {}).get("revision")
+    return AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=args.trust_remote_code)
+
+
+def _train(
+    aspects: str | list[str],
     model: str | PreTrainedModel,
     train: Dataset,
     test: Dataset,
@@ -175,20 +194,28 @@ def _train_one(
     processing_class: PreTrainedTokenizerBase | None,
     resume: bool,
     inputs: Mapping[str, str],
-) -> AspectReward:
+) -> dict[str, AspectReward]:
+    """Trains the model of one aspect, or of a list of aspects one model with heads."""
     args = copy.copy(args)
     args.output_dir = str(folder)
-    args.hub_model_id = hub_name(args, folder.parent, aspect)
+    args.hub_model_id = hub_name(args, folder.parent, folder.name)
+    heads = {} if isinstance(aspects, str) else {"heads": aspects}
     manifest = Manifest(
         "reward",
         inputs={**inputs, "train": dataset_digest(train), "heldout": dataset_digest(test) if len(test) else ""},
-        arguments={**training_identity(args), "peft": peft_config.to_dict() if peft_config is not None else None},
-    )
-    if manifest.is_done_in(folder):
-        logger.info("The reward model of '%s' in %s is finished.", aspect, folder)
-        done = Manifest.load(folder)
-        return AspectReward(aspect, str(folder), done.counts["train"], done.results["metrics"])  # type: ignore[union-attr]
+        arguments={
+            **training_identity(args), "peft": peft_config.to_dict() if peft_config is not None else None, **heads,
+        },
+    )  # fmt: skip
+    done = Manifest.load(folder) if manifest.is_done_in(folder) else None
+    if done is not None:
+        logger.info("The reward model in %s is finished.", folder)
+        return rewards_in(folder, done, aspects)
     checkpoint = last_checkpoint(folder, manifest, args.should_save) if resume else None
+    if isinstance(aspects, list):
+        processing_class = processing_class or _tokenizer(str(model), args)
+        model = _with_heads(str(model), args, aspects)
+        args.model_init_kwargs = None
     trainer = PDRewardTrainer(
         model=model,
         args=args,
@@ -197,36 +224,38 @@ def _train_one(
         processing_class=processing_class,
         peft_config=copy.deepcopy(peft_config),
     )
+    if isinstance(aspects, list):
+        _check_none_is_empty(trainer, aspects)
     trainer.train(resume_from_checkpoint=checkpoint)
-    metrics = {}
-    if len(test):
-        evaluated = trainer.evaluate()
-        metrics = {k[len("eval_") :]: v for k, v in evaluated.items() if k[len("eval_") :] in _REPORTED}
-    metrics |= _balance(trainer)
-    num_train = len(trainer.train_dataset)
-    sidecar = trainer.sidecar_
-    sidecar.aspect, sidecar.num_train, sidecar.metrics = aspect, num_train, metrics
+    fill_sidecar(trainer, aspects, trainer.evaluate() if len(test) else {})
     trainer.save_model()
+    sidecar = trainer.sidecar_
+    manifest.counts = {"train": len(trainer.train_dataset), "train_given": len(train), "heldout": len(test)}
+    manifest.results = {"metrics": sidecar.metrics, **({"heads": sidecar.heads} if heads else {})}
     if args.should_save:
         trainer.create_model_card(model_name=f"{Path(args.output_dir).name} reward")
-        manifest.counts = {"train": num_train, "train_given": len(train), "heldout": len(test)}
-        manifest.results = {"metrics": metrics}
         manifest.seconds = sum(entry.get("train_runtime", 0.0) for entry in trainer.state.log_history)
         manifest.save(folder)
     trainer.accelerator.wait_for_everyone()
-    warn_of_weakness(aspect, metrics)
+    rewards = rewards_in(folder, manifest, aspects)
+    for reward in rewards.values():
+        warn_of_weakness(reward.aspect, reward.metrics)
     if peft_config is not None:
         trainer.accelerator.unwrap_model(trainer.model).unload()
     trainer.accelerator.free_memory()
-    return AspectReward(aspect, str(folder), num_train, metrics)
+    return rewards
 
 
-_REPORTED = (
-    "num_pairs", "pair_accuracy", "pair_accuracy_se", "length_accuracy", "pair_accuracy_chosen_longer",
-    "pair_accuracy_chosen_shorter", "gap_length_correlation", "length_penalty", "loss",
-)  # fmt: skip
+def _check_none_is_empty(trainer: PDRewardTrainer, aspects: list[str]) -> None:
+    empty = sorted(set(aspects) - set(trainer.train_dataset.unique("aspect")))
+    if empty:
+        raise InputError(
+            f"No pair of {', '.join(empty)} is left to train on: all are longer than max_length={trainer.args.max_length} tokens "
+            "or not in `train_share`. Raise them, or leave the aspect out with `aspects`."
+        )
 
-_NOT_IDENTITY = {"output_dir", "logging_dir", "run_name", "disable_tqdm", "log_level", "log_level_replica", "report_to",
+
+_NOT_IDENTITY = {"output_dir", "share_prefix", "logging_dir", "run_name", "disable_tqdm", "log_level", "log_level_replica", "report_to",
                  "hub_token", "push_to_hub_token", "local_rank", "resume_from_checkpoint", "push_to_hub", "hub_model_id",
                  "logging_steps", "save_steps", "save_total_limit", "dataset_num_proc", "dataloader_num_workers"}  # fmt: skip
 
@@ -240,32 +269,3 @@ def _without_tokens(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _without_tokens(v) for k, v in value.items() if "token" not in str(k).split("_")[-1:]}
     return [_without_tokens(v) for v in value] if isinstance(value, (list, tuple)) else value
-
-
-def _balance(trainer: PDRewardTrainer) -> dict[str, float]:
-    lengths = [np.array([len(ids) for ids in trainer.train_dataset[f"{side}_ids"]]) for side in ("chosen", "rejected")]
-    share = float((lengths[0] >= lengths[1]).mean())
-    drawn = share
-    if trainer.args.balances_length and 0 < share < 1:
-        drawn = balanced_shares(share, trainer.args.length_balance_temperature)[0]
-    return {"share_longer": share, "share_longer_drawn": drawn}
-
-
-def warn_of_weakness(aspect: str, metrics: Mapping[str, float]) -> None:
-    """Warns of a reward model that is not better than a coin, or than "longer wins", by two standard errors."""
-    if "pair_accuracy" not in metrics:
-        return
-    accuracy, error = metrics["pair_accuracy"], metrics["pair_accuracy_se"]
-    found = f"right on {100 * accuracy:.1f} ± {100 * error:.1f} % of {metrics['num_pairs']} held-out pairs"
-    if accuracy - 2 * error <= 0.5:
-        logger.warning(
-            "The reward model of '%s' cannot be told from a coin: %s. Hold out more prompts to be sure, or leave it out of PD "
-            "with `min_proxy_accuracy` or a weight of 0.", aspect, found,
-        )  # fmt: skip
-    elif accuracy - 2 * error <= metrics["length_accuracy"]:
-        logger.warning(
-            "The reward model of '%s' is not better than 'longer wins' (%.1f %%): %s.",
-            aspect, 100 * metrics["length_accuracy"], found,
-        )  # fmt: skip
-    else:
-        logger.info("The reward model of '%s' is %s.", aspect, found)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+import pyarrow as pa
+from datasets import Dataset, concatenate_datasets
 from numpy.typing import NDArray
 
 from .selection import Threshold
@@ -46,13 +47,12 @@ def with_decision(
     dataset: Dataset, values: NDArray[np.float32] | None, kept: NDArray[np.bool_], reasons: list[str]
 ) -> Dataset:
     """`dataset` with the columns `pd` (where there is one), `pd_kept` and `pd_reason`, in place of earlier ones."""
-    columns: dict[str, Any] = {"pd_kept": kept.tolist(), "pd_reason": reasons}
+    columns: dict[str, Any] = {"pd_kept": kept, "pd_reason": reasons}
     if values is not None:
         columns = {"pd": values, **columns}
     dataset = dataset.remove_columns([name for name in columns if name in dataset.column_names])
-    for name, column in columns.items():
-        dataset = dataset.add_column(name, column)
-    return dataset
+    # `add_column` would pickle every reason for its fingerprint.
+    return concatenate_datasets([dataset, Dataset(pa.table(columns))], axis=1)
 
 
 def split_kept(dataset: Dataset) -> tuple[Dataset, Dataset]:

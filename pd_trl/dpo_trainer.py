@@ -22,10 +22,18 @@ from trl import DPOTrainer
 from .dpo_config import PDDPOConfig
 from .errors import InputError
 from .gaps import numeric_column
+from .prefix_sharing import SharesPrefixes, check_sharing_trainer, prefix_sharing_of
 from .provenance import loaded_revision, trained_on
 from .selection import parse_budget, resolve_budget, select_lowest
 from .trainer_push import HubPushes, check_push, check_pushed_card
-from .trainer_utils import check_sides, default_arguments, describe_dropped, row_keys
+from .trainer_utils import (
+    check_sides,
+    default_arguments,
+    describe_dropped,
+    orders_by_length,
+    row_keys,
+    token_counts,
+)
 from .training_facts import card_name, existing_card, planned_card, write_model_card
 
 if TYPE_CHECKING:
@@ -36,13 +44,14 @@ logger = logging.getLogger(__name__)
 _PD_INPUT = "preference_divergence"
 
 
-class PDDPOTrainer(HubPushes, DPOTrainer):
+class PDDPOTrainer(HubPushes, SharesPrefixes, DPOTrainer):
     """
     Trainer for Direct Preference Optimization on the pairs that Preference Divergence keeps
     ([arXiv 2508.07638](https://huggingface.co/papers/2508.07638)).
 
-    A drop-in subclass of [`~trl.DPOTrainer`]. With `pd_budget` it trains on exactly the pairs of lowest PD and says how
-    many it left out; with `pd_loss="dfpo"` it trains with Eq. 4. `selection_` then holds what was selected.
+    A drop-in subclass of [`~trl.DPOTrainer`], with working `train_sampling_strategy="group_by_length"`. With `pd_budget` it
+    trains on exactly the pairs of lowest PD and says how many it left out; with `pd_loss="dfpo"` it trains with Eq. 4.
+    `selection_` then holds what was selected.
 
     Example:
 
@@ -72,10 +81,11 @@ class PDDPOTrainer(HubPushes, DPOTrainer):
     Attributes:
         selection_ (`dict`, *optional*): What was selected, for the card: `total`, `kept`, `dropped`, `threshold`, `column`.
         datasets_ (`list` of `str`): Hub ids of the training data, for the card.
+        prefix_sharing_ ([`~prefix_sharing.PrefixSharing`], *optional*): With `share_prefix`, counts of what it spared.
 
     Raises:
         InputError: When the PD column is missing or has missing values, when the budget is more than there is, or when an
-            `IterableDataset` is given a `pd_budget`.
+            `IterableDataset` is given a `pd_budget`. With `share_prefix`, when the model or a setting cannot.
         HubError: With `push_to_hub`, when the Hub would refuse the push.
     """
 
@@ -107,6 +117,7 @@ class PDDPOTrainer(HubPushes, DPOTrainer):
     ):
         args = default_arguments(args, PDDPOConfig, model, "DPO", neutral={})
         check_push(args)
+        self.prefix_sharing_ = prefix_sharing_of(args)
         self.datasets_: list[str] = []
         self._dataset_revision: str | None = None
         if isinstance(train_dataset, str):
@@ -134,6 +145,7 @@ class PDDPOTrainer(HubPushes, DPOTrainer):
             quantization_config=quantization_config,
             peft_config=peft_config,
         )
+        check_sharing_trainer(self)
         if self._kappa is not None:
             self.data_collator = _CollatorWithDivergence(self.data_collator, args.pd_column)
         if args.push_to_hub and self.is_world_process_zero():
@@ -146,10 +158,17 @@ class PDDPOTrainer(HubPushes, DPOTrainer):
             describe_dropped(
                 len(dataset), len(prepared), dataset_name, f"left no completion by max_length={args.max_length} tokens"
             )
+            if orders_by_length(args) and args.length_column_name not in prepared.column_names:
+                prompt, chosen, rejected = token_counts(prepared, "prompt_ids", "chosen_ids", "rejected_ids")
+                lengths = np.minimum(prompt + np.maximum(chosen, rejected), args.max_length or np.inf)
+                prepared = prepared.add_column(args.length_column_name, lengths.astype(np.int64).tolist())
         return prepared
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
+        # The samplers that group by length look for this column after the unused ones have been removed.
+        if self.args.length_column_name not in self._signature_columns:
+            self._signature_columns = [*self._signature_columns, self.args.length_column_name]
         if self._kappa is not None and self.args.pd_column not in self._signature_columns:
             self._signature_columns = [*self._signature_columns, self.args.pd_column]
 

@@ -141,8 +141,13 @@ class PDFilter:
         self.dropped_: Dataset | None = None
 
     def __call__(self, dataset: Any) -> Any:
-        """Fits on `dataset` and returns its kept rows; of a `DatasetDict`, fits on `train` and filters every split."""
+        """
+        Fits on `dataset` and returns its kept rows; of a `DatasetDict`, fits on `train` and filters every split. A stream is read
+        once to fit, unless the filter is fitted already, and again as its kept rows are.
+        """
         if isinstance(dataset, (IterableDataset, IterableDatasetDict)):
+            if self.thresholds_ is None:
+                self.fit(dataset)
             return self.transform(dataset).filter(lambda row: row["pd_kept"])
         if isinstance(dataset, DatasetDict):
             self.fit(dataset)
@@ -152,10 +157,18 @@ class PDFilter:
         kept, self.dropped_ = split_kept(self.fit_transform(dataset))
         return kept
 
-    def fit(self, dataset: Dataset | DatasetDict) -> "PDFilter":
-        """Computes the scales of the gaps, the threshold of the budget, and the report."""
-        if isinstance(dataset, DatasetDict):
+    def fit(self, dataset: Any) -> "PDFilter":
+        """
+        Computes the scales of the gaps, the threshold of the budget, and the report. Of a stream, the columns that decide are
+        spooled to the disk, and memory stays bounded.
+        """
+        if isinstance(dataset, (DatasetDict, IterableDatasetDict)):
             dataset = dataset[self._fit_split(dataset)]
+        if isinstance(dataset, IterableDataset):
+            from .out_of_core.stream import fit_stream
+
+            fit_stream(self, dataset)
+            return self
         self._fit(self._prepared(dataset))
         return self
 
@@ -177,7 +190,7 @@ class PDFilter:
 
     def fit_transform(self, dataset: Any) -> Any:
         """[`fit`] and [`transform`] of the same data, which is scored once."""
-        if isinstance(dataset, DatasetDict):
+        if isinstance(dataset, (DatasetDict, IterableDataset, IterableDatasetDict)):
             return self.fit(dataset).transform(dataset)
         dataset = self._prepared(dataset)
         divergence = self._fit(dataset)
@@ -224,7 +237,7 @@ class PDFilter:
             loaded.thresholds_ = loaded.report_ = None
         return loaded
 
-    def _fit_split(self, dataset: DatasetDict) -> str:
+    def _fit_split(self, dataset: DatasetDict | IterableDatasetDict) -> str:
         if "train" in dataset:
             return "train"
         if len(dataset) == 1:
@@ -236,8 +249,8 @@ class PDFilter:
     def _prepared(self, dataset: Any) -> Dataset:
         if not isinstance(dataset, Dataset):
             raise InputTypeError(
-                f"PDFilter expects a `Dataset` or `DatasetDict` of preferences, got {type(dataset).__name__}. A stream needs the "
-                "statistics of a fitted filter: `PDFilter.load(path).transform(stream)`."
+                "PDFilter expects a `Dataset`, `IterableDataset` or a dict of these, of preferences, got "
+                f"{type(dataset).__name__}."
             )
         if len(dataset) == 0:
             raise InputError("There is nothing to select from: the data set is empty.")
@@ -273,11 +286,15 @@ class PDFilter:
         for k, name in enumerate(matrix.names):
             others = matrix.own != k
             if self.source == "ratings" and others.any() and not matrix.gaps[others, k].any():
-                logger.warning(
-                    "The ratings of '%s' are tied in all %d pairs that carry another aspect's label: it has no vote.",
-                    name, int(others.sum()),
-                )  # fmt: skip
-                self.weights[name] = 0.0
+                self.leave_out(name, int(others.sum()))
+
+    def leave_out(self, name: str, num_pairs: int) -> None:
+        """Takes the vote of an aspect that decides none of the `num_pairs` pairs of other aspects."""
+        logger.warning(
+            "The ratings of '%s' are tied in all %d pairs that carry another aspect's label: it has no vote.",
+            name, num_pairs,
+        )  # fmt: skip
+        self.weights[name] = 0.0
 
     def _divergence(self, matrix: GapMatrix, fitted: bool) -> PreferenceDivergence:
         quantiles = [self.quantiles_[name] for name in matrix.names] if fitted else None

@@ -222,7 +222,8 @@ def _unknown_facts(folder: Path, repo_id: str) -> ModelFacts:
     adapter = folder / "adapter_config.json"
     config = read_json(adapter if adapter.is_file() else folder / "config.json")
     architectures = " ".join(config.get("architectures") or [])
-    reward = config.get("task_type") == "SEQ_CLS" or "SequenceClassification" in architectures
+    classifies = any(name in architectures for name in ("SequenceClassification", "MultiAspectRewardModel"))
+    reward = config.get("task_type") == "SEQ_CLS" or classifies
     base = config.get("base_model_name_or_path")
     sidecar = RewardSidecar.load(folder)
     length = {
@@ -240,6 +241,7 @@ def _unknown_facts(folder: Path, repo_id: str) -> ModelFacts:
         is_known=False,
         num_train=sidecar.num_train,
         aspect=sidecar.aspect,
+        heads=sidecar.heads,
         length=length if (folder / SIDECAR_NAME).is_file() else {},
         metrics=sidecar.metrics,
     )

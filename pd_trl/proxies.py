@@ -20,7 +20,7 @@ def proxy_metrics_of(reward_models: Mapping[str, Any]) -> dict[str, dict[str, fl
     found = {}
     for name, model in reward_models.items():
         if isinstance(model, (str, os.PathLike)):
-            metrics = RewardSidecar.load(local_model_folder(model)).metrics
+            metrics = RewardSidecar.load(local_model_folder(model), name).metrics
             if metrics:
                 found[name] = metrics
     return found

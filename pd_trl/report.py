@@ -163,7 +163,10 @@ def _kept_by_votes(
     matrix: GapMatrix, weights: NDArray[np.float64], kept: NDArray[np.bool_]
 ) -> dict[str, dict[str, Any]]:
     agree, voters = vote_counts(matrix, weights)
-    return _kept_by(np.array([f"{a} of {v} agree" for a, v in zip(agree, voters, strict=True)]), kept)
+    base = int(voters.max(initial=0)) + 1
+    codes, pattern = np.unique(agree * base + voters, return_inverse=True)
+    names = np.array([f"{code // base} of {code % base} agree" for code in codes.astype(np.int64).tolist()])
+    return _kept_by(names[pattern], kept)
 
 
 def _lengths(dataset: Dataset, kept: NDArray[np.bool_]) -> dict[str, Any]:

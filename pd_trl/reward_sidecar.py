@@ -1,7 +1,8 @@
 """What a proxy reward model must say about itself to be scored as it was trained: `pd_reward.json` beside its weights."""
 
 import os
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ class RewardSidecar:
         aspect (`str`, *optional*): Aspect whose labels it was trained on.
         num_train (`int`, *optional*): Number of training pairs.
         metrics (`dict`): Held-out metrics, see [`pair_metrics`].
+        heads (`dict`): Of a model with a head for each aspect: what differs from head to head (`length_penalty`, `num_train`,
+            `metrics`), by aspect, in the order of the heads.
     """
 
     length_penalty: float = 0.0
@@ -34,11 +37,13 @@ class RewardSidecar:
     aspect: str | None = None
     num_train: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    heads: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, args: Any) -> "RewardSidecar":
-        """The sidecar of a model trained with `args`, a [`PDRewardConfig`]."""
+    def of(cls, args: Any, heads: Sequence[str] = ()) -> "RewardSidecar":
+        """The sidecar of a model trained with `args`, a [`PDRewardConfig`], and with `heads` for these aspects."""
         return cls(
+            heads={aspect: {} for aspect in heads},
             # One that is chosen on held-out pairs is not known yet.
             length_penalty=0.0 if args.length_penalty in PENALTY_RULES else args.length_penalty,
             length_correction=args.length_correction,
@@ -49,11 +54,24 @@ class RewardSidecar:
 
     def save(self, folder: str | os.PathLike) -> None:
         """Writes `pd_reward.json` into `folder`."""
-        write_json(Path(folder) / SIDECAR_NAME, asdict(self))
+        content = asdict(self)
+        if not self.heads:
+            del content["heads"]
+        write_json(Path(folder) / SIDECAR_NAME, content)
+
+    def of_head(self, aspect: str) -> "RewardSidecar":
+        """What holds for one aspect: of a model with heads, its head's; else all. A single head stands for any name."""
+        name = next(iter(self.heads)) if len(self.heads) == 1 else aspect
+        if not self.heads or name not in self.heads:
+            return self
+        return replace(self, heads={}, aspect=name, **self.heads[name])
 
     @classmethod
-    def load(cls, folder: str | os.PathLike) -> "RewardSidecar":
-        """The sidecar in a local `folder`; a model without one (trained elsewhere) has no length term."""
+    def load(cls, folder: str | os.PathLike, aspect: str | None = None) -> "RewardSidecar":
+        """
+        The sidecar in a local `folder`; a model without one (trained elsewhere) has no length term. With `aspect`, what holds for
+        that one.
+        """
         path = Path(folder) / SIDECAR_NAME
         if not path.is_file():
             return cls()
@@ -62,8 +80,25 @@ class RewardSidecar:
         if not isinstance(content, dict) or not set(content) <= known:
             raise InputError(f"{path} must hold a json object with the keys {sorted(known)}.")
         sidecar = cls(**content)
-        for name, kinds in (("length_penalty", (int, float)), ("length_correction", (str,)), ("metrics", (dict,))):
-            if not isinstance(getattr(sidecar, name), kinds):
-                raise InputError(f"`{name}` in {path} has the wrong type: {getattr(sidecar, name)!r}.")
-        check_length_penalty(sidecar.length_penalty, sidecar.length_correction)
-        return sidecar
+        _check(sidecar, path)
+        for head in sidecar.heads:
+            _check(sidecar.of_head(head), path)
+        return sidecar if aspect is None else sidecar.of_head(aspect)
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "length_penalty": (int, float),
+    "length_correction": (str,),
+    "metrics": (dict,),
+    "heads": (dict,),
+}
+
+
+def _check(sidecar: RewardSidecar, path: Path) -> None:
+    for name, kinds in _TYPES.items():
+        if not isinstance(getattr(sidecar, name), kinds):
+            raise InputError(f"`{name}` in {path} has the wrong type: {getattr(sidecar, name)!r}.")
+    known = {"length_penalty", "num_train", "metrics"}
+    if not all(isinstance(head, dict) and set(head) <= known for head in sidecar.heads.values()):
+        raise InputError(f"`heads` in {path} must map aspects to objects with the keys {sorted(known)}.")
+    check_length_penalty(sidecar.length_penalty, sidecar.length_correction)

@@ -19,12 +19,30 @@ from trl import RewardTrainer
 
 from .errors import InputError
 from .length import PENALTY_RULES, LengthBalancedSampler, training_margin
+from .multi_aspect.batches import (
+    AspectBalancedSampler,
+    AspectCollator,
+    aspect_ids,
+    check_aspect_column,
+    metrics_by_aspect,
+)
+from .multi_aspect.modeling import heads_of_model
+from .multi_aspect.training import passing_for_one_output, with_target_modules
+from .prefix_sharing import SharesPrefixes, check_sharing_trainer, prefix_sharing_of
 from .reward_config import PDRewardConfig
 from .reward_metrics import pair_metrics
 from .reward_sidecar import RewardSidecar
 from .selection import random_keys, resolve_budget, select_lowest
 from .trainer_push import HubPushes, check_push, check_pushed_card
-from .trainer_utils import check_sides, default_arguments, describe_dropped, ensure_score_is_saved, row_keys
+from .trainer_utils import (
+    check_sides,
+    default_arguments,
+    describe_dropped,
+    ensure_score_is_saved,
+    orders_by_length,
+    row_keys,
+    token_counts,
+)
 from .training_facts import card_name, existing_card, planned_card, write_model_card
 
 if TYPE_CHECKING:
@@ -35,7 +53,7 @@ logger = logging.getLogger(__name__)
 _NEUTRAL = {"length_balance_temperature": None, "length_penalty": 0.0}
 
 
-class PDRewardTrainer(HubPushes, RewardTrainer):
+class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
     """
     Trainer for the proxy reward models of Preference Divergence
     ([arXiv 2508.07638](https://huggingface.co/papers/2508.07638)).
@@ -72,13 +90,17 @@ class PDRewardTrainer(HubPushes, RewardTrainer):
 
     Attributes:
         sidecar_ ([`RewardSidecar`]): What `pd_reward.json` is going to say beside the weights.
+        prefix_sharing_ ([`~prefix_sharing.PrefixSharing`], *optional*): With `share_prefix`, counts of what it spared.
+        aspect_metrics_ (`dict`): Of a model with heads: metrics of the last evaluation by aspect.
 
     Raises:
-        InputError: When length balancing is on for an `IterableDataset`, or no row is left to train on.
+        InputError: When length balancing is on for an `IterableDataset`, or no row is left to train on. With `share_prefix`,
+            when the model or a setting cannot.
         HubError: With `push_to_hub`, when the Hub would refuse the push.
     """
 
     _signature_columns: list[str]
+    data_collator: Any
     _tag_names = [*RewardTrainer._tag_names, "preference", "pd_trl"]
     _paper = {
         "title": "Data Selection for LLM Alignment Using Fine-Grained Preferences",
@@ -108,6 +130,7 @@ class PDRewardTrainer(HubPushes, RewardTrainer):
     ):
         args = default_arguments(args, PDRewardConfig, model, "Reward", neutral=_NEUTRAL)
         check_push(args)
+        self.prefix_sharing_ = prefix_sharing_of(args)
         if args.length_penalty in PENALTY_RULES and eval_dataset is None:
             logger.warning(
                 f"`length_penalty='{args.length_penalty}'` chooses the penalty on held-out pairs, and there is no `eval_dataset`: gaps keep "
@@ -120,38 +143,45 @@ class PDRewardTrainer(HubPushes, RewardTrainer):
             )
         if isinstance(train_dataset, Dataset) and args.train_share < 1:
             train_dataset = _share_of(train_dataset, args.train_share, args.seed)
-        self._eval_rows: list[tuple[torch.Tensor, torch.Tensor]] | None = None
+        self._eval_rows: list[tuple[torch.Tensor, ...]] | None = None
         self._margin_per_token = training_margin(args.length_penalty, args.length_correction)
-        super().__init__(
-            model=model,
-            args=args,
-            data_collator=data_collator,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            compute_metrics=compute_metrics,
-            callbacks=callbacks,
-            optimizers=optimizers,
-            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
-            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
-            quantization_config=quantization_config,
-            peft_config=ensure_score_is_saved(peft_config),
-        )
-        self.sidecar_ = RewardSidecar.of(args)
+        self._aspects = heads_of_model(model, (args.model_init_kwargs or {}).get("revision"))
+        self.aspect_metrics_: dict[str, dict[str, float]] = {}
+        with passing_for_one_output(model):
+            super().__init__(
+                model=model,
+                args=args,
+                data_collator=data_collator,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                compute_metrics=compute_metrics,
+                callbacks=callbacks,
+                optimizers=optimizers,
+                optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+                preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+                quantization_config=quantization_config,
+                peft_config=with_target_modules(ensure_score_is_saved(peft_config), model),
+            )
+        if self._aspects is not None:
+            self.data_collator = AspectCollator(self.data_collator, self._aspects)
+        check_sharing_trainer(self)
+        self.sidecar_ = RewardSidecar.of(args, self._aspects or ())
         if args.push_to_hub and self.is_world_process_zero():
             check_pushed_card(planned_card(self, **self._card_facts()), args, self.hub_model_id)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         check_sides(dataset, dataset_name)
+        if self._aspects is not None:
+            check_aspect_column(dataset, self._aspects, dataset_name)
         prepared = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
         if isinstance(prepared, Dataset):
             describe_dropped(
                 len(dataset), len(prepared), dataset_name, f"longer than max_length={args.max_length} tokens"
             )
             column = args.length_column_name
-            grouped = args.sampling_strategy in ("group_by_length", "batch_rebalance")
-            if grouped and column not in prepared.column_names:
-                chosen, rejected = _token_counts(prepared)
+            if orders_by_length(args) and column not in prepared.column_names:
+                chosen, rejected = token_counts(prepared, "chosen_ids", "rejected_ids")
                 prepared = prepared.add_column(column, np.maximum(chosen, rejected).tolist())
         return prepared
 
@@ -160,21 +190,26 @@ class PDRewardTrainer(HubPushes, RewardTrainer):
         # The samplers that group by length look for this column after the unused ones have been removed.
         if self.args.length_column_name not in self._signature_columns:
             self._signature_columns = [*self._signature_columns, self.args.length_column_name]
+        if self._aspects is not None and "aspect" not in self._signature_columns:
+            self._signature_columns = [*self._signature_columns, "aspect"]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset = self.train_dataset if train_dataset is None else train_dataset
         if not self.args.balances_length or not isinstance(dataset, Dataset):
             return super()._get_train_sampler(train_dataset)
-        chosen, rejected = _token_counts(dataset)
-        return LengthBalancedSampler(
-            chosen - rejected,
-            temperature=self.args.length_balance_temperature,
-            seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
+        chosen, rejected = token_counts(dataset, "chosen_ids", "rejected_ids")
+        settings: dict[str, Any] = {
+            "temperature": self.args.length_balance_temperature,
+            "seed": self.args.data_seed if self.args.data_seed is not None else self.args.seed,
             # `set_epoch` does not reach a custom sampler after a mid-epoch resume or with several processes.
-            epoch=lambda: int((self.state.epoch or 0) + 1e-6),
-            lengths=np.maximum(chosen, rejected) if self.args.sampling_strategy == "group_by_length" else None,
-            batch_size=self.args.train_batch_size * self.args.gradient_accumulation_steps,
-        )
+            "epoch": lambda: int((self.state.epoch or 0) + 1e-6),
+            "lengths": np.maximum(chosen, rejected) if self.args.sampling_strategy == "group_by_length" else None,
+            "batch_size": self.args.train_batch_size * self.args.gradient_accumulation_steps,
+        }
+        if self._aspects is None:
+            return LengthBalancedSampler(chosen - rejected, **settings)
+        heads = aspect_ids(dataset["aspect"][:], self._aspects)
+        return AspectBalancedSampler(chosen - rejected, heads, **settings)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -190,8 +225,10 @@ class PDRewardTrainer(HubPushes, RewardTrainer):
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if recorded is not None:
             chosen, rejected = outputs.logits.detach().squeeze(-1).chunk(2)
-            gathered = self.accelerator.gather_for_metrics(((chosen - rejected).float(), delta_length))
-            recorded.append((gathered[0].cpu(), gathered[1].cpu()))
+            rows: tuple[torch.Tensor, ...] = ((chosen - rejected).float(), delta_length)
+            if self._aspects is not None:
+                rows = (*rows, inputs["aspect_ids"].chunk(2)[0])
+            recorded.append(tuple(column.cpu() for column in self.accelerator.gather_for_metrics(rows)))
         return (loss, outputs) if return_outputs else loss
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
@@ -202,13 +239,24 @@ class PDRewardTrainer(HubPushes, RewardTrainer):
         finally:
             self._eval_rows = None
         if rows and output.metrics is not None:
-            gaps, delta_lengths = (torch.cat(column).numpy() for column in zip(*rows, strict=True))
+            gaps, delta_lengths, *heads = (torch.cat(column).numpy() for column in zip(*rows, strict=True))
             metrics = pair_metrics(gaps, delta_lengths)
-            if self.args.length_penalty in PENALTY_RULES:
+            if self._aspects is not None:
+                metrics |= self._aspect_metrics(gaps, delta_lengths, heads[0])
+            elif self.args.length_penalty in PENALTY_RULES:
                 rho = PENALTY_RULES[self.args.length_penalty](gaps, delta_lengths)
                 self.sidecar_.length_penalty = metrics["length_penalty"] = rho
             output.metrics.update({f"{metric_key_prefix}_{key}": value for key, value in metrics.items()})
         return output
+
+    def _aspect_metrics(self, gaps: np.ndarray, delta_lengths: np.ndarray, heads: np.ndarray) -> dict[str, float]:
+        """Keeps the metrics of each aspect, and the penalty that is chosen by them, and returns them under flat names."""
+        found = metrics_by_aspect(gaps, delta_lengths, heads, self._aspects or [], self.args.length_penalty)
+        self.aspect_metrics_ = found
+        for aspect, metrics in found.items():
+            if "length_penalty" in metrics:
+                self.sidecar_.heads[aspect]["length_penalty"] = metrics["length_penalty"]
+        return {f"{key}_{aspect}": value for aspect, metrics in found.items() for key, value in metrics.items()}
 
     def create_model_card(
         self,
@@ -229,22 +277,13 @@ class PDRewardTrainer(HubPushes, RewardTrainer):
             "correction": sidecar.length_correction,
             "max_length": sidecar.max_length,
         }
-        return {"kind": "reward", "aspect": sidecar.aspect, "length": length, "metrics": sidecar.metrics}
+        return {
+            "kind": "reward", "aspect": sidecar.aspect, "heads": sidecar.heads, "length": length, "metrics": sidecar.metrics,
+        }  # fmt: skip
 
     def _save_beside(self, folder: str) -> None:
         if self.args.should_save:
             self.sidecar_.save(folder)
-
-
-def _token_counts(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens of prompt and completion of each side, shape `(num_pairs,)`, without loading the tokens into Python."""
-    import pyarrow.compute as pc
-
-    table = dataset.with_format("arrow").select_columns(["chosen_ids", "rejected_ids"])[:]
-    chosen, rejected = (
-        pc.list_value_length(table[name]).to_numpy().astype(np.int64) for name in ("chosen_ids", "rejected_ids")
-    )
-    return chosen, rejected
 
 
 def _share_of(dataset: Dataset, share: float, seed: int) -> Dataset:

@@ -74,6 +74,26 @@ def describe_dropped(given: int, left: int, dataset_name: str, reason: str) -> N
         )
 
 
+def sampling_strategy(args: Any) -> str:
+    """`train_sampling_strategy`, also for transformers below 5.1, which has `group_by_length` instead."""
+    if hasattr(args, "train_sampling_strategy"):
+        return args.train_sampling_strategy
+    return "group_by_length" if getattr(args, "group_by_length", False) else "random"
+
+
+def orders_by_length(args: Any) -> bool:
+    """Whether the sampler of transformers looks for the column `length_column_name`."""
+    return sampling_strategy(args) in ("group_by_length", "batch_rebalance")
+
+
+def token_counts(dataset: "Dataset", *columns: str) -> list[NDArray[np.int64]]:
+    """Number of tokens in these columns of each row, without loading the tokens into Python."""
+    import pyarrow.compute as pc
+
+    table = dataset.with_format("arrow").select_columns(list(columns))[:]
+    return [pc.list_value_length(table[name]).to_numpy().astype(np.int64) for name in columns]
+
+
 def row_keys(dataset: "Dataset") -> NDArray[np.str_]:
     """The `pair_id` of each row, shape `(num_rows,)`, or its position where the data set has none."""
     if "pair_id" not in dataset.column_names:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .rows import PD, ROWS, Row
-from .settings import DEFAULT_PROXY, NO_LENGTH, QUOTED, ProxySettings
+from .settings import DEFAULT_PROXY, HEADS, NO_LENGTH, QUOTED, ProxySettings
 
 _WORLD_ROWS = ("PD (ours)", "ALL", "RAND")
 _DEFAULT = "the default: decorrelate, tau=1, all of D_k, width 64"
@@ -78,6 +78,7 @@ ABLATIONS: dict[str, list[Variant]] = {
     "proxy width": _proxies(
         *(replace(DEFAULT_PROXY, name=f"width {width}", hidden_size=width) for width in (16, 32, 128)), DEFAULT_PROXY
     ),
+    "one backbone with heads": _proxies(HEADS, DEFAULT_PROXY),
     "aspects (kappa)": _worlds("num_aspects", (2, 3, 4, 6, 8)),
     "annotators' noise": _worlds("noise", (0.0, 0.3, 0.6, 1.2, 2.4)),
     "annotators' length bias": _worlds("length_bias", (0.0, 0.1, 0.3, 0.6), (*_WORLD_ROWS, "PD (nl)")),

@@ -19,7 +19,7 @@ from ..simulation.world import SimulatedWorld
 from .settings import BenchSettings, CellSettings, ProxySettings
 
 # What every training here shares; a model this small gains nothing from a GPU.
-TRAINING = {
+TRAINING: dict[str, Any] = {
     "per_device_train_batch_size": 32, "gradient_checkpointing": False, "lr_scheduler_type": "cosine", "warmup_steps": 5,
     "max_length": 256, "save_strategy": "no", "logging_steps": 50, "report_to": "none", "disable_tqdm": True,
     "use_cpu": True, "bf16": False, "dataloader_num_workers": 0,
@@ -138,7 +138,8 @@ class Cell:
                 tokens = self.tokens(self.preferences)
                 width = self.model(proxy.hidden_size)
                 trained = tokens * self.bench.reward["num_train_epochs"] * proxy.train_share * 6
-                cost.flops = (trained + 2 * tokens * len(models)) * num_weights(width)
+                passes = 1 if proxy.heads else len(models)
+                cost.flops = (trained + 2 * tokens * passes) * num_weights(width)
             write_rows(scored, temporary)
             write_json(temporary / "metrics.json", metrics)
             write_json(temporary / "cost.json", {**asdict(cost), "settings": asdict(proxy)})
@@ -147,6 +148,10 @@ class Cell:
         """Folder of each proxy."""
         self.scored(proxy)
         folder = self.folder / "scored" / proxy.name / "proxies"
+        if proxy.heads:
+            from ..aspect_rewards import HEADS_FOLDER
+
+            return dict.fromkeys(sorted(self.proxy_metrics(proxy)), str(folder / HEADS_FOLDER))
         return {path.name: str(path) for path in sorted(folder.iterdir())}
 
     def proxy_metrics(self, proxy: ProxySettings) -> dict[str, dict[str, float]]:
@@ -167,7 +172,8 @@ class Cell:
             seed=self.settings.seed + proxy.seed_offset, **TRAINING, **self.bench.reward,
         )  # fmt: skip
         # A penalty of 'auto' needs held-out pairs, which all proxies have, so that their accuracies compare.
-        rewards = train_aspect_rewards(rows, str(self.model(proxy.hidden_size)), folder, args=args)
+        start = str(self.model(proxy.hidden_size))
+        rewards = train_aspect_rewards(rows, start, folder, args=args, heads=proxy.heads)
         return {k: r.path for k, r in rewards.items()}, {k: r.metrics for k, r in rewards.items()}
 
     def tokens(self, rows: Dataset) -> int:

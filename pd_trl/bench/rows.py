@@ -70,6 +70,8 @@ class Row:
         selection = asdict(self.selection) if self.selection is not None else {}
         if self.selection is not None and not self.selection.reads_proxies:
             del selection["proxy"]
+        elif selection and not selection["proxy"]["heads"]:
+            del selection["proxy"]["heads"]  # the key of a folder that was begun without it
         return digest_of([selection, budget, self.labels, dict(self.loss), self.second_round])
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from ..artifacts import digest_of, library_versions, read_json, write_json
 from ..errors import InputError
 from .ablations import ABLATIONS, Variant
+from .agreement import agreement
 from .cell import Cell
 from .measures import detection_auc, measure
 from .policies import answers_of_model, describe_pairs, run_row
@@ -98,7 +99,7 @@ def run_unit(unit: Unit, bench: BenchSettings, root: Path) -> dict[str, Any]:
     return numbers
 
 
-def _detection(cell: Cell, selection: Selection) -> dict[str, float]:
+def _detection(cell: Cell, selection: Selection) -> dict[str, Any]:
     decided, _ = decide(cell, selection)
     kept = decided.select(np.flatnonzero(decided["pd_kept"]))
     column = selection.settings.get("pd_column", "pd")
@@ -107,6 +108,7 @@ def _detection(cell: Cell, selection: Selection) -> dict[str, float]:
         "auc": detection_auc(decided[column], cell.conflicts),
         "chosen_longer_before": longer,
         **describe_pairs(cell, kept),
+        **(agreement(cell, selection) if selection.proxy.heads else {}),
     }
 
 

@@ -64,6 +64,8 @@ class ProxySettings:
         hidden_size (`int`, *optional*, defaults to `64`): Width of the pretrained model that the proxies start from.
         seed_offset (`int`, *optional*, defaults to `0`): Added to the training seed: members of an ensemble.
         unified (`bool`, *optional*, defaults to `False`): One model trained on all labels (RAF) in place of one per aspect.
+        heads (`bool`, *optional*, defaults to `False`): One model with a head for each aspect in place of one per aspect: the
+            same epochs over the same pairs.
     """
 
     name: str = "default"
@@ -74,12 +76,14 @@ class ProxySettings:
     hidden_size: int = 64
     seed_offset: int = 0
     unified: bool = False
+    heads: bool = False
 
 
 DEFAULT_PROXY = ProxySettings()
 # Eq. 16 and 17 as the paper has them; rho is ours.
 QUOTED = ProxySettings("quoted", length_penalty=0.001)
 NO_LENGTH = ProxySettings("nl", length_penalty=0.0, length_correction="none", temperature=None)
+HEADS = replace(DEFAULT_PROXY, name="heads", heads=True)
 UNIFIED = replace(DEFAULT_PROXY, name="unified", unified=True)
 
 

@@ -200,28 +200,47 @@ def ordering_table(cells: Cells) -> str:
     return _markdown(["ordering", "claim", "difference of gold score", "cells in this order", "verdict"], rows)
 
 
+# Title, key, digits and scale of what is compared with the default proxies, where an ablation has it.
+_AGREEMENT = (
+    ("rank correlation with the default's PD", "pd_spearman", 3, 1),
+    ("kept by the default too, %", "kept_overlap", 1, 100),
+    ("accuracy of the proxies, %", "mean_accuracy", 1, 100),
+    ("of the default ones, %", "mean_accuracy_default", 1, 100),
+)
+
+
 def ablation_table(entries: Cells) -> str:
     """One ablation: each variant's policies and its PD as a detector, mean ± SE over seeds."""
     labels = list(dict.fromkeys(entry["label"] for entry in entries))
     names = list(dict.fromkeys(name for e in entries if "error" not in e for name in e["rows"] if name != "SFT"))
+    detections = [e["detection"]["PD (ours)"] for e in entries if "error" not in e]
+    compared = _AGREEMENT if any("pd_spearman" in detection for detection in detections) else ()
     rows = []
     for label in labels:
         having = [entry for entry in entries if entry["label"] == label and "error" not in entry]
         if not having:
             reason = next(entry["error"] for entry in entries if entry["label"] == label)
-            rows.append([label, *["–"] * (len(names) + 2), f"cannot be run: {reason}".replace("|", "/")])
+            rows.append(
+                [label, *["–"] * (len(names) + 2 + len(compared)), f"cannot be run: {reason}".replace("|", "/")]
+            )
             continue
         policies = [_number(_by_seed(having, "rows", name, "gold"), 2) for name in names]
+        first = having[0]["detection"]["PD (ours)"]
         detected = [
             _number(_by_seed(having, "detection", "PD (ours)", key), digits, scale)
             for key, digits, scale in (("auc", 3, 1), ("conflict", 1, 100), ("chosen_longer", 1, 100))
         ]  # fmt: skip
-        rows.append([label, *policies, *detected])
+        agreed = [
+            _number(_by_seed(having, "detection", "PD (ours)", key), digits, scale) if key in first else "–"
+            for _, key, digits, scale in compared
+        ]
+        rows.append([label, *policies, *detected, *agreed])
     head = [
         "",
         *(f"gold score, {name}" for name in names),
         "AUC of PD",
         "conflict in the kept, %",
         "kept, chosen longer, %",
+        *(title for title, *_ in compared),
     ]
     return _markdown(head, rows)

@@ -7,9 +7,10 @@ from ..errors import InputError
 from ..results import EvalResult
 from .evaluations import evaluation_tables, model_index
 from .facts import ModelFacts
+from .heads import heads_table, heads_verdict
 from .licenses import license_metadata
 from .readme import join_readme, merge_metadata, merge_section, split_readme
-from .text import Safe, cell, code, count, is_repo_id, number, percent, render, repo_link, table
+from .text import Safe, cell, code, count, is_repo_id, literal, number, percent, render, repo_link, table
 
 _TEMPLATES = {"reward": "reward_model_card", "policy": "aligned_model_card"}
 # The Hub's task of each kind, and the tags that its users filter for.
@@ -63,20 +64,23 @@ def model_metadata(facts: ModelFacts) -> dict[str, Any]:
 
 def _all_results(facts: ModelFacts) -> list[EvalResult]:
     """The evaluations, and of a reward model its held-out accuracy."""
-    metrics = facts.metrics
-    if facts.kind != "reward" or "pair_accuracy" not in metrics or not metrics.get("num_pairs"):
-        return facts.results
-    held_out = EvalResult(
-        task=f"held-out pairs{f' of {facts.aspect}' if facts.aspect else ''}",
-        metric="accuracy",
-        value=metrics["pair_accuracy"],
-        standard_error=metrics.get("pair_accuracy_se"),
-        num_samples=int(metrics["num_pairs"]),
-        unit="share",
-        dataset=facts.datasets[0] if facts.datasets else None,
-        dataset_revision=facts.dataset_revision if facts.datasets else None,
-    )
-    return [held_out, *facts.results]
+    measured: dict[str | None, Mapping[str, float]] = {facts.aspect: facts.metrics}
+    measured |= {aspect: head.get("metrics", {}) for aspect, head in facts.heads.items()}
+    held_out = [
+        EvalResult(
+            task=f"held-out pairs{f' of {aspect}' if aspect else ''}",
+            metric="accuracy",
+            value=metrics["pair_accuracy"],
+            standard_error=metrics.get("pair_accuracy_se"),
+            num_samples=int(metrics["num_pairs"]),
+            unit="share",
+            dataset=facts.datasets[0] if facts.datasets else None,
+            dataset_revision=facts.dataset_revision if facts.datasets else None,
+        )
+        for aspect, metrics in measured.items()
+        if facts.kind == "reward" and "pair_accuracy" in metrics and metrics.get("num_pairs")
+    ]
+    return [*held_out, *facts.results]
 
 
 def _record(facts: ModelFacts) -> dict[str, Any]:
@@ -90,8 +94,10 @@ def _record(facts: ModelFacts) -> dict[str, Any]:
         "selection": _selection(facts.selection),
         "rule": (facts.selection or {}).get("selector", "pd"),
         "by_pd": (facts.selection or {}).get("selector", "pd") in ("pd", "pd_high"),
-        "accuracy": _accuracy(facts.metrics),
-        "verdict": _verdict(facts.metrics),
+        "accuracy": heads_table(facts.heads) or _accuracy(facts.metrics),
+        "heads": Safe(", ".join(f"**{cell(aspect)}**" for aspect in facts.heads)),
+        "head_names": Safe(", ".join(str(literal(aspect)) for aspect in facts.heads)),
+        "verdict": heads_verdict(facts.heads) if facts.heads else _verdict(facts.metrics),
         "length": _length(facts.length),
         "essentials": _settings(facts.essentials),
         "hyperparameters": _settings(facts.hyperparameters),

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "submission": ("stage_commands", "write and check a submission to AlpacaEval's leaderboard"),
     "publish": ("publish", "put a selection, a model, a report or a collection on the Hub"),
     "run": ("run", "run the stages of a recipe, skipping what is done"),
+    "plan": ("plan", "predict tokens, FLOPs, hours and memory of a recipe, and what selecting saves"),
     "bench": ("stage_commands", "run the paper's table and its ablations in a simulated world"),
     "env": ("env", "print the versions that a bug report needs"),
 }

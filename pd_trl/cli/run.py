@@ -55,17 +55,7 @@ def main(command: str, arguments: list[str]) -> int:
     # Before torch is imported: the recipe's `env` may set its number of threads.
     recipe = load_recipe(options.config)
     set_up_logging()
-    overrides, launch_args = _split(left, parser)
-    for key in ("output_dir", "seed", "budget", "dataset_name", "model_name_or_path"):
-        value = getattr(options, key)
-        if value is not None:
-            recipe[key] = parse_budget(value) if key == "budget" else value
-            section = {"budget": "select", "dataset_name": "prepare"}.get(key)
-            _override(recipe, section, key, recipe[key])
-    for stage, key, value in overrides:
-        if not isinstance(recipe.setdefault(stage, {}), (dict, type(None))):
-            raise InputError(f"The section '{stage}' of the recipe takes no arguments.")
-        recipe[stage] = {**(recipe[stage] or {}), key: value}
+    recipe, launch_args = with_overrides(recipe, options, left, parser)
     only = [name.strip() for name in options.stages.split(",")] if options.stages is not None else None
     steps = plan(recipe, only)
     _check(steps)
@@ -82,6 +72,24 @@ def main(command: str, arguments: list[str]) -> int:
     places = "\n".join(f"  {step.name.ljust(width)}  {step.output_dir}" for step in steps)
     sys.stdout.write(f"\nFinished in {seconds:.0f} s. What was made:\n{places}\n")
     return 0
+
+
+def with_overrides(
+    recipe: dict[str, Any], options: argparse.Namespace, left: list[str], parser: argparse.ArgumentParser
+) -> tuple[dict[str, Any], list[str]]:
+    """The recipe with the values of the command line in it, and the flags of accelerate among `left`."""
+    overrides, launch_args = _split(left, parser)
+    for key in ("output_dir", "seed", "budget", "dataset_name", "model_name_or_path"):
+        value = getattr(options, key)
+        if value is not None:
+            recipe[key] = parse_budget(value) if key == "budget" else value
+            section = {"budget": "select", "dataset_name": "prepare"}.get(key)
+            _override(recipe, section, key, recipe[key])
+    for stage, key, value in overrides:
+        if not isinstance(recipe.setdefault(stage, {}), (dict, type(None))):
+            raise InputError(f"The section '{stage}' of the recipe takes no arguments.")
+        recipe[stage] = {**(recipe[stage] or {}), key: value}
+    return recipe, launch_args
 
 
 def load_recipe(name: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ STAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "select": ("select", "run_select", ("pd_trl.stages.select:SelectArguments",)),
     "dpo": ("dpo", "run_dpo", ("pd_trl.stages.dpo:DPOArguments", "pd_trl.dpo_config:PDDPOConfig", _MODEL)),
     "bench": ("bench", "run_bench", ("pd_trl.stages.bench:BenchArguments",)),
+    "plan": ("plan", "run_plan", ("pd_trl.stages.plan:PlanArguments",)),
     "judge": ("simulate", "run_judge", ("pd_trl.stages.simulate:JudgeArguments",)),
     "report": ("report", "run_report", ("pd_trl.stages.report:ReportArguments",)),
     "generate": ("generate", "run_generate", ("pd_trl.stages.generate:GenerateArguments",)),

@@ -20,7 +20,8 @@ from ..hub import split_revision
 from ..results import save_results
 from ..row_log import RowLog
 from ..scoring.responses import conversation, score_responses
-from ..scoring.reward_models import RewardModel, RewardModelScorer, load_scorers
+from ..scoring.reward_models import RewardModel, load_scorers
+from ..scoring.scorer import RewardModelScorer
 from .reward_accuracy import Accuracy, RewardEvaluation, accuracies_of
 from .reward_data import Examples, to_examples
 

@@ -86,8 +86,3 @@ def response_key(text: Text, row: Mapping[str, Any]) -> str:
     if isinstance(text, str):
         return text
     return json.dumps([text, _template_options(row)], ensure_ascii=False, sort_keys=True, default=str)
-
-
-def truncate_start(ids: list[int], max_length: int | None) -> list[int]:
-    """The last `max_length` tokens: what goes is the start of the prompt, never the end of the response."""
-    return ids if max_length is None or len(ids) <= max_length else ids[-max_length:]

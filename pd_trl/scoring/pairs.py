@@ -1,9 +1,10 @@
 """[`score_pairs`]: reward gaps of every pair by every aspect's reward model."""
 
+import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,21 @@ import numpy as np
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from ..artifacts import dataset_digest
 from ..data.columnar import closest
 from ..data.validation import RESERVED_ASPECTS, aspects_of, check_aspect_names, check_preferences
 from ..errors import InputError
 from ..length import adjusted_gap, check_length_penalty
 from ..reward_sidecar import RewardSidecar
-from .batching import run_batches
-from .encoding import conversations, encode_responses, response_key, truncate_start
-from .reward_models import RewardModel, RewardModelScorer, check_reward_models, load_scorers
-from .shards import ShardFolder, compute_shards
+from .backends import check_backend, scorers_of
+from .reward_models import RewardModel, check_reward_models
+from .run import ScoringRun, ScoringSettings
+from .shards import job_indices
 
 logger = logging.getLogger(__name__)
 
 PAIRS_PER_SHARD = 2048
-_TEXT_COLUMNS = ("prompt", "chosen", "rejected", "tools", "chat_template_kwargs")
 
 
 def score_pairs(
@@ -44,6 +42,11 @@ def score_pairs(
     tokenizer: PreTrainedTokenizerBase | None = None,
     dtype: torch.dtype | None = None,
     pairs_per_shard: int = PAIRS_PER_SHARD,
+    share_prefix: bool = True,
+    backend: str = "engine",
+    engine_kwargs: Mapping[str, Any] | None = None,
+    attn_implementation: str | None = None,
+    torch_compile: bool = False,
     trust_remote_code: bool = False,
 ) -> Dataset:
     """
@@ -51,7 +54,7 @@ def score_pairs(
     [arXiv 2508.07638](https://huggingface.co/papers/2508.07638)).
 
     Scores do not depend on the order of the rows, on batches, on the number of processes or on interruptions: 1e-5 in
-    float32. Started again with the same arguments after a kill, it goes on with the shards that are missing. Under
+    float32. A conversation that is in several pairs of a prompt is scored once. Started again with the same arguments after a kill, it goes on with the shards that are missing. Under
     `accelerate launch`, the processes share the shards of `output_dir`, and each returns the whole result.
 
     Args:
@@ -66,7 +69,7 @@ def score_pairs(
         max_length (`int`, *optional*):
             Most tokens of prompt and response. `None` is what the model has positions for.
         tokens_per_batch (`int`, *optional*):
-            Most tokens of a batch, padding counted. `None` is 16,384 on a GPU and 4,096 on a CPU.
+            Most tokens of a batch, padding counted. `None` is 16,384 on a GPU and 2,048 on a CPU.
         on_long (`str`, *optional*, defaults to `"truncate"`):
             What to do with a pair of which a side is longer than `max_length`: `"truncate"` the start of its prompt and
             count it, `"drop"` the pair and count it, or raise an `"error"`.
@@ -80,7 +83,20 @@ def score_pairs(
         dtype (`torch.dtype`, *optional*):
             `None` is bfloat16 on a GPU that has it, float32 elsewhere.
         pairs_per_shard (`int`, *optional*, defaults to `2048`):
-            Pairs of a shard: what a kill can lose.
+            Pairs of a shard, but for what completes its last prompt: what a kill can lose.
+        share_prefix (`bool`, *optional*, defaults to `True`):
+            Whether to read a prompt once for all its responses, where that saves a fifth of the tokens or more and the model
+            is a decoder with attention over the whole sequence. Scores are equal to 1e-5 in float32 either way.
+        backend (`str`, *optional*, defaults to `"engine"`):
+            What runs the models: `"engine"` is ours, `"transformers"` calls them as they are, `"vllm"` leaves it to vLLM, whose
+            rounding depends on the batch.
+        engine_kwargs (`dict`, *optional*):
+            Further arguments of `vllm.LLM`, such as `{"tensor_parallel_size": 2}`.
+        attn_implementation (`str`, *optional*):
+            Attention of models that are loaded, such as `"flash_attention_2"`. `None` is transformers' choice. Prompts are
+            shared by `"sdpa"` and `"eager"` only.
+        torch_compile (`bool`, *optional*, defaults to `False`):
+            Whether to compile the models by `torch.compile`, which takes a minute or more before the first batch.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
             Whether to run code that comes with a model.
 
@@ -92,42 +108,105 @@ def score_pairs(
     Raises:
         InputError: On unusable data or models, or when `output_dir` holds shards of another run.
     """
-    check_preferences(preferences)
-    check_reward_models(reward_models)
-    _check_aspects(preferences, list(reward_models))
-    for name in reward_models:
-        rho, correction = _length_term(name, RewardSidecar(), length_penalty, length_correction)
-        check_length_penalty(rho, correction)
-    if on_long not in ("truncate", "drop", "error"):
-        raise InputError(f"`on_long` must be 'truncate', 'drop' or 'error', got {on_long!r}.")
-    for name, value in (
-        ("max_length", max_length),
-        ("tokens_per_batch", tokens_per_batch),
-        ("pairs_per_shard", pairs_per_shard),
-    ):
-        if value is not None and value < 1:
-            raise InputError(f"`{name}` must be at least 1, got {value}.")
-    texts = preferences.select_columns([c for c in ("pair_id", *_TEXT_COLUMNS) if c in preferences.column_names])
-    scored, kept = preferences, np.ones(len(preferences), dtype=bool)
+    check_backend(backend)
+    _check(preferences, reward_models, length_penalty, length_correction)
+    settings = ScoringSettings(max_length, on_long, tokens_per_batch, pairs_per_shard, share_prefix, dtype)
     columns: dict[str, NDArray] = {}
-    with _folder(output_dir) as folder:
-        identity = {"data": dataset_digest(texts), "max_length": max_length, "on_long": on_long, "dtype": str(dtype)}
-        scorers = load_scorers(reward_models, tokenizer=tokenizer, dtype=dtype, trust_remote_code=trust_remote_code)
+    kept = np.ones(len(preferences), dtype=bool)
+    with _folder(output_dir) as folder, contextlib.closing(ScoringRun(preferences, settings, folder)) as run:
+        scorers = scorers_of(
+            reward_models, backend, torch_compile=torch_compile, engine_kwargs=engine_kwargs, tokenizer=tokenizer,
+            dtype=dtype, attn_implementation=attn_implementation, trust_remote_code=trust_remote_code,
+        )  # fmt: skip
         for scorer in scorers:
-            gaps, delta, inside = _score_with(
-                scorer, texts, Path(folder), identity, max_length, tokens_per_batch, pairs_per_shard
-            )
+            gaps, delta, inside = run.merged(scorer, run.compute(scorer))
             kept &= inside
             columns.setdefault("delta_length", delta)
             for k, aspect in enumerate(scorer.aspects):
                 rho, correction = _length_term(aspect, scorer.sidecars[aspect], length_penalty, length_correction)
                 columns[f"reward_gap_{aspect}"] = adjusted_gap(gaps[:, k], delta, rho, correction)
+    return _with_gaps(preferences, [f"reward_gap_{aspect}" for aspect in reward_models], columns, kept)
+
+
+def score_shard(
+    preferences: Dataset,
+    reward_models: Mapping[str, RewardModel],
+    shard: str,
+    *,
+    output_dir: str | os.PathLike,
+    max_length: int | None = None,
+    tokens_per_batch: int | None = None,
+    on_long: str = "truncate",
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    dtype: torch.dtype | None = None,
+    pairs_per_shard: int = PAIRS_PER_SHARD,
+    share_prefix: bool = True,
+    backend: str = "engine",
+    engine_kwargs: Mapping[str, Any] | None = None,
+    attn_implementation: str | None = None,
+    torch_compile: bool = False,
+    trust_remote_code: bool = False,
+    finished: Callable[[], None] = lambda: None,
+) -> dict[str, int]:
+    """
+    Scores one job's part of the pairs: every N-th shard. [`score_pairs`] with the same arguments and the shards of all jobs
+    in one `output_dir` then merges them, and scores what is missing.
+
+    Args:
+        preferences, reward_models, output_dir, max_length, tokens_per_batch, on_long, tokenizer, dtype, pairs_per_shard,
+        share_prefix, backend, engine_kwargs, attn_implementation, torch_compile, trust_remote_code:
+            See [`score_pairs`]; the same for all jobs.
+        shard (`str`):
+            `"i/N"`: job `i` of `N`, counted from 0.
+        finished (callable, *optional*):
+            Called after each shard, to move it elsewhere for one.
+
+    Returns:
+        `dict`: `shards` of this job, and `missing`: shards of other jobs that are not in `output_dir`; both over all models.
+
+    Raises:
+        InputError: On unusable data, models or `shard`, or when `output_dir` holds shards of another run.
+    """
+    check_backend(backend)
+    _check(preferences, reward_models, None, None)
+    job_indices(shard, 1)
+    settings = ScoringSettings(max_length, on_long, tokens_per_batch, pairs_per_shard, share_prefix, dtype)
+    found = {"shards": 0, "missing": 0}
+    with _folder(output_dir) as folder, contextlib.closing(ScoringRun(preferences, settings, folder)) as run:
+        scorers = scorers_of(
+            reward_models, backend, torch_compile=torch_compile, engine_kwargs=engine_kwargs, tokenizer=tokenizer,
+            dtype=dtype, attn_implementation=attn_implementation, trust_remote_code=trust_remote_code,
+        )  # fmt: skip
+        for scorer in scorers:
+            shards = run.compute(scorer, shard, finished)
+            found["shards"] += len(job_indices(shard, shards.num_shards))
+            found["missing"] += shards.num_shards - len(shards.done)
+    return found
+
+
+def _check(
+    preferences: Dataset,
+    reward_models: Mapping[str, RewardModel],
+    length_penalty: float | Mapping[str, float] | None,
+    length_correction: str | None,
+) -> None:
+    check_preferences(preferences)
+    check_reward_models(reward_models)
+    _check_aspects(preferences, list(reward_models))
+    for name in reward_models:
+        check_length_penalty(*_length_term(name, RewardSidecar(), length_penalty, length_correction))
+
+
+def _with_gaps(
+    preferences: Dataset, names: list[str], columns: dict[str, NDArray], kept: NDArray[np.bool_]
+) -> Dataset:
+    scored = preferences
     if not kept.all():
         logger.warning("%d of %d pairs are longer than the models take and are dropped.", (~kept).sum(), kept.size)
         if not kept.any():
             raise InputError("No pair is left: all are longer than the reward models take. Use on_long='truncate'.")
         scored = scored.select(np.flatnonzero(kept))
-    for name in [f"reward_gap_{aspect}" for aspect in reward_models] + ["delta_length"]:
+    for name in [*names, "delta_length"]:
         if name in scored.column_names:
             scored = scored.remove_columns(name)
         scored = scored.add_column(name, columns[name][kept])
@@ -151,24 +230,13 @@ def _check_aspects(preferences: Dataset, models: list[str]) -> None:
         )
 
 
-def _folder(output_dir: str | os.PathLike | None) -> Any:
+@contextlib.contextmanager
+def _folder(output_dir: str | os.PathLike | None) -> Iterator[Path]:
     if output_dir is None:
-        return tempfile.TemporaryDirectory()
-    return _Existing(Path(output_dir))
-
-
-class _Existing:
-    """A folder that stays, in the shape of a `TemporaryDirectory`."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def __enter__(self) -> Path:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder
-
-    def __exit__(self, *error: object) -> None:
-        return None
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+    else:
+        yield Path(output_dir)
 
 
 def _length_term(
@@ -182,100 +250,3 @@ def _length_term(
         sidecar.length_penalty if penalty is None else penalty,
         sidecar.length_correction if correction is None else correction,
     )
-
-
-def _score_with(
-    scorer: RewardModelScorer,
-    texts: Dataset,
-    folder: Path,
-    identity: dict[str, Any],
-    max_length: int | None,
-    tokens_per_batch: int | None,
-    pairs_per_shard: int,
-) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.bool_]]:
-    """Raw gaps `(num_pairs, num_aspects)`, `delta_length` and whether each pair is kept, by one scorer."""
-    longest = max_length if max_length is not None else scorer.longest
-    on_cpu = next(scorer.model.parameters()).device.type == "cpu"
-    budget = tokens_per_batch or (4096 if on_cpu else 16384)
-    num_shards = -(-len(texts) // pairs_per_shard)
-    shards = ShardFolder(
-        folder / "shards" / "+".join(scorer.aspects),
-        num_shards,
-        {**identity, "model": scorer.digest, "aspects": scorer.aspects, "longest": longest},
-    )
-    with tqdm(total=len(texts), desc=f"Scoring {', '.join(scorer.aspects)}", unit="pair", disable=None) as bar:
-        bar.update(sum(min(pairs_per_shard, len(texts) - i * pairs_per_shard) for i in shards.done))
-
-        def compute(index: int) -> tuple[Dataset, dict[str, int]]:
-            rows = texts.select(range(index * pairs_per_shard, min(len(texts), (index + 1) * pairs_per_shard)))
-            result = _score_rows(scorer, rows.to_list(), longest, identity["on_long"], budget, bar.update)
-            return result
-
-        compute_shards(shards, compute)
-    merged, counts = shards.merged()
-    if counts["truncated"]:
-        logger.warning(
-            "%d of %d pairs are longer than %s tokens for %s and were scored without the start of their prompt.",
-            counts["truncated"], counts["rows"], longest, ", ".join(scorer.aspects),
-        )  # fmt: skip
-    arrays = merged.with_format("numpy")[:]
-    if arrays["pair_id"].astype(str).tolist() != [str(i) for i in texts["pair_id"]]:
-        raise InputError(f"The shards in {shards.folder} do not match the data. Remove the folder and run again.")
-    gaps = np.stack([arrays[f"gap_{k}"] for k in range(len(scorer.aspects))], axis=1).astype(np.float32)
-    return gaps, arrays["delta_length"].astype(np.int32), arrays["kept"].astype(bool)
-
-
-def _score_rows(
-    scorer: RewardModelScorer,
-    rows: list[dict[str, Any]],
-    longest: int | None,
-    on_long: str,
-    tokens_per_batch: int,
-    progress: Callable[[int], Any],
-) -> tuple[Dataset, dict[str, int]]:
-    """One shard: each distinct conversation is tokenised and scored once, however many pairs it is in."""
-    tokenizer = scorer.tokenizer
-    texts = conversations(tokenizer, rows)
-    position: dict[str, int] = {}
-    distinct: list[int] = []
-    places = np.empty(len(texts), dtype=np.int64)
-    for i, text in enumerate(texts):
-        key = response_key(text, rows[i // 2])
-        if key not in position:
-            position[key] = len(distinct)
-            distinct.append(i)
-        places[i] = position[key]
-    encoded = encode_responses(tokenizer, [texts[i] for i in distinct], [rows[i // 2] for i in distinct])
-    lengths = np.array([len(ids) for ids in encoded])[places].reshape(-1, 2)
-    too_long = (lengths > longest).any(axis=1) if longest is not None else np.zeros(len(rows), dtype=bool)
-    if too_long.any() and on_long == "error":
-        row = int(np.flatnonzero(too_long)[0])
-        raise InputError(
-            f"{int(too_long.sum())} pairs are longer than {longest} tokens, the first with pair_id "
-            f"{rows[row]['pair_id']!r} ({int(lengths[row].max())} tokens). Shorten them, or use on_long='truncate' or 'drop'."
-        )
-    done = {"pairs": 0.0}
-    share = len(rows) / len(encoded)
-
-    def advance(count: int) -> None:
-        before = int(done["pairs"])
-        done["pairs"] += count * share
-        progress(int(done["pairs"] + 1e-6) - before)
-
-    rewards = run_batches([truncate_start(ids, longest) for ids in encoded], scorer, tokens_per_batch, advance)
-    gaps = rewards[places[0::2]] - rewards[places[1::2]]
-    bad = np.flatnonzero(~np.isfinite(gaps).all(axis=1))
-    if bad.size:
-        aspects = [name for k, name in enumerate(scorer.aspects) if not np.isfinite(gaps[:, k]).all()]
-        raise InputError(
-            f"The reward model of {', '.join(aspects)} gives rewards that are not finite, the first for pair_id "
-            f"{rows[bad[0]]['pair_id']!r} ({bad.size} such pairs in this shard). Train it again."
-        )
-    content: dict[str, Any] = {
-        "pair_id": [row["pair_id"] for row in rows],
-        "delta_length": (lengths[:, 0] - lengths[:, 1]).astype(np.int32),
-        "kept": ~too_long if on_long == "drop" else np.ones(len(rows), dtype=bool),
-    }
-    content |= {f"gap_{k}": gaps[:, k] for k in range(gaps.shape[1])}
-    truncated = int(too_long.sum()) if on_long == "truncate" else 0
-    return Dataset.from_dict(content), {"truncated": truncated, "conversations": len(encoded)}

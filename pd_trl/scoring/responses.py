@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .batching import run_batches
-from .encoding import Text, encode_responses, truncate_start
-from .reward_models import RewardModelScorer
+from .batching import score_sequences
+from .encoding import Text, encode_responses
+from .scorer import RewardModelScorer
+from .tokens import TokenRows
 
 
 def conversation(scorer: RewardModelScorer, prompt: Any, response: Any, *, chat: bool) -> Text:
@@ -51,7 +52,7 @@ def score_responses(
         scorer ([`RewardModelScorer`]): The reward model.
         conversations (sequence): What to score.
         max_length (`int`, *optional*): Most tokens; the start of a longer one is cut. `None` is what the model has positions for.
-        tokens_per_batch (`int`, *optional*): Most tokens of a batch, padding counted. `None` is 16,384 on a GPU and 4,096 on a CPU.
+        tokens_per_batch (`int`, *optional*): Most tokens of a batch, padding counted. `None` is 16,384 on a GPU and 2,048 on a CPU.
         progress (callable, *optional*): Told the number of conversations of each batch.
 
     Returns:
@@ -63,9 +64,10 @@ def score_responses(
     for rows in (strings, chats):
         for i, ids in zip(rows, encode_responses(scorer.tokenizer, [conversations[i] for i in rows]), strict=True):
             encoded[i] = ids
+    tokens = TokenRows.of(encoded)
     longest = max_length if max_length is not None else scorer.longest
-    cut = sum(longest is not None and len(ids) > longest for ids in encoded)
-    on_cpu = next(scorer.model.parameters()).device.type == "cpu"
-    budget = tokens_per_batch or (4096 if on_cpu else 16384)
-    rewards = run_batches([truncate_start(ids, longest) for ids in encoded], scorer, budget, progress)
+    cut = int((tokens.lengths > longest).sum()) if longest is not None else 0
+    rewards, _ = score_sequences(
+        scorer, tokens.last_tokens(longest), tokens_per_batch=tokens_per_batch, progress=progress
+    )
     return rewards, cut

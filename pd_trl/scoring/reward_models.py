@@ -7,76 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 
 from ..errors import InputError, InputTypeError
 from ..hub import local_model_folder
+from ..multi_aspect.modeling import MultiAspectRewardModel, head_indices, heads_of_model
 from ..reward_sidecar import RewardSidecar
+from .scorer import RewardModelScorer
 
 RewardModel: TypeAlias = str | os.PathLike | PreTrainedModel | tuple[PreTrainedModel, PreTrainedTokenizerBase]
-
-
-class RewardModelScorer:
-    """
-    Rewards of tokenised conversations for one or several aspects.
-
-    Args:
-        model ([`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
-            Sequence classifier with one output.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Its tokenizer.
-        sidecars (`dict` of `str` to [`RewardSidecar`]):
-            The aspects it scores, in order, and how each was trained. With more than one, `model` is a PEFT model with an
-            adapter of each aspect's name.
-        digest (`str`):
-            Hash of the weights.
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: PreTrainedTokenizerBase,
-        sidecars: Mapping[str, RewardSidecar],
-        digest: str,
-        adapters: bool = False,
-    ):
-        self.model, self.tokenizer, self.sidecars, self.digest = model.eval(), tokenizer, dict(sidecars), digest
-        self.adapters = adapters
-        self.pad_token_id = _pad_token_id(model, tokenizer)
-
-    @property
-    def aspects(self) -> list[str]:
-        """Names of the aspects, in the order of the columns that a call returns."""
-        return list(self.sidecars)
-
-    @property
-    def longest(self) -> int | None:
-        """Most tokens the model has positions for, or `None` where its configuration does not say."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-
-    @torch.no_grad()
-    def __call__(self, sequences: list[list[int]]) -> NDArray[np.float32]:
-        """Rewards of a batch of sequences of token ids, shape `(num_sequences, num_aspects)`."""
-        width = max(len(ids) for ids in sequences)
-        # An encoder needs a valid id in the masked positions, and a causal classifier finds the last token by this id.
-        input_ids = torch.full((len(sequences), width), self.pad_token_id, dtype=torch.long)
-        mask = torch.zeros_like(input_ids)
-        for i, ids in enumerate(sequences):
-            input_ids[i, : len(ids)] = torch.tensor(ids)
-            mask[i, : len(ids)] = 1
-        device = next(self.model.parameters()).device
-        inputs = {"input_ids": input_ids.to(device), "attention_mask": mask.to(device)}
-        columns = []
-        for aspect in self.aspects:
-            if self.adapters:
-                self.model.set_adapter(aspect)
-            columns.append(self.model(**inputs).logits.float().squeeze(-1).cpu().numpy())
-        return np.stack(columns, axis=1)
 
 
 def load_scorers(
@@ -84,41 +26,56 @@ def load_scorers(
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
     dtype: torch.dtype | None = None,
+    attn_implementation: str | None = None,
     trust_remote_code: bool = False,
 ) -> Iterator[RewardModelScorer]:
     """
     Scorers of all aspects, each loaded when its turn comes and freed before the next. LoRA adapters of one base make one
-    scorer, with the base held once.
+    scorer, with the base held once, and so do the aspects of one [`MultiAspectRewardModel`], whose heads are scored in one pass.
 
     Args:
         reward_models (`dict`):
             A model for each aspect: the path or Hub id of a model or adapter, a model in memory, or a tuple of a model and
-            its tokenizer.
+            its tokenizer. One with heads is given for each of its aspects that is asked for.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*):
             Tokenizer of models in memory that do not say where theirs is.
         dtype (`torch.dtype`, *optional*):
             `None` is bfloat16 on a GPU that has it, float32 elsewhere.
+        attn_implementation (`str`, *optional*):
+            Attention of models that are loaded. `None` is transformers' choice.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
             Whether to run code that comes with a model.
 
     Raises:
-        InputError: When a model cannot be loaded, has not exactly one output, or was saved without its reward head.
+        InputError: When a model cannot be loaded, has not exactly one output (or no head for its aspect), or was saved
+            without its reward head.
     """
     check_reward_models(reward_models)
     device = scoring_device()
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32)
-    loading = {"dtype": dtype, "trust_remote_code": trust_remote_code}
+    loading: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code}
+    if attn_implementation is not None:
+        loading["attn_implementation"] = attn_implementation
     groups: dict[str, dict[str, Path]] = {}
+    in_memory: dict[str | int, tuple[list[str], Any]] = {}
     for aspect, source in reward_models.items():
         if not isinstance(source, (str, os.PathLike)):
-            yield _from_memory(aspect, source, tokenizer)
+            model = source[0] if isinstance(source, tuple) else source
+            key = aspect if heads_of_model(model) is None else id(model)
+            in_memory.setdefault(key, ([], source))[0].append(aspect)
             continue
         folder = local_model_folder(source, what=f"reward model of aspect '{aspect}'")
-        base = _base_of_adapter(folder)
+        base = None if _heads_in(folder) else _base_of_adapter(folder)
         groups.setdefault(base or str(folder), {})[aspect] = folder
+    for aspects, source in in_memory.values():
+        yield _from_memory(aspects, source, tokenizer)
     for base, folders in groups.items():
         some_folder = next(iter(folders.values()))
-        if _base_of_adapter(some_folder) is not None:
+        heads = _heads_in(some_folder)
+        if heads:
+            scorer = _load_heads(some_folder, heads, list(folders), device, loading)
+            yield scorer
+        elif _base_of_adapter(some_folder) is not None:
             scorer = _load_adapters(base, folders, device, loading)
             yield scorer
         else:
@@ -156,31 +113,72 @@ def _load_full(aspect: str, folder: Path, device: torch.device, loading: dict[st
     return RewardModelScorer(model.to(device), tokenizer, {aspect: RewardSidecar.load(folder)}, weights_digest(folder))
 
 
+def _load_heads(
+    folder: Path, heads: list[str], aspects: list[str], device: torch.device, loading: dict[str, Any]
+) -> RewardModelScorer:
+    what = f"The reward model with heads in {folder}"
+    outputs = head_indices(heads, aspects, what)
+    sidecars = {aspect: RewardSidecar.load(folder, aspect) for aspect in aspects}
+    base = _base_of_adapter(folder)
+    if base is None:
+        model = _load_classifier(folder, what, loading, outputs=len(heads))
+        tokenizer, digest = _load_tokenizer(folder, loading), weights_digest(folder)
+    else:
+        from peft import PeftModel
+
+        base_folder = local_model_folder(base, what=f"base model of {folder}")
+        _check_head_is_saved(folder, what)
+        model = PeftModel.from_pretrained(
+            MultiAspectRewardModel.from_backbone(base_folder, heads, **loading), str(folder)
+        )
+        tokenizer = _load_tokenizer(folder, loading, fallback=base_folder)
+        digest = _digest_of_all([base_folder, folder])
+    return RewardModelScorer(model.to(device), tokenizer, sidecars, digest, heads=outputs)
+
+
+def _heads_in(folder: Path) -> list[str]:
+    """Aspects of the heads of the model or adapter in `folder`; none where it has a single output."""
+    if (folder / "adapter_config.json").is_file():
+        return list(RewardSidecar.load(folder).heads)
+    return heads_of_model(folder) or []
+
+
 def _load_adapters(
     base: str, folders: dict[str, Path], device: torch.device, loading: dict[str, Any]
 ) -> RewardModelScorer:
-    from peft import PeftConfig, PeftModel
+    from peft import PeftModel
 
     base_folder = local_model_folder(base, what="base model of the LoRA reward models")
     model = _load_classifier(base_folder, f"The base model {base}", {**loading, "num_labels": 1}, headless=True)
     for i, (aspect, folder) in enumerate(folders.items()):
-        saved = PeftConfig.from_pretrained(str(folder)).modules_to_save or []
-        if not {"score", "classifier"} & set(saved):
-            raise InputError(
-                f"The LoRA reward model of aspect '{aspect}' ({folder}) was saved without its reward head. Train it with "
-                "`modules_to_save=['score']`, as `PDRewardTrainer` does."
-            )
+        _check_head_is_saved(folder, f"The LoRA reward model of aspect '{aspect}' ({folder})")
         if i == 0:
             model = PeftModel.from_pretrained(model, str(folder), adapter_name=aspect)
         else:
             model.load_adapter(str(folder), adapter_name=aspect)
     tokenizer = _load_tokenizer(next(iter(folders.values())), loading, fallback=base_folder)
     sidecars = {aspect: RewardSidecar.load(folder) for aspect, folder in folders.items()}
-    digest = hashlib.blake2b("".join(weights_digest(f) for f in (base_folder, *folders.values())).encode()).hexdigest()
-    return RewardModelScorer(model.to(device), tokenizer, sidecars, digest[:32], adapters=True)
+    digest = _digest_of_all([base_folder, *folders.values()])
+    return RewardModelScorer(model.to(device), tokenizer, sidecars, digest, adapters=True)
 
 
-def _load_classifier(folder: Path, what: str, loading: dict[str, Any], headless: bool = False) -> PreTrainedModel:
+def _check_head_is_saved(folder: Path, what: str) -> None:
+    from peft import PeftConfig
+
+    saved = PeftConfig.from_pretrained(str(folder)).modules_to_save or []
+    if not {"score", "classifier"} & set(saved):
+        raise InputError(
+            f"{what} was saved without its reward head. Train it with `modules_to_save=['score']`, as `PDRewardTrainer` does."
+        )
+
+
+def _digest_of_all(folders: Sequence[Path]) -> str:
+    return hashlib.blake2b("".join(weights_digest(folder) for folder in folders).encode()).hexdigest()[:32]
+
+
+def _load_classifier(
+    folder: Path, what: str, loading: dict[str, Any], headless: bool = False, outputs: int = 1
+) -> PreTrainedModel:
     advice = "Train one with `PDRewardTrainer` or `pd-trl reward`."
     try:
         # A missing head is reported below, in one line.
@@ -195,7 +193,7 @@ def _load_classifier(folder: Path, what: str, loading: dict[str, Any], headless:
         raise InputError(
             f"{what} lacks the weights {', '.join(missing[:3])}: it is not a trained reward model. {advice}"
         )
-    if model.config.num_labels != 1:
+    if model.config.num_labels != outputs:
         raise InputError(
             f"{what} has {model.config.num_labels} outputs, but a reward model has one (`num_labels=1`). {advice}"
         )
@@ -223,27 +221,26 @@ def _load_tokenizer(folder: Path, loading: dict[str, Any], fallback: Path | None
     )
 
 
-def _from_memory(aspect: str, source: Any, tokenizer: PreTrainedTokenizerBase | None) -> RewardModelScorer:
+def _from_memory(aspects: list[str], source: Any, tokenizer: PreTrainedTokenizerBase | None) -> RewardModelScorer:
     model: Any
     model, own = source if isinstance(source, tuple) else (source, None)
+    what = f"The reward model of aspect '{aspects[0]}'"
     if not hasattr(model, "config"):
-        raise InputTypeError(
-            f"The reward model of aspect '{aspect}' must be a path, a Hub id or a model, got {type(source).__name__}."
-        )
-    if model.config.num_labels != 1:
-        raise InputError(
-            f"The reward model of aspect '{aspect}' has {model.config.num_labels} outputs instead of one."
-        )
+        raise InputTypeError(f"{what} must be a path, a Hub id or a model, got {type(source).__name__}.")
+    heads = heads_of_model(model)
+    outputs = None if heads is None else head_indices(heads, aspects, what)
+    if heads is None and model.config.num_labels != 1:
+        raise InputError(f"{what} has {model.config.num_labels} outputs instead of one.")
     tokenizer = own or tokenizer
     if tokenizer is None:
         name = getattr(model.config, "_name_or_path", "")
         if not name:
             raise InputError(
-                f"The reward model of aspect '{aspect}' is in memory and does not say where its tokenizer is. Pass a tuple "
-                "(model, tokenizer)."
+                f"{what} is in memory and does not say where its tokenizer is. Pass a tuple (model, tokenizer)."
             )
         tokenizer = _load_tokenizer(local_model_folder(name, what="tokenizer"), {"trust_remote_code": False})
-    return RewardModelScorer(model, tokenizer, {aspect: RewardSidecar()}, memory_digest(model))
+    sidecars = {aspect: RewardSidecar() for aspect in aspects}
+    return RewardModelScorer(model, tokenizer, sidecars, memory_digest(model), heads=outputs)
 
 
 def _base_of_adapter(folder: Path) -> str | None:
@@ -253,24 +250,6 @@ def _base_of_adapter(folder: Path) -> str | None:
     from peft import PeftConfig
 
     return str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
-
-
-def _pad_token_id(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
-    """
-    The pad id the model was trained with. A causal classifier reads its reward at the last token that differs from it, so
-    that batches and single rows agree, also where it is EOS; TRL's trainer mirrors the tokenizer's into the model.
-    """
-    config = model.config.get_text_config()
-    if config.pad_token_id is None:
-        token = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        if token is None:
-            raise InputError(
-                "The reward model has no pad token, and its tokenizer has neither a pad nor an EOS token, so rows cannot be "
-                "batched. Set `model.config.pad_token_id`."
-            )
-        config.pad_token_id = token
-        model.config.pad_token_id = token
-    return int(config.pad_token_id)
 
 
 def weights_digest(folder: Path) -> str:

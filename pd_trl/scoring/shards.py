@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,14 +68,17 @@ class ShardFolder:
         """Indices of the finished shards."""
         return [index for index in range(self.num_shards) if self.is_done(index)]
 
-    def claimed(self) -> Iterator[int]:
+    def claimed(self, indices: Sequence[int] | None = None) -> Iterator[int]:
         """
         Yields shards to compute, each held by this process alone while it is computed, until all are finished, by this
         process or another.
+
+        Args:
+            indices (sequence of `int`, *optional*): Shards to look at. `None` is all.
         """
         while True:
             waiting = 0
-            for index in range(self.num_shards):
+            for index in range(self.num_shards) if indices is None else indices:
                 if self.is_done(index):
                     continue
                 with contextlib.ExitStack() as stack:
@@ -111,8 +114,34 @@ class ShardFolder:
                 os.unlink(path)
 
 
-def compute_shards(shards: ShardFolder, compute: Callable[[int], tuple[Dataset, dict[str, int]]]) -> None:
-    """Computes what is left of `shards`, together with whichever other processes do."""
-    for index in shards.claimed():
+def compute_shards(
+    shards: ShardFolder,
+    compute: Callable[[int], tuple[Dataset, dict[str, int]]],
+    indices: Sequence[int] | None = None,
+    finished: Callable[[], None] = lambda: None,
+) -> None:
+    """
+    Computes what is left of `shards`, or of those at `indices`, together with whichever other processes do, and calls
+    `finished` after each.
+    """
+    for index in shards.claimed(indices):
         rows, counts = compute(index)
         shards.finish(index, rows, counts)
+        finished()
+
+
+def job_indices(job: str, num_shards: int) -> range:
+    """
+    Shards of one job of several: every N-th.
+
+    Args:
+        job (`str`): `"i/N"`, job `i` of `N`, counted from 0.
+        num_shards (`int`): Shards of all jobs.
+
+    Raises:
+        InputError: On another form, or `i` beyond `N`.
+    """
+    number, slash, count = job.partition("/")
+    if not (slash and number.isdigit() and count.isdigit() and int(number) < int(count)):
+        raise InputError(f"`shard` must be 'i/N' with i from 0 to N - 1, such as '0/8', got {job!r}.")
+    return range(int(number), num_shards, int(count))

@@ -142,7 +142,7 @@ def run_generate(arguments: GenerateArguments) -> StageResult:
     folder, config = Path(arguments.output_dir).expanduser(), decoding_of(arguments)
     dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
     source = PolicySource(name, arguments.model_revision, dtype, arguments.trust_remote_code)
-    sets = _load_sets(arguments)
+    sets = load_sets(arguments)
     settings = {**asdict(config), "dtype": str(source.resolved_dtype), "backend": arguments.backend}
     manifest = Manifest(
         "generate",
@@ -187,7 +187,8 @@ def _sources(instructions: str | Mapping[str, Any] | None) -> dict[str, str]:
     return {str(k): str(v) for k, v in mapping_of(instructions, "instructions").items()}
 
 
-def _load_sets(arguments: GenerateArguments) -> dict[str, list[Any]]:
+def load_sets(arguments: GenerateArguments) -> dict[str, list[Any]]:
+    """The instruction sets that the arguments name."""
     from ..generation import load_instructions
 
     sources = _sources(arguments.instructions)

@@ -35,12 +35,14 @@ def check_model(name: str, *, task: str, chat: bool, revision: str | None, trust
 
     Args:
         name (`str`): Folder or Hub id.
-        task (`str`): `"reward"` or `"dpo"`.
+        task (`str`): `"reward"`, `"heads"` (a reward model with several) or `"dpo"`.
         chat (`bool`): Whether the data is conversational, so that a chat template is needed.
         revision (`str`, *optional*): Branch, tag or commit on the Hub.
         trust_remote_code (`bool`): Whether to run code that comes with the model.
     """
     from transformers import AutoConfig, AutoTokenizer
+
+    from ..multi_aspect.configuration import MultiAspectRewardConfig, pooling_of
 
     folder = local_model_folder(name, revision=revision, what="model")
     what = f"The model {name}"
@@ -51,6 +53,13 @@ def check_model(name: str, *, task: str, chat: bool, revision: str | None, trust
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{what} has no usable config.json: {' '.join(str(error).split())}") from None
     architecture = next(iter(config.architectures or []), "")
+    if isinstance(config, MultiAspectRewardConfig):
+        if task != "heads":
+            raise InputError(
+                f"{what} is a reward model with heads for {', '.join(config.aspects)}: start from its backbone."
+            )
+    elif task == "heads":
+        pooling_of(config, name)
     if task == "reward" and "SequenceClassification" in architecture and config.num_labels != 1:
         raise InputError(
             f"{what} is a classifier with {config.num_labels} outputs, but a reward model has one (`num_labels=1`). Start from "

@@ -13,7 +13,7 @@ from ..publishing.model import publish_model
 from ..publishing.publication import Publication
 from ..publishing.report import publish_report, space_card
 from ..results import RESULTS_NAME
-from ..reward_sidecar import SIDECAR_NAME
+from ..reward_sidecar import SIDECAR_NAME, RewardSidecar
 from .common import StageResult, check_folder, dry_result, mapping_of, skip_if_done, timed
 from .publish_commands import TARGET_HELP
 
@@ -153,7 +153,8 @@ def _publish_all(arguments: PublishArguments) -> list[Publication | CollectionRe
         done = publish_model(
             path.parent, f"{arguments.reward_models}-{path.parent.name}", license=arguments.license, **options
         )
-        rewards[path.parent.name] = done.commit.repo_id
+        aspects = RewardSidecar.load(path.parent).heads or (path.parent.name,)
+        rewards |= {aspect: done.commit.repo_id for aspect in aspects}
         results.append(done)
     if report and arguments.selection_dir:
         results.append(publish_report(arguments.selection_dir, report, dataset=dataset, **options))

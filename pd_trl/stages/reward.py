@@ -8,11 +8,12 @@ import numpy as np
 from datasets import Dataset, concatenate_datasets
 
 from ..artifacts import Manifest, dataset_digest
-from ..aspect_rewards import AspectReward, heldout_rows, hub_name, train_aspect_rewards, training_identity
+from ..aspect_rewards import HEADS_FOLDER, heldout_rows, hub_name, train_aspect_rewards, training_identity
 from ..data import OVERALL, check_preferences, is_chat
 from ..errors import InputError
 from ..report_text import number, table
 from ..reward_config import PDRewardConfig
+from ..reward_results import AspectReward
 from ..trainer_push import check_push
 from .common import StageResult, check_folder, dry_result, is_main_process, owned_folder, rows_of, skip_if_done, timed
 from .models import check_model, model_settings
@@ -30,6 +31,8 @@ class RewardArguments:
             Aspects to train for. All where unset.
         heldout (`float`, *optional*, defaults to `0.1`):
             Share of the prompts on whose pairs the accuracy is measured.
+        heads (`bool`, *optional*, defaults to `False`):
+            Train one model with a head for each aspect, in the subfolder `heads`, in place of a model for each.
         unified (`bool`, *optional*, defaults to `False`):
             Also train one model on the pairs of all aspects together (RAF's), named `overall`.
         dry_run (`bool`, *optional*, defaults to `False`):
@@ -43,6 +46,12 @@ class RewardArguments:
     )
     aspects: list[str] | None = field(default=None, metadata={"help": "Aspects to train for. All where unset."})
     heldout: float = field(default=0.1, metadata={"help": "Share of the prompts to measure the accuracy on."})
+    heads: bool = field(
+        default=False,
+        metadata={
+            "help": "Train one model with a head for each aspect in place of a model for each: one pass scores all."
+        },
+    )
     unified: bool = field(
         default=False,
         metadata={"help": "Also train one model on the pairs of all aspects together, named 'overall' (RAF)."},
@@ -54,7 +63,7 @@ class RewardArguments:
 def check_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_args: Any) -> None:
     """Raises `InputError` where the reward models are to be pushed and the Hub would refuse them."""
     if training_args.push_to_hub and (training_args.hub_model_id or training_args.output_dir):
-        for aspect in arguments.aspects or ["aspect"]:
+        for aspect in [HEADS_FOLDER] if arguments.heads else arguments.aspects or ["aspect"]:
             check_push(training_args, hub_name(training_args, Path(training_args.output_dir or "."), aspect))
 
 
@@ -71,7 +80,7 @@ def run_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_
     preferences = rows_of(arguments.dataset_name, "preferences")
     check_preferences(preferences)
     check_model(
-        model, task="reward", chat=is_chat(preferences) and training_args.chat_template_path is None,
+        model, task="heads" if arguments.heads else "reward", chat=is_chat(preferences) and training_args.chat_template_path is None,
         revision=model_args.model_revision, trust_remote_code=training_args.trust_remote_code,
     )  # fmt: skip
     folder = training_args.output_dir
@@ -81,6 +90,7 @@ def run_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_
         arguments={
             "aspects": arguments.aspects, "heldout": arguments.heldout, "unified": arguments.unified,
             "peft": peft_config.to_dict() if peft_config is not None else None, "training": training_identity(training_args),
+            **({"heads": True} if arguments.heads else {}),
         },
     )  # fmt: skip
     if arguments.dry_run:
@@ -90,7 +100,9 @@ def run_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_
         return done
     with owned_folder("reward", folder, arguments.overwrite), timed(manifest):
         settings: dict[str, Any] = {"args": training_args, "heldout": arguments.heldout, "peft_config": peft_config}
-        rewards = train_aspect_rewards(preferences, model, folder, aspects=arguments.aspects, **settings)
+        rewards = train_aspect_rewards(
+            preferences, model, folder, aspects=arguments.aspects, heads=arguments.heads, **settings
+        )
         if arguments.unified:
             rewards |= train_aspect_rewards(_pooled(preferences), model, folder, **settings)
     manifest.counts = {f"train {name}": reward.num_train for name, reward in rewards.items()}
@@ -115,10 +127,12 @@ def _plan(preferences: Dataset, arguments: RewardArguments, args: PDRewardConfig
     labels = np.asarray(preferences["aspect"][:])
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * max(1, args.world_size)
     rows = [["aspect", "pairs to train on", "held out", "steps"]]
-    for aspect in arguments.aspects or sorted(set(labels)):
-        train = int(((labels == aspect) & ~held).sum() * args.train_share)
+    aspects = arguments.aspects or sorted(set(labels))
+    groups = {" + ".join(aspects): np.isin(labels, aspects)} if arguments.heads else {a: labels == a for a in aspects}
+    for name, of in groups.items():
+        train = int((of & ~held).sum() * args.train_share)
         steps = args.max_steps if args.max_steps > 0 else int(np.ceil(train / batch) * args.num_train_epochs)
-        rows.append([aspect, str(train), str(int(((labels == aspect) & held).sum())), str(steps)])
+        rows.append([name, str(train), str(int((of & held).sum())), str(steps)])
     return table(rows)
 
 

@@ -1,18 +1,26 @@
 """Stage `score`: the reward gap of every pair by every aspect's reward model."""
 
 import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from datasets import Dataset
 
 from ..artifacts import Manifest, dataset_digest, replaced_folder, write_rows
 from ..errors import InputError
 from ..hub import local_model_folder
 from ..length import check_length_penalty
 from ..provenance import inherited_provenance, proxy_provenance
+from ..publishing.shards import pull_shards, push_shards
 from ..report_text import number, table
 from ..reward_sidecar import SIDECAR_NAME, RewardSidecar
-from ..scoring import score_pairs
+from ..scoring import score_pairs, score_shard
+from ..scoring.backends import BACKENDS
+from ..scoring.shards import job_indices
 from .common import (
     StageResult,
     check_folder,
@@ -37,7 +45,7 @@ class ScoreArguments:
         dataset_name (`str`, *optional*):
             Preferences: the folder of `pd-trl prepare`, a file, or a Hub id.
         reward_models (`str` or `dict`, *optional*):
-            The folder of `pd-trl reward`, or a mapping of aspect to model (YAML, or json).
+            The folder of `pd-trl reward`, that of one model with heads, or a mapping of aspect to model (YAML, or json).
         output_dir (`str`, *optional*, defaults to `"scored"`):
             Folder of the result. A run that was killed goes on there.
         max_length (`int`, *optional*):
@@ -52,6 +60,20 @@ class ScoreArguments:
             penalty, residual or none. What each model was trained with where unset.
         pairs_per_shard (`int`, *optional*, defaults to `2048`):
             Pairs of a shard.
+        share_prefix (`bool`, *optional*, defaults to `True`):
+            Read a prompt once for all its responses, where that pays.
+        backend (`str`, *optional*, defaults to `"engine"`):
+            engine (ours), transformers (the models as they are), or vllm.
+        attn_implementation (`str`, *optional*):
+            Attention of the models, such as flash_attention_2. transformers' choice where unset.
+        torch_compile (`bool`, *optional*, defaults to `False`):
+            Compile the models by torch.compile.
+        shard (`str`, *optional*):
+            "i/N" scores every N-th shard and merges nothing: for job arrays. The command without it merges.
+        shards_repo (`str`, *optional*):
+            Hub data set in which jobs leave their shards, and find those of others.
+        shards_path (`str`, *optional*, defaults to `"shards"`):
+            Folder in that data set.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
             Whether to run code that comes with a model.
         dry_run (`bool`, *optional*, defaults to `False`):
@@ -81,19 +103,47 @@ class ScoreArguments:
         default=None, metadata={"help": "penalty, residual or none. As each model was trained where unset."}
     )
     pairs_per_shard: int = field(default=2048, metadata={"help": "Pairs of a shard."})
+    share_prefix: bool = field(
+        default=True, metadata={"help": "Read a prompt once for all its responses, where that pays."}
+    )
+    backend: str = field(
+        default="engine",
+        metadata={"help": "engine (ours), transformers (the models as they are), or vllm.", "choices": list(BACKENDS)},
+    )
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "Attention of the models, such as flash_attention_2."}
+    )
+    torch_compile: bool = field(default=False, metadata={"help": "Compile the models by torch.compile."})
+    shard: str | None = field(
+        default=None,
+        metadata={
+            "help": "i/N scores every N-th shard and merges nothing: for job arrays. Without it, the rest and the merge."
+        },
+    )
+    shards_repo: str | None = field(
+        default=None, metadata={"help": "Hub data set in which jobs leave their shards and find those of others."}
+    )
+    shards_path: str = field(default="shards", metadata={"help": "Folder in that data set."})
     trust_remote_code: bool = field(default=False, metadata={"help": "Whether to run code that comes with a model."})
     dry_run: bool = field(default=False, metadata={"help": "Show the plan and score nothing."})
     overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
 
 
 _SCORING = (
-    "max_length", "tokens_per_batch", "on_long", "length_penalty", "length_correction", "pairs_per_shard",
-    "trust_remote_code",
+    "max_length", "tokens_per_batch", "on_long", "length_penalty", "length_correction", "pairs_per_shard", "share_prefix",
+    "backend", "attn_implementation", "torch_compile", "trust_remote_code",
 )  # fmt: skip
+# What changes no score by more than rounding.
+_HOW = ("tokens_per_batch", "share_prefix", "backend", "attn_implementation", "torch_compile")
+_OF_THE_GAP = ("length_penalty", "length_correction")
+_SECONDS_BETWEEN_PUSHES = 600.0
 
 
 def reward_models_of(value: str | dict[str, Any] | None) -> dict[str, str]:
-    """Aspect to model: from a mapping, or the subfolders of `pd-trl reward`'s folder."""
+    """
+    Aspect to model: from a mapping, or the subfolders of `pd-trl reward`'s folder; a model with heads stands for each of its
+    aspects, also where the folder is that model's own.
+    """
     if not value:
         raise InputError(
             "No reward models: name them with --reward_models (the folder of `pd-trl reward`, or a mapping)."
@@ -102,14 +152,28 @@ def reward_models_of(value: str | dict[str, Any] | None) -> dict[str, str]:
         folder = Path(value).expanduser()
         if not folder.is_dir():
             raise InputError(f"The folder of reward models {value} does not exist. Run `pd-trl reward` first.")
-        found = sorted(path.parent for path in folder.glob(f"*/{SIDECAR_NAME}"))
+        heads = RewardSidecar.load(folder).heads
+        found = [folder] if heads else sorted(path.parent for path in folder.glob(f"*/{SIDECAR_NAME}"))
         if not found:
             raise InputError(
                 f"{value} has no subfolders with reward models (looked for {SIDECAR_NAME}). Run `pd-trl reward` first, or give "
                 'a mapping such as \'{"honesty": "me/rm-honesty"}\'.'
             )
-        return {path.name: str(path) for path in found}
+        return _by_aspect(found)
     return {str(aspect): str(model) for aspect, model in mapping_of(value, "reward_models").items()}
+
+
+def _by_aspect(folders: list[Path]) -> dict[str, str]:
+    models: dict[str, str] = {}
+    for folder in folders:
+        for aspect in RewardSidecar.load(folder).heads or (folder.name,):
+            if aspect in models:
+                raise InputError(
+                    f"Both {models[aspect]} and {folder} hold a reward model for '{aspect}'. Say which with a mapping such as "
+                    f'\'{{"{aspect}": "{folder}"}}\'.'
+                )
+            models[aspect] = str(folder)
+    return models
 
 
 def check_score(arguments: ScoreArguments) -> None:
@@ -119,6 +183,8 @@ def check_score(arguments: ScoreArguments) -> None:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise InputError(f"`{name}` must be at least 1, got {value}.")
+    if arguments.shard is not None:
+        job_indices(arguments.shard, 1)
 
 
 def run_score(arguments: ScoreArguments) -> StageResult:
@@ -131,14 +197,14 @@ def run_score(arguments: ScoreArguments) -> StageResult:
     folders = {
         aspect: local_model_folder(model, what=f"reward model of '{aspect}'") for aspect, model in models.items()
     }
-    sidecars = {aspect: RewardSidecar.load(folder) for aspect, folder in folders.items()}
+    sidecars = {aspect: RewardSidecar.load(folder, aspect) for aspect, folder in folders.items()}
     manifest = Manifest(
         "score",
         inputs={
             "preferences": dataset_digest(preferences),
             **{f"model {a}": _identity(f) for a, f in folders.items()},
         },
-        arguments={name: getattr(arguments, name) for name in _SCORING if name != "tokens_per_batch"},
+        arguments={name: getattr(arguments, name) for name in _SCORING if name not in _HOW},
     )
     if arguments.dry_run:
         lines = [f"{len(preferences)} pairs, {len(models)} reward models: {', '.join(models)}"]
@@ -146,9 +212,12 @@ def run_score(arguments: ScoreArguments) -> StageResult:
     done = skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
     if done:
         return done
+    settings = {name: getattr(arguments, name) for name in _SCORING}
     with owned_folder("score", arguments.output_dir, arguments.overwrite, exclusive=False), timed(manifest):
-        settings = {name: getattr(arguments, name) for name in _SCORING}
-        scored = score_pairs(preferences, models, output_dir=arguments.output_dir, **settings)
+        with _shards_of_others(arguments):
+            if arguments.shard is not None:
+                return _run_job(arguments, preferences, models, settings)
+            scored = score_pairs(preferences, models, output_dir=arguments.output_dir, **settings)
     manifest.counts = {"pairs": len(preferences), "scored": len(scored), "dropped": len(preferences) - len(scored)}
     metrics = {aspect: sidecar.metrics for aspect, sidecar in sidecars.items() if sidecar.metrics}
     manifest.results = {"proxy_metrics": metrics, "models": models}
@@ -165,6 +234,52 @@ def run_score(arguments: ScoreArguments) -> StageResult:
         gap = scored.with_format("numpy")[f"reward_gap_{aspect}"][:]
         rows.append([aspect, number(float(gap.mean())), number(float(gap.std())), number(float((gap > 0).mean()))])
     return StageResult("score", arguments.output_dir, manifest.counts, table(rows))
+
+
+@contextmanager
+def _shards_of_others(arguments: ScoreArguments) -> Iterator[None]:
+    """A block that begins with the shards that other jobs left in the data set, and says where they came from if they do not fit."""
+    if arguments.shards_repo is None:
+        yield
+        return
+    if is_main_process():
+        pull_shards(arguments.shards_repo, arguments.output_dir, path=arguments.shards_path)
+    try:
+        yield
+    except InputError as error:
+        if "shards of another run" in str(error) and arguments.shards_repo not in str(error):
+            raise InputError(
+                f"{error} Some came from {arguments.shards_repo}: another --shards_path there is free for this run."
+            ) from None
+        raise
+
+
+def _run_job(
+    arguments: ScoreArguments, preferences: Dataset, models: dict[str, str], settings: dict[str, Any]
+) -> StageResult:
+    """One job of several: its shards, pushed as it goes where there is a data set for them."""
+    last = time.monotonic()
+
+    def push() -> None:
+        if arguments.shards_repo is not None and is_main_process():
+            push_shards(arguments.shards_repo, arguments.output_dir, path=arguments.shards_path)
+
+    def finished() -> None:
+        nonlocal last
+        if time.monotonic() - last > _SECONDS_BETWEEN_PUSHES:
+            push()
+            last = time.monotonic()
+
+    own = {name: value for name, value in settings.items() if name not in _OF_THE_GAP}
+    counts = score_shard(
+        preferences, models, str(arguments.shard), output_dir=arguments.output_dir, finished=finished, **own
+    )
+    push()
+    lines = [f"The {counts['shards']} shards of job {arguments.shard} are done, over all models."]
+    if counts["missing"]:
+        lines.append(f"{counts['missing']} shards of other jobs are not here yet.")
+    lines.append("When all jobs are done, the same command without --shard merges them.")
+    return StageResult("score", arguments.output_dir, counts, lines)
 
 
 def _identity(folder: Path) -> str:

@@ -1,10 +1,13 @@
 """Stage `select`: PD, and which pairs to keep."""
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import Dataset
 
 from ..artifacts import Manifest, dataset_digest, read_json, replaced_folder, write_json, write_rows
@@ -15,6 +18,11 @@ from ..filter import FILTER_NAME, PDFilter
 from ..hub import download_file
 from ..provenance import inherited_provenance
 from .common import StageResult, check_folder, dry_result, mapping_of, rows_of, skip_if_done, timed
+
+logger = logging.getLogger(__name__)
+
+# Rows from which on a selection in memory says that there is another way.
+MANY_ROWS = 5_000_000
 
 
 @dataclass
@@ -47,6 +55,11 @@ class SelectArguments:
             Leave out the votes of aspects whose reward model is less accurate.
         seed (`int`, *optional*, defaults to `42`):
             Seed of `selector=random`.
+        out_of_core (`bool`, *optional*, defaults to `False`):
+            Select from parquet files that need not fit in memory, see [`select_out_of_core`]: the same pairs. `dataset_name` is
+            then a folder, file or pattern, or a url such as `hf://datasets/me/data/scored/*.parquet`.
+        num_threads (`int`, *optional*):
+            Threads of `out_of_core`. Unset, one for each core, 8 at most.
         dry_run (`bool`, *optional*, defaults to `False`):
             Show the report and write nothing.
         overwrite (`bool`, *optional*, defaults to `False`):
@@ -80,22 +93,31 @@ class SelectArguments:
         metadata={"help": "Leave out the votes of aspects whose reward model is less accurate than this."},
     )
     seed: int = field(default=42, metadata={"help": "Seed of `selector=random`."})
+    out_of_core: bool = field(
+        default=False, metadata={"help": "Select from parquet files that need not fit in memory: the same pairs."}
+    )
+    num_threads: int | None = field(
+        default=None, metadata={"help": "Threads of --out_of_core. Unset, one for each core, 8 at most."}
+    )
     dry_run: bool = field(default=False, metadata={"help": "Show the report and write nothing."})
     overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
 
 
-_IDENTITY = ("budget", "source", "gamma", "weights", "per_aspect", "selector", "margin_column", "pd_column",
+IDENTITY = ("budget", "source", "gamma", "weights", "per_aspect", "selector", "margin_column", "pd_column",
              "min_proxy_accuracy", "seed")  # fmt: skip
 
 
 def check_select(arguments: SelectArguments) -> PDFilter:
     """The filter of the arguments; raises `InputError` where they are out of range."""
-    settings = {name: getattr(arguments, name) for name in _IDENTITY if name not in ("budget", "weights")}
+    settings = {name: getattr(arguments, name) for name in IDENTITY if name not in ("budget", "weights")}
     return PDFilter(arguments.budget, weights=mapping_of(arguments.weights, "weights"), **settings)  # type: ignore[arg-type]
 
 
 def run_select(arguments: SelectArguments) -> StageResult:
     """Selects and writes `selected/`, `dropped/`, `filter.json`, `report.json`, `report.txt` and the manifest."""
+    if arguments.out_of_core:
+        return _run_out_of_core(arguments)
+    _hint_at_out_of_core(arguments.dataset_name)
     if not arguments.dry_run:
         check_folder("select", arguments.output_dir, [arguments.dataset_name])
     pd_filter = check_select(arguments)
@@ -104,7 +126,7 @@ def run_select(arguments: SelectArguments) -> StageResult:
     manifest = Manifest(
         "select",
         inputs={"scored": dataset_digest(scored, _decisive(scored.column_names))},
-        arguments={**{name: getattr(arguments, name) for name in _IDENTITY}, "budget": pd_filter.budget},
+        arguments={**{name: getattr(arguments, name) for name in IDENTITY}, "budget": pd_filter.budget},
     )
     done = None if arguments.dry_run else skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
     if done:
@@ -125,10 +147,44 @@ def run_select(arguments: SelectArguments) -> StageResult:
     return StageResult("select", arguments.output_dir, manifest.counts, str(report).splitlines())
 
 
+def _run_out_of_core(arguments: SelectArguments) -> StageResult:
+    from ..out_of_core import run_out_of_core
+
+    if not arguments.dataset_name:
+        raise InputError("No data: name parquet files, a pattern or a folder of them with --dataset_name.")
+    pd_filter = check_select(arguments)
+    if Path(arguments.dataset_name).expanduser().is_dir():
+        pd_filter.proxy_metrics = _proxy_metrics(arguments.dataset_name)
+    return run_out_of_core(
+        pd_filter, arguments.dataset_name, arguments.output_dir, overwrite=arguments.overwrite, dry_run=arguments.dry_run,
+        num_threads=arguments.num_threads,
+    )  # fmt: skip
+
+
+def _hint_at_out_of_core(name: str | None) -> None:
+    """A word before rows are read that will hardly fit."""
+    folder = Path(name).expanduser() if name else Path()
+    files = [file for place in (folder / "scored", folder) for file in place.glob("*.parquet")] if name else []
+    try:
+        rows = sum(pq.read_metadata(file).num_rows for file in files)
+    except (pa.ArrowInvalid, OSError):
+        return  # what cannot be read is said where it is read
+    if rows >= MANY_ROWS:
+        logger.warning(
+            "%s holds %d rows, whose ids and gaps are all read into memory. `--out_of_core true` makes the same selection in "
+            "a fixed amount of memory.", name, rows,
+        )  # fmt: skip
+
+
 def write_selection(decided: Dataset, pd_filter: PDFilter, manifest: Manifest, folder: Path) -> None:
     """Writes a selection into an empty folder: both parts, the filter's statistics, the report, and the manifest."""
     for name, rows in zip(("selected", "dropped"), split_kept(decided), strict=True):
         write_rows(rows, folder / name)
+    write_documents(pd_filter, manifest, folder)
+
+
+def write_documents(pd_filter: PDFilter, manifest: Manifest, folder: Path) -> None:
+    """Writes what lies beside the rows of a selection: the filter's statistics, the report, and the manifest."""
     pd_filter.save(folder / FILTER_NAME)
     if pd_filter.report_ is not None:
         write_json(folder / "report.json", pd_filter.report_.to_dict())

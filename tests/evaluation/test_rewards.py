@@ -14,7 +14,7 @@ from pd_trl.evaluation.reward_accuracy import points_of
 from pd_trl.evaluation.reward_data import to_examples
 from pd_trl.metrics.statistics import calibration
 from pd_trl.results import load_results
-from pd_trl.scoring.reward_models import RewardModelScorer
+from pd_trl.scoring.scorer import RewardModelScorer
 from tests.tiny import ASPECTS, sentence, tiny_preferences, tiny_reward_model, tiny_tokenizer
 
 

@@ -13,11 +13,12 @@ from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pd_trl import score_pairs
 from pd_trl.errors import InputError
 from pd_trl.reward_sidecar import RewardSidecar
-from pd_trl.scoring.batching import run_batches, token_batches
+from pd_trl.scoring import score_pairs, score_shard
+from pd_trl.scoring.batching import run_batches
 from pd_trl.scoring.encoding import encode_pair
+from pd_trl.scoring.scorer import RewardModelScorer
 from tests.processes import ROOT, run_processes
 from tests.tiny import ASPECTS, tiny_preferences, tiny_reward_model, tiny_tokenizer
 
@@ -94,20 +95,39 @@ def test_scores_do_not_depend_on_order_batches_or_shards(reward_folders, order, 
     assert max(np.abs(found[i] - expected[i]).max() for i in found) < 1e-5
 
 
-def test_shared_responses_are_scored_once(reward_folders, monkeypatch):
-    from pd_trl.scoring.reward_models import RewardModelScorer
-
+def six_pairs_of_four(num_prompts: int) -> Dataset:
     texts = ["the cat .", "a dog sees .", "red fish .", "big bird eats ."]
     rows = [
-        {"pair_id": f"{i}{j}", "prompt": "the ", "chosen": texts[i], "rejected": texts[j], "aspect": ASPECTS[0]}
+        {"pair_id": f"{n}-{i}{j}", "prompt": f"the {'cat ' * n}", "chosen": texts[i], "rejected": texts[j], "aspect": "honesty"}
         for i in range(4)
         for j in range(i + 1, 4)
-    ]
+        for n in range(num_prompts)
+    ]  # fmt: skip
+    return Dataset.from_list(rows)
+
+
+@pytest.mark.parametrize("pairs_per_shard", [1000, 7, 6])
+def test_responses_of_several_pairs_are_scored_once_whatever_the_shards(reward_folders, monkeypatch, pairs_per_shard):
     seen = []
     call = RewardModelScorer.__call__
-    monkeypatch.setattr(RewardModelScorer, "__call__", lambda self, ids: seen.extend(ids) or call(self, ids))
-    score_pairs(Dataset.from_list(rows), {ASPECTS[0]: reward_folders[ASPECTS[0]]})
-    assert len(seen) == 4
+    monkeypatch.setattr(
+        RewardModelScorer, "__call__", lambda self, tokens: seen.append(len(tokens)) or call(self, tokens)
+    )
+    models = {"honesty": reward_folders["honesty"]}
+    score_pairs(six_pairs_of_four(3), models, share_prefix=False, pairs_per_shard=pairs_per_shard)
+    assert sum(seen) == 3 * 4
+
+
+def test_a_shared_prompt_is_read_once(reward_folders, caplog):
+    models = {"honesty": reward_folders["honesty"]}
+    caplog.set_level("INFO", logger="pd_trl.scoring.run")
+    data = six_pairs_of_four(30)
+    shared = score_pairs(data, models)
+    assert "120 distinct conversations" in caplog.text and " 0.0 % of them read" not in caplog.text
+    caplog.clear()
+    whole = score_pairs(data, models, share_prefix=False)
+    assert " 0.0 % of them read" in caplog.text
+    assert np.allclose(shared["reward_gap_honesty"], whole["reward_gap_honesty"], atol=1e-5)
 
 
 @pytest.mark.parametrize("correction,expected", [("penalty", -0.25), ("residual", 0.0), ("none", 0.0)])
@@ -148,8 +168,6 @@ def test_long_rows_are_truncated_dropped_or_refused(reward_folders, caplog):
 
 
 def test_a_finished_run_is_not_computed_again_and_another_one_is_refused(reward_folders, tmp_path, monkeypatch):
-    from pd_trl.scoring.reward_models import RewardModelScorer
-
     data = tiny_preferences(10)
     first = score_pairs(data, reward_folders, output_dir=tmp_path, pairs_per_shard=3)
     monkeypatch.setattr(RewardModelScorer, "__call__", lambda self, ids: pytest.fail("scored again"))
@@ -163,37 +181,28 @@ def test_a_finished_run_is_not_computed_again_and_another_one_is_refused(reward_
 
 
 def test_batch_is_halved_when_memory_runs_out():
-    calls = []
+    calls, done = [], []
 
-    def forward(sequences):
-        calls.append(len(sequences))
-        if len(sequences) > 3:
+    def forward(batch):
+        calls.append(batch.size)
+        if batch.size > 3:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
-        return np.array([[len(ids)] for ids in sequences], dtype=np.float32)
+        done.extend(batch.tolist())
 
-    sequences = [[0] * (1 + i % 5) for i in range(17)]
-    assert run_batches(sequences, forward, 10_000)[:, 0].tolist() == [1 + i % 5 for i in range(17)]
-    assert max(calls) == 17
+    run_batches([np.arange(17)], forward, 5)
+    assert sorted(done) == list(range(17)) and calls[0] == 17
 
-    def never(sequences):
+    def never(batch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(InputError, match="max_length"):
-        run_batches(sequences, never, 100)
+    with pytest.raises(InputError, match="longest has 5 tokens.*max_length"):
+        run_batches([np.arange(17)], never, 5)
 
-    def broken(sequences):
+    def broken(batch):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1"):
-        run_batches(sequences, broken, 100)
-
-
-@given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(1, 1000))
-def test_batches_keep_the_budget_and_hold_every_row_once(lengths, budget):
-    batches = [batch.tolist() for batch in token_batches(lengths, budget)]
-    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget
+        run_batches([np.arange(17)], broken, 5)
 
 
 def test_pad_equal_to_eos_and_a_missing_pad_do_not_change_a_score(tmp_path):
@@ -328,3 +337,50 @@ def test_kill_and_resume(reward_folders, tmp_path):
     assert kills >= 2 and process.returncode == 0
     expected = np.array(list(gaps_by_id(score_pairs(tiny_preferences(120), reward_folders)).values()))
     assert np.abs(np.load(tmp_path / "rank0.npy") - expected).max() < 1e-5
+
+
+@pytest.mark.multiprocess
+def test_of_four_processes_one_is_killed_and_its_shard_is_done_by_another(reward_folders, tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "SLOW_SCORING": "0.1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(tmp_path), *reward_folders.values()],
+            env={**environment, "RANK": str(rank)},
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(4)
+    ]
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.rglob("*.done")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    processes[0].kill()
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [-signal.SIGKILL, 0, 0, 0], said
+    expected = np.array(list(gaps_by_id(score_pairs(tiny_preferences(120), reward_folders)).values()))
+    for rank in range(1, 4):
+        assert np.abs(np.load(tmp_path / f"rank{rank}.npy") - expected).max() < 1e-5
+
+
+def test_jobs_score_their_shards_and_the_merge_scores_what_is_missing(reward_folders, tmp_path, monkeypatch):
+    data = tiny_preferences(20)
+    told = []
+    for job in ("0/3", "2/3"):
+        counts = score_shard(
+            data, reward_folders, job, output_dir=tmp_path, pairs_per_shard=3, finished=lambda: told.append(1)
+        )
+    assert counts == {"shards": 3 * 2, "missing": 3 * 2} and len(told) == 3 * (3 + 2)
+    scored = []
+    call = RewardModelScorer.__call__
+    monkeypatch.setattr(
+        RewardModelScorer, "__call__", lambda self, tokens: scored.append(len(tokens)) or call(self, tokens)
+    )
+    merged = score_pairs(data, reward_folders, output_dir=tmp_path, pairs_per_shard=3, share_prefix=False)
+    assert 0 < sum(scored) <= 3 * 2 * 2 * 3
+    expected = gaps_by_id(score_pairs(data, reward_folders))
+    assert max(np.abs(gap - expected[i]).max() for i, gap in gaps_by_id(merged).items()) < 1e-5
+    with pytest.raises(InputError, match="'i/N'"):
+        score_shard(data, reward_folders, "3/3", output_dir=tmp_path)
+    with pytest.raises(InputError, match="data differ"):
+        score_shard(tiny_preferences(20, seed=9), reward_folders, "0/3", output_dir=tmp_path, pairs_per_shard=3)

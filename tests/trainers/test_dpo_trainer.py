@@ -129,6 +129,39 @@ def test_dfpo_equals_a_hand_written_eq_4(tiny_models, tmp_path, variant):
     assert trainer.beta == 0.1 and "rewards/accuracies" not in logged
 
 
+@pytest.mark.parametrize("strategy", ["group_by_length", "batch_rebalance"])
+@pytest.mark.parametrize("config", [{}, {"pd_loss": "dfpo"}, {"precompute_ref_log_probs": True}], ids=str)
+def test_sampling_by_length_works(tiny_models, tmp_path, strategy, config):
+    data = scored()
+    config = {"train_sampling_strategy": strategy, "max_length": 20, **config}
+    trainer = make(tiny_models["causal"], tmp_path, data, config, eval_dataset=scored(4))
+    expected = [
+        min(20, len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])))
+        for row in trainer.train_dataset
+    ]
+    assert trainer.train_dataset["length"][:] == expected
+    if strategy == "group_by_length":
+        order = list(trainer._get_train_sampler())
+        assert sorted(order) == list(range(len(expected)))
+        assert expected[order[0]] == max(expected)
+    assert len(losses(trainer)) == 5 and trainer.evaluate()["eval_loss"] > 0
+
+
+def test_grouping_brings_pairs_of_like_length_together(tiny_models, tmp_path):
+    spreads = {}
+    for strategy in ("random", "group_by_length"):
+        trainer = make(tiny_models["causal"], tmp_path, scored(200), {"train_sampling_strategy": strategy})
+        batches = trainer.get_train_dataloader()
+        spreads[strategy] = sum(float(1 - batch["attention_mask"].float().mean()) for batch in batches)
+    assert spreads["group_by_length"] < 0.7 * spreads["random"]
+
+
+def test_a_length_column_of_the_users_own_is_kept(tiny_models, tmp_path):
+    data = scored().add_column("length", list(range(20)))
+    trainer = make(tiny_models["causal"], tmp_path, data, {"train_sampling_strategy": "group_by_length"})
+    assert trainer.train_dataset["length"][:] == list(range(20))
+
+
 def test_dfpo_trains_lora_streams_and_evaluates(tiny_models, tmp_path):
     from peft import LoraConfig, PeftModel
 

@@ -281,7 +281,7 @@ def test_chosen_penalty_comes_from_the_evaluation_set_and_is_used_at_scoring(tin
     assert (
         RewardSidecar.load(tmp_path / "auto").length_penalty
         == metrics["eval_length_penalty"]
-        == pytest.approx(expected)
+        == pytest.approx(expected, rel=1e-4)
     )
     adjusted = np.array(score_pairs(test, {"honesty": str(tmp_path / "auto")})["reward_gap_honesty"])
     np.testing.assert_allclose(adjusted, gaps - expected * deltas, atol=1e-5)

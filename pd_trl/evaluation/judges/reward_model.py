@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ class RewardModelJudge(ScoreJudge):
     Args:
         model (`str`, path, model, or tuple of model and tokenizer):
             The reward model, full or LoRA.
+        aspect (`str`, *optional*):
+            Aspect to judge by, of a model with a head for each of several.
         name (`str`, *optional*):
             Name shown beside every number. Defaults to `"reward model <folder or id>"`.
         chat (`bool`, *optional*):
@@ -43,6 +46,7 @@ class RewardModelJudge(ScoreJudge):
         self,
         model: RewardModel,
         *,
+        aspect: str | None = None,
         name: str | None = None,
         chat: bool | None = None,
         max_length: int | None = None,
@@ -51,14 +55,21 @@ class RewardModelJudge(ScoreJudge):
         dtype: torch.dtype | None = None,
         trust_remote_code: bool = False,
     ):
-        self.scorer = next(load_scorers({"judge": model}, dtype=dtype, trust_remote_code=trust_remote_code))
+        # A model of one output goes by any name.
+        scorers = load_scorers({aspect or "judge": model}, dtype=dtype, trust_remote_code=trust_remote_code)
+        self.scorer = next(scorers)
         templated = bool(self.scorer.tokenizer.chat_template)
         if chat and not templated:
             raise InputError("The reward model's tokenizer has no chat template, which `chat` needs.")
         self.chat = templated if chat is None else chat
         self.max_length, self.tokens_per_batch = max_length, tokens_per_batch
-        label = name or f"reward model {model if isinstance(model, str) else 'in memory'}"
+        label = (
+            name
+            or f"reward model {model if isinstance(model, str) else 'in memory'}{f' ({aspect})' if aspect else ''}"
+        )
         identity = {"reward_model": self.scorer.digest, "chat": self.chat, "max_length": max_length}
+        if aspect is not None:
+            identity["aspect"] = aspect
         super().__init__(label, "a local reward model, not an LLM judge", identity, tie)
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.floating]:
@@ -75,5 +86,11 @@ class RewardModelJudge(ScoreJudge):
 
 
 def reward_model_judge(model: str, **settings: object) -> RewardModelJudge:
-    """The judge of a folder or Hub id; settings are [`RewardModelJudge`]'s."""
+    """
+    The judge of a folder or Hub id, or of one head of a model with several, as in `me/rm-heads#honesty`; settings are
+    [`RewardModelJudge`]'s.
+    """
+    name, _, aspect = model.rpartition("#")
+    if name and not Path(model).exists():
+        return RewardModelJudge(name, aspect=aspect, **settings)  # type: ignore[arg-type]
     return RewardModelJudge(model, **settings)  # type: ignore[arg-type]

@@ -1,0 +1,39 @@
+"""What the card of a reward model says of its heads."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .text import Safe, cell, count, number, percent, table
+
+Heads = Mapping[str, Mapping[str, Any]]
+
+
+def heads_table(heads: Heads) -> Safe:
+    """Accuracy of each head on held-out pairs, and what it was trained on; empty without heads."""
+    if not heads:
+        return Safe("")
+    rows: list[Sequence[object]] = [
+        ["head", "trained on", "held-out pairs", "accuracy ± SE", "of “longer wins”", "length penalty"]
+    ]
+    for aspect, head in heads.items():
+        metrics = head.get("metrics", {})
+        accuracy, error = metrics.get("pair_accuracy"), metrics.get("pair_accuracy_se")
+        shown = percent(accuracy) if error is None else Safe(f"**{100 * accuracy:.1f} ± {100 * error:.1f} %**")
+        rows.append([
+            aspect, count(head.get("num_train")), count(metrics.get("num_pairs")), shown,
+            percent(metrics.get("length_accuracy")), number(head.get("length_penalty"), 4),
+        ])  # fmt: skip
+    return table(rows)
+
+
+def heads_verdict(heads: Heads) -> Safe:
+    """Which heads are no better than a coin."""
+    measured = {
+        aspect: head["metrics"] for aspect, head in heads.items() if "pair_accuracy" in head.get("metrics", {})
+    }
+    if not measured:
+        return Safe("The accuracy of its heads on held-out pairs was not measured.")
+    weak = [a for a, m in measured.items() if m["pair_accuracy"] - 2 * m.get("pair_accuracy_se", 0.0) <= 0.5]
+    if weak:
+        return Safe(f"**Not to be told from a coin** (by two standard errors): {', '.join(map(cell, weak))}.")
+    return Safe("Each head is better than a coin, by two standard errors.")

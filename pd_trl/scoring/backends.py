@@ -1,0 +1,69 @@
+"""What runs the reward models: our engine, the whole model of transformers, or vLLM."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ..errors import InputError
+from ..hub import local_model_folder
+from .reward_models import RewardModel, load_scorers
+from .scorer import RewardModelScorer
+from .vllm_scorer import VllmScorer
+
+BACKENDS = ("engine", "transformers", "vllm")
+
+Scorer: TypeAlias = "RewardModelScorer | VllmScorer"
+
+
+def check_backend(backend: str) -> None:
+    """Raises `InputError` on an unknown backend."""
+    if backend not in BACKENDS:
+        raise InputError(f"`backend` must be one of {', '.join(BACKENDS)}, got {backend!r}.")
+
+
+def scorers_of(
+    reward_models: Mapping[str, RewardModel],
+    backend: str,
+    *,
+    torch_compile: bool = False,
+    engine_kwargs: Mapping[str, Any] | None = None,
+    **loading: Any,
+) -> Iterator[Scorer]:
+    """
+    Scorers of all aspects, one after the other.
+
+    Args:
+        reward_models (`dict`): See [`load_scorers`].
+        backend (`str`): `"engine"` runs backbone and heads by themselves where that gives the same numbers, `"transformers"`
+            the model as it is, `"vllm"` leaves it to vLLM.
+        torch_compile (`bool`, *optional*, defaults to `False`): Whether to compile the models.
+        engine_kwargs (`dict`, *optional*): Further arguments of `vllm.LLM`.
+        loading: See [`load_scorers`].
+    """
+    check_backend(backend)
+    if backend == "vllm":
+        yield from _by_vllm(reward_models, engine_kwargs, loading)
+        return
+    for scorer in load_scorers(reward_models, **loading):
+        if backend == "transformers":
+            scorer.call_whole_model()
+        if torch_compile:
+            scorer.compile()
+        yield scorer
+
+
+def _by_vllm(
+    reward_models: Mapping[str, RewardModel], engine_kwargs: Mapping[str, Any] | None, loading: Mapping[str, Any]
+) -> Iterator[VllmScorer]:
+    folders: dict[Path, list[str]] = {}
+    for aspect, source in reward_models.items():
+        if not isinstance(source, (str, os.PathLike)):
+            raise InputError(f"vLLM loads models from folders, and that of '{aspect}' is in memory. Save it first.")
+        folder = local_model_folder(source, what=f"reward model of aspect '{aspect}'")
+        folders.setdefault(folder, []).append(aspect)
+    for folder, aspects in folders.items():
+        yield VllmScorer(
+            folder, aspects, dtype=loading.get("dtype"), engine_kwargs=engine_kwargs,
+            trust_remote_code=loading.get("trust_remote_code", False),
+        )  # fmt: skip

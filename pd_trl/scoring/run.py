@@ -1,0 +1,195 @@
+"""[`ScoringRun`]: the shards of a data set through one reward model after the other."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from ..artifacts import dataset_digest
+from ..errors import InputError
+from .backends import Scorer
+from .batching import score_sequences
+from .layout import prompt_groups, shard_rows
+from .shard_tokens import ShardReader, ShardTokens
+from .shards import ShardFolder, compute_shards, job_indices
+
+logger = logging.getLogger(__name__)
+
+_TEXT_COLUMNS = ("pair_id", "prompt", "chosen", "rejected", "tools", "chat_template_kwargs")
+
+
+@dataclass(frozen=True)
+class ScoringSettings:
+    """
+    How pairs are scored, see [`score_pairs`].
+
+    Args:
+        max_length, on_long, tokens_per_batch, pairs_per_shard, share_prefix, dtype: As there.
+    """
+
+    max_length: int | None
+    on_long: str
+    tokens_per_batch: int | None
+    pairs_per_shard: int
+    share_prefix: bool
+    dtype: torch.dtype | None
+
+    def __post_init__(self) -> None:
+        if self.on_long not in ("truncate", "drop", "error"):
+            raise InputError(f"`on_long` must be 'truncate', 'drop' or 'error', got {self.on_long!r}.")
+        for name in ("max_length", "tokens_per_batch", "pairs_per_shard"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"`{name}` must be at least 1, got {value}.")
+
+
+class ScoringRun:
+    """
+    Args:
+        preferences ([`~datasets.Dataset`]): The pairs.
+        settings ([`ScoringSettings`]): How they are scored.
+        folder (`Path`): Where the shards go.
+    """
+
+    def __init__(self, preferences: Dataset, settings: ScoringSettings, folder: Path):
+        self.settings, self.folder = settings, folder
+        self.texts = preferences.select_columns([c for c in _TEXT_COLUMNS if c in preferences.column_names])
+        self.ids = np.asarray(preferences["pair_id"][:], dtype=str)
+        groups = prompt_groups(preferences)
+        self.rows = shard_rows(groups, settings.pairs_per_shard)
+        self._reader = ShardReader(self.texts, groups, self.rows)
+        self._identity = {
+            "data": dataset_digest(self.texts),
+            "max_length": settings.max_length,
+            "on_long": settings.on_long,
+            "dtype": str(settings.dtype),
+            "pairs_per_shard": settings.pairs_per_shard,
+        }
+
+    def close(self) -> None:
+        """Ends what works beside the model."""
+        self._reader.close()
+
+    def shards_of(self, scorer: Scorer) -> ShardFolder:
+        """Folder of a model's shards."""
+        identity = {"model": scorer.digest, "aspects": scorer.aspects, "longest": self._longest(scorer)}
+        folder = self.folder / "shards" / "+".join(scorer.aspects)
+        return ShardFolder(folder, len(self.rows), {**self._identity, **identity})
+
+    def compute(
+        self, scorer: Scorer, job: str | None = None, finished: Callable[[], None] = lambda: None
+    ) -> ShardFolder:
+        """
+        Scores what is left of a model's shards.
+
+        Args:
+            scorer ([`RewardModelScorer`] or [`VllmScorer`]): The model.
+            job (`str`, *optional*): `"i/N"` scores every N-th shard only.
+            finished (callable, *optional*): Called after each shard.
+        """
+        shards = self.shards_of(scorer)
+        indices = range(len(self.rows)) if job is None else job_indices(job, len(self.rows))
+        total = sum(self.rows[index].size for index in indices)
+        with tqdm(total=total, desc=f"Scoring {', '.join(scorer.aspects)}", unit="pair", disable=None) as bar:
+            bar.update(sum(self.rows[index].size for index in indices if shards.is_done(index)))
+
+            def compute(index: int) -> tuple[Dataset, dict[str, int]]:
+                tokens = self._reader.read(scorer.tokenizer, index)
+                following = next((i for i in indices if i > index and not shards.is_done(i)), None)
+                if following is not None:
+                    self._reader.read_ahead(scorer.tokenizer, following)
+                return self._score(scorer, tokens, self.ids[self.rows[index]], bar)
+
+            compute_shards(shards, compute, indices, finished)
+        return shards
+
+    def merged(
+        self, scorer: Scorer, shards: ShardFolder
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.bool_]]:
+        """Raw gaps `(num_pairs, num_aspects)`, `delta_length` and whether each pair is kept, in the order of the pairs."""
+        merged, counts = shards.merged()
+        if counts["truncated"]:
+            logger.warning(
+                "%d of %d pairs are longer than %s tokens for %s and were scored without the start of their prompt.",
+                counts["truncated"], counts["rows"], self._longest(scorer), ", ".join(scorer.aspects),
+            )  # fmt: skip
+        logger.info("%s", describe(scorer.aspects, counts))
+        arrays = merged.with_format("numpy")[:]
+        order = np.concatenate(self.rows)
+        if arrays["pair_id"].astype(str).tolist() != self.ids[order].tolist():
+            raise InputError(f"The shards in {shards.folder} do not match the data. Remove the folder and run again.")
+        gaps = np.stack([arrays[f"gap_{k}"] for k in range(len(scorer.aspects))], axis=1).astype(np.float32)
+        back = np.argsort(order)
+        return gaps[back], arrays["delta_length"].astype(np.int32)[back], arrays["kept"].astype(bool)[back]
+
+    def _longest(self, scorer: Scorer) -> int | None:
+        return self.settings.max_length if self.settings.max_length is not None else scorer.longest
+
+    def _score(
+        self, scorer: Scorer, shard: ShardTokens, ids: NDArray[np.str_], bar: tqdm
+    ) -> tuple[Dataset, dict[str, int]]:
+        """The gaps of one shard, and what they took."""
+        longest, on_long = self._longest(scorer), self.settings.on_long
+        start = time.perf_counter()
+        lengths = shard.tokens.lengths[shard.places].reshape(-1, 2)
+        too_long = (lengths > longest).any(axis=1) if longest is not None else np.zeros(len(ids), dtype=bool)
+        if too_long.any() and on_long == "error":
+            row = int(np.flatnonzero(too_long)[0])
+            raise InputError(
+                f"{int(too_long.sum())} pairs are longer than {longest} tokens, the first with pair_id "
+                f"{str(ids[row])!r} ({int(lengths[row].max())} tokens). Shorten them, or use on_long='truncate' or 'drop'."
+            )
+        rewards, counts = score_sequences(
+            scorer, shard.tokens.last_tokens(longest), shard.groups, tokens_per_batch=self.settings.tokens_per_batch,
+            share_prefix=self.settings.share_prefix, progress=_pairs_of(len(ids), len(shard.tokens), bar),
+        )  # fmt: skip
+        gaps = rewards[shard.places[0::2]] - rewards[shard.places[1::2]]
+        bad = np.flatnonzero(~np.isfinite(gaps).all(axis=1))
+        if bad.size:
+            aspects = [name for k, name in enumerate(scorer.aspects) if not np.isfinite(gaps[:, k]).all()]
+            raise InputError(
+                f"The reward model of {', '.join(aspects)} gives rewards that are not finite, the first for pair_id "
+                f"{str(ids[bad[0]])!r} ({bad.size} such pairs in this shard). Train it again."
+            )
+        content: dict[str, Any] = {
+            "pair_id": ids.tolist(),
+            "delta_length": (lengths[:, 0] - lengths[:, 1]).astype(np.int32),
+            "kept": ~too_long if on_long == "drop" else np.ones(len(ids), dtype=bool),
+        }
+        content |= {f"gap_{k}": gaps[:, k] for k in range(gaps.shape[1])}
+        took = int(1e6 * (time.perf_counter() - start))
+        truncated = int(too_long.sum()) if on_long == "truncate" else 0
+        return Dataset.from_dict(content), {"truncated": truncated, **vars(counts), "microseconds": took}
+
+
+def describe(aspects: Sequence[str], counts: dict[str, int]) -> str:
+    """One line on what scoring took, from the sums of the markers of its shards."""
+    seconds = max(counts["microseconds"] / 1e6, 1e-9)
+    shared = counts["tokens"] - counts["computed"]
+    return (
+        f"Scored {counts['rows']} pairs for {', '.join(aspects)}: {counts['sequences']} distinct conversations, "
+        f"{counts['tokens']} tokens ({100 * shared / max(1, counts['tokens']):.1f} % of them read with another's prompt, "
+        f"{100 * (1 - counts['computed'] / max(1, counts['cells'])):.1f} % padding) in {seconds:.1f} s of the model, "
+        f"{counts['tokens'] / seconds:.0f} tokens/s."
+    )
+
+
+def _pairs_of(num_pairs: int, num_sequences: int, bar: tqdm) -> Any:
+    """Turns counts of distinct conversations into counts of pairs, for the bar."""
+    done = 0.0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        before = int(done + 1e-6)
+        done += count * num_pairs / num_sequences
+        bar.update(int(done + 1e-6) - before)
+
+    return advance

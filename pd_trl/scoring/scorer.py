@@ -1,0 +1,258 @@
+"""[`RewardModelScorer`]: a reward model on batches of token ids."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import DynamicCache, PreTrainedTokenizerBase
+
+from ..errors import InputError
+from ..reward_sidecar import RewardSidecar
+from ..tree_batches import backbone_of, mask_for, why_no_trees
+from .tokens import TokenRows
+
+
+class RewardModelScorer:
+    """
+    Rewards of tokenised conversations for one or several aspects.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
+            Sequence classifier with one output, or with `heads`.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Its tokenizer.
+        sidecars (`dict` of `str` to [`RewardSidecar`]):
+            The aspects it scores, in order, and how each was trained. With more than one, `model` is a PEFT model with an
+            adapter of each aspect's name, or `heads` says which output is whose.
+        digest (`str`):
+            Hash of the weights.
+        heads (`list` of `int`, *optional*):
+            Output of the model for each aspect, where it has one for each of several: one pass then scores all.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        sidecars: Mapping[str, RewardSidecar],
+        digest: str,
+        adapters: bool = False,
+        heads: list[int] | None = None,
+    ):
+        self.model, self.tokenizer, self.sidecars, self.digest = model.eval(), tokenizer, dict(sidecars), digest
+        self.adapters, self.heads = adapters, heads
+        self.pad_token_id = _pad_token_id(model, tokenizer)
+        self.device = next(model.parameters()).device
+        self._backbone, self._head = _decoder_parts(model)
+        self._direct: bool | None = None
+        self._shares: bool | None = None
+
+    @property
+    def aspects(self) -> list[str]:
+        """Names of the aspects, in the order of the columns that a call returns."""
+        return list(self.sidecars)
+
+    @property
+    def longest(self) -> int | None:
+        """Most tokens the model has positions for, or `None` where its configuration does not say."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
+    @property
+    def default_budget(self) -> int:
+        """Most tokens of a batch that is fast: on a CPU those that its caches hold."""
+        return 2048 if self.device.type == "cpu" else 16384
+
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether the model can read a prompt once for several responses: a decoder with attention over all of it."""
+        if self._shares is None:
+            self._shares = self._reads_directly and why_no_trees(self.model) is None
+        return self._shares
+
+    def call_whole_model(self) -> None:
+        """From now on calls the model as it is, with an attention mask, and shares no prompt."""
+        self._direct = False
+
+    def compile(self) -> None:
+        """Compiles the backbone by `torch.compile`, for shapes that differ. The first batches then take long."""
+        backbone = self._backbone if self._backbone is not None else self.model
+        backbone.compile(dynamic=True)
+
+    @torch.inference_mode()
+    def __call__(self, tokens: TokenRows) -> torch.Tensor:
+        """Rewards of sequences, shape `(num_sequences, num_aspects)`, on the model's device."""
+        if self._reads_directly:
+            # Padding comes last, where no token of a decoder sees it, so that the fast attention without a mask will do.
+            ids = self._on_device(tokens.padded(self.pad_token_id))
+            last = self._on_device(tokens.last_other_than(self.pad_token_id))
+            rows = torch.arange(len(tokens), device=self.device)
+            return self._each_aspect(lambda: self._read(self._hidden(input_ids=ids)[rows, last]))
+        inputs = self._inputs(tokens)
+        return self._each_aspect(lambda: self.model(**inputs).logits)
+
+    @torch.inference_mode()
+    def shared(
+        self,
+        prefixes: TokenRows,
+        sequences: TokenRows,
+        group: NDArray[np.integer],
+        prefix_of_group: NDArray[np.integer],
+    ) -> torch.Tensor:
+        """
+        Rewards of sequences of which each group begins with one prefix, which is read once.
+
+        Args:
+            prefixes ([`TokenRows`]): Prefix of each group.
+            sequences ([`TokenRows`]): Whole sequences, group by group.
+            group (array of shape `(num_sequences,)`): Group of each.
+            prefix_of_group (array of shape `(num_groups,)`): Tokens of each prefix, as in `prefixes.lengths`.
+
+        Returns:
+            `torch.Tensor` of shape `(num_sequences, num_aspects)`.
+        """
+        layout = _BranchLayout(prefixes, sequences, group, prefix_of_group, self.pad_token_id)
+        prefix_ids, branch_ids, positions = map(self._on_device, (layout.prefix_ids, layout.ids, layout.positions))
+        mask = mask_for(self._backbone, layout.mask(self.device)) if layout.ids.size else None
+        in_prefix, row, column = map(self._on_device, layout.last)
+
+        def read() -> torch.Tensor:
+            output = self._backbone(input_ids=prefix_ids, use_cache=True, past_key_values=DynamicCache())
+            hidden = output.last_hidden_state
+            if mask is None:
+                return self._read(hidden[row, column])
+            behind = self._backbone(
+                input_ids=branch_ids, position_ids=positions, attention_mask=mask,
+                past_key_values=output.past_key_values, use_cache=True,
+            ).last_hidden_state  # fmt: skip
+            at_prefix = hidden[row, torch.where(in_prefix, column, 0)]
+            at_branch = behind[row, torch.where(in_prefix, 0, column)]
+            return self._read(torch.where(in_prefix[:, None], at_prefix, at_branch))
+
+        return self._each_aspect(read)
+
+    def _each_aspect(self, read: Any) -> torch.Tensor:
+        """`read()` for each adapter, or once where one pass has all outputs."""
+        if self.heads is not None:
+            return read()[:, self.heads].float()
+        columns = []
+        for aspect in self.aspects:
+            if self.adapters:
+                self.model.set_adapter(aspect)
+            columns.append(read().float())
+        return torch.cat(columns, dim=1)
+
+    def _hidden(self, **inputs: torch.Tensor) -> torch.Tensor:
+        return self._backbone(**inputs, use_cache=False).last_hidden_state
+
+    def _read(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self._head(hidden.to(self._head_dtype()))
+
+    def _head_dtype(self) -> torch.dtype:
+        return next(self._head.parameters()).dtype
+
+    def _inputs(self, tokens: TokenRows) -> dict[str, torch.Tensor]:
+        ids = tokens.padded(self.pad_token_id)
+        mask = (np.arange(ids.shape[1]) < tokens.lengths[:, None]).astype(np.int64)
+        return {"input_ids": self._on_device(ids), "attention_mask": self._on_device(mask)}
+
+    def _on_device(self, array: NDArray) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+    @property
+    def _reads_directly(self) -> bool:
+        """Whether backbone and head, called by themselves without a mask, give what the whole model gives."""
+        if self._direct is None:
+            self._direct = self._backbone is not None and self._parts_agree()
+        return self._direct
+
+    @torch.inference_mode()
+    def _parts_agree(self) -> bool:
+        size = self.model.get_input_embeddings().num_embeddings
+        tokens = TokenRows.of([[i % size for i in range(1, 9)], [i % size for i in range(4, 8)]])
+        inputs = self._inputs(tokens)
+        last = self._on_device(tokens.last_other_than(self.pad_token_id))
+        whole = self.model(**inputs).logits.float()
+        parts = self._read(self._hidden(input_ids=inputs["input_ids"])[torch.arange(2, device=self.device), last])
+        tolerance = 1e-4 if whole.dtype == torch.float32 and self.model.dtype == torch.float32 else 5e-2
+        return bool((whole - parts.float()).abs().max() <= tolerance * max(1.0, float(whole.abs().max())))
+
+
+class _BranchLayout:
+    """Where the tokens of prefixes and branches go: one matrix for the prefixes, one for what follows each."""
+
+    def __init__(
+        self,
+        prefixes: TokenRows,
+        sequences: TokenRows,
+        group: NDArray[np.integer],
+        prefix_of_group: NDArray[np.integer],
+        pad_token_id: int,
+    ):
+        own_prefix = prefix_of_group[group]
+        branches = sequences.from_start(own_prefix)
+        # Where each branch begins in its row: after the other branches of its group.
+        before = np.cumsum(branches.lengths) - branches.lengths
+        offset = before - before[np.searchsorted(group, group)]
+        ids, sequence, column = branches.flat()
+        cell = (group[sequence], offset[sequence] + column)
+        width = int(np.bincount(group, weights=branches.lengths, minlength=len(prefixes)).max())
+        self.prefix_ids, self._prefix_lengths = prefixes.padded(pad_token_id), prefix_of_group
+        self.ids = np.full((len(prefixes), width), pad_token_id, dtype=np.int64)
+        self.positions = np.zeros_like(self.ids)
+        self._branch = np.full((len(prefixes), width), -1, dtype=np.int64)
+        self.ids[cell], self.positions[cell], self._branch[cell] = ids, own_prefix[sequence] + column, sequence
+        last = sequences.last_other_than(pad_token_id)
+        in_prefix = last < own_prefix
+        self.last = in_prefix, group, np.where(in_prefix, last, offset + last - own_prefix)
+
+    def mask(self, device: torch.device) -> torch.Tensor:
+        """
+        Which token of the branches sees which of the prefix and the branches, boolean of shape
+        `(rows, 1, width, prefix_width + width)`. Padding sees the prefix, so that no row of the softmax is empty.
+        """
+        branch = torch.from_numpy(self._branch).to(device)
+        width = branch.shape[1]
+        columns = torch.arange(self.prefix_ids.shape[1], device=device)
+        prefix = columns < torch.from_numpy(self._prefix_lengths).to(device)[:, None]
+        own = (branch[:, :, None] == branch[:, None, :]) & torch.ones(
+            width, width, dtype=torch.bool, device=device
+        ).tril_()
+        return torch.cat([prefix[:, None, :].expand(-1, width, -1), own], dim=2)[:, None]
+
+
+def _decoder_parts(model: Any) -> tuple[Any, Any]:
+    """
+    Backbone and head of a model that may read its reward at the last token of a decoder; `None` for one that does not.
+    [`RewardModelScorer`] compares them with the whole model before it trusts them.
+    """
+    inner = model.get_base_model() if hasattr(model, "peft_config") else model
+    config = inner.config
+    reads_first = getattr(config, "pooling", "last") != "last" or config.is_encoder_decoder
+    if reads_first or not isinstance(getattr(inner, "score", None), torch.nn.Module):
+        return None, None
+    if getattr(config.get_text_config(), "use_bidirectional_attention", False):
+        return None, None
+    return backbone_of(model), inner.score
+
+
+def _pad_token_id(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
+    """
+    The pad id the model was trained with. A causal classifier reads its reward at the last token that differs from it, so
+    that batches and single rows agree, also where it is EOS; TRL's trainer mirrors the tokenizer's into the model.
+    """
+    config = model.config.get_text_config()
+    if config.pad_token_id is None:
+        token = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        if token is None:
+            raise InputError(
+                "The reward model has no pad token, and its tokenizer has neither a pad nor an EOS token, so rows cannot be "
+                "batched. Set `model.config.pad_token_id`."
+            )
+        config.pad_token_id = token
+        model.config.pad_token_id = token
+    return int(config.pad_token_id)

@@ -1,0 +1,126 @@
+"""The distinct conversations of a shard as tokens, made once for all models with the same tokenizer."""
+
+import hashlib
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from .encoding import conversations, encode_responses, response_key
+from .tokens import TokenRows
+
+# Tokens that are kept for the next model. Beyond it the shards are tokenised again for each.
+_CACHED_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class ShardTokens:
+    """
+    Tokens of the pairs of a shard.
+
+    Args:
+        tokens ([`TokenRows`]): Each distinct conversation once.
+        places (array of shape `(2 * num_pairs,)`): Conversation of each side, chosen and rejected of each pair in turn.
+        groups (array of shape `(num_conversations,)`): Conversations of one group have one prompt.
+    """
+
+    tokens: TokenRows
+    places: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        tokens = self.tokens
+        arrays = (tokens.ids, tokens.starts, tokens.lengths, self.places, self.groups)
+        return sum(array.nbytes for array in arrays)
+
+
+def encode_shard(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], groups: NDArray[np.integer]
+) -> ShardTokens:
+    """
+    Tokens of the pairs of a shard: each distinct conversation is tokenised once, however many pairs it is in.
+
+    Args:
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): Tokenizer of the reward model.
+        rows (sequence of mappings): The pairs.
+        groups (array of shape `(num_pairs,)`): Prompt of each pair, see [`prompt_groups`].
+    """
+    texts = conversations(tokenizer, rows)
+    position: dict[str, int] = {}
+    distinct: list[int] = []
+    places = np.empty(len(texts), dtype=np.int64)
+    for i, text in enumerate(texts):
+        key = response_key(text, rows[i // 2])
+        if key not in position:
+            position[key] = len(distinct)
+            distinct.append(i)
+        places[i] = position[key]
+    encoded = encode_responses(tokenizer, [texts[i] for i in distinct], [rows[i // 2] for i in distinct])
+    return ShardTokens(TokenRows.of(encoded), places, np.asarray(groups)[np.array(distinct) // 2])
+
+
+class ShardReader:
+    """
+    Reads and tokenises shards, the next one in a thread while the model is at work on this one.
+
+    Args:
+        texts ([`~datasets.Dataset`]): The pairs.
+        groups (array of shape `(num_pairs,)`): Prompt of each.
+        rows (list of arrays): Rows of each shard.
+    """
+
+    def __init__(self, texts: Dataset, groups: NDArray[np.integer], rows: Sequence[NDArray[np.integer]]):
+        self.texts, self.groups, self.rows = texts, groups, rows
+        self._cache: dict[tuple[str, int], ShardTokens] = {}
+        self._cached_bytes = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenise")
+        self._ahead: tuple[tuple[str, int], Future[ShardTokens]] | None = None
+        # The tokenizers are held, so that no other takes the place of one.
+        self._digests: dict[int, tuple[PreTrainedTokenizerBase, str]] = {}
+        self._tokenizer_lock = threading.Lock()
+
+    def read(self, tokenizer: PreTrainedTokenizerBase, index: int) -> ShardTokens:
+        """Tokens of a shard."""
+        key = (self._digest(tokenizer), index)
+        if key in self._cache:
+            return self._cache[key]
+        ahead, self._ahead = self._ahead, None
+        tokens = ahead[1].result() if ahead is not None and ahead[0] == key else self._encode(tokenizer, index)
+        if self._cached_bytes + tokens.nbytes <= _CACHED_BYTES:
+            self._cache[key] = tokens
+            self._cached_bytes += tokens.nbytes
+        return tokens
+
+    def read_ahead(self, tokenizer: PreTrainedTokenizerBase, index: int) -> None:
+        """Starts on a shard that will probably be read next."""
+        key = (self._digest(tokenizer), index)
+        if key not in self._cache and self._ahead is None:
+            self._ahead = (key, self._thread.submit(self._encode, tokenizer, index))
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _encode(self, tokenizer: PreTrainedTokenizerBase, index: int) -> ShardTokens:
+        rows = self.rows[index]
+        # A tokenizer is not to be used by two threads at a time.
+        with self._tokenizer_lock:
+            return encode_shard(tokenizer, self.texts.select(rows).to_list(), self.groups[rows])
+
+    def _digest(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        """Hash of what decides the tokens: models whose tokenizers are equal share them."""
+        if id(tokenizer) not in self._digests:
+            backend = getattr(tokenizer, "backend_tokenizer", None)
+            content = backend.to_str() if backend is not None else str(id(tokenizer))
+            content += repr((tokenizer.chat_template, sorted(tokenizer.special_tokens_map.items())))
+            digest = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+            self._digests[id(tokenizer)] = (tokenizer, digest)
+        return self._digests[id(tokenizer)][1]

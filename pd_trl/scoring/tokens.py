@@ -1,0 +1,80 @@
+"""Sequences of token ids in one array, so that batches are cut and padded without a loop over rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """
+    Sequences of token ids, one after the other.
+
+    Args:
+        ids (array of shape `(num_tokens,)`): All tokens.
+        starts (array of shape `(num_sequences,)`): Where each sequence begins in `ids`.
+        lengths (array of shape `(num_sequences,)`): Its tokens.
+    """
+
+    ids: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, sequences: Sequence[Sequence[int]]) -> "TokenRows":
+        """The rows of a list of lists."""
+        lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
+        ids = np.fromiter(chain.from_iterable(sequences), dtype=np.int32, count=int(lengths.sum()))
+        return cls(ids, np.cumsum(lengths) - lengths, lengths)
+
+    def __len__(self) -> int:
+        return self.lengths.size
+
+    def take(self, rows: NDArray[np.integer]) -> "TokenRows":
+        """The sequences at these positions. The tokens are not copied."""
+        return replace(self, starts=self.starts[rows], lengths=self.lengths[rows])
+
+    def from_start(self, count: NDArray[np.integer] | int) -> "TokenRows":
+        """Each sequence without its first `count` tokens."""
+        return replace(self, starts=self.starts + count, lengths=self.lengths - count)
+
+    def up_to(self, count: NDArray[np.integer]) -> "TokenRows":
+        """The first `count` tokens of each sequence."""
+        return replace(self, lengths=np.minimum(self.lengths, count))
+
+    def last_tokens(self, longest: int | None) -> "TokenRows":
+        """The last `longest` tokens of each: what goes is the start of the prompt, never the end of the response."""
+        return self if longest is None else self.from_start(np.maximum(0, self.lengths - longest))
+
+    def flat(self) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+        """All tokens of the sequences, in their order, with the row of each and its column in the row."""
+        row = np.repeat(np.arange(len(self)), self.lengths)
+        column = np.arange(row.size) - np.repeat(np.cumsum(self.lengths) - self.lengths, self.lengths)
+        return self.ids[self.starts[row] + column], row, column
+
+    def padded(self, pad_token_id: int) -> NDArray[np.int64]:
+        """Matrix of shape `(num_sequences, longest)`, filled at the end."""
+        tokens, row, column = self.flat()
+        matrix = np.full((len(self), max(1, int(self.lengths.max(initial=0)))), pad_token_id, dtype=np.int64)
+        matrix[row, column] = tokens
+        return matrix
+
+    def last_other_than(self, token: int) -> NDArray[np.int64]:
+        """Position of the last token of each sequence that is not `token`, 0 where there is none."""
+        tokens, row, column = self.flat()
+        found = np.zeros(len(self), dtype=np.int64)
+        np.maximum.at(found, row[tokens != token], column[tokens != token])
+        return found
+
+    def shared_with_next(self) -> NDArray[np.int64]:
+        """Number of tokens with which each sequence and the one after it begin, shape `(num_sequences - 1,)`."""
+        shorter = np.minimum(self.lengths[:-1], self.lengths[1:])
+        ours, row, column = self.take(np.arange(len(self) - 1)).up_to(shorter).flat()
+        theirs, _, _ = self.take(np.arange(1, len(self))).up_to(shorter).flat()
+        differs = np.flatnonzero(ours != theirs)
+        shared = shorter.copy()
+        np.minimum.at(shared, row[differs], column[differs])
+        return shared

@@ -1,0 +1,132 @@
+"""[`VllmScorer`]: reward models run by vLLM, which batches and caches prefixes itself."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+from ..artifacts import write_json
+from ..errors import InputError
+from ..multi_aspect import MultiAspectRewardConfig
+from ..reward_sidecar import RewardSidecar
+from .reward_models import weights_digest
+from .tokens import TokenRows
+
+
+class VllmScorer:
+    """
+    Rewards of tokenised conversations by vLLM, in the shape of a [`RewardModelScorer`]. Its kernels do not promise the same
+    rounding for other batches.
+
+    Args:
+        folder (`Path`): The reward model, with one output or with heads.
+        aspects (`list` of `str`): Its aspects to score.
+        dtype (`torch.dtype`, *optional*): `None` is bfloat16 on a GPU, float32 elsewhere.
+        engine_kwargs (`dict`, *optional*): Further arguments of `vllm.LLM`, such as `{"tensor_parallel_size": 2}`.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Whether to run code that comes with the model.
+
+    Raises:
+        InputError: When vLLM is not installed, or the model is an adapter.
+    """
+
+    # vLLM takes all sequences at once and makes batches of its own; it finds common prefixes by their tokens.
+    default_budget = 1 << 62
+    shares_prefixes = False
+    device = torch.device("cpu")
+
+    def __init__(
+        self,
+        folder: Path,
+        aspects: list[str],
+        *,
+        dtype: torch.dtype | None = None,
+        engine_kwargs: Mapping[str, Any] | None = None,
+        trust_remote_code: bool = False,
+    ):
+        try:
+            from vllm import LLM, PoolingParams
+        except ImportError as error:
+            raise InputError(
+                f"vLLM cannot be imported ({error}). Install it with `pip install pd_trl[vllm]`."
+            ) from None
+        if (folder / "adapter_config.json").is_file():
+            raise InputError(
+                f"vLLM does not take the reward head of a LoRA adapter ({folder}). Merge it into its base "
+                "(`merge_and_unload`), or score with backend='engine'."
+            )
+        self.sidecars = {aspect: RewardSidecar.load(folder, aspect) for aspect in aspects}
+        self.digest = weights_digest(folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        self.longest = getattr(config.get_text_config(), "max_position_embeddings", None)
+        pad = config.get_text_config().pad_token_id
+        self.pad_token_id = self.tokenizer.pad_token_id if pad is None else pad
+        self.heads = (
+            [config.aspects.index(a) for a in aspects]
+            if isinstance(config, MultiAspectRewardConfig)
+            else [0] * len(aspects)
+        )
+        dtype = dtype or (torch.bfloat16 if torch.cuda.is_available() else torch.float32)
+        self._folder = tempfile.TemporaryDirectory()
+        self._parameters = PoolingParams(use_activation=False)
+        self._engine = LLM(
+            model=str(sequence_classifier_folder(folder, Path(self._folder.name))),
+            tokenizer=str(folder),
+            runner="pooling",
+            convert="classify",
+            dtype=str(dtype).removeprefix("torch."),
+            trust_remote_code=trust_remote_code,
+            **(engine_kwargs or {}),
+        )
+
+    @property
+    def aspects(self) -> list[str]:
+        """Names of the aspects, in the order of the columns that a call returns."""
+        return list(self.sidecars)
+
+    def compile(self) -> None:
+        """Nothing: vLLM compiles by itself."""
+
+    def __call__(self, tokens: TokenRows) -> torch.Tensor:
+        """Rewards of sequences, shape `(num_sequences, num_aspects)`."""
+        # vLLM reads the last token, whatever it is, and transformers the last that is not padding.
+        ends = np.where(tokens.lengths > 0, tokens.last_other_than(self.pad_token_id) + 1, 0)
+        prompts = [
+            {"prompt_token_ids": tokens.ids[start : start + end].tolist()}
+            for start, end in zip(tokens.starts, ends, strict=True)
+        ]
+        outputs = self._engine.classify(prompts, pooling_params=self._parameters, use_tqdm=False)
+        logits = torch.tensor([output.outputs.probs for output in outputs])
+        return logits[:, self.heads]
+
+
+def sequence_classifier_folder(folder: Path, target: Path) -> Path:
+    """
+    The folder of a reward model for a library that does not know [`MultiAspectRewardModel`]: its backbone's own
+    `…ForSequenceClassification` with an output for each head, which has the same weights under the same names. The files of
+    the weights are linked, not copied. A model of one output is given back as it is.
+
+    Raises:
+        InputError: When the backbone has no such class, or reads another token.
+    """
+    config = AutoConfig.from_pretrained(folder)
+    if not isinstance(config, MultiAspectRewardConfig):
+        return folder
+    text = config.text_config
+    if config.pooling != "last" or text is None or type(text) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise InputError(f"The backbone of {folder} has no sequence classifier that reads its last token.")
+    content = text.to_dict()  # type: ignore[union-attr]
+    content["architectures"] = [MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(text)].__name__]
+    content["id2label"] = {str(k): aspect for k, aspect in enumerate(config.aspects)}
+    content["label2id"] = {aspect: k for k, aspect in enumerate(config.aspects)}
+    write_json(target / "config.json", content)
+    for path in folder.iterdir():
+        if path.name != "config.json" and path.is_file():
+            os.symlink(path.absolute(), target / path.name)
+    return target
