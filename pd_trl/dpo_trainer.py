@@ -27,6 +27,7 @@ from .provenance import loaded_revision, trained_on
 from .selection import parse_budget, resolve_budget, select_lowest
 from .trainer_push import HubPushes, check_push, check_pushed_card
 from .trainer_utils import (
+    check_offloading,
     check_sides,
     default_arguments,
     describe_dropped,
@@ -117,6 +118,7 @@ class PDDPOTrainer(HubPushes, SharesPrefixes, DPOTrainer):
     ):
         args = default_arguments(args, PDDPOConfig, model, "DPO", neutral={})
         check_push(args)
+        check_offloading(args)
         self.prefix_sharing_ = prefix_sharing_of(args)
         self.datasets_: list[str] = []
         self._dataset_revision: str | None = None

@@ -35,6 +35,7 @@ from .reward_sidecar import RewardSidecar
 from .selection import random_keys, resolve_budget, select_lowest
 from .trainer_push import HubPushes, check_push, check_pushed_card
 from .trainer_utils import (
+    check_offloading,
     check_sides,
     default_arguments,
     describe_dropped,
@@ -130,6 +131,7 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
     ):
         args = default_arguments(args, PDRewardConfig, model, "Reward", neutral=_NEUTRAL)
         check_push(args)
+        check_offloading(args)
         self.prefix_sharing_ = prefix_sharing_of(args)
         if args.length_penalty in PENALTY_RULES and eval_dataset is None:
             logger.warning(

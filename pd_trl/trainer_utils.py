@@ -45,6 +45,16 @@ def default_arguments(
     raise InputTypeError(f"`args` must be a `{config_class.__name__}`, got `{type(args).__name__}`.")
 
 
+def check_offloading(args: Any) -> None:
+    """Raises `InputError` where TRL's activation offloading has no device to offload from."""
+    import torch
+
+    if getattr(args, "activation_offloading", False) and not torch.accelerator.is_available():
+        raise InputError(
+            "`activation_offloading` moves activations from a GPU to the host, and there is no GPU. Leave it out here."
+        )
+
+
 def check_sides(dataset: Any, dataset_name: str) -> None:
     """Raises `InputError` unless the rows have both sides, as text or tokens."""
     columns = set(getattr(dataset, "column_names", None) or [])

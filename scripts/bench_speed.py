@@ -79,8 +79,9 @@ def main() -> None:
         found = importlib.import_module(f"scripts.speed.{part}").measure(options.quick)
         print(f"{part}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
         rows += [{"part": part, **row} for row in found]
-    content = {"quick": options.quick, "machine": machine(), "versions": library_versions(), "rows": rows}
-    Path(options.output).write_text(json.dumps(content, indent=1) + "\n")
+        # What a part found is kept when a later one fails.
+        content = {"quick": options.quick, "machine": machine(), "versions": library_versions(), "rows": rows}
+        Path(options.output).write_text(json.dumps(content, indent=1) + "\n")
     print(as_table(rows))
     print(f"\nWritten to {options.output}", file=sys.stderr)
 

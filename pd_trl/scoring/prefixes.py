@@ -10,7 +10,7 @@ from .tokens import TokenRows
 
 # Reading a prefix once costs a second call of every layer and an attention mask. It pays from about this share of saved
 # tokens on: scripts/bench_speed.py has the ratios for long and short prompts.
-LEAST_SAVING = 0.2
+LEAST_SAVING = 0.3
 # Branches of one row see each other's columns in vain, so that a prompt with many responses has several rows.
 _MOST_BRANCHES = 8
 
@@ -59,7 +59,7 @@ def shared_prefixes(tokens: TokenRows, groups: NDArray[np.integer], least_saving
     Args:
         tokens ([`TokenRows`]): Distinct sequences.
         groups (array of shape `(num_sequences,)`): Group of each sequence, such as its prompt.
-        least_saving (`float`, *optional*, defaults to `0.2`): Share of the tokens to save. 0 takes every common beginning.
+        least_saving (`float`, *optional*, defaults to `0.3`): Share of the tokens to save. 0 takes every common beginning.
     """
     if len(tokens) < 2:
         return no_prefixes(len(tokens))

@@ -21,6 +21,9 @@ from .scorer import RewardModelScorer
 RewardModel: TypeAlias = str | os.PathLike | PreTrainedModel | tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 
+_LARGE_BYTES = 1 << 28
+
+
 def load_scorers(
     reward_models: Mapping[str, RewardModel],
     *,
@@ -30,7 +33,7 @@ def load_scorers(
     trust_remote_code: bool = False,
 ) -> Iterator[RewardModelScorer]:
     """
-    Scorers of all aspects, each loaded when its turn comes and freed before the next. LoRA adapters of one base make one
+    Scorers of all aspects, each loaded when its turn comes and, once the caller has let go of it, freed before the next. LoRA adapters of one base make one
     scorer, with the base held once, and so do the aspects of one [`MultiAspectRewardModel`], whose heads are scored in one pass.
 
     Args:
@@ -82,8 +85,15 @@ def load_scorers(
             for aspect, folder in folders.items():
                 scorer = _load_full(aspect, folder, device, loading)
                 yield scorer
+        large = _is_large(scorer.model)
         del scorer
-        gc.collect()
+        if large:
+            # A collection takes a third of a second, longer than a small model needs for its pairs.
+            gc.collect()
+
+
+def _is_large(model: torch.nn.Module) -> bool:
+    return sum(weight.nbytes for weight in model.parameters()) > _LARGE_BYTES
 
 
 def check_reward_models(reward_models: Any) -> None:

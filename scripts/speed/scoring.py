@@ -142,7 +142,7 @@ def gaps_in(scored: Dataset) -> dict[str, np.ndarray]:
 
 def against_trl(folder: Path, quick: bool) -> list[dict[str, Any]]:
     """Pairs of shared responses, and pairs that share nothing, of varied lengths."""
-    hidden, prompts, repeats = (128, 8, 5) if quick else (256, 24, 5)
+    hidden, prompts, repeats = (128, 8, 5) if quick else (256, 12, 5)
     separate, heads = save_models(folder, hidden)
     generator = random.Random(0)
     rows = []
@@ -172,7 +172,7 @@ def against_trl(folder: Path, quick: bool) -> list[dict[str, Any]]:
 
 def prefix_sharing(folder: Path, quick: bool) -> list[dict[str, Any]]:
     """The engine with and without prefix sharing, one model."""
-    hidden, prompts, repeats = (128, 4, 5) if quick else (256, 16, 5)
+    hidden, prompts, repeats = (128, 4, 5) if quick else (256, 6, 5)
     separate, _ = save_models(folder, hidden)
     models = {"a": separate["a"]}
     generator = random.Random(0)
@@ -213,7 +213,7 @@ def matmul_peak(size: int = 2048, repeats: int = 5) -> float:
 
 def peak_share(folder: Path, quick: bool) -> list[dict[str, Any]]:
     """FLOPs of the model over the seconds of `score_pairs`, tokenisation and all, as a share of the product's."""
-    hidden, prompts, repeats = (512, 4, 5) if quick else (512, 24, 5)
+    hidden, prompts, repeats = (512, 4, 5) if quick else (512, 8, 5)
     torch.manual_seed(0)
     model = LlamaForSequenceClassification(config(hidden, 6, num_labels=1)).eval()
     generator = random.Random(0)

@@ -266,3 +266,9 @@ def test_two_processes_equal_one(tiny_models, tmp_path):
     two = torch.load(tmp_path / "two.pt", weights_only=True)
     for name, value in one.model.state_dict().items():
         assert torch.allclose(value, two[name], atol=1e-5), name
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a GPU to offload from")
+def test_offloading_without_a_gpu_is_refused_in_one_line(tiny_models, tmp_path):
+    with pytest.raises(InputError, match="`activation_offloading`.*no GPU"):
+        make(tiny_models["causal"], tmp_path, scored(8), {"activation_offloading": True})
