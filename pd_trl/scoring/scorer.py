@@ -167,7 +167,11 @@ class RewardModelScorer:
     def _reads_directly(self) -> bool:
         """Whether backbone and head, called by themselves without a mask, give what the whole model gives."""
         if self._direct is None:
-            self._direct = self._backbone is not None and self._parts_agree()
+            try:
+                self._direct = self._backbone is not None and self._parts_agree()
+            except (NotImplementedError, AttributeError, TypeError, ValueError, IndexError):
+                # A model with a `score` that is put together in another way.
+                self._direct = False
         return self._direct
 
     @torch.inference_mode()

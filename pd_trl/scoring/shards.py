@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from ..artifacts import digest_of, read_json, write_json, write_parquet
 from ..errors import InputError
 
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 0.05
 
 
 @dataclass

@@ -55,7 +55,7 @@ def seconds_of(folder: Path, count: int) -> float:
 
 def measure(quick: bool = False) -> list[dict[str, Any]]:
     """One row."""
-    hidden, prompts, repeats = (128, 60, 5) if quick else (256, 100, 5)
+    hidden, prompts, repeats = (128, 60, 5) if quick else (256, 200, 5)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         scoring.save_models(folder, hidden)

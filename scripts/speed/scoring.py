@@ -172,7 +172,7 @@ def against_trl(folder: Path, quick: bool) -> list[dict[str, Any]]:
 
 def prefix_sharing(folder: Path, quick: bool) -> list[dict[str, Any]]:
     """The engine with and without prefix sharing, one model."""
-    hidden, prompts, repeats = (128, 4, 5) if quick else (256, 6, 5)
+    hidden, prompts, repeats = (128, 4, 5) if quick else (256, 12, 5)
     separate, _ = save_models(folder, hidden)
     models = {"a": separate["a"]}
     generator = random.Random(0)

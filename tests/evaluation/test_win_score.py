@@ -14,6 +14,7 @@ from pd_trl.evaluation.judges.reward_model import RewardModelJudge
 from pd_trl.metrics.statistics import bootstrap_interval
 from pd_trl.results import load_results
 from pd_trl.scoring.reward_models import load_scorers
+from pd_trl.scoring.tokens import TokenRows
 from pd_trl.simulation import SimulatedWorld, simulate_prompts
 from pd_trl.simulation.judge import gold_win_rate
 from tests.tiny import sentence
@@ -216,7 +217,7 @@ def test_reward_model_judge_prefers_by_the_models_own_rewards(tiny_models):
         ids = [
             scorer.tokenizer.apply_chat_template(text, tokenize=True, return_dict=True)["input_ids"] for text in texts
         ]
-        first, second = (float(scorer([row])[0, 0]) for row in ids)
+        first, second = (float(scorer(TokenRows.of([row]))[0, 0]) for row in ids)
         signs.append(np.sign(first - second))
     result = win_score(a, b, judge=judge)
     assert result.value == pytest.approx(1 + np.mean(signs)) and 0 < result.value < 2

@@ -78,7 +78,7 @@ def test_the_scorer(tiny_models, tmp_path, shared):
     recurring = rows.select([i // 4 for i in range(48)]).to_list()
     for i, row in enumerate(recurring):
         row["pair_id"], row["prompt_id"] = f"pair{i:03d}", row["pair_id"]
-        row["prompt"] = row["prompt"] * 5 if i // 4 % 2 else row["prompt"]
+        row["prompt"] = row["prompt"] * 9 if i // 4 % 2 else row["prompt"]
         row["rejected"] = recurring[i - 1]["rejected"] if i % 4 == 3 else row["rejected"] + " the" * (i % 4)
     data = Dataset.from_list(recurring)
     tokenizer = AutoTokenizer.from_pretrained(tiny_models["reward"])

@@ -123,10 +123,10 @@ def test_a_shared_prompt_is_read_once(reward_folders, caplog):
     caplog.set_level("INFO", logger="pd_trl.scoring.run")
     data = six_pairs_of_four(30)
     shared = score_pairs(data, models)
-    assert "120 distinct conversations" in caplog.text and " 0.0 % of them read" not in caplog.text
+    assert "120 distinct conversations" in caplog.text and "(0.0 % of them read" not in caplog.text
     caplog.clear()
     whole = score_pairs(data, models, share_prefix=False)
-    assert " 0.0 % of them read" in caplog.text
+    assert "(0.0 % of them read" in caplog.text
     assert np.allclose(shared["reward_gap_honesty"], whole["reward_gap_honesty"], atol=1e-5)
 
 
