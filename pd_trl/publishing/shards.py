@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ..hub import Changes, Head, check_access, commit_files, download_file, read
 logger = logging.getLogger(__name__)
 
 IDENTITY = "identity.json"
+_SHARD = re.compile(r"[^/\\]+/(identity\.json|\d{5,}\.(parquet|done))")
 
 
 def pull_shards(repo_id: str, output_dir: str | os.PathLike, *, path: str = "shards", token: str | None = None) -> int:
@@ -37,7 +39,9 @@ def pull_shards(repo_id: str, output_dir: str | os.PathLike, *, path: str = "sha
     """
     head = read_head(repo_id, "dataset", token=token)
     folder = Path(output_dir) / "shards"
-    known = {name[len(path) + 1 :] for name in head.files if name.startswith(f"{path}/")}
+    names = (name[len(path) + 1 :] for name in head.files if name.startswith(f"{path}/"))
+    # What is not named like a shard is somebody else's, and must not name a place on this disk.
+    known = {name for name in names if _SHARD.fullmatch(name) and ".." not in name}
     for name in sorted(name for name in known if name.endswith(IDENTITY)):
         _check_identity(head, path, name, folder / name)
         if not (folder / name).is_file():
