@@ -25,19 +25,18 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import datasets
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
-    PreTrainedTokenizerFast,
     TrainerCallback,
 )
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
 from pd_trl import PDDPOConfig, PDDPOTrainer, PDRewardConfig, PDRewardTrainer
 
-WORDS = [f"w{i}" for i in range(500)]
+from .scoring import WORDS, tokenizer
+
 WARM_UP = 2
 COMMON = {
     "use_cpu": not torch.cuda.is_available(),
@@ -58,16 +57,6 @@ TRAINERS = {
 # Tokens of prompt and response, whether their lengths vary, and the ratio that is wanted.
 SHARING = ((512, 128, False, 1.5), (512, 128, True, 1.5), (128, 128, True, 1.1))
 NEUTRAL = {"reward": {"length_balance_temperature": None, "length_penalty": 0.0}, "causal": {}}
-
-
-def tokenizer() -> PreTrainedTokenizerFast:
-    """A word tokenizer of 500 words."""
-    vocabulary = {token: i for i, token in enumerate(["<unk>", "<pad>", "<bos>", "<eos>", *WORDS])}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, unk_token="<unk>", pad_token="<pad>", bos_token="<bos>", eos_token="<eos>"
-    )
 
 
 def save_models(folder: Path) -> None:
