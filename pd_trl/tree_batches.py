@@ -145,16 +145,6 @@ def mask_for(backbone: Any, mask: torch.Tensor) -> torch.Tensor:
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
 
 
-def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
-    """Number of tokens with which all the sequences begin."""
-    if not len(sequences):
-        return 0
-    shortest = min(len(ids) for ids in sequences)
-    rows = np.array([np.asarray(ids[:shortest], dtype=np.int64) for ids in sequences])
-    differs = (rows != rows[0]).any(axis=0)
-    return int(differs.argmax()) if differs.any() else shortest
-
-
 def backbone_of(model: Any) -> nn.Module:
     """The decoder under the head of a model, also under PEFT and the wrappers of distributed training."""
     while hasattr(model, "module") and not isinstance(model, PreTrainedModel):

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from pd_trl.errors import InputError
-from pd_trl.tree_batches import backbone_of, common_prefix, mask_for, tree_batch, why_no_trees
+from pd_trl.tree_batches import backbone_of, mask_for, tree_batch, why_no_trees
 
 SIZES = dict(
     vocab_size=60,
@@ -123,23 +123,6 @@ def test_pad_token_and_neighbours_make_no_difference():
 def test_empty_sequences_are_refused(trees):
     with pytest.raises(InputError, match="tree"):
         tree_batch(trees, pad_token_id=0)
-
-
-@pytest.mark.parametrize(
-    "sequences, length",
-    [
-        ([], 0),
-        ([[]], 0),
-        ([[1, 2, 3]], 3),
-        ([[1, 2, 3], [1, 2, 3]], 3),
-        ([[1, 2], [1, 2, 3]], 2),
-        ([[1, 2, 4], [1, 2, 3], [1, 9, 4]], 1),
-        ([[4, 2], [1, 2]], 0),
-        ([[], [1]], 0),
-    ],
-)
-def test_common_prefix(sequences, length):
-    assert common_prefix(sequences) == length
 
 
 def test_moved_batch_builds_its_mask_there():

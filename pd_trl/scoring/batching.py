@@ -105,7 +105,7 @@ def score_sequences(
         members, place = prefixes.members(batch)
         lengths, part = prefixes.lengths[batch], tokens.take(members)
         first = tokens.take(prefixes.order[prefixes.first[batch]]).up_to(lengths)
-        rewards[torch.from_numpy(members).to(scorer.device)] = scorer.shared(first, part, place, lengths)  # type: ignore[union-attr]
+        rewards[torch.from_numpy(members).to(scorer.device)] = scorer.shared(first, part, place)  # type: ignore[union-attr]
         behind = np.bincount(place, weights=part.lengths - lengths[place], minlength=batch.size)
         counts.computed += int(lengths.sum() + behind.sum())
         counts.cells += batch.size * int(lengths.max() + behind.max())

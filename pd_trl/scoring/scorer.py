@@ -98,7 +98,6 @@ class RewardModelScorer:
         prefixes: TokenRows,
         sequences: TokenRows,
         group: NDArray[np.integer],
-        prefix_of_group: NDArray[np.integer],
     ) -> torch.Tensor:
         """
         Rewards of sequences of which each group begins with one prefix, which is read once.
@@ -107,12 +106,11 @@ class RewardModelScorer:
             prefixes ([`TokenRows`]): Prefix of each group.
             sequences ([`TokenRows`]): Whole sequences, group by group.
             group (array of shape `(num_sequences,)`): Group of each.
-            prefix_of_group (array of shape `(num_groups,)`): Tokens of each prefix, as in `prefixes.lengths`.
 
         Returns:
             `torch.Tensor` of shape `(num_sequences, num_aspects)`.
         """
-        layout = _BranchLayout(prefixes, sequences, group, prefix_of_group, self.pad_token_id)
+        layout = _BranchLayout(prefixes, sequences, group, self.pad_token_id)
         prefix_ids, branch_ids, positions = map(self._on_device, (layout.prefix_ids, layout.ids, layout.positions))
         mask = mask_for(self._backbone, layout.mask(self.device)) if layout.ids.size else None
         in_prefix, row, column = map(self._on_device, layout.last)
@@ -194,10 +192,9 @@ class _BranchLayout:
         prefixes: TokenRows,
         sequences: TokenRows,
         group: NDArray[np.integer],
-        prefix_of_group: NDArray[np.integer],
         pad_token_id: int,
     ):
-        own_prefix = prefix_of_group[group]
+        own_prefix = prefixes.lengths[group]
         branches = sequences.from_start(own_prefix)
         # Where each branch begins in its row: after the other branches of its group.
         before = np.cumsum(branches.lengths) - branches.lengths
@@ -205,7 +202,7 @@ class _BranchLayout:
         ids, sequence, column = branches.flat()
         cell = (group[sequence], offset[sequence] + column)
         width = int(np.bincount(group, weights=branches.lengths, minlength=len(prefixes)).max())
-        self.prefix_ids, self._prefix_lengths = prefixes.padded(pad_token_id), prefix_of_group
+        self.prefix_ids, self._prefix_lengths = prefixes.padded(pad_token_id), prefixes.lengths
         self.ids = np.full((len(prefixes), width), pad_token_id, dtype=np.int64)
         self.positions = np.zeros_like(self.ids)
         self._branch = np.full((len(prefixes), width), -1, dtype=np.int64)

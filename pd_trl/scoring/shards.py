@@ -18,6 +18,10 @@ from ..errors import InputError
 _POLL_SECONDS = 0.05
 
 
+class OtherRunError(InputError):
+    """A folder holds the shards of another run."""
+
+
 @dataclass
 class ShardFolder:
     """
@@ -44,7 +48,7 @@ class ShardFolder:
                 found = read_json(path)
                 if digest_of(found) != digest_of(identity):
                     changed = sorted(k for k in {*found, *identity} if found.get(k) != identity.get(k))
-                    raise InputError(
+                    raise OtherRunError(
                         f"{self.folder} holds shards of another run: {', '.join(changed)} differ. Use another output folder, "
                         "or remove this one."
                     )

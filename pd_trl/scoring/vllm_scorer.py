@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from ..artifacts import write_json
 from ..errors import InputError
 from ..multi_aspect import MultiAspectRewardConfig
+from ..multi_aspect.modeling import head_indices
 from ..reward_sidecar import RewardSidecar
 from .reward_models import weights_digest
 from .tokens import TokenRows
@@ -32,7 +33,7 @@ class VllmScorer:
         trust_remote_code (`bool`, *optional*, defaults to `False`): Whether to run code that comes with the model.
 
     Raises:
-        InputError: When vLLM is not installed, or the model is an adapter.
+        InputError: When vLLM is not installed, the model is an adapter, or it has no output for an aspect.
     """
 
     # vLLM takes all sequences at once and makes batches of its own; it finds common prefixes by their tokens.
@@ -67,16 +68,17 @@ class VllmScorer:
         self.longest = getattr(config.get_text_config(), "max_position_embeddings", None)
         pad = config.get_text_config().pad_token_id
         self.pad_token_id = self.tokenizer.pad_token_id if pad is None else pad
-        self.heads = (
-            [config.aspects.index(a) for a in aspects]
-            if isinstance(config, MultiAspectRewardConfig)
-            else [0] * len(aspects)
-        )
+        if isinstance(config, MultiAspectRewardConfig):
+            self.heads = head_indices(config.aspects, aspects, f"The reward model with heads in {folder}")
+        elif config.num_labels == 1:
+            self.heads = [0] * len(aspects)
+        else:
+            raise InputError(f"The reward model in {folder} has {config.num_labels} outputs instead of one.")
         dtype = dtype or (torch.bfloat16 if torch.cuda.is_available() else torch.float32)
         self._folder = tempfile.TemporaryDirectory()
         self._parameters = PoolingParams(use_activation=False)
         self._engine = LLM(
-            model=str(sequence_classifier_folder(folder, Path(self._folder.name))),
+            model=str(sequence_classifier_folder(folder, config, Path(self._folder.name))),
             tokenizer=str(folder),
             runner="pooling",
             convert="classify",
@@ -106,16 +108,20 @@ class VllmScorer:
         return logits[:, self.heads]
 
 
-def sequence_classifier_folder(folder: Path, target: Path) -> Path:
+def sequence_classifier_folder(folder: Path, config: PretrainedConfig, target: Path) -> Path:
     """
     The folder of a reward model for a library that does not know [`MultiAspectRewardModel`]: its backbone's own
     `…ForSequenceClassification` with an output for each head, which has the same weights under the same names. The files of
     the weights are linked, not copied. A model of one output is given back as it is.
 
+    Args:
+        folder (`Path`): The reward model.
+        config ([`~transformers.PretrainedConfig`]): Its configuration.
+        target (`Path`): An empty folder for it.
+
     Raises:
         InputError: When the backbone has no such class, or reads another token.
     """
-    config = AutoConfig.from_pretrained(folder)
     if not isinstance(config, MultiAspectRewardConfig):
         return folder
     text = config.text_config

@@ -20,7 +20,7 @@ from ..report_text import number, table
 from ..reward_sidecar import SIDECAR_NAME, RewardSidecar
 from ..scoring import score_pairs, score_shard
 from ..scoring.backends import BACKENDS
-from ..scoring.shards import job_indices
+from ..scoring.shards import OtherRunError, job_indices
 from .common import (
     StageResult,
     check_folder,
@@ -246,12 +246,10 @@ def _shards_of_others(arguments: ScoreArguments) -> Iterator[None]:
         pull_shards(arguments.shards_repo, arguments.output_dir, path=arguments.shards_path)
     try:
         yield
-    except InputError as error:
-        if "shards of another run" in str(error) and arguments.shards_repo not in str(error):
-            raise InputError(
-                f"{error} Some came from {arguments.shards_repo}: another --shards_path there is free for this run."
-            ) from None
-        raise
+    except OtherRunError as error:
+        raise InputError(
+            f"{error} Some came from {arguments.shards_repo}: another --shards_path there is free for this run."
+        ) from None
 
 
 def _run_job(

@@ -61,7 +61,7 @@ def vllm(monkeypatch):
 
 def test_the_exported_folder_is_the_same_model(heads_folder, tmp_path):
     ours = AutoModelForSequenceClassification.from_pretrained(heads_folder).eval()
-    exported = sequence_classifier_folder(heads_folder, tmp_path)
+    exported = sequence_classifier_folder(heads_folder, ours.config, tmp_path)
     theirs = AutoModelForSequenceClassification.from_pretrained(exported).eval()
     assert type(theirs).__name__ == "LlamaForSequenceClassification" and theirs.config.num_labels == len(ASPECTS)
     ids = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
@@ -94,6 +94,8 @@ def test_what_vllm_cannot_do_is_said(vllm, heads_folder, tiny_models, tmp_path, 
         score_pairs(data, {"honesty": (model, tiny_tokenizer())}, backend="vllm")
     with pytest.raises(InputError, match="`backend` must be"):
         score_pairs(data, {"honesty": str(heads_folder)}, backend="sglang")
+    with pytest.raises(InputError, match="none for truth"):
+        score_pairs(data.map(lambda row: {"aspect": "truth"}), {"truth": str(heads_folder)}, backend="vllm")
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(InputError, match=r"pd_trl\[vllm\]"):
         score_pairs(data, {"honesty": str(heads_folder)}, backend="vllm")
