@@ -98,7 +98,7 @@ def _record(facts: ModelFacts) -> dict[str, Any]:
         "heads": Safe(", ".join(f"**{cell(aspect)}**" for aspect in facts.heads)),
         "head_names": Safe(", ".join(str(literal(aspect)) for aspect in facts.heads)),
         "verdict": heads_verdict(facts.heads) if facts.heads else _verdict(facts.metrics),
-        "length": _length(facts.length),
+        "length": _length(facts.length, facts.heads),
         "essentials": _settings(facts.essentials),
         "hyperparameters": _settings(facts.hyperparameters),
         "trl_section": Safe(facts.trl_section or ""),
@@ -169,7 +169,7 @@ def _verdict(metrics: Mapping[str, float]) -> Safe:
     return Safe("It is better than a coin and than choosing the longer response, by two standard errors.")
 
 
-def _length(length: Mapping[str, Any]) -> Safe:
+def _length(length: Mapping[str, Any], heads: Mapping[str, Any]) -> Safe:
     if not length:
         return Safe("")
     temperature, correction = length.get("temperature"), length.get("correction", "none")
@@ -178,7 +178,10 @@ def _length(length: Mapping[str, Any]) -> Safe:
         ["length-balanced sampling", Safe("off") if temperature is None else Safe(f"temperature {temperature:g}")]
     )
     penalty = length.get("penalty")
-    shown = Safe(f"{cell(correction)}, {penalty:g} per token" if correction != "none" and penalty else "off")
+    if heads and correction != "none":
+        shown = Safe(f"{cell(correction)}, per token and head as above")
+    else:
+        shown = Safe(f"{cell(correction)}, {penalty:g} per token" if correction != "none" and penalty else "off")
     rows.append(["length correction", shown])
     if length.get("max_length"):
         rows.append(["longest training sequence", Safe(f"{length['max_length']:,} tokens")])

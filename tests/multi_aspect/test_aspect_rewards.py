@@ -293,4 +293,5 @@ def test_card_says_what_each_head_is(trained, adapted):
         assert 'score_pairs(preferences, dict.fromkeys(["helpfulness", "honesty", "truthfulness"], "' in card
         accuracy = rewards["honesty"].metrics["pair_accuracy"]
         assert f"| honesty | {rewards['honesty'].num_train} | 20 | **{100 * accuracy:.1f} ±" in card
+        assert "| length correction | penalty, per token and head as above |" in card
         assert "held-out pairs of helpfulness" in card and ".logits.item()" not in card

@@ -183,3 +183,9 @@ def test_jobs_share_the_shards():
     for wrong in ("3/3", "1", "a/b", "-1/3", "1/0", ""):
         with pytest.raises(ValueError, match="'i/N'"):
             job_indices(wrong, 8)
+
+
+def test_a_prompt_with_many_responses_has_several_rows():
+    rows = [[5, 6, 7, 8, 10 + i] for i in range(19)]
+    found = shared_prefixes(TokenRows.of(rows), np.zeros(19, dtype=np.int64))
+    assert found.sizes.tolist() == [8, 8, 3] and found.lengths.tolist() == [4, 4, 4] and found.alone.size == 0
