@@ -1,5 +1,6 @@
 """Ablations and sensitivities: what each varies, and the policies that are trained for it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,22 +22,31 @@ class Variant:
         label (`str`): What it is, for tables.
         rows (`tuple` of [`Row`]): Policies to train.
         world (`dict`): Fields of [`CellSettings`] that differ from the benchmark's.
+        against (`str`, *optional*): Label of the variant of the same ablation that it is compared with, seed by seed.
+        aspect (`str`, *optional*): Aspect whose gold reward is compared too.
     """
 
     label: str
     rows: tuple[Row, ...]
     world: Mapping[str, Any] = field(default_factory=dict)
+    against: str | None = None
+    aspect: str | None = None
 
 
 def _row(name: str, **selection: Any) -> Row:
     return Row(name, "ablation", name, replace(PD, **selection))
 
 
+def _compared(against: str, *variants: Variant) -> list[Variant]:
+    return [variant if against == variant.label else replace(variant, against=against) for variant in variants]
+
+
 def _proxies(*variants: ProxySettings) -> list[Variant]:
-    return [
+    named = (
         Variant(_DEFAULT if proxy == DEFAULT_PROXY else proxy.name, (_row("PD (ours)", proxy=proxy),))
         for proxy in variants
-    ]
+    )
+    return _compared(_DEFAULT, *named)
 
 
 def _worlds(name: str, values: tuple[Any, ...], rows: tuple[str, ...] = _WORLD_ROWS, **also: Any) -> list[Variant]:
@@ -54,6 +64,8 @@ def _lengths(length_bias: float) -> list[Variant]:
     proxies = (
         NO_LENGTH,
         ProxySettings("balanced, tau=1", 0.0, "none", 1.0),
+        ProxySettings("balanced, tau=0.3", 0.0, "none", 0.3),
+        ProxySettings("balanced half and half", 0.0, "none", math.inf),
         replace(QUOTED, name="penalty 0.001, tau=1"),
         ProxySettings("penalty 0.2, tau=1", 0.2),
         ProxySettings("residual 0.05, tau=1", 0.05, "residual"),
@@ -67,9 +79,13 @@ def _lengths(length_bias: float) -> list[Variant]:
 
 ABLATIONS: dict[str, list[Variant]] = {
     "budget (lambda)": _budgets(),
-    "gamma": [
-        Variant(f"{gamma:g}", (_row("PD (ours)", settings={"gamma": gamma}),)) for gamma in (0.5, 0.7, 0.9, 0.99, 1.0)
-    ],
+    "gamma": _compared(
+        "0.9",
+        *(
+            Variant(f"{gamma:g}", (_row("PD (ours)", settings={"gamma": gamma}),))
+            for gamma in (0.5, 0.7, 0.9, 0.99, 1.0)
+        ),
+    ),
     "length handling, bias 0.1": _lengths(0.1),
     "length handling, bias 0.3": _lengths(0.3),
     "share of D_k (p_r)": _proxies(
@@ -84,14 +100,19 @@ ABLATIONS: dict[str, list[Variant]] = {
     "annotators' length bias": _worlds("length_bias", (0.0, 0.1, 0.3, 0.6), (*_WORLD_ROWS, "PD (nl)")),
     "trade-off of aspects": _worlds("tradeoff", (0.0, 0.4, 0.8), conflict=None),
     "adversarial annotator": _worlds("adversarial", (None, "honesty")),
-    "broken proxy": [
-        Variant(f"{change}{suffix}", (_row("PD (ours)", change=change, settings=settings),))
-        for change in ("shuffled proxy", "length proxy", "inverted proxy")
-        for suffix, settings in (("", {}), (", weight 0", {"weights": {"helpfulness": 0.0}}))
-    ],
-    "beyond the paper": [
+    "broken proxy": _compared(
+        "all in order",
+        Variant("all in order", (_row("PD (ours)"),)),
+        *(
+            Variant(f"{change}{suffix}", (_row("PD (ours)", change=change, settings=settings),))
+            for change in ("shuffled proxy", "length proxy", "inverted proxy")
+            for suffix, settings in (("", {}), (", weight 0", {"weights": {"helpfulness": 0.0}}))
+        ),
+    ),
+    "beyond the paper": _compared(
+        "PD",
         Variant("PD", (_row("PD (ours)"),)),
-        Variant("honesty weighs 3", (_row("PD (ours)", settings={"weights": {"honesty": 3.0}}),)),
+        Variant("honesty weighs 3", (_row("PD (ours)", settings={"weights": {"honesty": 3.0}}),), aspect="honesty"),
         Variant("ensemble of 3, shrunk", (_row("PD (ours)", change="ensemble"),)),
         *(
             Variant(label, (_row("PD (ours)", change=change, source="column", settings={"pd_column": "pd_changed"}),))
@@ -101,10 +122,13 @@ ABLATIONS: dict[str, list[Variant]] = {
                 ("within each prompt", "covers prompts"),
             )
         ),
-        *(
-            Variant(f"second round: {kind}", (replace(ROWS["PD (ours)"], second_round=kind),))
-            for kind in ("same", "resampled", "resampled, random")
-        ),
         Variant("same share of each aspect", (_row("PD (ours)", settings={"per_aspect": True}),)),
-    ],
+    ),
+    "second round": _compared(
+        "resampled",
+        *(
+            Variant(kind, (replace(ROWS["PD (ours)"], second_round=kind),))
+            for kind in ("same", "resampled, random", "resampled")
+        ),
+    ),
 }  # fmt: skip

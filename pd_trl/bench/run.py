@@ -208,13 +208,19 @@ def gather(
         "table": [results[unit.key(bench)] for unit in tables],
         "ablations": {
             name: [
-                {"label": label, "seed": unit.settings.seed, **results[unit.key(bench)]}
-                for unit, label in zip(units, _labels(name, bench), strict=True)
+                {
+                    "label": variant.label,
+                    "seed": unit.settings.seed,
+                    "against": variant.against,
+                    "aspect": variant.aspect,
+                    **results[unit.key(bench)],
+                }
+                for unit, variant in zip(units, _variants(name, bench), strict=True)
             ]
             for name, units in ablations.items()
         },
     }
 
 
-def _labels(name: str, bench: BenchSettings) -> list[str]:
-    return [variant.label for _ in bench.seeds for variant in ABLATIONS[name]]
+def _variants(name: str, bench: BenchSettings) -> list[Variant]:
+    return [variant for _ in bench.seeds for variant in ABLATIONS[name]]

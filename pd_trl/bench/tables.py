@@ -41,28 +41,31 @@ def _at(cells: Cells, conflict: float | None) -> list[Mapping[str, Any]]:
     return [cell for cell in done if conflict is None or cell["settings"]["conflict"] == conflict]
 
 
-def _by_seed(cells: Cells, *path: str) -> NDArray[np.float64]:
+def by_seed(cells: Cells, *path: str) -> NDArray[np.float64]:
     """One number a seed: cells of one seed share their world and prompts, so that they are no independent samples."""
     seeds = sorted({cell["settings"]["seed"] for cell in cells})
     return np.array(
-        [np.mean([_value(cell, path) for cell in cells if cell["settings"]["seed"] == seed]) for seed in seeds]
+        [np.mean([value_of(cell, path) for cell in cells if cell["settings"]["seed"] == seed]) for seed in seeds]
     )
 
 
-def _value(cell: Mapping[str, Any], path: Sequence[str]) -> float:
+def value_of(cell: Mapping[str, Any], path: Sequence[str]) -> float:
+    """The number at a path of keys, NaN where there is none."""
     value: Any = cell
     for key in path:
         value = value.get(key, float("nan"))
     return float(value)
 
 
-def _number(values: ArrayLike, digits: int, scale: float = 1.0, error: bool = True) -> str:
+def number(values: ArrayLike, digits: int, scale: float = 1.0, error: bool = True) -> str:
+    """Mean and standard error over seeds, as text."""
     mean, se = mean_and_error(scale * np.asarray(values))
     shown = f"{mean:.{digits}f}"
     return f"{shown} ± {se:.{digits}f}" if error and np.isfinite(se) else shown
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose first column is text and whose others are numbers."""
     lines = ["| " + " | ".join(head) + " |", "|---|" + "--:|" * (len(head) - 1)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
@@ -73,9 +76,9 @@ def gold_table(cells: Cells) -> str:
     rows = []
     for name in _ORDER:
         if any(name in cell["rows"] for cell in _at(cells, None)):
-            scores = [_number(_by_seed(_at(cells, c), "rows", name, "gold"), 2) for c in levels]
+            scores = [number(by_seed(_at(cells, c), "rows", name, "gold"), 2) for c in levels]
             rows.append([name, *scores])
-    return _markdown(["gold score", *(f"conflict {100 * level:.0f} %" for level in levels)], rows)
+    return markdown(["gold score", *(f"conflict {100 * level:.0f} %" for level in levels)], rows)
 
 
 def full_table(cells: Cells, conflict: float) -> str:
@@ -96,24 +99,24 @@ def full_table(cells: Cells, conflict: float) -> str:
     ]
     rows = []
     for name in (n for n in _ORDER if n in chosen[0]["rows"]):
-        line = [name, _number(_by_seed(chosen, "rows", name, "gold"), 2)]
+        line = [name, number(by_seed(chosen, "rows", name, "gold"), 2)]
         for base in baselines:
             for key, scale, digits in (("win_rate", 100, 1), ("lc_win_rate", 100, 1), ("win_score", 1, 2)):
                 line.append(
-                    "–" if name == base else _number(_by_seed(chosen, "rows", name, f"{key}_{base}"), digits, scale)
+                    "–" if name == base else number(by_seed(chosen, "rows", name, f"{key}_{base}"), digits, scale)
                 )
-        line.append(_number(_by_seed(chosen, "rows", name, "words"), 1, error=False))
+        line.append(number(by_seed(chosen, "rows", name, "words"), 1, error=False))
         trained = "num_pairs" in chosen[0]["rows"][name]
         for key, digits, scale in (("num_pairs", 0, 1), ("conflict", 1, 100), ("chosen_longer", 1, 100),
                                    ("selection_seconds", 0, 1), ("training_seconds", 0, 1)):  # fmt: skip
-            line.append(_number(_by_seed(chosen, "rows", name, key), digits, scale, error=False) if trained else "–")
+            line.append(number(by_seed(chosen, "rows", name, key), digits, scale, error=False) if trained else "–")
         flops = (
-            np.add(_by_seed(chosen, "rows", name, "selection_flops"), _by_seed(chosen, "rows", name, "training_flops"))
+            np.add(by_seed(chosen, "rows", name, "selection_flops"), by_seed(chosen, "rows", name, "training_flops"))
             / 1e9
         )
         line.append(f"{flops.mean():.0f}" if trained else "–")
         rows.append(line)
-    return _markdown(head, rows)
+    return markdown(head, rows)
 
 
 def detection_table(cells: Cells) -> str:
@@ -124,15 +127,15 @@ def detection_table(cells: Cells) -> str:
         line = [name]
         for level in levels:
             chosen = _at(cells, level)
-            line.append(_number(_by_seed(chosen, "detection", name, "auc"), 3))
-            before = _by_seed(chosen, "conflict")
-            after = _by_seed(chosen, "detection", name, "conflict")
+            line.append(number(by_seed(chosen, "detection", name, "auc"), 3))
+            before = by_seed(chosen, "conflict")
+            after = by_seed(chosen, "detection", name, "conflict")
             line.append(f"{100 * np.mean(before):.1f} → {100 * np.mean(after):.1f}")
         rows.append(line)
     head = ["PD as a detector"]
     for level in levels:
         head += [f"AUC at {100 * level:.0f} %", f"conflict before → kept, % at {100 * level:.0f} %"]
-    return _markdown(head, rows)
+    return markdown(head, rows)
 
 
 def orderings(cells: Cells) -> list[dict[str, Any]]:
@@ -145,7 +148,7 @@ def orderings(cells: Cells) -> list[dict[str, Any]]:
     for better, worse in ORDERINGS + _CHECKS:
         having = [cell for cell in chosen if better in cell["rows"] and worse in cell["rows"]]
         if having:
-            lead = _by_seed(having, "rows", better, "gold") - _by_seed(having, "rows", worse, "gold")
+            lead = by_seed(having, "rows", better, "gold") - by_seed(having, "rows", worse, "gold")
             mean, error = mean_and_error(lead)
             in_order = sum(cell["rows"][better]["gold"] > cell["rows"][worse]["gold"] for cell in having)
             found.append({
@@ -160,7 +163,7 @@ def _growth(cells: Cells) -> list[dict[str, Any]]:
     if len(levels) < 2:
         return []
     leads = [
-        _by_seed(_at(cells, level), "rows", "PD (ours)", "gold") - _by_seed(_at(cells, level), "rows", "ALL", "gold")
+        by_seed(_at(cells, level), "rows", "PD (ours)", "gold") - by_seed(_at(cells, level), "rows", "ALL", "gold")
         for level in (levels[0], levels[-1])
     ]
     growth = leads[1] - leads[0]
@@ -197,50 +200,4 @@ def ordering_table(cells: Cells) -> str:
         ]
         for entry in orderings(cells)
     ]  # fmt: skip
-    return _markdown(["ordering", "claim", "difference of gold score", "cells in this order", "verdict"], rows)
-
-
-# Title, key, digits and scale of what is compared with the default proxies, where an ablation has it.
-_AGREEMENT = (
-    ("rank correlation with the default's PD", "pd_spearman", 3, 1),
-    ("kept by the default too, %", "kept_overlap", 1, 100),
-    ("accuracy of the proxies, %", "mean_accuracy", 1, 100),
-    ("of the default ones, %", "mean_accuracy_default", 1, 100),
-)
-
-
-def ablation_table(entries: Cells) -> str:
-    """One ablation: each variant's policies and its PD as a detector, mean ± SE over seeds."""
-    labels = list(dict.fromkeys(entry["label"] for entry in entries))
-    names = list(dict.fromkeys(name for e in entries if "error" not in e for name in e["rows"] if name != "SFT"))
-    detections = [e["detection"]["PD (ours)"] for e in entries if "error" not in e]
-    compared = _AGREEMENT if any("pd_spearman" in detection for detection in detections) else ()
-    rows = []
-    for label in labels:
-        having = [entry for entry in entries if entry["label"] == label and "error" not in entry]
-        if not having:
-            reason = next(entry["error"] for entry in entries if entry["label"] == label)
-            rows.append(
-                [label, *["–"] * (len(names) + 2 + len(compared)), f"cannot be run: {reason}".replace("|", "/")]
-            )
-            continue
-        policies = [_number(_by_seed(having, "rows", name, "gold"), 2) for name in names]
-        first = having[0]["detection"]["PD (ours)"]
-        detected = [
-            _number(_by_seed(having, "detection", "PD (ours)", key), digits, scale)
-            for key, digits, scale in (("auc", 3, 1), ("conflict", 1, 100), ("chosen_longer", 1, 100))
-        ]  # fmt: skip
-        agreed = [
-            _number(_by_seed(having, "detection", "PD (ours)", key), digits, scale) if key in first else "–"
-            for _, key, digits, scale in compared
-        ]
-        rows.append([label, *policies, *detected, *agreed])
-    head = [
-        "",
-        *(f"gold score, {name}" for name in names),
-        "AUC of PD",
-        "conflict in the kept, %",
-        "kept, chosen longer, %",
-        *(title for title, *_ in compared),
-    ]
-    return _markdown(head, rows)
+    return markdown(["ordering", "claim", "difference of gold score", "cells in this order", "verdict"], rows)

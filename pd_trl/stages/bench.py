@@ -152,7 +152,7 @@ def _total_seconds(root: Path, seconds: float) -> float:
 
 
 def _tables(results: dict[str, Any], bench: Any, root: Path) -> list[str]:
-    from ..bench import tables
+    from ..bench import ablation_tables, tables
 
     parts = []
     if results["table"]:
@@ -166,7 +166,9 @@ def _tables(results: dict[str, Any], bench: Any, root: Path) -> list[str]:
         for level in bench.conflicts:
             parts += [f"## All columns at {100 * level:g} % conflict", tables.full_table(results["table"], level)]
     for name, entries in results["ablations"].items():
-        parts += [f"## Ablation: {name}", tables.ablation_table(entries)]
+        parts += [f"## Ablation: {name}", ablation_tables.ablation_table(entries)]
+        if differences := ablation_tables.difference_table(entries):
+            parts += ["Differences within a seed:", differences]
     text = "\n\n".join([f"`{results['command']}`", *parts]) + "\n"
     (root / "tables.md").write_text(text, encoding="utf-8")
     return "\n\n".join(parts[:6]).splitlines()

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pd_trl.bench.ablation_tables import ablation_table
 from pd_trl.bench.ablations import ABLATIONS
 from pd_trl.bench.agreement import agreement, spearman
 from pd_trl.bench.cell import Cell
 from pd_trl.bench.rows import PD, Row
 from pd_trl.bench.settings import HEADS, QUICK, CellSettings, ProxySettings
-from pd_trl.bench.tables import ablation_table
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 import pytest
 
+from pd_trl.bench.ablation_tables import ablation_table, difference_table
 from pd_trl.bench.ablations import ABLATIONS
 from pd_trl.bench.rows import ROWS
 from pd_trl.bench.tables import (
-    ablation_table,
     detection_table,
     full_table,
     gold_table,
@@ -72,6 +72,52 @@ def test_ablation_that_cannot_run_says_why():
     entries = [{"label": "2", **CELLS[0]}, {"label": "9", "error": "no such world | really", "settings": {"seed": 1}}]
     table = ablation_table(entries)
     assert "cannot be run: no such world / really" in table and "12.50" in table
+
+
+def variant(label, seed, gold, auc, against=None, aspect=None, honesty=3.0, **others):
+    entry = cell(seed, 0.3, {"SFT": 1.0, "PD (ours)": gold, **others}, (auc,))
+    entry["rows"]["PD (ours)"]["gold_of_aspects"] = {"honesty": honesty}
+    return {"label": label, "seed": seed, "against": against, "aspect": aspect, **entry}
+
+
+def test_differences_are_within_a_seed_whatever_the_order_of_the_entries():
+    # The seeds lie 10 apart; the variants differ by 1 and 2.
+    entries = [
+        variant("base", 1, 10.0, 0.8),
+        variant("base", 2, 20.0, 0.9),
+        variant("other", 2, 22.0, 0.85, against="base", aspect="honesty", honesty=3.5),
+        variant("other", 1, 11.0, 0.79, against="base", aspect="honesty", honesty=3.2),
+    ]
+    for order in (entries, entries[::-1]):
+        lines = difference_table(order).splitlines()
+        assert lines[0] == "|  | against | gold score | AUC of PD | gold honesty |"
+        assert "| other | base | +1.50 ± 0.50 | -0.030 ± 0.020 | +0.35 ± 0.15 |" in lines
+        assert "| base | – | – | – | – |" in lines
+
+
+def test_differences_from_other_policies_of_the_world():
+    entries = [variant("0.3", 1, 13.0, 0.8, ALL=12.0, RAND=12.5), variant("0.3", 2, 14.0, 0.8, ALL=12.5, RAND=13.5)]
+    lines = difference_table(entries).splitlines()
+    assert lines[0] == "|  | PD (ours) over ALL | PD (ours) over RAND |"
+    assert lines[2] == "| 0.3 | +1.25 ± 0.25 | +0.50 ± 0.00 |"
+    assert difference_table([variant("0.3", 1, 13.0, 0.8)]) == ""
+
+
+def test_differences_leave_out_what_could_not_be_run():
+    entries = [
+        variant("base", 1, 10.0, 0.8),
+        variant("other", 1, 11.0, 0.8, against="base"),
+        {"label": "base", "seed": 2, "error": "no such world"},
+        variant("other", 2, 12.0, 0.8, against="base"),
+    ]
+    assert "| other | base | +1.00 | +0.000 |" in difference_table(entries)
+
+
+def test_every_variant_is_compared_with_one_of_its_ablation():
+    for variants in ABLATIONS.values():
+        labels = [variant.label for variant in variants]
+        assert len(set(labels)) == len(labels)
+        assert all(variant.against in (None, *labels) and variant.against != variant.label for variant in variants)
 
 
 def test_every_paper_row_is_there():
