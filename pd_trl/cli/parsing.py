@@ -1,5 +1,6 @@
 """Arguments by TRL's rules: default < YAML file < command line, and an unknown key is an error with a suggestion."""
 
+import argparse
 import difflib
 import os
 import sys
@@ -134,9 +135,6 @@ class StageParser:
         numeric = {int, float} & set(allowed)
         if isinstance(value, (bool, int, float)) and str in allowed and not numeric and bool not in allowed:
             raise InputError(f"`{key}` must be text, got {value!r}. Put quotes around it if it is meant.")
-        # `report_to` and the like take one value or several.
-        if takes_list and str not in allowed:
-            raise InputError(f"`{key}` must be a list, got {value!r}. Write it as [{value}].")
         return [f"--{key}", _written(value)]
 
     def _split(self, arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -153,6 +151,15 @@ class StageParser:
 
 def refuse(message: str) -> typing.NoReturn:
     raise InputError(f"{message[:1].upper()}{message[1:]}. `--help` lists all arguments.")
+
+
+def string_to_bool(text: str) -> bool:
+    """The words for yes and no that the stages' arguments take, too."""
+    words = {"yes": True, "true": True, "t": True, "y": True, "1": True}
+    words |= {"no": False, "false": False, "f": False, "n": False, "0": False}
+    if text.lower() not in words:
+        raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
+    return words[text.lower()]
 
 
 def _written(value: Any) -> str:

@@ -12,7 +12,7 @@ from ..recipe import STAGES, Step, plan
 from ..report_text import printable
 from ..resources import list_recipes, recipe_path
 from ..selection import parse_budget
-from .parsing import check_launch_flags, launch, load_yaml, refuse, unknown
+from .parsing import check_launch_flags, launch, load_yaml, refuse, string_to_bool, unknown
 from .stage_commands import LAUNCHED, check_stage, run_stage, set_up_logging, show, stage_parser
 
 
@@ -24,7 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Runs the stages of a recipe. A stage whose folder holds the same result is skipped, so that the same "
         "command goes on after an interruption.",
         epilog="Any argument of a stage can be set as --STAGE.ARGUMENT VALUE, such as --reward.learning_rate 1e-5 or "
-        "--select.selector random. Flags of `accelerate launch`, such as --num_processes 2, are passed on to the stages that "
+        "--select.selector random; a list as --dpo.lora_target_modules q_proj v_proj. Flags of `accelerate launch`, such as --num_processes 2, are passed on to the stages that "
         f"use them. Recipes that come with pd_trl: {', '.join(list_recipes())}.",
     )
     parser.add_argument(
@@ -38,12 +38,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--model_name_or_path", "--model-name-or-path", help="Model that the rewards and the policy start from."
     )
     parser.add_argument("--stages", help=f"Only these stages, with commas between: {', '.join(STAGES)}.")
-    parser.add_argument(
-        "--dry_run", "--dry-run", action="store_true", help="Show the plan and the counts, and do nothing."
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="Replace results of another run in the output folder."
-    )
+    # With or without a value, as the stages' own.
+    switch: dict[str, Any] = {"type": string_to_bool, "nargs": "?", "const": True, "default": False}
+    parser.add_argument("--dry_run", "--dry-run", **switch, help="Show the plan and the counts, and do nothing.")
+    parser.add_argument("--overwrite", **switch, help="Replace results of another run in the output folder.")
     return parser
 
 
@@ -151,7 +149,7 @@ def _override(recipe: dict[str, Any], section: str | None, key: str, value: Any)
 
 
 def _split(left: list[str], parser: argparse.ArgumentParser) -> tuple[list[tuple[str, str, Any]], list[str]]:
-    """`--stage.key value` pairs, and the flags of accelerate."""
+    """`--stage.key value` pairs, with a list where there are several values, and the flags of accelerate."""
     overrides, rest = [], []
     i = 0
     while i < len(left):
@@ -163,14 +161,14 @@ def _split(left: list[str], parser: argparse.ArgumentParser) -> tuple[list[tuple
             continue
         if stage not in STAGES:
             raise unknown(stage, STAGES, "stage")
-        if inline:
-            value, step = inline, 1
-        elif i + 1 < len(left):
-            value, step = left[i + 1], 2
-        else:
+        i += 1
+        values = [inline] if inline else []
+        while not inline and i < len(left) and not left[i].startswith("--"):
+            values.append(left[i])
+            i += 1
+        if not values:
             raise InputError(f"{flag} needs a value.")
-        overrides.append((stage, key.replace("-", "_"), value))
-        i += step
+        overrides.append((stage, key.replace("-", "_"), values[0] if len(values) == 1 else values))
     if rest:
         check_launch_flags(rest, [o for a in parser._actions for o in a.option_strings])
     return overrides, rest

@@ -62,6 +62,18 @@ def test_a_recipe_runs_skips_what_is_done_and_does_it_again_when_told(command, r
     assert counts["kept"] == 10 and counts["dropped"] == counts["total"] - 10
 
 
+@pytest.mark.parametrize(
+    ("modules", "shown"),
+    [(["q_proj", "v_proj"], "['q_proj', 'v_proj']"), (["q_proj"], "q_proj")],
+)
+def test_a_list_is_given_to_a_stage_as_to_its_own_command(command, recipe, tmp_path, modules, shown):
+    outcome = command(
+        "run", "--config", recipe, "--dpo.use_peft", "true", "--dpo.lora_target_modules", *modules, "--dry_run", "true"
+    )
+    assert outcome.code == 0, outcome.err
+    assert f"lora_target_modules={shown}" in outcome.out and not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("heldout", [0.0, 0.04])
 def test_a_recipe_runs_with_few_or_no_held_out_prompts(command, recipe, heldout):
     outcome = command(
@@ -105,6 +117,9 @@ def test_a_bad_recipe_is_refused_before_anything_runs(command, recipe, tmp_path,
      (["--config"], "--config"), (["--config", "RECIPE", "--stages", "foo"], "no stage 'foo'"),
      (["--config", "RECIPE", "--reward.lr", "1"], "'lr'"), (["--config", "RECIPE", "--foo", "1"], "'foo'"),
      (["--config", "RECIPE", "--budget", "1.5"], "budget"), (["--config", "RECIPE", "--reward.max_steps"], "needs a value"),
+     (["--config", "RECIPE", "--reward.max_steps", "--budget", "0.3"], "--reward.max_steps needs a value"),
+     (["--config", "RECIPE", "--reward.max_steps", "1", "2"], "`max_steps` must be a single value"),
+     (["--config", "RECIPE", "--dry_run", "perhaps"], "'perhaps'"),
      (["--config", "BINARY"], "binary.yaml"), (["--config", "RECIPE", "--stages", ""], "stages")],
 )  # fmt: skip
 def test_bad_arguments_of_run_are_refused(command, recipe, tmp_path, arguments, words):
