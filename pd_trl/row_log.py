@@ -1,4 +1,4 @@
-"""A file of finished rows that grows line by line, from which a run that was killed goes on."""
+"""Finished rows by key: in a file that grows line by line, from which a run that was killed goes on, or in memory."""
 
 import json
 import os
@@ -88,3 +88,14 @@ class RowLog:
             raise InputError(
                 f"{self.path} holds the rows of another run ({', '.join(changed)} differ). Choose another folder, or remove it."
             )
+
+
+class MemoryLog(RowLog):
+    """Rows of this process only."""
+
+    def __init__(self) -> None:
+        self.rows = {}
+
+    def add(self, key: str, row: Any) -> None:
+        """Keeps a finished row."""
+        self.rows[key] = row

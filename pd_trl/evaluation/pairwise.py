@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,13 +18,14 @@ from ..metrics.statistics import bootstrap_interval, verdicts, win_counts
 from ..results import save_results
 from ..row_log import RowLog
 from .alpaca.outputs import AlignedOutputs
-from .judges.base import Comparison, Judge
+from .judges.base import AskingJudge, Comparison, Judge
 from .outputs import align_sets, load_output_sets
 from .win_scores import SetScore, WinScore
 
 logger = logging.getLogger(__name__)
 
 JUDGEMENTS_NAME = "judgements.jsonl"
+ANSWERS_NAME = "answers.jsonl"
 MAX_PROBLEM_SHARE = 0.05
 # Comparisons that are handed to a judge at once: what its own batches and threads are formed from.
 COMPARISONS_PER_CALL = 4096
@@ -119,7 +121,10 @@ def _judgements(output_dir: str | os.PathLike | None, judge: Judge) -> Iterator[
     if output_dir is None:
         yield {}
         return
-    with RowLog(Path(output_dir) / JUDGEMENTS_NAME, judge.identity) as log:
+    with RowLog(Path(output_dir) / JUDGEMENTS_NAME, judge.identity) as log, contextlib.ExitStack() as stack:
+        if isinstance(judge, AskingJudge):
+            answers = stack.enter_context(RowLog(Path(output_dir) / ANSWERS_NAME, judge.identity))
+            stack.enter_context(judge.keeping(answers))
         yield log
 
 
@@ -137,7 +142,7 @@ def _judge_all(
         questions[name] = [(comparison, comparison.swapped()) for comparison in forward]
     # Equal outputs are a tie that nobody needs to be asked about.
     distinct = {_key(c): c for rows in questions.values() for both in rows for c in both if c.output_a != c.output_b}
-    # What could not be read, or never came, is asked again.
+    # What could not be read, or never came, is left to the judge once more.
     left = {key: c for key, c in distinct.items() if key not in log or log[key] is None}
     _ask(judge, left, len(distinct), log)
     judged = {}
@@ -174,7 +179,9 @@ def _keep(log: RowLog | dict[str, Any], key: str, preference: float | None) -> N
 
 
 def _checked(preference: float | None, judge: Judge) -> float | None:
-    if preference is not None and not 0 <= preference <= 1:
+    if preference is None or math.isnan(preference):
+        return None
+    if not 0 <= preference <= 1:
         raise InputError(f"The judge {judge.name} must give preferences in [0, 1], but gave {preference}.")
     return preference
 

@@ -105,13 +105,22 @@ class PolicySource:
             return self.model[0]
         folder = self.base or self.folder
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, use_safetensors=True, dtype=self.resolved_dtype, trust_remote_code=self.trust_remote_code
+            model, found = AutoModelForCausalLM.from_pretrained(
+                folder,
+                use_safetensors=True,
+                dtype=self.resolved_dtype,
+                trust_remote_code=self.trust_remote_code,
+                output_loading_info=True,
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise InputError(
                 f"The model {folder} cannot be loaded as a language model: {str(error).strip()}"
             ) from None
+        # They would be random, and so would be every output.
+        if missing := sorted(found["missing_keys"]):
+            raise InputError(
+                f"The model {folder} lacks the weights {', '.join(missing[:3])}: it is no language model (a reward model?)."
+            )
         if self.base is not None:
             from peft import PeftModel
 

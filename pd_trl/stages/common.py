@@ -146,6 +146,12 @@ def skip_if_done(manifest: Manifest, folder: str | os.PathLike, overwrite: bool)
     )
 
 
+def stored_results(folder: str | os.PathLike) -> dict[str, Any]:
+    """The main numbers of a finished stage."""
+    found = Manifest.load(folder)
+    return found.results if found is not None else {}
+
+
 def dry_result(manifest: Manifest, folder: str, counts: dict[str, int], lines: list[str]) -> StageResult:
     """What a stage would do: nothing where it is done, and what stands in the way."""
     found = Manifest.load(folder)

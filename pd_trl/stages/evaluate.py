@@ -5,10 +5,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..artifacts import Manifest, dataset_digest, digest_of, read_json
+from ..artifacts import Manifest, dataset_digest
 from ..errors import InputError
 from ..results import RESULTS_NAME, load_results, save_results
-from .common import StageResult, check_folder, dry_result, mapping_of, owned_folder, skip_if_done, timed
+from .common import (
+    StageResult,
+    check_folder,
+    dry_result,
+    mapping_of,
+    owned_folder,
+    skip_if_done,
+    stored_results,
+    timed,
+)
 
 
 @dataclass
@@ -83,6 +92,7 @@ def check_evaluate_pairwise(arguments: PairwiseArguments) -> None:
 def run_pairwise(arguments: PairwiseArguments) -> StageResult:
     """Judges the model's outputs against each baseline's and writes `eval_results.json`, the judgements and the manifest."""
     from ..evaluation.judges import load_judge
+    from ..evaluation.judges.digest import judge_digest
     from ..evaluation.outputs import load_output_sets, outputs_digest
     from ..evaluation.pairwise import win_score
 
@@ -95,7 +105,7 @@ def run_pairwise(arguments: PairwiseArguments) -> StageResult:
     settings = mapping_of(arguments.judge_kwargs, "judge_kwargs")
     manifest = Manifest(
         "evaluate pairwise",
-        inputs={**{name: outputs_digest(sets) for name, sets in sides.items()}, **_judge_input(arguments.judge)},
+        inputs={**{name: outputs_digest(sets) for name, sets in sides.items()}, **judge_digest(arguments.judge)},
         arguments={
             "judge": arguments.judge,
             "judge_kwargs": {key: value for key, value in settings.items() if "key" not in key.lower()},
@@ -135,18 +145,6 @@ def run_pairwise(arguments: PairwiseArguments) -> StageResult:
     manifest.save(folder)
     lines = [line for score in scores for line in (score.lines() if len(scores) == 1 else score.lines()[:1])]
     return StageResult("evaluate pairwise", arguments.output_dir, manifest.counts, lines)
-
-
-def _judge_input(judge: str | None) -> dict[str, str]:
-    """What a judge on this machine is made of: a result of other weights is not the same."""
-    from ..hub import local_model_folder
-    from ..scoring.reward_models import weights_digest
-
-    kind, _, value = str(judge).partition(":")
-    if kind == "reward":
-        return {"judge": weights_digest(local_model_folder(value, what="judge"))}
-    path = Path(value).expanduser() / "world.json"
-    return {"judge": digest_of(read_json(path))} if kind == "gold" and path.is_file() else {}
 
 
 def _named(baselines: str | Mapping[str, Any] | None) -> dict[str, str]:
@@ -259,6 +257,7 @@ def run_rewards(arguments: RewardsArguments) -> StageResult:
     check_folder("evaluate rewards", folder, [arguments.dataset_name, *models.values()])
     done = skip_if_done(manifest, folder, arguments.overwrite)
     if done:
+        done.lines = [f"accuracy of {model}: {value:.3f}" for model, value in stored_results(folder).items()]
         return done
     with owned_folder("evaluate rewards", folder, arguments.overwrite), timed(manifest):
         result = evaluate_rewards(

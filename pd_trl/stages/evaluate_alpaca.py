@@ -9,8 +9,9 @@ from ..artifacts import Manifest, digest_of
 from ..errors import InputError
 from ..evaluation.alpaca import evaluate_alpaca, plan_alpaca
 from ..evaluation.alpaca.outputs import read_outputs, read_reference
+from ..evaluation.judges.digest import judge_digest
 from ..evaluation.judges.requests import RequestSettings
-from .common import StageResult, check_folder, mapping_of, owned_folder, skip_if_done, timed
+from .common import StageResult, check_folder, mapping_of, owned_folder, skip_if_done, stored_results, timed
 
 _STAGE = "evaluate alpaca"
 
@@ -154,6 +155,8 @@ def run_evaluate_alpaca(arguments: AlpacaArguments) -> StageResult:
     manifest = Manifest(_STAGE, _digests(arguments), {name: getattr(arguments, name) for name in _DECIDING})
     done = skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
     if done:
+        found = stored_results(arguments.output_dir)
+        done.lines = [f"{name.replace('_', ' ')}: {value:.2f} %" for name, value in found.items() if value is not None]
         return done
     # Answers are known by their requests, so that those of another run may stay.
     with owned_folder(_STAGE, arguments.output_dir, overwrite=False), timed(manifest):
@@ -194,4 +197,4 @@ def _digests(arguments: AlpacaArguments) -> dict[str, str]:
         path = getattr(arguments, name)
         if path and os.path.isfile(path):
             digests[name] = digest_of(Path(path).read_bytes().hex())
-    return digests
+    return digests | (judge_digest(arguments.judge) if arguments.annotations is None else {})

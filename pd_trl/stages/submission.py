@@ -89,4 +89,9 @@ def run_submission(arguments: SubmissionArguments) -> StageResult:
     if arguments.check and problems:
         raise InputError(f"{arguments.output_dir} does not pass ({len(problems)}): {' '.join(problems)}")
     lines = [f"- {problem}" for problem in problems] or ["Passes the rules of the leaderboard's repository."]
+    if not arguments.check and arguments.repository is None and arguments.evaluation:
+        lines.append(
+            "The two tables are not those of the repository: one is the installed package's, the other has the new row only. Give a "
+            "checkout with --repository before you copy them over its own."
+        )
     return StageResult("submission", arguments.output_dir, {"problems": len(problems)}, lines)

@@ -57,6 +57,7 @@ def test_pairwise_judges_each_baseline(command, sides, tiny_models, tmp_path):  
         ({"--max_problem_share": 1}, "`max_problem_share`"),
         ({"--num_resamples": 0}, "`num_resamples`"),
         ({"--judge_kwargs": "[1]"}, "judge_kwargs"),
+        ({"--judge": "openai:m", "--judge_kwargs": '{"settings": {"tries": 1}}'}, "no setting tries"),
         ({"--baselines": '{"../x": "b.json"}'}, "cannot name a folder"),
     ],
 )

@@ -57,16 +57,18 @@ def longer(prompt, attempt):
 
 
 @pytest.mark.multiprocess
-def test_a_killed_judge_is_not_paid_twice(command, tmp_path):  # noqa: F811
+@pytest.mark.parametrize("judge", ["openai:some-model", "alpaca:weighted_alpaca_eval_gpt4_turbo"])
+def test_a_killed_judge_is_not_paid_twice(command, tmp_path, judge):  # noqa: F811
+    pytest.importorskip("patsy", reason="the extra `alpaca` is not installed")
     recorded = made_up(60)
-    with replay([], longer) as server:
+    with replay(*([], longer) if judge.startswith("openai") else (recorded.annotations,)) as server:
         server.hold_after = 30
-        flags = flags_of(tmp_path, recorded, "openai:some-model", server)
+        flags = flags_of(tmp_path, recorded, judge, server)
         process = subprocess.Popen([sys.executable, "-m", "pd_trl", *flags], cwd=ROOT, stderr=subprocess.DEVNULL)
         assert server.reached.wait(300)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        kept = (tmp_path / "out" / "baseline" / "judgements.jsonl").read_bytes().count(b"\n") - 1
+        kept = (tmp_path / "out" / "baseline" / "answers.jsonl").read_bytes().count(b"\n") - 1
         assert kept >= 20
         server.hold_after = None
         result = command(*flags)
@@ -74,7 +76,12 @@ def test_a_killed_judge_is_not_paid_twice(command, tmp_path):  # noqa: F811
         answered = sum(server.answered.values())
     # One pair has equal outputs and is never asked about; an answer may have been on its way when the process died.
     assert len(server.answered) == 2 * 59 and answered <= 2 * 59 + 30 - kept
-    lengths = [len(a["output"]) - len(b["output"]) for a, b in zip(recorded.model, recorded.reference, strict=True)]
     (record,) = load_results(tmp_path / "out")
+    if judge.startswith("alpaca"):
+        assert record.value == pytest.approx(
+            1 + np.mean(np.sign([a["preference"] - 1.5 for a in recorded.annotations]))
+        )
+        return
+    lengths = [len(a["output"]) - len(b["output"]) for a, b in zip(recorded.model, recorded.reference, strict=True)]
     assert record.value == pytest.approx(1 + np.sign(lengths).mean())
     assert record.judge == "some-model" and record.settings["agreement"] == 1.0

@@ -67,3 +67,9 @@ def test_bad_arguments_are_refused(command, arguments, changes, words):  # noqa:
 
 def test_without_a_model_it_is_refused(command):  # noqa: F811
     command("generate").refused("--model_name_or_path")
+
+
+def test_a_reward_model_is_no_language_model(command, arguments, tiny_models, tmp_path):  # noqa: F811
+    """Its head would be random, and so would be every output."""
+    command("generate", *flat(arguments | {"--model_name_or_path": tiny_models["reward"]})).refused("lm_head.weight")
+    assert not (tmp_path / "out" / "model_outputs.json").exists()

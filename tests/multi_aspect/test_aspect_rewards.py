@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from pd_trl import PDFilter, PDRewardConfig, evaluate_rewards, score_pairs, train_aspect_rewards
+from pd_trl.artifacts import write_json
 from pd_trl.errors import InputError
 from pd_trl.evaluation.judges import load_judge
 from pd_trl.evaluation.judges.reward_model import RewardModelJudge
@@ -16,7 +17,7 @@ from pd_trl.proxies import proxy_metrics_of
 from pd_trl.reward_sidecar import RewardSidecar
 from pd_trl.scoring import load_scorers
 from pd_trl.scoring.tokens import TokenRows
-from tests.tiny import ASPECTS, tiny_tokenizer
+from tests.tiny import ASPECTS, WORDS, tiny_tokenizer
 from tests.trainers.test_aspect_rewards import CPU, learnable
 
 ASKED = sorted(ASPECTS)
@@ -295,3 +296,16 @@ def test_card_says_what_each_head_is(trained, adapted):
         assert f"| honesty | {rewards['honesty'].num_train} | 20 | **{100 * accuracy:.1f} ±" in card
         assert "| length correction | penalty, per token and head as above |" in card
         assert "held-out pairs of helpfulness" in card and ".logits.item()" not in card
+
+
+def test_a_head_judges_on_the_command_line(trained, command, tmp_path):
+    path = next(iter(trained[1].values())).path
+    for name, words in (("a", WORDS[:6]), ("b", WORDS[6:12])):
+        rows = zip(WORDS[:6], words, strict=True)
+        write_json(tmp_path / f"{name}.json", [{"instruction": i, "output": o, "generator": name} for i, o in rows])
+    flags = ["evaluate", "pairwise", "--outputs", tmp_path / "a.json", "--baselines", tmp_path / "b.json"]
+    outcome = command(*flags, "--judge", f"reward:{path}#honesty", "--output_dir", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert "(honesty)" in outcome.out
+    other = command(*flags, "--judge", f"reward:{path}#kindness", "--output_dir", tmp_path / "other")
+    other.refused("kindness")

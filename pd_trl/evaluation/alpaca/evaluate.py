@@ -20,7 +20,7 @@ from .judging import (
 )
 from .length_control import difficulty_path, length_controlled_win_rate, why_no_length_control
 from .outputs import align, check_problems, read_outputs, read_reference
-from .plan import AlpacaPlan, comparison_tokens, plan_requests
+from .plan import AlpacaPlan, plan_comparisons, plan_requests
 from .result import AlpacaResult
 from .summary import save, summarise
 
@@ -108,15 +108,17 @@ def evaluate_alpaca(
     check_problems(aligned, max_problem_share)
     undefined = why_no_length_control(aligned.rows)
     refused = undefined or (None if length_control else "it was not asked for")
+    asked: Annotator | Judge | None = None
+    if annotations is None:
+        asked = _judge(judge, judge_model, base_url, api_key_env, client_config, judge_arguments, requests)
     if refused is None:
         # Before anything is paid for.
         difficulty_file = difficulty_path(difficulty_file)
     folder = Path(output_dir).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    if annotations is not None:
+    if asked is None:
         judgements = judge_by_records(annotations, aligned.rows)
     else:
-        asked = _judge(judge, judge_model, base_url, api_key_env, client_config, judge_arguments, requests)
         with RowLog(folder / LOG_NAME, _LOG_IDENTITY) as log:
             if isinstance(asked, Annotator):
                 judgements = judge_by_annotator(asked, aligned.rows, log)
@@ -174,10 +176,12 @@ def plan_alpaca(
     if judge is None:
         _judge(None, None, None, "", None, None, None)
     name = judge if isinstance(judge, str) else judge.name if judge is not None else ""
-    tokens = comparison_tokens(aligned) if name.startswith("openai:") else 0
-    price = 0.0 if not tokens else price_per_million_tokens
-    cost = None if price is None else tokens * price / 1e6
-    return AlpacaPlan(name, num_requests=len(aligned.rows), num_known=0, num_tokens=tokens, cost=cost, **shared)
+    if not name.startswith("openai:"):
+        return AlpacaPlan(name, num_requests=len(aligned.rows), num_known=0, num_tokens=0, cost=0.0, **shared)
+    with _known_answers(output_dir) as log:
+        count, known, tokens = plan_comparisons(name.partition(":")[2], judge_arguments, aligned, log)
+    cost = None if price_per_million_tokens is None else tokens * price_per_million_tokens / 1e6
+    return AlpacaPlan(name, num_requests=count, num_known=known, num_tokens=tokens, cost=cost, **shared)
 
 
 @contextlib.contextmanager

@@ -5,21 +5,23 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ...errors import InputError
-from ..judges.base import Comparison
-from ..judges.openai_client import MemoryLog
+from ..judges.base import AskingJudge, Comparison
+from ..judges.requests import request_settings
 from .annotator import Annotator, JudgeSettings
 
 
-class AlpacaJudge:
+class AlpacaJudge(AskingJudge):
     """
     An annotator of alpaca_eval as a judge, in the order of outputs that each comparison has.
 
     Args:
         config (`str`): Name or folder of an annotator.
-        settings: Further values of [`JudgeSettings`].
+        settings: Further values of [`JudgeSettings`]; `requests` may be a mapping.
     """
 
     def __init__(self, config: str, **settings: Any):
+        super().__init__()
+        settings["requests"] = request_settings(settings.get("requests"))
         self.annotator = Annotator(JudgeSettings(config, **settings), switch_order=False)
         singles = self.annotator.singles
         if any(single.batch_size != 1 for single in singles.values()):
@@ -48,12 +50,12 @@ class AlpacaJudge:
 
     def _preferences(self, comparisons: Sequence[Comparison]) -> list[float | None]:
         rows = [{"instruction": c.instruction, "output_1": c.output_a, "output_2": c.output_b} for c in comparisons]
-        answers, _ = self.annotator.answers(self.annotator.requests(rows), MemoryLog())
+        answers, _ = self.annotator.answers(self.annotator.requests(rows), self.log)
         try:
             annotations = self.annotator.annotate(rows, answers)
         except InputError:  # not one of these answers can be read
-            return [None] * len(rows)
-        return [None if math.isnan(row["preference"]) else 2.0 - row["preference"] for row in annotations]
+            return [math.nan] * len(rows)
+        return [2.0 - row["preference"] for row in annotations]
 
 
 # Secrets, and what changes no answer.

@@ -12,12 +12,13 @@ from typing import Any
 from ...artifacts import digest_of, read_json
 from ...errors import InputError
 from ...row_log import RowLog
-from ..judges.base import Comparison, Judge
+from ..judges.base import AskingJudge, Comparison, Judge
+from ..judges.openai_client import OpenAIJudge, comparison_requests
 from .annotator import Annotator
 
 logger = logging.getLogger(__name__)
 
-ANNOTATOR, OFFLINE, RECORDED = "annotator", "offline judge", "recorded annotations"
+ANNOTATOR, CHAT_MODEL, OFFLINE, RECORDED = "annotator", "chat model", "offline judge", "recorded annotations"
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Judgements:
         annotations (`list` of `dict`): A record for each row, in order: `preference` from 1 (reference) to 2 (model), NaN where
             there is none, `annotator`, and what else the judge gave.
         judge (`str`): Name of the judge.
-        kind (`str`): `"annotator"`, `"offline judge"` or `"recorded annotations"`.
+        kind (`str`): `"annotator"`, `"chat model"` (with a prompt of ours), `"offline judge"` or `"recorded annotations"`.
         problems (`dict`): Number of rows without a preference, by reason.
         details (`dict`): What else decides the numbers.
         is_official (`bool`): Whether it is the leaderboard's own judge.
@@ -55,46 +56,73 @@ def judge_by_annotator(annotator: Annotator, rows: Sequence[Mapping[str, str]], 
     annotations = annotator.annotate(rows, answers)
     unread = sum(math.isnan(annotation["preference"]) for annotation in annotations)
     problems = {"unparsable": annotator.num_unparsable, "unanswered": unread - annotator.num_unparsable}
-    given = [answer for answer in answers.values() if answer is not None]
-    dates = sorted(answer["date"] for answer in given if "date" in answer)
-    endpoints = sorted({answer["endpoint"] for answer in given if "endpoint" in answer})
     details: dict[str, Any] = {
         "annotator": annotator.settings.config,
         "judge_models": annotator.models,
         "judge_arguments": annotator.settings.arguments,
-        "served_as": sorted({str(answer["model"]) for answer in given if answer.get("model")}),
-        "endpoints": endpoints,
-        "judged_from": dates[0] if dates else None,
-        "judged_to": dates[-1] if dates else None,
+        **_served([answer for answer in answers.values() if answer is not None]),
         "requests": len(requests),
-        "tokens": sum(answer.get("total_tokens") or 0 for answer in given),
         "reasons_of_failures": dict(collections.Counter(failures.values()).most_common(5)),
     }
-    if len(endpoints) > 1:
-        logger.warning("The answers come from several servers: %s.", ", ".join(endpoints))
     return Judgements(annotations, annotator.name, ANNOTATOR, problems, details, annotator.is_official)
 
 
+def _served(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Who gave the answers, when, and for how many tokens."""
+    dates = sorted(answer["date"] for answer in answers if "date" in answer)
+    endpoints = sorted({answer["endpoint"] for answer in answers if "endpoint" in answer})
+    if len(endpoints) > 1:
+        logger.warning("The answers come from several servers: %s.", ", ".join(endpoints))
+    return {
+        "served_as": sorted({str(answer["model"]) for answer in answers if answer.get("model")}),
+        "endpoints": endpoints,
+        "judged_from": dates[0] if dates else None,
+        "judged_to": dates[-1] if dates else None,
+        "tokens": sum(answer.get("total_tokens") or 0 for answer in answers),
+    }
+
+
+def shown_comparisons(rows: Sequence[Mapping[str, str]]) -> list[Comparison]:
+    """The outputs of each row in the order in which alpaca_eval would show them."""
+    plain = [Comparison(row["instruction"], row["output_1"], row["output_2"]) for row in rows]
+    return [c.swapped() if is_switched(c.instruction) else c for c in plain]
+
+
 def judge_by_judge(judge: Judge, rows: Sequence[Mapping[str, str]], log: RowLog) -> Judgements:
-    """Asks any other judge, with the outputs in the order in which alpaca_eval would show them."""
-    comparisons, keys = [], []
-    for row in rows:
-        comparison = Comparison(row["instruction"], row["output_1"], row["output_2"])
-        comparisons.append(comparison.swapped() if is_switched(row["instruction"]) else comparison)
-        shown = comparisons[-1]
-        keys.append(digest_of([judge.identity, shown.instruction, shown.output_a, shown.output_b]))
-    open_rows = [i for i, key in enumerate(keys) if key not in log]
-    for position, preference in judge.compare([comparisons[i] for i in open_rows]):
-        if preference is not None:
-            log.add(keys[open_rows[position]], preference)
+    """Asks any other judge what `log` does not hold yet."""
+    comparisons = shown_comparisons(rows)
+    if isinstance(judge, AskingJudge):
+        with judge.keeping(log):
+            found = dict(judge.compare(comparisons))
+    else:
+        found = _compare_and_keep(judge, comparisons, log)
     annotations: list[dict[str, Any]] = []
-    for row, key in zip(rows, keys, strict=True):
-        preference = log.rows.get(key, math.nan)
+    for i, row in enumerate(rows):
+        preference = math.nan if found.get(i) is None else float(found[i])  # type: ignore[arg-type]
         for_reference = 1 - preference if is_switched(row["instruction"]) else preference
         annotations.append({**row, "annotator": judge.name, "preference": 2 - for_reference})
     unread = sum(math.isnan(annotation["preference"]) for annotation in annotations)
-    details = {"judge": judge.description, "judge_identity": judge.identity}
-    return Judgements(annotations, judge.name, OFFLINE, {"unparsable": unread}, details)
+    unanswered = sum(found.get(i) is None for i in range(len(rows)))
+    problems = {"unparsable": unread - unanswered, "unanswered": unanswered}
+    details: dict[str, Any] = {"judge": judge.description, "judge_identity": judge.identity}
+    if not isinstance(judge, OpenAIJudge):
+        return Judgements(annotations, judge.name, OFFLINE, problems, details)
+    requests = {digest_of(request) for request in comparison_requests(comparisons, judge.prompt, judge.arguments)}
+    details |= {"judge_models": [judge.name], "requests": len(requests)}
+    details |= _served([log[key] for key in sorted(requests) if key in log])
+    return Judgements(annotations, judge.name, CHAT_MODEL, problems, details)
+
+
+def _compare_and_keep(judge: Judge, comparisons: Sequence[Comparison], log: RowLog) -> dict[int, float | None]:
+    keys = [digest_of([judge.identity, c.instruction, c.output_a, c.output_b]) for c in comparisons]
+    found: dict[int, float | None] = {i: log[key] for i, key in enumerate(keys) if key in log}
+    left = [i for i in range(len(keys)) if i not in found]
+    for position, preference in judge.compare([comparisons[i] for i in left]):
+        i = left[position]
+        found[i] = preference
+        if preference is not None and not math.isnan(preference):
+            log.add(keys[i], preference)
+    return found
 
 
 def is_switched(instruction: str) -> bool:

@@ -196,7 +196,13 @@ def difficulty_path(path: str | os.PathLike | None = None) -> Path:
             downloaded = download_file(ALPACA_REPOSITORY, _GAMED_FILE, revision=ALPACA_REVISION)
         except InputError:
             # A cache that was filled without a revision knows the file by its branch.
-            downloaded = download_file(ALPACA_REPOSITORY, _GAMED_FILE)
+            try:
+                downloaded = download_file(ALPACA_REPOSITORY, _GAMED_FILE)
+            except InputError as error:
+                raise InputError(
+                    f"The length-controlled win rate needs the difficulties of the instructions. {error} Or pass a local copy as "
+                    "`difficulty_file`, or set `length_control` to false."
+                ) from None
         if downloaded is None:
             raise InputError(f"The data set {ALPACA_REPOSITORY} has no {_GAMED_FILE}: pass `difficulty_file`.")
         found = downloaded

@@ -4,16 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...artifacts import digest_of
 from ...report_text import table
 from ...row_log import RowLog
+from ..judges.openai_client import PROMPT, comparison_requests, request_arguments
 from .annotator import Annotator
 from .completions import price_per_token
+from .judging import shown_comparisons
 from .outputs import AlignedOutputs
 from .session import alpaca_eval_session
 
 # 1,606 prompts of the leaderboard's judge have 4.9 characters per token that it counted, answers included.
 CHARACTERS_PER_TOKEN = 4.9
-_PROMPT_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,14 @@ def plan_requests(
     return len(requests), len(requests) - len(left), tokens, cost
 
 
-def comparison_tokens(aligned: AlignedOutputs) -> int:
-    """Estimate of the tokens of a judge that is shown instruction and outputs with a short prompt of its own."""
-    texts = (row[key] for row in aligned.rows for key in ("instruction", "output_1", "output_2"))
-    return round((sum(map(len, texts)) + _PROMPT_CHARACTERS * len(aligned.rows)) / CHARACTERS_PER_TOKEN)
+def plan_comparisons(
+    model: str, arguments: Mapping[str, Any] | None, aligned: AlignedOutputs, log: RowLog
+) -> tuple[int, int, int]:
+    """Numbers of requests of a chat model with our prompt and of answered ones, and tokens of the others."""
+    requests = comparison_requests(shown_comparisons(aligned.rows), PROMPT, request_arguments(model, arguments))
+    by_key = {digest_of(request): request for request in requests}
+    left = [request for key, request in by_key.items() if key not in log]
+    return len(by_key), len(by_key) - len(left), sum(map(_tokens, left))
 
 
 def _tokens(request: Mapping[str, Any]) -> int:

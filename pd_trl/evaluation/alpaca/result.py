@@ -7,7 +7,7 @@ from typing import Any
 from ...artifacts import library_versions
 from ...report_text import table
 from ...results import EvalResult
-from .judging import ANNOTATOR, OFFLINE
+from .judging import ANNOTATOR, CHAT_MODEL, OFFLINE
 from .length_control import GLM_NAME, LengthControl
 
 _LIBRARIES = ("alpaca_eval", "openai", "scikit-learn", "pandas", "patsy")
@@ -23,7 +23,7 @@ class AlpacaResult:
         model (`str`): Name of the model.
         reference (`str`): Name of what it was compared with.
         judge (`str`): Who judged.
-        judge_kind (`str`): `"annotator"`, `"offline judge"` or `"recorded annotations"`.
+        judge_kind (`str`): `"annotator"`, `"chat model"`, `"offline judge"` or `"recorded annotations"`.
         win_rate (`float`): Mean preference for the model.
         standard_error (`float`, *optional*): Its standard error over instructions.
         discrete_win_rate (`float`): Share of instructions on which the model is preferred, ties counted half.
@@ -75,7 +75,7 @@ class AlpacaResult:
     @property
     def judge_label(self) -> str:
         """The judge's name, with what it is where it is no annotator of alpaca_eval."""
-        return f"{self.judge} ({self.judge_kind})" if self.judge_kind == OFFLINE else self.judge
+        return f"{self.judge} ({self.judge_kind})" if self.judge_kind in (CHAT_MODEL, OFFLINE) else self.judge
 
     def records(self) -> list[EvalResult]:
         """The numbers as records that cards and tables read."""

@@ -12,7 +12,7 @@ from ...artifacts import write_json
 from ...generation.instructions import ALPACA_REPOSITORY, ALPACA_REVISION
 from ...results import save_results
 from .instructions import NUM_INSTRUCTIONS, canonical_positions
-from .judging import OFFLINE, RECORDED, Judgements
+from .judging import CHAT_MODEL, OFFLINE, RECORDED, Judgements
 from .length_control import LengthControl
 from .outputs import AlignedOutputs
 from .result import AlpacaResult
@@ -90,10 +90,14 @@ def _why_not_comparable(judgements: Judgements, is_whole: bool, undefined: str |
     reasons = []
     if judgements.kind == OFFLINE:
         reasons.append("the judge is an offline one, not an annotator of alpaca_eval")
+    elif judgements.kind == CHAT_MODEL:
+        reasons.append("the judge is a chat model with a prompt of pd_trl, not an annotator of alpaca_eval")
     elif judgements.kind == RECORDED:
         reasons.append("the annotations are recorded ones, whose judge is known by name only")
     elif not judgements.is_official:
         reasons.append(f"the judge is {judgements.judge}, not the leaderboard's")
+    elif others := sorted(set(judgements.details.get("served_as") or []) - set(judgements.details["judge_models"])):
+        reasons.append(f"the server says that {', '.join(others)} judged")
     if undefined is not None:
         reasons.append(undefined)
     elif not is_whole or num_judged < NUM_INSTRUCTIONS - _MAX_UNJUDGED:

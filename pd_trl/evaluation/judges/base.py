@@ -1,11 +1,14 @@
 """What a judge is: something that prefers one of two outputs to an instruction."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ...row_log import MemoryLog, RowLog
 
 TIE = 1e-9
 
@@ -53,9 +56,28 @@ class Judge(Protocol):
         Returns:
             Iterator of position and preference, each position once, in any order and as soon as it is known, so that a
             caller can keep what has been answered. A preference lies in [0, 1]: 1 is for `output_a`, 0 for `output_b`, 0.5 a
-            tie; `None` is an answer that could not be read.
+            tie; NaN is an answer that could not be read, and `None` one that never came.
         """
         ...
+
+
+class AskingJudge:
+    """
+    A judge whose answers cost something. They are kept in `log` as they come, by the digest of the request, and none that is
+    there is asked for again.
+    """
+
+    def __init__(self) -> None:
+        self.log: RowLog = MemoryLog()
+
+    @contextlib.contextmanager
+    def keeping(self, log: RowLog) -> Iterator[None]:
+        """Keeps the answers in `log`, an open one."""
+        before, self.log = self.log, log
+        try:
+            yield
+        finally:
+            self.log = before
 
 
 class ScoreJudge:

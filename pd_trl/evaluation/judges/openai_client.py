@@ -1,14 +1,14 @@
 """Judges behind an OpenAI-compatible server."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...artifacts import digest_of
 from ...errors import InputError
-from ...row_log import RowLog
-from .base import Comparison, Judge
+from .base import AskingJudge, Comparison, Judge
 from .openai_server import CHAT, OpenAIClient
-from .requests import RequestPool, RequestSettings
+from .requests import RequestPool, RequestSettings, request_settings
 
 # The first character of the answer counts.
 PROMPT = """Which of two answers to an instruction would a person prefer? Judge what they say, not how long they are nor in which \
@@ -26,7 +26,7 @@ Answer B:
 Reply with A or B, or with T if neither is better, and nothing else."""
 
 
-class OpenAIJudge:
+class OpenAIJudge(AskingJudge):
     """
     A judge that asks a chat model for the better of two answers. See [`openai_judge`].
 
@@ -46,49 +46,45 @@ class OpenAIJudge:
         prompt: str = PROMPT,
         arguments: Mapping[str, Any] | None = None,
     ):
+        super().__init__()
         missing = [name for name in ("{instruction}", "{output_a}", "{output_b}") if name not in prompt]
         if missing:
             raise InputError(f"The judge's prompt must have a place for {', '.join(missing)}.")
         self.client, self.settings, self.prompt = client, settings, prompt
-        self.arguments = {"model": model, "temperature": 0.0, "max_tokens": 8, **(arguments or {})}
-        self.arguments = {name: value for name, value in self.arguments.items() if value is not None}
+        self.arguments = request_arguments(model, arguments)
         self.name = model
         self.description = f"the chat model {model} at {', '.join(client.endpoints)}"
         self.identity = {"kind": "openai", "prompt": prompt, **self.arguments}
 
     def compare(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[int, float | None]]:
-        """See [`Judge.compare`]. An answer that is none of A, B and T, and one that never came, is `None`."""
+        """See [`Judge.compare`]. An answer that is none of A, B and T cannot be read."""
+        requests = comparison_requests(comparisons, self.prompt, self.arguments)
+        keys = [digest_of(request) for request in requests]
         positions: dict[str, list[int]] = {}
-        requests: dict[str, dict[str, Any]] = {}
-        for i, comparison in enumerate(comparisons):
-            request = self._request(comparison)
-            key = digest_of(request)
-            requests[key] = request
+        for i, key in enumerate(keys):
             positions.setdefault(key, []).append(i)
-        pool = RequestPool(self.client.send, MemoryLog(), self.settings)
-        for key, answer in pool.answers(requests, self.name):
+        pool = RequestPool(self.client.send, self.log, self.settings)
+        for key, answer in pool.answers(dict(zip(keys, requests, strict=True)), self.name):
             preference = None if answer is None else _preference(answer["choices"][0]["message"]["content"])
             for i in positions[key]:
                 yield i, preference
 
-    def _request(self, comparison: Comparison) -> dict[str, Any]:
-        text = fill(
-            self.prompt,
-            instruction=comparison.instruction,
-            output_a=comparison.output_a,
-            output_b=comparison.output_b,
-        )
-        return {"endpoint": CHAT, "messages": [{"role": "user", "content": text}], **self.arguments}
+
+def request_arguments(model: str, arguments: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Arguments of each request to `model`, with the user's in place of ours."""
+    given = {"model": model, "temperature": 0.0, "max_tokens": 8, **(arguments or {})}
+    return {name: value for name, value in given.items() if value is not None}
 
 
-class MemoryLog(RowLog):
-    """Answers of this process only: the caller of a judge keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.rows = {}
-
-    def add(self, key: str, row: Any) -> None:
-        self.rows[key] = row
+def comparison_requests(
+    comparisons: Sequence[Comparison], prompt: str, arguments: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The request of each comparison."""
+    requests = []
+    for c in comparisons:
+        text = fill(prompt, instruction=c.instruction, output_a=c.output_a, output_b=c.output_b)
+        requests.append({"endpoint": CHAT, "messages": [{"role": "user", "content": text}], **arguments})
+    return requests
 
 
 def fill(template: str, **texts: str) -> str:
@@ -104,9 +100,9 @@ def fill(template: str, **texts: str) -> str:
     return "".join(parts)
 
 
-def _preference(text: str | None) -> float | None:
+def _preference(text: str | None) -> float:
     answer = (text or "").strip().strip("\"'*`.()[]:").upper()
-    return {"A": 1.0, "B": 0.0, "T": 0.5}.get(answer)
+    return {"A": 1.0, "B": 0.0, "T": 0.5}.get(answer, math.nan)
 
 
 def openai_judge(
@@ -116,7 +112,7 @@ def openai_judge(
     api_key_env: str = "OPENAI_API_KEY",
     prompt: str = PROMPT,
     arguments: Mapping[str, Any] | None = None,
-    settings: RequestSettings | None = None,
+    settings: RequestSettings | Mapping[str, Any] | None = None,
 ) -> Judge:
     """
     A judge that asks a chat model of an OpenAI-compatible server for the better of two answers.
@@ -132,10 +128,10 @@ def openai_judge(
             Template with `{instruction}`, `{output_a}` and `{output_b}`, which asks for A, B or T.
         arguments (`dict`, *optional*):
             Further arguments of each request; `None` as a value takes one of ours away.
-        settings ([`RequestSettings`], *optional*):
-            Retries and concurrency.
+        settings ([`RequestSettings`] or `dict`, *optional*):
+            Retries and concurrency, such as `{"max_retries": 2}`.
     """
-    settings = settings or RequestSettings()
+    settings = request_settings(settings)
     client = OpenAIClient(base_url, api_key_env, model=model, timeout=settings.timeout)
     return OpenAIJudge(model, client, settings, prompt, arguments)
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from tqdm import tqdm
@@ -55,6 +55,26 @@ class RequestSettings:
         for name in ("timeout", "retry_wait", "max_wait"):
             if not getattr(self, name) > 0:
                 raise InputError(f"`{name}` must be a positive number of seconds, got {getattr(self, name)}.")
+
+
+def request_settings(given: RequestSettings | Mapping[str, Any] | None) -> RequestSettings:
+    """
+    Settings of requests from a mapping, as a command line has them.
+
+    Raises:
+        InputError: On a name that is none of theirs, or a value of another kind.
+    """
+    if given is None or isinstance(given, RequestSettings):
+        return given or RequestSettings()
+    names = [entry.name for entry in fields(RequestSettings)]
+    wrong = sorted(set(map(str, given)) - set(names))
+    if wrong:
+        raise InputError(f"Requests have no setting {', '.join(wrong)}; they have {', '.join(names)}.")
+    for name, value in given.items():
+        whole = name in ("max_concurrency", "max_retries")
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            raise InputError(f"`{name}` of the requests must be a {'whole ' if whole else ''}number, got {value!r}.")
+    return RequestSettings(**given)
 
 
 class RequestFailed(Exception):
@@ -140,7 +160,8 @@ class RequestPool:
         if error is not None:
             reason = "The judge cannot be used" if error.fatal else f"{self._most_in_a_row} requests in a row failed"
             raise InputError(
-                f"{reason}: {error} Answers so far are kept ({len(self.log.rows)}): mend it and run the same command again."
+                f"{reason}: {str(error).rstrip('.')}. Answers so far are kept ({len(self.log.rows)}): mend it and run the same command "
+                "again."
             )
 
     @property

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from ...errors import InputError
 from ...scoring.responses import conversation, score_responses
 from ...scoring.reward_models import RewardModel, load_scorers
 from .base import TIE, ScoreJudge
+from .reward_name import split_aspect
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,5 @@ def reward_model_judge(model: str, **settings: object) -> RewardModelJudge:
     The judge of a folder or Hub id, or of one head of a model with several, as in `me/rm-heads#honesty`; settings are
     [`RewardModelJudge`]'s.
     """
-    name, _, aspect = model.rpartition("#")
-    if name and not Path(model).exists():
-        return RewardModelJudge(name, aspect=aspect, **settings)  # type: ignore[arg-type]
-    return RewardModelJudge(model, **settings)  # type: ignore[arg-type]
+    name, aspect = split_aspect(model)
+    return RewardModelJudge(name, aspect=aspect, **settings)  # type: ignore[arg-type]

@@ -62,6 +62,11 @@ class PairwiseAccuracy(evaluate.Metric):
         self, predictions: list[float], references: list[float], delta_lengths: list[float] | None = None
     ) -> dict[str, float]:
         gaps = np.asarray(predictions) - np.asarray(references)
+        if not np.isfinite(gaps).all():
+            row = int(np.flatnonzero(~np.isfinite(gaps))[0])
+            raise InputError(
+                f"Rewards must be finite numbers, but {predictions[row]} and {references[row]} are those of pair {row}."
+            )
         if delta_lengths is not None and len(delta_lengths) != len(gaps):
             raise InputError(
                 f"`delta_lengths` must have {len(gaps)} values, one for each pair, got {len(delta_lengths)}."

@@ -55,6 +55,7 @@ class ReplayServer(ThreadingHTTPServer):
         self.paths: set[str] = set()
         self.lock = threading.Lock()
         self.hold_after: int | None = None
+        self.served_as: str | None = None
         self.reached = threading.Event()
 
     @property
@@ -130,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "id": "replay",
                 "object": "chat.completion",
                 "created": 0,
-                "model": f"{body['model']}-replayed",
+                "model": server.served_as or body["model"],
                 "choices": [choice],
                 "usage": usage,
             },

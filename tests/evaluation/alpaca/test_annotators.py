@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from pd_trl.errors import InputError
+from pd_trl.evaluation import plan_alpaca
 from pd_trl.evaluation.alpaca.annotator import Annotator, JudgeSettings
 from pd_trl.evaluation.alpaca.judging import is_switched
 from pd_trl.evaluation.judges.base import ScoreJudge
@@ -37,6 +38,41 @@ def test_offline_judge(evaluate, tmp_path):
     scored = judge.num_scored
     assert evaluate(recorded, judge=LengthJudge()).win_rate == result.win_rate
     assert judge.num_scored == scored
+
+
+def test_a_chat_model_is_no_offline_judge_and_is_paid_once(evaluate, files, tmp_path):
+    recorded = made_up(40)
+    lost = {row["instruction"] for row in recorded.model[:3]}
+    unclear = {row["instruction"] for row in recorded.model[10:12]}
+
+    def status(prompt, attempt):
+        if any(instruction in prompt for instruction in lost):
+            return 400
+        text = "Both." if any(instruction in prompt for instruction in unclear) else "A"
+        return {"finish_reason": "stop", "index": 0, "message": {"role": "assistant", "content": text}}
+
+    with replay([], status) as server:
+        settings = {"judge": "openai:my-judge", "base_url": server.base_url, "max_problem_share": 0.1}
+        result = evaluate(recorded, **settings)
+        assert result.judge_kind == "chat model" and result.records()[0].judge == "my-judge (chat model)"
+        assert "a chat model with a prompt of pd_trl" in result.not_comparable[0]
+        assert {k: result.problems[k] for k in ("unparsable", "unanswered")} == {"unparsable": 2, "unanswered": 3}
+        shown = result.settings
+        assert shown["endpoints"] == [server.base_url] and shown["served_as"] == ["my-judge"]
+        assert shown["judged_from"] <= shown["judged_to"] and shown["tokens"] > 0 and shown["requests"] == 40
+        before = sum(server.answered.values())
+        paths = files(recorded)
+        plan = plan_alpaca(
+            paths["model"],
+            reference_outputs=paths["reference"],
+            judge="openai:my-judge",
+            output_dir=tmp_path / "alpaca",
+        )
+        assert (plan.num_requests, plan.num_known, plan.cost) == (40, 37, None) and plan.num_tokens > 0
+        again = evaluate(recorded, **settings)
+        # Only what never came is asked for again.
+        assert sum(server.answered.values()) == before
+    assert again.win_rate == result.win_rate
 
 
 def test_local_reward_model(evaluate, tiny_models):

@@ -109,7 +109,7 @@ def test_records(evaluate, tmp_path):
     assert (win_rate.model, win_rate.baseline, win_rate.judge) == ("model", "baseline", OFFICIAL)
     assert win_rate.num_samples == len(recorded.model) and win_rate.standard_error > 0
     settings = win_rate.settings
-    assert settings["served_as"] == ["gpt-4-1106-preview-replayed"]
+    assert settings["served_as"] == ["gpt-4-1106-preview"]
     assert settings["official_comparable"] is False
     assert {"alpaca_eval", "openai", "pd_trl"} <= set(settings["versions"])
     assert settings["judged_from"] <= settings["judged_to"]
@@ -180,3 +180,11 @@ def test_key_is_nowhere(evaluate, tmp_path, capfd, caplog):
     texts = [p.read_text(errors="replace") for p in tmp_path.rglob("*") if p.is_file()]
     for found in [str(failure.value), out, err, caplog.text, *texts]:
         assert KEY not in found and "pa55word" not in found
+
+
+def test_a_server_that_says_it_is_another_model_is_not_the_leaderboards_judge(evaluate):
+    recorded = made_up(12)
+    with replay(recorded.annotations) as server:
+        server.served_as = "some-other-model"
+        result = evaluate(recorded, server)
+    assert "the server says that some-other-model judged" in result.not_comparable

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from pd_trl.errors import InputError
@@ -17,12 +19,15 @@ def answers(text: str):
     return lambda prompt, attempt: choice
 
 
-@pytest.mark.parametrize("text, preference", [("A", 1.0), (" b.", 0.0), ("'T'", 0.5), ("Answer A", None), ("", None)])
+@pytest.mark.parametrize(
+    "text, preference", [("A", 1.0), (" b.", 0.0), ("'T'", 0.5), ("Answer A", math.nan), ("", math.nan)]
+)
 def test_openai_judge_reads(text, preference):
     with replay([], answers(text)) as server:
         judge = load_judge("openai:my-model", base_url=server.base_url, settings=QUICK)
         comparisons = [Comparison("do", "one", "two"), Comparison("do", "two", "one"), Comparison("do", "one", "two")]
-        assert dict(judge.compare(comparisons)) == dict.fromkeys(range(3), preference)
+        found = dict(judge.compare(comparisons))
+        assert found == pytest.approx(dict.fromkeys(range(3), preference), nan_ok=True)
         # The third is the first again.
         assert sum(server.counts.values()) == 2
         shown = server.bodies[0]["messages"][0]["content"]
@@ -35,6 +40,20 @@ def test_openai_judge_goes_on_after_a_lost_answer():
         judge = load_judge("openai:m", base_url=server.base_url, settings=QUICK)
         found = dict(judge.compare([Comparison("do", "one", "two"), Comparison("lost", "one", "two")]))
     assert found == {0: 1.0, 1: None}
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [({"tries": 3}, "no setting tries; they have max_concurrency"), ({"max_retries": "many"}, "`max_retries`"),
+     ({"max_retries": -1}, "must not be negative"), ({"max_concurrency": 1.5}, "whole number")],
+)  # fmt: skip
+def test_settings_of_requests_from_a_command_line(settings, words):
+    for judge, name in (("openai:m", "settings"), (f"alpaca:{OFFICIAL}", "requests")):
+        with pytest.raises(InputError, match=words):
+            load_judge(judge, base_url="http://127.0.0.1:9/v1", **{name: settings})
+    with replay([], answers("A")) as server:
+        judge = load_judge("openai:m", base_url=server.base_url, settings={"max_retries": 1, "timeout": 5})
+        assert (judge.settings.max_retries, judge.settings.timeout) == (1, 5)
 
 
 def test_prompt_with_braces():
