@@ -144,7 +144,7 @@ def push_model(
         beside (`dict`, *optional*): Content of further files by their path.
     """
     files = model_files(folder, extra)
-    access = check_access(repo_id, "model", private=private, create_pr=create_pr, tag=tag, token=token)
+    access = check_access(repo_id, "model", private=private, create_pr=create_pr, branch=branch, tag=tag, token=token)
     records = list(results) if results is not None else read_results(folder)
     facts = facts or load_model_facts(folder) or _unknown_facts(Path(folder), access.repo_id)
     local = existing_card(folder)
@@ -169,6 +169,8 @@ def push_model(
         ]
         return Changes({**files, **more, "README.md": card.encode()}, outdated)
 
+    # Before the repository is made: a card that the Hub refuses leaves none behind.
+    build(read_head(access.repo_id, "model", revision=branch, token=token))
     commit = commit_files(
         access.repo_id, "model", build, message=message or f"Publish {facts.name}", branch=branch, create_pr=create_pr,
         private=private, tag=tag, token=token, dry_run=dry_run,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..report_text import warning_lines
@@ -45,7 +46,10 @@ def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
         body = f"# {cell(title)}\n"
     forced = [*(["license", "license_name", "license_link"] if facts.license else []), "size_categories"]
     merged = merge_metadata(metadata, dataset_metadata(facts, title), forced)
-    return join_readme(merged, merge_section(body, render("dataset_card", _record(facts))))
+    # A configuration of the user's own may be the default one.
+    defaults = {entry.get("config_name") for entry in merged.get("configs") or [] if entry.get("default")}
+    shown = replace(facts, configs=[replace(c, default=c.name in defaults) for c in facts.configs])
+    return join_readme(merged, merge_section(body, render("dataset_card", _record(shown))))
 
 
 def dataset_metadata(facts: DatasetFacts, title: str) -> dict[str, Any]:

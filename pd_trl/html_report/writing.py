@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
-from ..artifacts import Manifest, read_rows
+from ..artifacts import MANIFEST_NAME, Manifest, read_rows
 from ..errors import InputError, InputTypeError
-from ..filter import PDFilter
+from ..filter import FILTER_NAME, PDFilter
+from ..hub import dataset_snapshot
 from .examples import sample_examples
 from .facts import page_facts
 from .page import render_page
 from .ranked import RankedPairs, packed, rank_pairs
 
+PAGE_NAME = "report.html"
 MAX_EXAMPLES = 1000
 
 
@@ -65,7 +67,7 @@ def write_report(
 
     Args:
         source (`str` or [`~datasets.Dataset`]):
-            Folder of `pd-trl select`, or scored pairs, which `pd_filter` is then fitted on.
+            Folder of `pd-trl select` or of a whole run, the Hub id of a published selection, or scored pairs, which `pd_filter` is then fitted on.
         path (`str`):
             HTML file to write.
         pd_filter ([`PDFilter`], *optional*):
@@ -144,10 +146,10 @@ def read_selection(source: str | os.PathLike | Dataset, pd_filter: PDFilter | No
         )
     if pd_filter is not None:
         raise InputError("A folder of `pd-trl select` holds its own filter: pass `pd_filter` with a `Dataset` only.")
-    folder = Path(source).expanduser()
-    manifest = Manifest.load(folder) if folder.is_dir() else None
+    folder = local_selection(source)
+    manifest = Manifest.load(folder)
     if manifest is None or manifest.stage != "select":
-        found = f"holds the results of '{manifest.stage}'" if manifest is not None else "does not"
+        found = f"holds the results of '{manifest.stage}'" if manifest is not None else "holds no results"
         raise InputError(f"{source} must be a folder of `pd-trl select`, but it {found}. Run `pd-trl select` first.")
     parts = [part for name in ("selected", "dropped") if len(part := read_rows(folder / name))]
     decided = concatenate_datasets(parts)
@@ -160,6 +162,20 @@ def read_selection(source: str | os.PathLike | Dataset, pd_filter: PDFilter | No
     origin = provenance.get("source") or {}
     name = origin.get("dataset") or origin.get("name") or folder.absolute().name
     return _selection(decided, PDFilter.load(folder / "filter.json"), provenance, str(name))
+
+
+def local_selection(source: str | os.PathLike) -> Path:
+    """The folder of a selection: that of `pd-trl select`, the one in a run's folder, or one that was published on the Hub."""
+    folder = Path(source).expanduser()
+    if folder.exists():
+        return folder / "select" if (folder / "select" / MANIFEST_NAME).is_file() else folder
+    text = str(source)
+    if folder.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1:
+        raise InputError(
+            f"{text} must be a folder of `pd-trl select`, or the Hub id of a published one, but there is none."
+        )
+    files = [MANIFEST_NAME, FILTER_NAME, "report.*", "selected/*", "dropped/*"]
+    return dataset_snapshot(text, what="selection", files=files)
 
 
 def _selection(decided: Dataset, pd_filter: PDFilter, provenance: dict[str, Any], name: str) -> Selection:

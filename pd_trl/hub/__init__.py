@@ -2,9 +2,9 @@
 
 from .client import HubError, hub_api, retried, scrubbed
 from .commit import commit_files
-from .download import download_file, local_file, local_model_folder, split_revision
+from .download import dataset_snapshot, download_file, local_file, local_model_folder, split_revision
 from .head import Changes, Commit, Head, read_head
-from .preflight import Access, check_access, check_card, check_namespace, check_training_push, read_info
+from .preflight import Access, check_access, check_card, check_name, check_namespace, check_training_push, read_info
 
 __all__ = [
     "Access",
@@ -14,9 +14,11 @@ __all__ = [
     "HubError",
     "check_access",
     "check_card",
+    "check_name",
     "check_namespace",
     "check_training_push",
     "commit_files",
+    "dataset_snapshot",
     "download_file",
     "hub_api",
     "local_file",

@@ -12,7 +12,7 @@ from huggingface_hub.errors import HTTPError
 
 from .client import MOVED, HubError, Patience, explained, hub_api, is_transient, jitter, retried, scrubbed, status_of
 from .head import Build, Changes, Commit, Head, read_head, size_of
-from .preflight import read_info
+from .preflight import check_ref, read_info
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +58,13 @@ def commit_files(
         HubError: When the Hub refuses it, or stays out of reach. Nothing was changed then, unless the message says so.
         OSError: When a local file cannot be read, or the disk is full.
     """
+    check_ref(branch, "branch")
     publication = _Publication(hub_api(token), repo_id, repo_type, branch, create_pr, token)
     if dry_run:
         head = read_head(repo_id, repo_type, revision=branch, token=token)
         return publication.difference(head, build(head))
     publication.prepare(private, space_sdk)
-    commit = publication.run(build, message)
+    commit = publication.run(build, message, tag)
     if tag is not None and not create_pr:
         _tag(publication, commit, tag)
     return commit
@@ -108,8 +109,8 @@ class _Publication:
         commit.deleted = sorted(path for path in changes.delete if path in head.files and path not in changes.add)
         return commit
 
-    def run(self, build: Build, message: str) -> Commit:
-        """Tries until the commit is there."""
+    def run(self, build: Build, message: str, tag: str | None = None) -> Commit:
+        """Tries until the commit is there. What differs from what is there, and would get a `tag` in use, is refused."""
         # Each other publisher can win once before it is our turn.
         moved, busy = Patience(attempts=40), Patience(attempts=7)
         planned: Commit | None = None
@@ -122,6 +123,11 @@ class _Publication:
             if planned.is_empty:
                 logger.info("%s: all of it is there already, at commit %s.", self.what, head.sha)
                 return planned
+            if tag is not None and self.tagged(tag) is not None:
+                raise HubError(
+                    f"The {self.repo_type} {self.repo_id} has the tag {tag!r} already, of other content. Choose another one: readers "
+                    "pin tags. Nothing was uploaded."
+                )
             try:
                 operations = self._operations(planned, changes)
                 info = self._commit(operations, head, message)
@@ -141,6 +147,11 @@ class _Publication:
             if self.create_pr:
                 planned.pr_url, planned.pr_revision = info.pr_url, info.pr_revision
             return planned
+
+    def tagged(self, tag: str) -> str | None:
+        """The commit that has `tag`."""
+        refs = retried(lambda: self.api.list_repo_refs(self.repo_id, repo_type=self.repo_type), self.what)
+        return next((ref.target_commit for ref in refs.tags if ref.name == tag), None)
 
     def _operations(self, planned: Commit, changes: Changes) -> list[Any]:
         deletions = [CommitOperationDelete(path_in_repo=path) for path in planned.deleted]
@@ -252,6 +263,8 @@ def _spread(tries: int) -> float:
 
 def _tag(publication: _Publication, commit: Commit, tag: str) -> None:
     try:
+        if publication.tagged(tag) == commit.sha:
+            return
         retried(
             lambda: publication.api.create_tag(
                 commit.repo_id, tag=tag, revision=commit.sha, repo_type=commit.repo_type, exist_ok=False

@@ -1,7 +1,9 @@
 """Files and models from the Hub."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
@@ -38,9 +40,23 @@ def local_model_folder(name: str | os.PathLike, *, revision: str | None = None, 
     text = str(name)
     if path.is_absolute() or text.startswith((".", "~")) or text.count("/") > 1 or path.exists():
         raise InputError(f"The {what} must be a folder or a Hub id, but there is no folder {text}.")
+    return _snapshot(text, what, revision, ignore_patterns=_IGNORED)
+
+
+def dataset_snapshot(name: str, *, what: str, files: Sequence[str]) -> Path:
+    """
+    The local copy of those `files` (patterns) of a data set on the Hub, whose id may carry a revision.
+
+    Raises:
+        InputError: When there is no such repository, or no connection.
+    """
+    return _snapshot(name, what, None, repo_type="dataset", allow_patterns=list(files))
+
+
+def _snapshot(text: str, what: str, revision: str | None, **options: Any) -> Path:
     repo_id, pinned = split_revision(text)
     try:
-        return Path(snapshot_download(repo_id, revision=revision or pinned, ignore_patterns=_IGNORED))
+        return Path(snapshot_download(repo_id, revision=revision or pinned, **options))
     except LocalEntryNotFoundError as error:
         raise InputError(
             f"The {what} {text!r} is no local folder, and the Hub cannot be reached ({type(error).__name__}). Check the path, "

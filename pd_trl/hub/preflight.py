@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ def check_access(
     *,
     private: bool | None = None,
     create_pr: bool = False,
+    branch: str | None = None,
     tag: str | None = None,
+    published: Collection[str] | None = None,
     token: str | None = None,
 ) -> Access:
     """
@@ -65,7 +68,10 @@ def check_access(
         repo_type (`str`): `"dataset"`, `"model"` or `"space"`.
         private (`bool`, *optional*): Visibility that is wanted. `None` takes what is there, or the namespace's default.
         create_pr (`bool`, *optional*, defaults to `False`): Whether the change is to be a pull request.
+        branch (`str`, *optional*): Branch that is to be written.
         tag (`str`, *optional*): Tag that the publication is to get.
+        published (collection of `str`, *optional*): Commits of an interrupted run, which may have the tag already. `None` is any
+            commit at the head of a branch: the push then compares the content, and refuses another one.
         token (`str`, *optional*): Token; the one of `hf auth login` or HF_TOKEN where unset.
 
     Raises:
@@ -74,6 +80,13 @@ def check_access(
     """
     api = hub_api(token)
     check_name(repo_id)
+    check_ref(branch, "branch")
+    check_ref(tag, "tag")
+    if tag is not None and create_pr:
+        raise HubError(
+            f"The tag {tag!r} cannot be given to a pull request, whose commit is not on a branch yet. Leave `tag` out, and tag the "
+            "repository when the pull request is merged."
+        )
     me = _who(api)
     full = repo_id if "/" in repo_id else f"{me['name']}/{repo_id}"
     what = f"{repo_type} {full}"
@@ -93,7 +106,7 @@ def check_access(
             f"`private` out, or publish under another name. Nothing was uploaded."
         )
     if tag is not None:
-        _check_tag(api, full, repo_type, tag)
+        _check_tag(api, full, repo_type, tag, published)
     return Access(full, repo_type, me["name"], True, is_private, info.sha)
 
 
@@ -255,11 +268,18 @@ def _check_write(api: HfApi, repo_id: str, repo_type: str, message: str) -> None
         raise HubError(f"{message} ({error})") from None
 
 
-def _check_tag(api: HfApi, repo_id: str, repo_type: str, tag: str) -> None:
-    if not re.fullmatch(r"[\w][\w.\-/]*", tag):
-        raise HubError(f"{tag!r} is no name for a tag: use letters, digits, '.', '-' and '_'.")
+def check_ref(name: str | None, kind: str) -> None:
+    """Raises `HubError` unless `name` can name a branch or tag."""
+    if name is not None and (
+        not re.fullmatch(r"[\w][\w.\-/]*", name) or ".." in name or name.endswith(("/", ".", ".lock"))
+    ):
+        raise HubError(f"{name!r} is no name for a {kind}: use letters, digits, '.', '-' and '_'.")
+
+
+def _check_tag(api: HfApi, repo_id: str, repo_type: str, tag: str, published: Collection[str] | None) -> None:
     refs = retried(lambda: api.list_repo_refs(repo_id, repo_type=repo_type), f"Reading the tags of {repo_id}")
-    if any(ref.name == tag for ref in refs.tags):
+    ours = {ref.target_commit for ref in refs.branches} if published is None else set(published)
+    if any(ref.name == tag and ref.target_commit not in ours for ref in refs.tags):
         raise HubError(
             f"The {repo_type} {repo_id} has the tag {tag!r} already. Choose another one: readers pin tags. Nothing was uploaded."
         )

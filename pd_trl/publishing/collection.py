@@ -108,7 +108,7 @@ def publish_collection(
         items (sequence of [`Item`]): Its entries, see [`collection_items`].
         namespace (`str`, *optional*): User or organization. `None` is the token's user.
         description (`str`, *optional*): What it is about, in at most 150 characters.
-        private (`bool`, *optional*, defaults to `False`): Visibility of a new collection.
+        private (`bool`, *optional*, defaults to `False`): Whether a new collection is private; one that is there must be then.
         dry_run (`bool`, *optional*, defaults to `False`): Return what would change, and change nothing.
         token (`str`, *optional*): Token; the one of `hf auth login` or HF_TOKEN where unset.
 
@@ -128,8 +128,8 @@ def publish_collection(
             raise HubError(
                 f"There is no {item.type} {item.id} to put into the collection {title!r}. Publish it first."
             )
-    found = _find(api, owner, title)
-    result = _difference(found, title, items, dry_run)
+    found = check_collection(title, owner, private, token=token)
+    result = difference(found, title, items, dry_run)
     if dry_run:
         return result
     if found is None:
@@ -143,6 +143,17 @@ def publish_collection(
         number = ids[item.type, item.id]
         retried(lambda n=number, i=item: api.update_collection_item(found.slug, n, note=i.note), what)  # type: ignore[misc]
     return result
+
+
+def check_collection(title: str, owner: str, private: bool, *, token: str | None = None) -> Any:
+    """The collection of this title, `None` where there is none; raises `HubError` where it is public and should not be."""
+    found = _find(hub_api(token), owner, title)
+    if found is not None and private and not found.private:
+        raise HubError(
+            f"The collection {title!r} is public, and was asked to be private. Change its visibility on the Hub, leave `private` "
+            "out, or choose another title. Nothing was changed."
+        )
+    return found
 
 
 def _add(api: HfApi, slug: str, item: Item) -> Any:
@@ -167,7 +178,8 @@ def _create(api: HfApi, title: str, owner: str, description: str | None, private
     return retried(create, f"Making the collection {title!r}")
 
 
-def _difference(found: Any, title: str, items: Sequence[Item], dry_run: bool) -> CollectionResult:
+def difference(found: Any, title: str, items: Sequence[Item], dry_run: bool) -> CollectionResult:
+    """What is missing in a collection, or has an older note; `found` is `None` for a new one."""
     there = {(entry.item_type, entry.item_id): entry.note for entry in found.items} if found is not None else {}
     result = CollectionResult(
         found.url if found is not None else "", found.slug if found is not None else "", title, dry_run=dry_run

@@ -16,7 +16,7 @@ from ..cards import BEGIN, DatasetFacts, SourceFacts, dataset_card, split_readme
 from ..cards.dataset import dataset_metadata
 from ..cards.readme import join_readme, merge_metadata
 from ..filter import PDFilter
-from ..hub import Changes, Head, check_access, check_card, commit_files, read_head
+from ..hub import Changes, Head, check_access, check_card, commit_files, read_head, split_revision
 from .facts import dataset_facts
 from .publication import Publication, page_of
 from .selection import FILES, PICTURE, Layout, find_selection, selection_folder
@@ -103,7 +103,9 @@ def publish_dataset(
     """
     if isinstance(path_or_dataset, (str, os.PathLike)):
         find_selection(path_or_dataset)
-    access = check_access(repo_id, "dataset", private=private, create_pr=create_pr, tag=tag, token=token)
+    access = check_access(
+        repo_id, "dataset", private=private, create_pr=create_pr, branch=branch, tag=tag, token=token
+    )
     with selection_folder(path_or_dataset, pd_filter) as folder, TemporaryDirectory(prefix="pd_trl-") as scratch:
         layout = Layout(folder, variant)
         configs = layout.configs()
@@ -117,8 +119,11 @@ def publish_dataset(
             picture=layout.path(PICTURE) if histogram is not None else None,
             files={path: FILES[path] for path in FILES if layout.path(path) in files} if variant is None else {},
         )  # fmt: skip
+        published = dict(reward_models or {})
         for proxy in facts.proxies:
-            proxy.model = (reward_models or {}).get(proxy.aspect, proxy.model)
+            if proxy.aspect in published:
+                # The revision of the manifest is that of the local folder.
+                proxy.model, proxy.revision = split_revision(published[proxy.aspect])
 
         def card_on(head: Head) -> str:
             existing = head.read("README.md")

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..cards import ModelFacts
+from ..hub import check_name, split_revision
 from ..model_push import push_model, read_results
+from ..provenance import repo_facts
 from ..results import RESULTS_NAME, EvalResult, load_results
 from .dataset import page_of
 from .privacy import published_json, published_value
@@ -88,6 +90,9 @@ def publish_model(
         HubError: When the Hub refuses it or stays out of reach; the message says what that leaves there.
     """
 
+    for name in (*(datasets or ()), *([base_model] if base_model is not None else [])):
+        check_name(split_revision(name)[0])
+
     def change(facts: ModelFacts) -> ModelFacts:
         chosen: dict[str, Any] = {
             "license": license,
@@ -97,6 +102,10 @@ def publish_model(
         changed = {name: value for name, value in chosen.items() if value is not None}
         if "datasets" in changed and changed["datasets"][:1] != facts.datasets[:1]:
             changed["dataset_revision"] = None
+        if base_model is not None and base_model != facts.base_model:
+            known = repo_facts(base_model, "model")
+            changed["base_revision"] = known.get("revision")
+            changed |= {f"base_{key}": known.get(key) for key in ("license", "license_name", "license_link")}
         return replace(facts, **changed)
 
     records = _published_results(path, results)

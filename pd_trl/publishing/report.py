@@ -34,7 +34,7 @@ def publish_report(
 
     Args:
         path (`str`):
-            HTML file of `pd-trl report`, or the folder of a selection, whose report is then made.
+            HTML file or folder of `pd-trl report`, or the folder of a selection or of a whole run, whose report is then made.
         repo_id (`str`):
             `"name"` or `"namespace/name"` of the Space. Made where it does not exist.
         dataset (`str`, *optional*):
@@ -52,7 +52,9 @@ def publish_report(
         InputError: When there is no report.
     """
     with _page(path) as page:
-        access = check_access(repo_id, "space", private=private, create_pr=create_pr, tag=tag, token=token)
+        access = check_access(
+            repo_id, "space", private=private, create_pr=create_pr, branch=branch, tag=tag, token=token
+        )
 
         def card_on(head: Head) -> str:
             return space_card(access.repo_id, head.read("README.md"), dataset=dataset, title=title)
@@ -102,6 +104,11 @@ def _page(path: str | os.PathLike) -> Iterator[Path]:
         return
     if not local.is_dir():
         raise InputError(f"There is no report and no folder of a selection at {local}.")
+    from ..html_report.writing import PAGE_NAME
+
+    if (local / PAGE_NAME).is_file():
+        yield local / PAGE_NAME
+        return
     from ..html_report import write_report
 
     with TemporaryDirectory(prefix="pd_trl-") as scratch:

@@ -1,6 +1,7 @@
 """Stage `bench`: the paper's table, its ablations and their pictures, in a world whose truth is known."""
 
 import logging
+import shlex
 import sys
 import time
 from dataclasses import dataclass, field, replace
@@ -88,7 +89,7 @@ def run_bench(arguments: BenchArguments) -> StageResult:
             results |= run_units(unique, settings, root, arguments.jobs, _say)
         seconds = _total_seconds(root, time.perf_counter() - start)
         everything = {
-            "command": " ".join(["pd-trl", *sys.argv[1:]]),
+            "command": shlex.join([_program(), *sys.argv[1:]]),
             "seconds": seconds,
             **gather(table, tables, {}, results),
             "ablation_settings": gather(small, [], {}, results)["settings"],
@@ -98,6 +99,12 @@ def run_bench(arguments: BenchArguments) -> StageResult:
         lines = _tables(everything, table, root)
         _pictures(everything, table, root)
     return StageResult("bench", arguments.output_dir, counts, lines)
+
+
+def _program() -> str:
+    """`pd-trl`, or the script that was started."""
+    started = Path(sys.argv[0]).name
+    return f"scripts/{started}" if started.startswith("bench_") else "pd-trl"
 
 
 def _plan(arguments: BenchArguments) -> tuple[Any, Any, list[str], list[str]]:

@@ -1,20 +1,27 @@
 """Stage `publish`: what a run made, on the Hub."""
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..artifacts import Manifest, dataset_digest, read_rows
+from ..artifacts import Manifest, dataset_digest, read_json, read_rows, write_json
 from ..errors import InputError
 from ..hub import check_access, check_card, check_namespace
-from ..publishing.collection import CollectionResult, collection_items, publish_collection
+from ..publishing.collection import (
+    CollectionResult,
+    check_collection,
+    collection_items,
+    difference,
+    publish_collection,
+)
 from ..publishing.dataset import publish_dataset
 from ..publishing.model import publish_model
 from ..publishing.publication import Publication
 from ..publishing.report import publish_report, space_card
 from ..results import RESULTS_NAME
 from ..reward_sidecar import SIDECAR_NAME, RewardSidecar
-from .common import StageResult, check_folder, dry_result, mapping_of, skip_if_done, timed
+from .common import StageResult, check_folder, dry_result, mapping_of, owned_folder, skip_if_done, timed
 from .publish_commands import TARGET_HELP
 
 
@@ -80,6 +87,7 @@ class PublishArguments:
     overwrite: bool = field(default=False, metadata={"help": "Publish again what changed since."})
 
 
+RECORD_NAME = "commits.json"
 _IDENTITY = ("dataset", "reward_models", "model", "report", "collection", "license", "language", "private", "create_pr",
              "tag")  # fmt: skip
 _FOLDERS = {
@@ -95,6 +103,7 @@ def check_publish(arguments: PublishArguments) -> None:
     if not any(getattr(arguments, name) for name in _FOLDERS):
         raise InputError(f"The section 'publish' names nothing to publish: set one of {', '.join(_FOLDERS)}.")
     options: dict[str, Any] = {name: getattr(arguments, name) for name in ("private", "create_pr", "tag")}
+    options["published"] = _recorded(arguments)
     language = "".join(f"\n- {code}" for code in arguments.language or ())
     metadata = (f"license: {arguments.license}\n" if arguments.license else "") + (
         f"language:{language}\n" if language else ""
@@ -112,7 +121,8 @@ def check_publish(arguments: PublishArguments) -> None:
         access = check_access(arguments.report, "space", **options)
         check_card(space_card(access.repo_id, None), "space", access.what)
     if arguments.collection:
-        check_namespace(_namespace(arguments), f"collection {arguments.collection!r}")
+        owner = check_namespace(_namespace(arguments), f"collection {arguments.collection!r}")
+        check_collection(arguments.collection, owner, bool(arguments.private))
 
 
 def run_publish(arguments: PublishArguments) -> StageResult:
@@ -132,7 +142,10 @@ def run_publish(arguments: PublishArguments) -> StageResult:
         done = skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
         if done:
             return done
-    with timed(manifest):
+    with contextlib.ExitStack() as stack:
+        if not arguments.dry_run:
+            stack.enter_context(owned_folder("publish", arguments.output_dir, overwrite=False))
+        stack.enter_context(timed(manifest))
         results = _publish_all(arguments)
     lines = [str(result) for result in results]
     if arguments.dry_run:
@@ -144,10 +157,28 @@ def run_publish(arguments: PublishArguments) -> StageResult:
     return StageResult("publish", arguments.output_dir, manifest.counts, lines)
 
 
+def _recorded(arguments: PublishArguments) -> list[str]:
+    """Commits that an interrupted run of the stage has made."""
+    path = Path(arguments.output_dir).expanduser() / RECORD_NAME
+    return list(read_json(path)["commits"]) if path.is_file() else []
+
+
+def _record(arguments: PublishArguments, result: Publication) -> None:
+    if result.sha is not None and not arguments.dry_run:
+        commits = dict.fromkeys([*_recorded(arguments), result.sha])
+        write_json(Path(arguments.output_dir).expanduser() / RECORD_NAME, {"commits": list(commits)})
+
+
 def _publish_all(arguments: PublishArguments) -> list[Publication | CollectionResult]:
     options: dict[str, Any] = {name: getattr(arguments, name) for name in ("private", "create_pr", "tag", "dry_run")}
     results: list[Publication | CollectionResult] = []
+
+    def keep(result: Publication) -> None:
+        results.append(result)
+        _record(arguments, result)
+
     rewards: dict[str, str] = {}
+    pinned: dict[str, str] = {}
     dataset, report = (_full(name) for name in (arguments.dataset, arguments.report))
     for path in sorted(Path(arguments.reward_dir or "").glob(f"*/{SIDECAR_NAME}")) if arguments.reward_models else []:
         done = publish_model(
@@ -155,13 +186,15 @@ def _publish_all(arguments: PublishArguments) -> list[Publication | CollectionRe
         )
         aspects = RewardSidecar.load(path.parent).heads or (path.parent.name,)
         rewards |= {aspect: done.commit.repo_id for aspect in aspects}
-        results.append(done)
+        at = "" if arguments.dry_run or arguments.create_pr or done.sha is None else f"@{done.sha}"
+        pinned |= {aspect: f"{done.commit.repo_id}{at}" for aspect in aspects}
+        keep(done)
     if report and arguments.selection_dir:
-        results.append(publish_report(arguments.selection_dir, report, dataset=dataset, **options))
+        keep(publish_report(arguments.selection_dir, report, dataset=dataset, **options))
     if dataset and arguments.selection_dir:
-        results.append(publish_dataset(
+        keep(publish_dataset(
             arguments.selection_dir, dataset, license=arguments.license, languages=arguments.language or (),
-            reward_models=rewards, report_url=results[-1].url if report else None,
+            reward_models=pinned, report_url=results[-1].url if report else None,
             recipe=mapping_of(arguments.recipe, "recipe") or None, **options,
         ))  # fmt: skip
     if arguments.model and arguments.policy_dir:
@@ -170,7 +203,7 @@ def _publish_all(arguments: PublishArguments) -> list[Publication | CollectionRe
             arguments.policy_dir, arguments.model, license=arguments.license, datasets=datasets,
             results=_evaluations(arguments.evaluation_dir), **options,
         )  # fmt: skip
-        results.append(done)
+        keep(done)
     if arguments.collection and not arguments.create_pr:
         results.append(_collect(arguments, results, rewards, dataset, report))
     return results
@@ -201,7 +234,8 @@ def _collect(
     )
     title, private = str(arguments.collection), bool(arguments.private)
     if arguments.dry_run:
-        return CollectionResult("", "", title, added=items, dry_run=True)
+        owner = check_namespace(_namespace(arguments), f"collection {title!r}")
+        return difference(check_collection(title, owner, private), title, items, dry_run=True)
     return publish_collection(title, items, namespace=_namespace(arguments), private=private)
 
 

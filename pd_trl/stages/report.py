@@ -1,17 +1,21 @@
 """Stage `report`: a selection as one HTML page, and pictures of it."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ..artifacts import Manifest, replaced_folder
 from ..errors import InputError
 from ..html_report.page import plotting_library
 from ..html_report.pictures import write_pictures
-from ..html_report.writing import MAX_EXAMPLES, check_max_examples, read_selection, write_page
+from ..html_report.writing import (
+    MAX_EXAMPLES,
+    PAGE_NAME,
+    check_max_examples,
+    local_selection,
+    read_selection,
+    write_page,
+)
 from ..plots import require_matplotlib
 from .common import StageResult, check_folder, dry_result, skip_if_done, timed
-
-PAGE_NAME = "report.html"
 
 
 @dataclass
@@ -21,7 +25,7 @@ class ReportArguments:
 
     Args:
         dataset_name (`str`, *optional*):
-            Folder of `pd-trl select`.
+            Folder of `pd-trl select` or of a whole run, or the Hub id of a published selection.
         output_dir (`str`, *optional*, defaults to `"report"`):
             Folder of the page and the pictures.
         title (`str`, *optional*):
@@ -34,7 +38,9 @@ class ReportArguments:
             Replace another run's result in `output_dir`.
     """
 
-    dataset_name: str | None = field(default=None, metadata={"help": "The folder of `pd-trl select`."})
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "The folder of `pd-trl select` or of a run, or a Hub id."}
+    )
     output_dir: str = field(default="report", metadata={"help": "Folder of the page and the pictures."})
     title: str | None = field(default=None, metadata={"help": "Title of the page. From the data where unset."})
     max_examples: int = field(
@@ -60,7 +66,7 @@ def run_report(arguments: ReportArguments) -> StageResult:
     if not arguments.dry_run:
         check_folder("report", arguments.output_dir, [arguments.dataset_name])
     selection = read_selection(arguments.dataset_name)
-    selected = Manifest.load(Path(arguments.dataset_name).expanduser())
+    selected = Manifest.load(local_selection(arguments.dataset_name))
     manifest = Manifest(
         "report",
         inputs={"selection": selected.key if selected is not None else ""},

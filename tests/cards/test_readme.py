@@ -147,3 +147,10 @@ def test_yaml_is_written_without_anchors():
     shared = [{"name": "x"}]
     text = join_readme({"a": shared, "b": shared, "ü": "ß"}, "body")
     assert "&" not in text and "*" not in text and "ü: ß" in text
+
+
+def test_card_names_the_default_configuration_that_is_there():
+    mine = "---\nconfigs:\n- config_name: mine\n  data_files: mine.parquet\n  default: true\n---\n# Mine\n"
+    for existing, shown in ((None, "`selected` (default)"), (mine, "`selected` |")):
+        assert shown in dataset_card(dataset_facts(), existing)
+    assert "(default)" not in dataset_card(dataset_facts(), mine)

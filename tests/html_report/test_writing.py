@@ -160,7 +160,7 @@ def test_number_of_examples_is_checked(folder, tmp_path, value):
 
 
 def test_refusals(folder, tmp_path):
-    with pytest.raises(InputError, match="must be a folder of `pd-trl select`, but it does not"):
+    with pytest.raises(InputError, match="must be a folder of `pd-trl select`, or the Hub id of a published one"):
         write_report(tmp_path / "nowhere", tmp_path / "r.html")
     with pytest.raises(InputTypeError, match="got list"):
         write_report([1], tmp_path / "r.html")

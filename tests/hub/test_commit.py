@@ -83,12 +83,17 @@ def test_pull_request_leaves_the_branch_alone(hub, name):
 
 
 def test_branch_and_tag(hub, name):
-    first = hub.run(publish, name, {"a.bin": large()}, tag="v1")
+    content = {"a.bin": large()}
+    first = hub.run(publish, name, content, tag="v1")
+    # An interrupted run publishes again what it has published.
+    assert hub.run(publish, name, content, tag="v1").sha == first.sha
     second = hub.run(publish, name, {"a.bin": large()}, branch="next")
     repo = hub.repo("datasets", name)
     assert repo["branches"] == {"main": first.sha, "next": second.sha} and repo["tags"] == {"v1": first.sha}
     again = hub.call(publish, name, {"a.bin": large()}, tag="v1")
-    again.refused("was published, as commit", "has no tag 'v1'")
+    again.refused("has the tag 'v1' already, of other content", "Nothing was uploaded")
+    hub.call(publish, name, {"a.bin": large()}, branch="bad branch").refused("no name for a branch")
+    assert hub.repo("datasets", name) == repo
 
 
 def test_moved_head_is_built_upon(hub, name):

@@ -100,8 +100,19 @@ def test_pull_request_needs_a_repository(plain_hub):
 
 def test_tag_in_use(plain_hub):
     plain_hub.run(publish, "me/tagged", {"a.bin": b"\0"}, tag="v1")
+    sha = plain_hub.repo("datasets", "me/tagged")["tags"]["v1"]
+    # What an interrupted run has published may stay; before a run that has published nothing, the tag is in use.
+    for published in (None, [sha]):
+        assert plain_hub.run(access, "me/tagged", "dataset", tag="v1", published=published)[1]
+    plain_hub.call(access, "me/tagged", "dataset", tag="v1", published=[]).refused("tag 'v1' already")
+    plain_hub.run(publish, "me/tagged", {"a.bin": b"\0\0"})
     plain_hub.call(access, "me/tagged", "dataset", tag="v1").refused("tag 'v1' already")
-    plain_hub.call(access, "me/tagged", "dataset", tag="v 2").refused("no name for a tag")
+    for name in ("me/tagged", "me/of-tomorrow"):
+        plain_hub.call(access, name, "dataset", tag="v 2").refused("no name for a tag")
+        plain_hub.call(access, name, "dataset", branch="a..b").refused("no name for a branch")
+    plain_hub.call(access, "me/tagged", "dataset", tag="v2", create_pr=True).refused(
+        "cannot be given to a pull request"
+    )
     assert plain_hub.run(access, "me/tagged", "dataset", tag="v2")[1]
 
 

@@ -138,3 +138,32 @@ def test_a_folder_with_several_sets_of_rows_is_not_mixed(tmp_path):
         load_source(str(folder))
     assert len(load_source(str(folder), prefer="selected")) == 18
     assert len(load_source(str(folder / "dropped"))) == 42
+
+
+def test_card_pins_the_proxies_that_were_published(published, tmp_path):
+    """The revisions in the manifest are those of local folders, which nobody else has."""
+    from pd_trl.artifacts import write_rows
+    from pd_trl.stages.select import SelectArguments, run_select
+
+    write_rows(scored_rows(), tmp_path / "score" / "scored")
+    metrics = {aspect: {"pair_accuracy": 0.8, "pair_accuracy_se": 0.02, "num_pairs": 400} for aspect in ASPECTS}
+    key = "4b6e6b3249a3e12a6ec1aab034de74e8"
+    provenance = {"proxies": {aspect: {"model": f"runs/reward/{aspect}", "revision": key} for aspect in ASPECTS}}
+    Manifest("score", results={"proxy_metrics": metrics, "provenance": provenance}).save(tmp_path / "score")
+    run_select(SelectArguments(str(tmp_path / "score"), str(tmp_path / "select"), budget=0.3))
+    sha = "464702c" + "0" * 33
+    rewards = {"honesty": f"me/rm-honesty@{sha}", "helpfulness": "me/rm-helpfulness"}
+    done = published.run(clients.publish, tmp_path / "select", "me/pinned", reward_models=rewards, dry_run=True)
+    assert f"https://huggingface.co/me/rm-honesty/tree/{sha}" in done["card"]
+    assert "https://huggingface.co/me/rm-helpfulness)" in done["card"] and key not in done["card"]
+
+
+def test_a_report_of_a_published_selection(published, tmp_path):
+    for name in (NAME, f"{NAME}@v1"):
+        folder = tmp_path / name[-2:]
+        code, said = published.run(clients.command, "report", "--dataset_name", name, "--output_dir", folder)
+        assert code == 0 and (folder / "report.html").is_file(), said
+    code, said = published.run(
+        clients.command, "report", "--dataset_name", "me/absent", "--output_dir", tmp_path / "x"
+    )
+    assert code == 2 and "selection 'me/absent'" in said and "the Hub refuses it" in said

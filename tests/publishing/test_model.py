@@ -149,6 +149,21 @@ def test_what_the_hub_would_refuse_is_refused_before_anything_goes_up(
         assert (metadata["license"], metadata["license_name"]) == ("other", "no-such-thing")
 
 
+def test_a_card_that_the_hub_refuses_leaves_no_repository(plain_hub: LocalHub, policy):
+    (policy / "README.md").write_text("---\nlanguage: klingonish!\n---\n# Mine\n")
+    plain_hub.call(clients.publish, str(policy), "me/refused-card").refused("Nothing was uploaded")
+    assert plain_hub.repo("models", "me/refused-card") is None
+
+
+def test_a_stated_base_model_brings_its_licence(plain_hub: LocalHub, policy):
+    plain_hub.run(clients.set_card, "me/licensed-base", "---\nlicense: apache-2.0\n---\n# Base\n")
+    done = plain_hub.run(clients.publish, str(policy), "me/on-a-base", base_model="me/licensed-base", dry_run=True)
+    metadata, body = split_readme(done["card"])
+    assert (metadata["license"], metadata["base_model"]) == ("apache-2.0", "me/licensed-base")
+    for arguments in ({"base_model": "../../x"}, {"datasets": ["not valid!!"]}):
+        plain_hub.call(clients.publish, str(policy), "me/on-a-base", dry_run=True, **arguments).refused("no name for")
+
+
 @pytest.mark.parametrize(
     "fault",
     [

@@ -67,12 +67,44 @@ def test_a_run_publishes_and_does_it_once(plain_hub, tmp_path, write):
     assert again.value[0] == 2 and "pass --overwrite" in again.value[1]
 
 
+def test_an_interrupted_publication_with_a_tag_goes_on(plain_hub, tmp_path, write):
+    """The Space has its tag when the data set is refused; the same command ends it, and another run finds the tag in use."""
+    publish = {"dataset": "me/torn", "report": "me/torn-report", "tag": "v1"}
+    path = write(recipe(tmp_path, **publish))
+    plain_hub.fault("/api/datasets/me/torn/commit/", method="POST", status=403)
+    code, said = plain_hub.run(clients.command, "run", "--config", path)
+    assert code == 2 and plain_hub.repo("spaces", "me/torn-report")["tags"]
+    code, said = plain_hub.run(clients.command, "run", "--config", path)
+    assert code == 0, said
+    tags = [
+        plain_hub.repo(kind, name)["tags"] for kind, name in (("datasets", "me/torn"), ("spaces", "me/torn-report"))
+    ]
+    assert all(list(found) == ["v1"] for found in tags)
+    (tmp_path / "later").mkdir()
+    later = recipe(tmp_path / "later", **publish)
+    plain_hub.call(checked_run, later).refused("has the tag 'v1' already")
+
+
+def test_a_public_collection_does_not_become_private_by_being_asked(plain_hub, tmp_path, write):
+    assert (
+        plain_hub.run(
+            clients.command, "run", "--config", write(recipe(tmp_path, dataset="me/open-1", collection="Open"))
+        )[0]
+        == 0
+    )
+    (tmp_path / "more").mkdir()
+    more = recipe(tmp_path / "more", dataset="me/open-2", collection="Open", private=True)
+    plain_hub.call(checked_run, more).refused("is public, and was asked to be private")
+
+
 @pytest.mark.parametrize(
     "section, token, words",
     [
         ({"publish": {"dataset": "closed/x"}}, ME, "not a member of 'closed'"),
         ({"publish": {"dataset": "x"}}, ME_READ_ONLY, "can only read"),
         ({"publish": {"dataset": "x", "license": "my-own"}}, ME, "my-own"),
+        ({"publish": {"model": "x", "tag": "bad tag"}}, ME, "no name for a tag"),
+        ({"publish": {"report": "x", "tag": "v1", "create_pr": True}}, ME, "cannot be given to a pull request"),
         ({"publish": {"model": "closed/x"}}, ME, "not a member of 'closed'"),
         ({"publish": {"report": "x"}}, ME_READ_ONLY, "can only read"),
         ({"publish": {"reward_models": "closed/rm"}}, ME, "not a member of 'closed'"),

@@ -59,6 +59,16 @@ def test_report_of_a_selections_folder(plain_hub, tmp_path):
     assert "<html" in text.lower() and "18" in text
 
 
+def test_report_of_a_run_and_of_the_reports_folder(plain_hub, page, tmp_path):
+    select_into(tmp_path / "run" / "select")
+    plain_hub.run(publish, tmp_path / "run", "me/of-the-run")
+    assert "<html" in plain_hub.text("spaces", "me/of-the-run", "index.html").lower()
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "report.html").write_text(page.read_text())
+    plain_hub.run(publish, tmp_path / "report", "me/of-a-folder")
+    assert plain_hub.text("spaces", "me/of-a-folder", "index.html") == page.read_text()
+
+
 def test_dry_run_and_what_is_refused(plain_hub, page, tmp_path):
     done = plain_hub.run(publish, page, "me/dry-space", dry_run=True)
     assert "+ index.html" in done["text"] and "sdk: static" in done["text"]
