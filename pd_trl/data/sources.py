@@ -202,7 +202,7 @@ def open_source(
     num_proc: int | None = None,
     load_kwargs: Mapping[str, Any] | None = None,
     hub_split: str | None = None,
-    prefer: str | None = None,
+    prefer: str | Sequence[str] | None = None,
 ) -> Source:
     """
     Opens a source of rows.
@@ -223,28 +223,29 @@ def open_source(
             Further arguments of `load_dataset` for a dataset on the Hub, in place of the configuration.
         hub_split (`str`, *optional*):
             Name of the split on the Hub, if another.
-        prefer (`str`, *optional*):
-            Configuration to take where none is asked for and the dataset has one of this name; of a local folder, the
-            subfolder with such rows.
+        prefer (`str` or sequence of `str`, *optional*):
+            Configuration to take where none is asked for and the dataset has one of this name (the first that it has, of
+            several); of a local folder, the subfolder with such rows.
 
     Raises:
         InputError: If there is no such source, it cannot be read, or it has no rows.
     """
+    wanted = [prefer] if isinstance(prefer, str) else list(prefer or ())
     if isinstance(name_or_path, (str, PathLike)):
         name = fspath(name_or_path)
         if not is_path(name):
             hub_id, pinned = split_revision(name)
             revision = revision or pinned
-            if prefer and config is None and not load_kwargs and _has_config(hub_id, prefer, revision):
-                config = prefer
+            if config is None and not load_kwargs:
+                config = next((part for part in wanted if _has_config(hub_id, part, revision)), None)
             options = dict(load_kwargs) if load_kwargs else {"name": config}
             kwargs = {"revision": revision, "num_proc": num_proc, **options}
             loaded = _load(name, hub_id, split=hub_split or split, **kwargs)
             return Source(require_dataset(loaded, name), f"Dataset {name}", hub_id)
         folder = Path(name).expanduser()
         if folder.is_dir():
-            if prefer and any((folder / prefer).glob("train-*-of-*.parquet")):
-                folder = folder / prefer
+            parts = (folder / part for part in wanted)
+            folder = next((part for part in parts if any(part.glob("train-*-of-*.parquet"))), folder)
             loaded = _open_folder(folder, split, config, num_proc)
         else:
             loaded = _open_files([name], split, num_proc)
@@ -262,7 +263,7 @@ def load_source(
     config: str | None = None,
     revision: str | None = None,
     num_proc: int | None = None,
-    prefer: str | None = None,
+    prefer: str | Sequence[str] | None = None,
 ) -> datasets.Dataset:
     """Returns the rows of a source as they are. The arguments are [`open_source`]'s."""
     return open_source(

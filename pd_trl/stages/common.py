@@ -66,7 +66,9 @@ def rows_of(name_or_path: str | None, part: str, *, split: str = "train", revisi
         raise InputError(
             f"{folder} holds the results of `{manifest.stage if manifest else '?'}`, which have no {part}."
         )
-    return load_source(name_or_path, split=split, revision=revision, prefer=part)
+    # A published selection has its preferences, kept and dropped, under the name `scored`; its default is the kept ones.
+    prefer = (part, "scored") if part == "preferences" else part
+    return load_source(name_or_path, split=split, revision=revision, prefer=prefer)
 
 
 def is_main_process() -> bool:

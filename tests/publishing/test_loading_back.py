@@ -1,5 +1,7 @@
 """Every entry point takes a Hub id where it takes a path."""
 
+import json
+
 import pytest
 
 from pd_trl.artifacts import Manifest, read_json, read_rows
@@ -167,3 +169,19 @@ def test_a_report_of_a_published_selection(published, tmp_path):
         clients.command, "report", "--dataset_name", "me/absent", "--output_dir", tmp_path / "x"
     )
     assert code == 2 and "selection 'me/absent'" in said and "the Hub refuses it" in said
+
+
+def test_scoring_a_published_selection_scores_all_its_pairs(published, tiny_models, tmp_path):
+    models = json.dumps({"honesty": tiny_models["reward"]})
+    code, said = published.run(
+        clients.command,
+        "score",
+        "--dataset_name",
+        NAME,
+        "--reward_models",
+        models,
+        "--output_dir",
+        tmp_path / "out",
+        "--dry_run",
+    )
+    assert code == 0 and "60" in said and "18" not in said, said
