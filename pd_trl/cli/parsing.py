@@ -132,10 +132,17 @@ class StageParser:
             return [f"--{key}", *(_written(item) for item in value)] if value else []
         if value is False and str in allowed and bool not in allowed:
             value = "no"  # what YAML makes of an unquoted `save_strategy: no`
+        if self.needs_list(key):
+            raise InputError(f"`{key}` must be a list, got {value!r}. Write it as [{value}].")
         numeric = {int, float} & set(allowed)
         if isinstance(value, (bool, int, float)) and str in allowed and not numeric and bool not in allowed:
             raise InputError(f"`{key}` must be text, got {value!r}. Put quotes around it if it is meant.")
         return [f"--{key}", _written(value)]
+
+    def needs_list(self, key: str) -> bool:
+        """Whether an argument takes a list only; `report_to` and the like take one value or several."""
+        allowed = typing.get_args(self.hints[key]) or (self.hints[key],)
+        return self.actions[key].nargs == "+" and str not in allowed
 
     def _split(self, arguments: list[str]) -> tuple[list[str], list[str]]:
         """Ours and accelerate's: what this parser does not know, `accelerate launch` must."""

@@ -14,6 +14,7 @@ from ..resources import list_recipes, recipe_path
 from ..selection import parse_budget
 from .parsing import check_launch_flags, launch, load_yaml, refuse, string_to_bool, unknown
 from .stage_commands import LAUNCHED, check_stage, run_stage, set_up_logging, show, stage_parser
+from .stage_commands import STAGES as COMMANDS
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -23,9 +24,10 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         description="Runs the stages of a recipe. A stage whose folder holds the same result is skipped, so that the same "
         "command goes on after an interruption.",
-        epilog="Any argument of a stage can be set as --STAGE.ARGUMENT VALUE, such as --reward.learning_rate 1e-5 or "
-        "--select.selector random; a list as --dpo.lora_target_modules q_proj v_proj. Flags of `accelerate launch`, such as --num_processes 2, are passed on to the stages that "
-        f"use them. Recipes that come with pd_trl: {', '.join(list_recipes())}.",
+        epilog="Any argument of a stage can be set as --STAGE.ARGUMENT VALUE, such as --reward.learning_rate 1e-5, "
+        "--select.selector random or, for a list, --dpo.lora_target_modules q_proj v_proj. Flags of `accelerate launch`, such as "
+        "--num_processes 2, are passed on to the stages that use them. Recipes that come with pd_trl: "
+        f"{', '.join(list_recipes())}.",
     )
     parser.add_argument(
         "--config", required=True, help="A recipe: a YAML file, or the name of one that comes with pd_trl."
@@ -86,8 +88,16 @@ def with_overrides(
     for stage, key, value in overrides:
         if not isinstance(recipe.setdefault(stage, {}), (dict, type(None))):
             raise InputError(f"The section '{stage}' of the recipe takes no arguments.")
-        recipe[stage] = {**(recipe[stage] or {}), key: value}
+        recipe[stage] = {**(recipe[stage] or {}), key: _as_list(stage, key, value)}
     return recipe, launch_args
+
+
+def _as_list(stage: str, key: str, value: Any) -> Any:
+    """One value of an argument that takes a list, as a list; an unknown argument is left to the stage's parser."""
+    if not isinstance(value, str) or stage not in COMMANDS:
+        return value
+    parser = stage_parser(stage)
+    return [value] if key in parser.actions and parser.needs_list(key) else value
 
 
 def load_recipe(name: str) -> dict[str, Any]:

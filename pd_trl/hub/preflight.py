@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,7 @@ def check_access(
     create_pr: bool = False,
     branch: str | None = None,
     tag: str | None = None,
-    published: Collection[str] | None = None,
+    resumes: bool = True,
     token: str | None = None,
 ) -> Access:
     """
@@ -70,8 +69,8 @@ def check_access(
         create_pr (`bool`, *optional*, defaults to `False`): Whether the change is to be a pull request.
         branch (`str`, *optional*): Branch that is to be written.
         tag (`str`, *optional*): Tag that the publication is to get.
-        published (collection of `str`, *optional*): Commits of an interrupted run, which may have the tag already. `None` is any
-            commit at the head of a branch: the push then compares the content, and refuses another one.
+        resumes (`bool`, *optional*, defaults to `True`): Whether an interrupted publication may have given the tag: it may then
+            be at the head of a branch, where the push compares the content and refuses another one.
         token (`str`, *optional*): Token; the one of `hf auth login` or HF_TOKEN where unset.
 
     Raises:
@@ -106,7 +105,7 @@ def check_access(
             f"`private` out, or publish under another name. Nothing was uploaded."
         )
     if tag is not None:
-        _check_tag(api, full, repo_type, tag, published)
+        _check_tag(api, full, repo_type, tag, resumes)
     return Access(full, repo_type, me["name"], True, is_private, info.sha)
 
 
@@ -276,9 +275,9 @@ def check_ref(name: str | None, kind: str) -> None:
         raise HubError(f"{name!r} is no name for a {kind}: use letters, digits, '.', '-' and '_'.")
 
 
-def _check_tag(api: HfApi, repo_id: str, repo_type: str, tag: str, published: Collection[str] | None) -> None:
+def _check_tag(api: HfApi, repo_id: str, repo_type: str, tag: str, resumes: bool) -> None:
     refs = retried(lambda: api.list_repo_refs(repo_id, repo_type=repo_type), f"Reading the tags of {repo_id}")
-    ours = {ref.target_commit for ref in refs.branches} if published is None else set(published)
+    ours = {ref.target_commit for ref in refs.branches} if resumes else set()
     if any(ref.name == tag and ref.target_commit not in ours for ref in refs.tags):
         raise HubError(
             f"The {repo_type} {repo_id} has the tag {tag!r} already. Choose another one: readers pin tags. Nothing was uploaded."

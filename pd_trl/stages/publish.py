@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..artifacts import Manifest, dataset_digest, read_json, read_rows, write_json
+from ..artifacts import Manifest, dataset_digest, read_rows
 from ..errors import InputError
 from ..hub import check_access, check_card, check_namespace
 from ..publishing.collection import (
@@ -87,7 +87,6 @@ class PublishArguments:
     overwrite: bool = field(default=False, metadata={"help": "Publish again what changed since."})
 
 
-RECORD_NAME = "commits.json"
 _IDENTITY = ("dataset", "reward_models", "model", "report", "collection", "license", "language", "private", "create_pr",
              "tag")  # fmt: skip
 _FOLDERS = {
@@ -103,7 +102,9 @@ def check_publish(arguments: PublishArguments) -> None:
     if not any(getattr(arguments, name) for name in _FOLDERS):
         raise InputError(f"The section 'publish' names nothing to publish: set one of {', '.join(_FOLDERS)}.")
     options: dict[str, Any] = {name: getattr(arguments, name) for name in ("private", "create_pr", "tag")}
-    options["published"] = _recorded(arguments)
+    # What an earlier run of this folder has published may have the tag.
+    folder = Path(arguments.output_dir).expanduser()
+    options["resumes"] = folder.is_dir() and any(folder.iterdir())
     language = "".join(f"\n- {code}" for code in arguments.language or ())
     metadata = (f"license: {arguments.license}\n" if arguments.license else "") + (
         f"language:{language}\n" if language else ""
@@ -116,7 +117,7 @@ def check_publish(arguments: PublishArguments) -> None:
             check_card(f"---\n{metadata}---\n", "model", check_access(name, "model", **options).what)
         elif name:
             # The aspects are not known yet; their repositories are new as a rule.
-            check_access(name, "model", private=arguments.private)
+            check_access(name, "model", private=arguments.private, tag=arguments.tag)
     if arguments.report:
         access = check_access(arguments.report, "space", **options)
         check_card(space_card(access.repo_id, None), "space", access.what)
@@ -157,26 +158,9 @@ def run_publish(arguments: PublishArguments) -> StageResult:
     return StageResult("publish", arguments.output_dir, manifest.counts, lines)
 
 
-def _recorded(arguments: PublishArguments) -> list[str]:
-    """Commits that an interrupted run of the stage has made."""
-    path = Path(arguments.output_dir).expanduser() / RECORD_NAME
-    return list(read_json(path)["commits"]) if path.is_file() else []
-
-
-def _record(arguments: PublishArguments, result: Publication) -> None:
-    if result.sha is not None and not arguments.dry_run:
-        commits = dict.fromkeys([*_recorded(arguments), result.sha])
-        write_json(Path(arguments.output_dir).expanduser() / RECORD_NAME, {"commits": list(commits)})
-
-
 def _publish_all(arguments: PublishArguments) -> list[Publication | CollectionResult]:
     options: dict[str, Any] = {name: getattr(arguments, name) for name in ("private", "create_pr", "tag", "dry_run")}
     results: list[Publication | CollectionResult] = []
-
-    def keep(result: Publication) -> None:
-        results.append(result)
-        _record(arguments, result)
-
     rewards: dict[str, str] = {}
     pinned: dict[str, str] = {}
     dataset, report = (_full(name) for name in (arguments.dataset, arguments.report))
@@ -188,11 +172,11 @@ def _publish_all(arguments: PublishArguments) -> list[Publication | CollectionRe
         rewards |= {aspect: done.commit.repo_id for aspect in aspects}
         at = "" if arguments.dry_run or arguments.create_pr or done.sha is None else f"@{done.sha}"
         pinned |= {aspect: f"{done.commit.repo_id}{at}" for aspect in aspects}
-        keep(done)
+        results.append(done)
     if report and arguments.selection_dir:
-        keep(publish_report(arguments.selection_dir, report, dataset=dataset, **options))
+        results.append(publish_report(arguments.selection_dir, report, dataset=dataset, **options))
     if dataset and arguments.selection_dir:
-        keep(publish_dataset(
+        results.append(publish_dataset(
             arguments.selection_dir, dataset, license=arguments.license, languages=arguments.language or (),
             reward_models=pinned, report_url=results[-1].url if report else None,
             recipe=mapping_of(arguments.recipe, "recipe") or None, **options,
@@ -203,7 +187,7 @@ def _publish_all(arguments: PublishArguments) -> list[Publication | CollectionRe
             arguments.policy_dir, arguments.model, license=arguments.license, datasets=datasets,
             results=_evaluations(arguments.evaluation_dir), **options,
         )  # fmt: skip
-        keep(done)
+        results.append(done)
     if arguments.collection and not arguments.create_pr:
         results.append(_collect(arguments, results, rewards, dataset, report))
     return results

@@ -64,7 +64,7 @@ def test_a_recipe_runs_skips_what_is_done_and_does_it_again_when_told(command, r
 
 @pytest.mark.parametrize(
     ("modules", "shown"),
-    [(["q_proj", "v_proj"], "['q_proj', 'v_proj']"), (["q_proj"], "q_proj")],
+    [(["q_proj", "v_proj"], "['q_proj', 'v_proj']"), (["q_proj"], "['q_proj']")],
 )
 def test_a_list_is_given_to_a_stage_as_to_its_own_command(command, recipe, tmp_path, modules, shown):
     outcome = command(
