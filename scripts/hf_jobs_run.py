@@ -24,26 +24,29 @@ import sys
 from pd_trl.cli.main import main
 
 
-def publishes(arguments: list[str]) -> bool:
-    """Whether something of the run is to be kept, by the command line or by its recipe."""
-    from pd_trl.cli.parsing import pop_option
-    from pd_trl.cli.run import load_recipe
+def loses_its_results(arguments: list[str]) -> bool:
+    """Whether a run would make something, and nothing of it is published by the command line or by its recipe."""
+    from pd_trl.cli.parsing import refuse
+    from pd_trl.cli.run import load_recipe, make_parser
     from pd_trl.errors import InputError
 
-    if any(argument.startswith("--publish.") for argument in arguments):
-        return True
+    if {"-h", "--help"} & set(arguments) or any(argument.startswith("--publish.") for argument in arguments):
+        return False
+    parser = make_parser()
+    parser.error = refuse  # type: ignore[method-assign]
     try:
-        config = pop_option(list(arguments), "config")
-        return config is None or bool(load_recipe(config).get("publish"))
+        options, _ = parser.parse_known_args(arguments)
+        return not options.dry_run and not load_recipe(options.config).get("publish")
     except InputError:
-        return True  # `pd-trl run` says what is wrong
+        return False  # `pd-trl run` says what is wrong
 
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    asks = {"-h", "--help", "--dry-run", "--dry_run"}
-    if not asks & set(arguments) and not publishes(arguments):
-        sys.exit(
-            "Nothing of this job would be kept: name a repository, such as --publish.dataset me/uf-pd, or give the recipe a section 'publish'."
+    if loses_its_results(arguments):
+        sys.stderr.write(
+            "hf_jobs_run: error: Nothing of this job would be kept: name a repository, such as --publish.dataset me/uf-pd, or give the "
+            "recipe a section 'publish'.\n"
         )
+        sys.exit(2)
     sys.exit(main(["run", *arguments]))

@@ -137,7 +137,9 @@ class StageParser:
         numeric = {int, float} & set(allowed)
         if isinstance(value, (bool, int, float)) and str in allowed and not numeric and bool not in allowed:
             raise InputError(f"`{key}` must be text, got {value!r}. Put quotes around it if it is meant.")
-        return [f"--{key}", _written(value)]
+        text = _written(value)
+        # What begins with a dash would be read as the next argument.
+        return [f"--{key}={text}"] if text.startswith("-") else [f"--{key}", text]
 
     def needs_list(self, key: str) -> bool:
         """Whether an argument takes a list only; `report_to` and the like take one value or several."""

@@ -113,7 +113,7 @@ def _plan(arguments: BenchArguments) -> tuple[Any, Any, list[str], list[str]]:
     from ..bench.rows import QUICK_ROWS, ROWS
     from ..bench.settings import FULL, QUICK
 
-    seeds = tuple(int(_as_number(text, "seeds")) for text in arguments.seeds.split(","))
+    seeds = tuple(_as_seed(text) for text in arguments.seeds.split(","))
     conflicts = tuple(_as_number(text, "conflicts") for text in arguments.conflicts.split(","))
     if arguments.jobs < 1 or arguments.num_pairs < 300:
         raise InputError(
@@ -136,6 +136,12 @@ def _names(text: str | None, default: tuple[str, ...], known: Any, what: str) ->
     if unknown or not names:
         raise InputError(f"Unknown {what}: {', '.join(unknown) or text!r}. Choose from: {'; '.join(known)}.")
     return names
+
+
+def _as_seed(text: str) -> int:
+    if not text.strip().isdecimal():
+        raise InputError(f"`seeds` must be whole numbers of at least 0, separated by commas, got {text!r}.")
+    return int(text)
 
 
 def _as_number(text: str, what: str) -> float:

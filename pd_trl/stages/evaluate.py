@@ -151,6 +151,8 @@ def _named(baselines: str | Mapping[str, Any] | None) -> dict[str, str]:
     if isinstance(baselines, str) and not baselines.lstrip().startswith("{"):
         return {"baseline": baselines}
     named = {str(name): str(path) for name, path in mapping_of(baselines, "baselines").items()}
+    if not named:
+        raise InputError("`baselines` names no outputs to compare with.")
     for name in named:
         if "/" in name or name.startswith(".") or name == "the model":
             raise InputError(f"The name {name!r} in `baselines` cannot name a folder. Choose another.")

@@ -74,6 +74,12 @@ def test_a_list_is_given_to_a_stage_as_to_its_own_command(command, recipe, tmp_p
     assert f"lora_target_modules={shown}" in outcome.out and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("value", [["--dpo.run_name=-foo"], ["--dpo.run_name=--foo"], ["--dpo.beta", "-1"]])
+def test_a_value_may_begin_with_a_dash(command, recipe, value):
+    outcome = command("run", "--config", recipe, *value, "--dry_run", "--stages", "dpo")
+    assert outcome.code == 0 and value[-1].split("=")[-1] in outcome.out, outcome.err
+
+
 @pytest.mark.parametrize("heldout", [0.0, 0.04])
 def test_a_recipe_runs_with_few_or_no_held_out_prompts(command, recipe, heldout):
     outcome = command(

@@ -57,13 +57,26 @@ def test_pairwise_judges_each_baseline(command, sides, tiny_models, tmp_path):  
         ({"--max_problem_share": 1}, "`max_problem_share`"),
         ({"--num_resamples": 0}, "`num_resamples`"),
         ({"--judge_kwargs": "[1]"}, "judge_kwargs"),
+        ({"--baselines": "{}"}, "names no outputs"),
+        ({"--judge": "openai:m", "--judge_kwargs": '{"settings": 3}'}, "must be a mapping"),
+        ({"--judge": "openai:m", "--judge_kwargs": '{"base_url": 3}'}, "cannot be made with ['base_url']"),
+        ({"--judge": "reward:REWARD", "--judge_kwargs": '{"max_length": 0}'}, "`max_length` of the judge"),
+        (
+            {"--judge": "reward:REWARD", "--judge_kwargs": '{"tokens_per_batch": "x"}'},
+            "`tokens_per_batch` of the judge",
+        ),
+        ({"--judge": "reward:REWARD", "--judge_kwargs": '{"trust_remote_code": "false"}'}, "true or false"),
+        ({"--judge": "reward:REWARD", "--judge_kwargs": '{"nope": 1}'}, "cannot be made with ['nope']"),
+        ({"--judge": "reward:REWARD#helpfulness"}, "no head for 'helpfulness'"),
         ({"--judge": "openai:m", "--judge_kwargs": '{"settings": {"tries": 1}}'}, "no setting tries"),
         ({"--baselines": '{"../x": "b.json"}'}, "cannot name a folder"),
     ],
 )
-def test_bad_arguments_of_pairwise_are_refused(command, sides, tmp_path, changes, words):  # noqa: F811
+def test_bad_arguments_of_pairwise_are_refused(command, sides, tiny_models, tmp_path, changes, words):  # noqa: F811
     arguments = {"--outputs": sides[0], "--baselines": sides[1], "--judge": "gold:x", "--output_dir": tmp_path / "out"}
-    given = {**arguments, **changes}
+    given = {
+        k: str(v).replace("REWARD", tiny_models["reward"]) if v else v for k, v in {**arguments, **changes}.items()
+    }
     command("evaluate", "pairwise", *(p for k, v in given.items() if v is not None for p in (k, v))).refused(words)
 
 

@@ -33,8 +33,9 @@ def test_the_client_reads_the_table():
 
 
 def test_a_job_whose_results_would_be_lost_is_refused(tmp_path):
-    lost = start("--config", "quickstart", "--output_dir", str(tmp_path / "run"))
-    assert lost.returncode == 1 and "--publish.dataset" in lost.stderr and not (tmp_path / "run").exists()
+    for more in ((), ("--dry_run", "false"), ("--dry-run=false",)):
+        lost = start("--config", "quickstart", "--output_dir", str(tmp_path / "run"), *more)
+        assert lost.returncode == 2 and "--publish.dataset" in lost.stderr and not (tmp_path / "run").exists()
     wrong = start("--config", "quickstrat")
     assert wrong.returncode == 2 and "Did you mean 'quickstart'" in wrong.stderr and "Traceback" not in wrong.stderr
 

@@ -47,8 +47,8 @@ def load_judge(judge: str, **settings: Any) -> Judge:
     make = getattr(importlib.import_module(f".{module}", __name__), function)
     try:
         made: Judge = make(value, **settings)
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
-            raise
-        raise InputError(f"The judge {judge!r} does not take {sorted(settings)}: {error}.") from None
+    except InputError:
+        raise
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"The judge {judge!r} cannot be made with {sorted(settings)}: {error}.") from None
     return made

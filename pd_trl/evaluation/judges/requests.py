@@ -67,6 +67,8 @@ def request_settings(given: RequestSettings | Mapping[str, Any] | None) -> Reque
     if given is None or isinstance(given, RequestSettings):
         return given or RequestSettings()
     names = [entry.name for entry in fields(RequestSettings)]
+    if not isinstance(given, Mapping):
+        raise InputError(f"The settings of requests must be a mapping with some of {', '.join(names)}, got {given!r}.")
     wrong = sorted(set(map(str, given)) - set(names))
     if wrong:
         raise InputError(f"Requests have no setting {', '.join(wrong)}; they have {', '.join(names)}.")

@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ...hub import local_model_folder
+from ...reward_sidecar import RewardSidecar
 from ...scoring.responses import conversation, score_responses
 from ...scoring.reward_models import RewardModel, load_scorers
 from .base import TIE, ScoreJudge
@@ -55,6 +57,11 @@ class RewardModelJudge(ScoreJudge):
         dtype: torch.dtype | None = None,
         trust_remote_code: bool = False,
     ):
+        for setting, value in (("max_length", max_length), ("tokens_per_batch", tokens_per_batch)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise InputError(f"`{setting}` of the judge must be a whole number of at least 1, got {value!r}.")
+        if not isinstance(trust_remote_code, bool):
+            raise InputError(f"`trust_remote_code` of the judge must be true or false, got {trust_remote_code!r}.")
         # A model of one output goes by any name.
         scorers = load_scorers({aspect or "judge": model}, dtype=dtype, trust_remote_code=trust_remote_code)
         self.scorer = next(scorers)
@@ -91,4 +98,6 @@ def reward_model_judge(model: str, **settings: object) -> RewardModelJudge:
     [`RewardModelJudge`]'s.
     """
     name, aspect = split_aspect(model)
+    if aspect is not None and not RewardSidecar.load(local_model_folder(name, what="judge")).heads:
+        raise InputError(f"{name} has one output and no head for {aspect!r}: leave '#{aspect}' out.")
     return RewardModelJudge(name, aspect=aspect, **settings)  # type: ignore[arg-type]
