@@ -66,7 +66,7 @@ def test_pairwise_judges_each_baseline(command, sides, tiny_models, tmp_path):  
             "`tokens_per_batch` of the judge",
         ),
         ({"--judge": "reward:REWARD", "--judge_kwargs": '{"trust_remote_code": "false"}'}, "true or false"),
-        ({"--judge": "reward:REWARD", "--judge_kwargs": '{"nope": 1}'}, "cannot be made with ['nope']"),
+        ({"--judge": "reward:REWARD", "--judge_kwargs": '{"nope": 1}'}, "does not take ['nope']"),
         ({"--judge": "reward:REWARD#helpfulness"}, "no head for 'helpfulness'"),
         ({"--judge": "openai:m", "--judge_kwargs": '{"settings": {"tries": 1}}'}, "no setting tries"),
         ({"--baselines": '{"../x": "b.json"}'}, "cannot name a folder"),

@@ -50,5 +50,6 @@ def load_judge(judge: str, **settings: Any) -> Judge:
     except InputError:
         raise
     except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"The judge {judge!r} cannot be made with {sorted(settings)}: {error}.") from None
+        refused = "does not take" if "unexpected keyword argument" in str(error) else "cannot be made with"
+        raise InputError(f"The judge {judge!r} {refused} {sorted(settings)}: {error}.") from None
     return made
