@@ -18,6 +18,7 @@ from pd_trl.bench.run import gather, run_units, table_units
 from pd_trl.bench.settings import QUICK, CellSettings
 from pd_trl.bench.tables import gold_table
 from pd_trl.errors import InputError
+from pd_trl.stages.bench import BenchArguments, run_bench
 
 SMALL = {"num_pairs": 1500, "num_texts": 8000, "num_prompts": 150, "noise": 0.2}
 
@@ -123,6 +124,13 @@ def test_settings_that_make_no_benchmark():
         replace(QUICK, seeds=())
     with pytest.raises(InputError, match="conflicts"):
         replace(QUICK, conflicts=(0.0,))
+
+
+@pytest.mark.parametrize("seeds", ["1.5", "-1", "1,x", ""])
+def test_seeds_are_whole_numbers(seeds, tmp_path):
+    with pytest.raises(InputError, match="whole numbers of at least 0"):
+        run_bench(BenchArguments(str(tmp_path / "bench"), seeds=seeds, dry_run=True))
+    assert not (tmp_path / "bench").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])

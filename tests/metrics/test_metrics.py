@@ -119,3 +119,9 @@ def test_the_modules_are_in_the_wheel():
     setup = (package.parent / "setup.py").read_text()
     assert re.search(r'find_packages\(include=\["pd_trl", "pd_trl\.\*"\]\)', setup)
     assert {f"pd_trl.metrics.{name}" for name in METRICS} <= set(packages)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_reward_that_is_no_number_is_no_wrong_pair(value):
+    with pytest.raises(InputError, match="those of pair 1"):
+        evaluate.load(path("pairwise_accuracy")).compute(predictions=[1.0, value, 2.0], references=[0.0, 1.0, 1.0])

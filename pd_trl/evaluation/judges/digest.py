@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ...artifacts import digest_of, read_json
-from .reward_name import split_aspect
+from .base import split_aspect
 
 
 def judge_digest(judge: str | None) -> dict[str, str]:

@@ -12,8 +12,7 @@ from ...hub import local_model_folder
 from ...reward_sidecar import RewardSidecar
 from ...scoring.responses import conversation, score_responses
 from ...scoring.reward_models import RewardModel, load_scorers
-from .base import TIE, ScoreJudge
-from .reward_name import split_aspect
+from .base import TIE, ScoreJudge, split_aspect
 
 logger = logging.getLogger(__name__)
 

@@ -258,6 +258,8 @@ def test_command(command, evaluated, tmp_path):  # noqa: F811
     ]
     outcome = command(*run)
     assert outcome.code == 0 and "names the prompt" in outcome.out, outcome
+    # Copied over a checkout, a table with one row would take the other models' out.
+    assert "Give a checkout with --repository" in outcome.out
     command("submission", "--output_dir", root, "--check", "true").refused("does not pass (1)", "prompt.txt")
     outcome = command(*run, "--prompt_template", "{instruction}")
     assert outcome.code == 0 and "Passes the rules" in outcome.out
