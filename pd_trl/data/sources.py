@@ -14,6 +14,8 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from ..errors import InputError, InputTypeError
 from ..hub import download_file, split_revision
+from .columnar import dataset_table
+from .encoding import broken_text, describe_broken, json_trouble
 
 FORMATS = {
     ".parquet": "parquet",
@@ -39,11 +41,19 @@ class Source:
             What to call it in messages.
         hub_id (`str`, *optional*):
             Its id on the Hub, where it has one.
+        files (`Sequence[Path]`):
+            The files that it was read from, where they are known.
     """
 
     dataset: datasets.Dataset
     name: str
     hub_id: str | None = None
+    files: Sequence[Path] = ()
+
+    def check_text(self) -> None:
+        """Raises [`InputError`] naming file, row and column where text is not UTF-8."""
+        if broken := broken_text(dataset_table(self.dataset)):
+            raise InputError(f"{describe_broken(self.name, self.files, broken)}")
 
 
 def _suffix(path: str) -> str | None:
@@ -95,10 +105,16 @@ def require_dataset(value: Any, what: str = "data", split: str | None = None) ->
     return value
 
 
-def _load(what: str, *args: Any, split: str, **kwargs: Any) -> datasets.Dataset:
+def _load(what: str, *args: Any, split: str, files: Sequence[Path] = (), **kwargs: Any) -> datasets.Dataset:
     try:
         loaded = datasets.load_dataset(*args, split=split, **kwargs)
     except DatasetGenerationError as error:
+        found = ((file, json_trouble(file)) for file in files)
+        for file, trouble in found:
+            if trouble:
+                raise InputError(
+                    f"{file} could not be read, it is damaged or has another format: {trouble}."
+                ) from error
         raise InputError(
             f"{what} could not be read: {error.__cause__ or error}. The file is damaged, has another format than its "
             "name says, or its rows disagree in their types."
@@ -161,7 +177,9 @@ def _open_files(paths: Sequence[str], split: str, num_proc: int | None) -> datas
     name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files ({paths[0]}, ...)"
     # Files know no splits, so any name will do; "train[:100]" and the like still select rows.
     base = re.split(r"[\[+]", split)[0] or "train"
-    return _load(name, kinds[0], data_files={base: list(formats)}, split=split, num_proc=num_proc)
+    return _load(
+        name, kinds[0], data_files={base: list(formats)}, split=split, num_proc=num_proc, files=[*map(Path, formats)]
+    )
 
 
 def _open_folder(folder: Path, split: str, config: str | None, num_proc: int | None) -> datasets.Dataset:
@@ -179,7 +197,13 @@ def _open_folder(folder: Path, split: str, config: str | None, num_proc: int | N
         raise InputError(
             f"{folder} has several sets of rows, {', '.join(parts)}: name one of them, such as {folder / parts[0]}."
         )
-    return _load(f"Folder {folder}", str(folder), name=config, split=split, num_proc=num_proc)
+    return _load(
+        f"Folder {folder}", str(folder), name=config, split=split, num_proc=num_proc, files=_data_files(folder)
+    )
+
+
+def _data_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and _suffix(path.name))
 
 
 def _has_config(name: str, config: str, revision: str | None) -> bool:
@@ -246,13 +270,14 @@ def open_source(
         if folder.is_dir():
             parts = (folder / part for part in wanted)
             folder = next((part for part in parts if any(part.glob("train-*-of-*.parquet"))), folder)
-            loaded = _open_folder(folder, split, config, num_proc)
-        else:
-            loaded = _open_files([name], split, num_proc)
-        return Source(require_dataset(loaded, name), name)
+            return Source(
+                require_dataset(_open_folder(folder, split, config, num_proc), name), name, files=_data_files(folder)
+            )
+        return Source(require_dataset(_open_files([name], split, num_proc), name), name, files=[folder])
     if isinstance(name_or_path, (list, tuple)) and all(isinstance(path, (str, PathLike)) for path in name_or_path):
         names = [fspath(path) for path in name_or_path]
-        return Source(require_dataset(_open_files(names, split, num_proc), "The files"), f"{len(names)} files")
+        loaded = require_dataset(_open_files(names, split, num_proc), "The files")
+        return Source(loaded, f"{len(names)} files", files=[Path(name).expanduser() for name in names])
     return Source(require_dataset(name_or_path, "name_or_path"), "The dataset")
 
 
@@ -265,7 +290,7 @@ def load_source(
     num_proc: int | None = None,
     prefer: str | Sequence[str] | None = None,
 ) -> datasets.Dataset:
-    """Returns the rows of a source as they are. The arguments are [`open_source`]'s."""
-    return open_source(
-        name_or_path, split=split, config=config, revision=revision, num_proc=num_proc, prefer=prefer
-    ).dataset
+    """Returns the rows of a source as they are; text must be UTF-8. The arguments are [`open_source`]'s."""
+    source = open_source(name_or_path, split=split, config=config, revision=revision, num_proc=num_proc, prefer=prefer)
+    source.check_text()
+    return source.dataset

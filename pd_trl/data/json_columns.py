@@ -1,0 +1,106 @@
+"""Columns of JSON text: what `datasets` makes of JSON lines whose rows disagree in a type."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import InputError, InputTypeError
+from .columnar import MESSAGES_TYPE, is_list
+
+Problems = dict[str, np.ndarray]
+# Fields of a message that change what it says: without them, its content is only a half.
+MEANINGFUL_FIELDS = ("tool_calls", "function_call", "images", "thinking", "reasoning_content")
+
+
+def is_json(dtype: pa.DataType) -> bool:
+    """Whether the type is JSON text."""
+    return getattr(dtype, "extension_name", None) == "arrow.json"
+
+
+def is_json_list(dtype: pa.DataType) -> bool:
+    """Whether the type is a list of JSON texts."""
+    return is_list(dtype) and is_json(dtype.value_type)
+
+
+def decode_json(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """Returns the values of a column of JSON, or of lists of JSON."""
+    if is_json_list(column.type):
+        lists = column.cast(pa.list_(pa.string())).to_pylist()
+        return [None if texts is None else [json.loads(text) if text else None for text in texts] for texts in lists]
+    return [json.loads(text) if text else None for text in column.cast(pa.string()).to_pylist()]
+
+
+def _mark(problems: Problems, reason: str, row: int, num_rows: int) -> None:
+    problems.setdefault(reason, np.zeros(num_rows, dtype=bool))[row] = True
+
+
+def _message_problem(message: Any) -> str | None:
+    if isinstance(message, dict) and all(isinstance(message.get(p), (str, type(None))) for p in ("role", "content")):
+        return None
+    return f'each message must be {{"role": str, "content": str}}, but found {str(message)[:80]!r}'
+
+
+def texts_from_json(
+    column: pa.ChunkedArray, name: str, problems: Problems | None
+) -> tuple[pa.ChunkedArray, list[str]]:
+    """
+    Returns a JSON column as strings or as lists of messages, and the further fields that some messages have.
+
+    Args:
+        column (`pa.ChunkedArray`):
+            JSON texts, or lists of them.
+        name (`str`):
+            Its name.
+        problems (`dict`, *optional*):
+            Gets the rows that are neither, or not what most rows are; they become null. Without it they are an error.
+    """
+    values = decode_json(column)
+    strings, lists = (sum(isinstance(value, kind) for value in values) for kind in (str, list))
+    wanted: type = list if lists > strings or (lists and lists == strings) else str
+    found: Problems = {}
+    if strings and lists:
+        first = {kind: next(i for i, v in enumerate(values) if isinstance(v, kind)) for kind in (str, list)}
+        mixed = f"{name} mixes standard and chat data: row {first[str]} is a string, row {first[list]} is a list of messages"
+        if problems is None:
+            raise InputError(
+                f'Column {mixed}. Make all rows strings, or all rows lists of {{"role", "content"}} messages.'
+            )
+    extra: set[str] = set()
+    for row, value in enumerate(values):
+        if value is None:
+            continue
+        if not isinstance(value, (str, list)):
+            wrong: str | None = f"must hold strings or lists of messages, but row {row} is a {type(value).__name__}"
+        elif isinstance(value, str) or not value:
+            wrong = None
+        else:
+            wrong = next(filter(None, map(_message_problem, value)), None)
+        if wrong is not None:
+            if problems is None:
+                raise InputTypeError(f"Column {name!r}, row {row}: {wrong}.")
+            kind = "messages" if isinstance(value, list) else "texts"
+            _mark(found, f"{name} holds {kind} that cannot be read", row, len(values))
+            values[row] = None
+        elif not isinstance(value, wanted):
+            _mark(found, mixed, row, len(values))
+            values[row] = None
+        elif isinstance(value, list):
+            extra |= {key for message in value for key in message}
+            for field in MEANINGFUL_FIELDS:
+                if problems is not None and any(message.get(field) for message in value):
+                    _mark(found, half_read(name, field), row, len(values))
+    if problems is not None:
+        problems |= found
+    if wanted is str:
+        return pa.chunked_array([pa.array(values, pa.string())]), []
+    kept = [
+        value if value is None else [{k: m.get(k) for k in ("role", "content")} for m in value] for value in values
+    ]
+    return pa.chunked_array([pa.array(kept, MESSAGES_TYPE)]), sorted(extra - {"role", "content"})
+
+
+def half_read(name: str, field: str) -> str:
+    """The reason of a row whose messages say more than their content."""
+    return f"{name} has messages with {field}, which are not read"
