@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..errors import InputError
 from .json_columns import Problems
 
 _MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -49,6 +51,30 @@ def broken_text(table: pa.Table) -> Problems:
     return found
 
 
+def read_json_rows(path: Path) -> Any:
+    """
+    Returns what a JSON file holds; of a list, each row's texts are checked.
+
+    Raises:
+        InputError: If it cannot be read, naming the file, the row and the column.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"Cannot read {path} as json: {json_trouble(path) or error}.") from None
+    if isinstance(content, list):
+        for row, value in enumerate(content):
+            key = _surrogate_key(value)
+            if key is not None:
+                raise InputError(f"Cannot read {path}: {_half_pair(row, key)}.")
+    return content
+
+
+def _half_pair(row: int, key: str) -> str:
+    column = f", column {key!r}," if key else ""
+    return f"row {row}{column} has half of a surrogate pair, which is no character. Mend or remove it"
+
+
 def _bytes_of(path: Path) -> bytes:
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         return file.read()
@@ -77,7 +103,7 @@ def _row_trouble(row: int, value: Any, decoded: bool) -> str | None:
     if key is None:
         return None
     if decoded:
-        return f"row {row}, column {key!r} has half of a surrogate pair, which is no character. Mend or remove it"
+        return _half_pair(row, key)
     return f"row {row}, column {key!r} has bytes that are not UTF-8. {_ADVICE}"
 
 
@@ -85,7 +111,10 @@ def json_trouble(path: Path) -> str | None:
     """Returns what is wrong with a JSON or JSON lines file, with its row and column; `None` where nothing is found."""
     if path.suffix not in (".json", ".jsonl", ".gz"):
         return None
-    content = _bytes_of(path)
+    try:
+        content = _bytes_of(path)
+    except (OSError, EOFError, zlib.error) as error:
+        return f"it cannot be decompressed ({error}), so it is damaged"
     if content[:2] in _MARKS or b"\x00" in content[:4]:
         return "it is UTF-16 or UTF-32 text, and not UTF-8. Convert it, e.g. with `iconv -f utf-16 -t utf-8`"
     content = content.removeprefix(b"\xef\xbb\xbf")
@@ -97,14 +126,14 @@ def json_trouble(path: Path) -> str | None:
     if content.lstrip()[:1] == b"[":
         try:
             rows = json.loads(content.decode("utf-8", "surrogateescape"))
-        except ValueError as error:
-            return f"it is no JSON: {error}"
+        except (ValueError, RecursionError) as error:
+            return f"it is no JSON ({error}), so it is damaged or has another format than its name says"
         return next(filter(None, (_row_trouble(row, value, decoded) for row, value in enumerate(rows))), None)
     for row, line in _lines(content):
         try:
             value = json.loads(line.decode("utf-8", "surrogateescape"))
         except (ValueError, RecursionError) as error:
-            return f"row {row} is no JSON: {error}"
+            return f"row {row} is no JSON ({error}), so the file is damaged or has another format than its name says"
         if trouble := _row_trouble(row, value, decoded):
             return trouble
     return None

@@ -17,7 +17,7 @@ from .checks import first_reasons, raise_problems
 from .columnar import dataset_table, table_dataset
 from .encoding import broken_text, describe_broken
 from .labels import label_columns
-from .normal_form import add_ids, column_order, row_problems, unify_texts
+from .normal_form import add_ids, column_order, id_problems, row_problems, unify_texts
 from .pairing import check_pairing
 from .prompts import warn_of_parts, with_system
 from .sources import Source, SourceLike, open_source
@@ -140,7 +140,6 @@ def read_pairs(
     )
     table = dataset_table(source.dataset)
     num_rows = len(table)
-    table, unreadable = _without_broken(table, source, on_invalid)
     if chosen is None:
         chosen = recognize({field.name: field.type for field in table.schema}, source.hub_id, source.name)
     if chosen.pairing is None and pairing is not None:
@@ -149,6 +148,7 @@ def read_pairs(
             f"(adapter {chosen.name!r}) is one pair already. Leave pairing out."
         )
     rule = pairing or chosen.pairing
+    table, unreadable = _without_broken(table, source, on_invalid, by_two=rule == chosen.pairing == "adjacent")
     converted = chosen.convert(table, Options(rule or "all", seed, split, column_mapping, on_invalid))
     skipped = unreadable | converted.skipped
     report = LoadReport(source.name, chosen.name, rule, num_rows, skipped, left_out=converted.left_out)
@@ -160,8 +160,11 @@ def read_pairs(
     return table_dataset(pairs, source.dataset.features), report
 
 
-def _without_broken(table: pa.Table, source: Source, on_invalid: str) -> tuple[pa.Table, dict[str, int]]:
-    """The table without the rows that hold bytes which are not UTF-8, and their count by reason; or an error."""
+def _without_broken(table: pa.Table, source: Source, on_invalid: str, by_two: bool) -> tuple[pa.Table, dict[str, int]]:
+    """
+    The table without the rows that hold bytes which are not UTF-8 (and, where rows 2i and 2i+1 are a pair, the other of the two),
+    and their count by reason; or an error.
+    """
     broken = broken_text(table)
     if broken and on_invalid == "error":
         source.check_text()
@@ -169,6 +172,11 @@ def _without_broken(table: pa.Table, source: Source, on_invalid: str) -> tuple[p
         return table, {}
     found = {f"rows with bytes that are not UTF-8 in {name!r}": mask for name, mask in broken.items()}
     invalid, counts = first_reasons(found, len(table))
+    if by_two:
+        partner = np.minimum(np.arange(len(table)) ^ 1, len(table) - 1)
+        alone = invalid[partner] & ~invalid
+        counts |= {"rows whose partner cannot be read": int(alone.sum())} if alone.any() else {}
+        invalid |= alone
     if invalid.all():
         raise InputError(describe_broken(source.name, source.files, broken))
     return table.filter(pa.array(~invalid)), counts
@@ -184,6 +192,8 @@ def _finish(
     warn_of_parts(columns)
     columns |= label_columns(columns, rating_range, found if on_invalid == "drop" else None)
     found |= row_problems(columns)
+    if on_invalid == "drop":
+        found |= id_problems(columns)
     report.formed = report.kept = len(table)
     if found:
         if on_invalid == "error":

@@ -9,10 +9,15 @@ import pyarrow.compute as pc
 from ..errors import InputError
 from .chat import normalize_text, starts_with_role, text_kind, wrap_text
 from .checks import problems
+from .columnar import as_mask
 from .conversations import split_prompts
 from .ids import canonical_json, content_ids, number_repeats
 from .json_columns import Problems
 from .validation import check_ids, column_aspects
+
+
+# HH-RLHF's strings: a response that holds the whole dialogue.
+_TRANSCRIPT = r"(?s)^\s*Human: .*\n\s*Assistant: "
 
 
 def unify_texts(columns: dict[str, pa.ChunkedArray], found: Problems) -> dict[str, pa.ChunkedArray]:
@@ -31,7 +36,7 @@ def unify_texts(columns: dict[str, pa.ChunkedArray], found: Problems) -> dict[st
         if prompt is None:
             raise InputError(
                 f"The data have no prompt: the columns are {list(columns)}. Name it with column_mapping={{'prompt': "
-                "'<column>'}. Only conversations (lists of messages) may go without one."
+                "'<column>'}. Only conversations (lists of messages) may go without one; split transcripts first."
             )
         if text_kind(prompt.type) == "chat":
             first, second = wrap_text(first, "assistant"), wrap_text(second, "assistant")
@@ -57,7 +62,27 @@ def row_problems(columns: Mapping[str, pa.ChunkedArray]) -> dict[str, np.ndarray
     found: dict[str, np.ndarray] = {}
     for name, part in parts.items():
         found |= problems(columns[name], name, part)
+        if part == "response" and text_kind(columns[name].type) == "text":
+            transcript = as_mask(pc.match_substring_regex(columns[name], _TRANSCRIPT))
+            found |= (
+                {f"{name} is a whole transcript (Human: ... Assistant: ...)": transcript} if transcript.any() else {}
+            )
     return found
+
+
+def id_problems(columns: Mapping[str, pa.ChunkedArray]) -> Problems:
+    """Returns, by reason, the rows whose `pair_id` is null or that of an earlier row."""
+    if "pair_id" not in columns:
+        return {}
+    ids = columns["pair_id"].to_pylist()
+    first = {str(value): row for row, value in reversed(list(enumerate(ids)))}
+    found = {
+        "pair_id is null": np.array([value is None for value in ids]),
+        "pair_id is that of an earlier row": np.array(
+            [v is not None and first[str(v)] < row for row, v in enumerate(ids)]
+        ),
+    }
+    return {reason: mask for reason, mask in found.items() if mask.any()}
 
 
 def add_ids(columns: dict[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArray]:

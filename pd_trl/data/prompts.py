@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ..errors import InputError
 from .chat import text_kind, wrap_text
 from .columnar import MESSAGES_TYPE, is_text, take
 from .json_columns import Problems
@@ -130,6 +131,17 @@ def warn_of_parts(columns: Mapping[str, pa.ChunkedArray]) -> None:
             )
 
 
+def missing_parts(row: Mapping[str, Any], prompt: Any) -> list[str]:
+    """Returns the columns of a row with what may be a part of its prompt and is not in it."""
+    text = flat_text(prompt)
+    parts = {name: row.get(name) for name in _POSSIBLE_PARTS if name != "messages"}
+    return [
+        name
+        for name, value in parts.items()
+        if value and not (isinstance(value, str) and (not value.strip() or value.strip() in text))
+    ]
+
+
 def _not_in_prompt(part: pa.ChunkedArray, prompt: pa.ChunkedArray) -> int:
     if not is_text(part.type):
         return sum(bool(value) for value in part.to_pylist())
@@ -143,3 +155,29 @@ def flat_text(prompt: Any) -> str:
     if isinstance(prompt, list):
         return "\n".join(message["content"] or "" for message in prompt)
     return prompt or ""
+
+
+def prompt_of_row(row: Mapping[str, Any], column: str) -> Any:
+    """
+    Returns the prompt of a row: the text or messages of the column, an instruction with its input, after the text of a system
+    column.
+
+    Raises:
+        InputError: If the messages begin with another system message.
+    """
+    prompt = row.get(column)
+    if column == INSTRUCTION and isinstance(prompt, str):
+        prompt = join_input(prompt, text_of(row, INPUT_COLUMNS))
+    system = text_of(row, SYSTEM_COLUMNS)
+    if system is None or column in SYSTEM_COLUMNS or not prompt:
+        return prompt
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    if not isinstance(messages, list) or not isinstance(messages[0], Mapping):
+        return prompt
+    if messages[0].get("role") in SYSTEM_ROLES:
+        if str(messages[0].get("content")).strip() != system.strip():
+            raise InputError(
+                "has a system column and messages that begin with another system message. Remove one of them"
+            )
+        return messages
+    return [{"role": "system", "content": system}, *messages]

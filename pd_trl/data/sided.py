@@ -6,9 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 SIDES = ("a", "b")
 CHOSEN_REJECTED = ("chosen", "rejected")
 # Columns of pairs that say whose label is positive: side a's. They change their sign with the sides.
-_SIGNED = re.compile(r"^(?:margin|.+_margin|margin_.+|reward_gap_.+|preference_strength|overall_preference)$")
-# Comparisons of the two responses inside lists and structs, which have no sign to change.
-_COMPARING = ("individual_preference", "all_preferences_unprocessed", "three_most_similar_preferences")
+_SIGNED = re.compile(
+    r"^(?:(?:margin|delta|diff)(?:_.+)?|.+_(?:margin|delta|diff|difference|gap)|reward_gap_.+|preference_strength|overall_preference)$"
+)
+# Comparisons of the two responses in other forms: by name, or inside lists and structs, which have no sign to change.
+_COMPARING = (
+    "winner", "preferred", "preferred_response", "better", "better_response", "preference",
+    "individual_preference", "all_preferences_unprocessed", "three_most_similar_preferences",
+)  # fmt: skip
 
 
 def _word(token: str) -> re.Pattern[str]:

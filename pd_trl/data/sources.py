@@ -53,7 +53,7 @@ class Source:
     def check_text(self) -> None:
         """Raises [`InputError`] naming file, row and column where text is not UTF-8."""
         if broken := broken_text(dataset_table(self.dataset)):
-            raise InputError(f"{describe_broken(self.name, self.files, broken)}")
+            raise InputError(describe_broken(self.name, self.files, broken))
 
 
 def _suffix(path: str) -> str | None:
@@ -112,9 +112,7 @@ def _load(what: str, *args: Any, split: str, files: Sequence[Path] = (), **kwarg
         found = ((file, json_trouble(file)) for file in files)
         for file, trouble in found:
             if trouble:
-                raise InputError(
-                    f"{file} could not be read, it is damaged or has another format: {trouble}."
-                ) from error
+                raise InputError(f"{file} could not be read: {trouble}.") from error
         raise InputError(
             f"{what} could not be read: {error.__cause__ or error}. The file is damaged, has another format than its "
             "name says, or its rows disagree in their types."

@@ -85,7 +85,9 @@ class PrepareArguments:
     conflict: float | None = field(
         default=None, metadata={"help": "Construct a set in which this share contradicts the overall label."}
     )
-    relabel: str | None = field(default=None, metadata={"help": "Label by 'overall' or by the 'mean' of the aspects' ratings instead."})
+    relabel: str | None = field(
+        default=None, metadata={"help": "Label by 'overall' or by the 'mean' of the aspects' ratings instead."}
+    )
     aspects: list[str] | None = field(default=None, metadata={"help": "Aspects to use. All where unset."})
     max_pairs: int | None = field(default=None, metadata={"help": "Use this many pairs, drawn by `seed`."})
     seed: int = field(default=42, metadata={"help": "Seed of everything random."})
