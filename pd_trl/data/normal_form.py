@@ -15,7 +15,6 @@ from .ids import canonical_json, content_ids, number_repeats
 from .json_columns import Problems
 from .validation import check_ids, column_aspects
 
-
 # HH-RLHF's strings: a response that holds the whole dialogue.
 _TRANSCRIPT = r"(?s)^\s*Human: .*\n\s*Assistant: "
 
