@@ -71,7 +71,7 @@ def read_json_rows(path: Path) -> Any:
 
 
 def _half_pair(row: int, key: str) -> str:
-    column = f", column {key!r}," if key else ""
+    column = f", column {key!r}" if key else ""
     return f"row {row}{column} has half of a surrogate pair, which is no character. Mend or remove it"
 
 

@@ -28,8 +28,17 @@ def decode_json(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     """Returns the values of a column of JSON, or of lists of JSON."""
     if is_json_list(column.type):
         lists = column.cast(pa.list_(pa.string())).to_pylist()
-        return [None if texts is None else [json.loads(text) if text else None for text in texts] for texts in lists]
-    return [json.loads(text) if text else None for text in column.cast(pa.string()).to_pylist()]
+        return [None if texts is None else [_decoded(text) for text in texts] for texts in lists]
+    return [_decoded(text) for text in column.cast(pa.string()).to_pylist()]
+
+
+def _decoded(text: str | None) -> Any:
+    if not text:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text  # `datasets` leaves some texts as they are
 
 
 def _mark(problems: Problems, reason: str, row: int, num_rows: int) -> None:

@@ -1,6 +1,7 @@
 """Opening a dataset from the Hub, from files and folders, or from memory."""
 
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
@@ -108,11 +109,8 @@ def require_dataset(value: Any, what: str = "data", split: str | None = None) ->
 def _load(what: str, *args: Any, split: str, files: Sequence[Path] = (), **kwargs: Any) -> datasets.Dataset:
     try:
         loaded = datasets.load_dataset(*args, split=split, **kwargs)
-    except DatasetGenerationError as error:
-        found = ((file, json_trouble(file)) for file in files)
-        for file, trouble in found:
-            if trouble:
-                raise InputError(f"{file} could not be read: {trouble}.") from error
+    except (DatasetGenerationError, EOFError, zlib.error) as error:
+        _raise_trouble(files, error)
         raise InputError(
             f"{what} could not be read: {error.__cause__ or error}. The file is damaged, has another format than its "
             "name says, or its rows disagree in their types."
@@ -123,6 +121,8 @@ def _load(what: str, *args: Any, split: str, files: Sequence[Path] = (), **kwarg
         if isinstance(error, FileNotFoundError) and "doesn't contain any data files" in str(error):
             raise InputError(f"{what} has no data files (parquet, jsonl, json).") from error
         empty = isinstance(error, StopIteration) or "corresponds to no data" in str(error)
+        if not empty:
+            _raise_trouble(files, error)
         if "data_files" in kwargs and isinstance(error, ValueError) and not empty:
             raise InputError(
                 f"{what} could not be read: {error}. The file is damaged, or has another format than its name says."
@@ -130,6 +130,12 @@ def _load(what: str, *args: Any, split: str, files: Sequence[Path] = (), **kwarg
         reason = "there are no rows in it" if empty else re.sub(r"\s+", " ", str(error)).strip()
         raise InputError(f"{what} (split {split!r}) could not be loaded: {reason.rstrip('.')}.") from error
     return loaded
+
+
+def _raise_trouble(files: Sequence[Path], error: Exception) -> None:
+    for file in files:
+        if trouble := json_trouble(file):
+            raise InputError(f"{file} could not be read: {trouble}.") from error
 
 
 def _hub_message(name: str, error: Exception) -> str:
