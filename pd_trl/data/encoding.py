@@ -139,6 +139,28 @@ def json_trouble(path: Path) -> str | None:
     return None
 
 
+def json_table(files: Sequence[Path]) -> pa.Table:
+    """
+    Returns the rows of JSON (lines) files whose columns need not have one type: those that have several become JSON.
+    """
+    rows: list[dict[str, Any]] = []
+    for path in files:
+        content = _bytes_of(path).removeprefix(b"\xef\xbb\xbf")
+        if content.lstrip()[:1] == b"[":
+            rows += json.loads(content)
+        else:
+            rows += [json.loads(line) for _, line in _lines(content)]
+    columns = {}
+    for name in dict.fromkeys(key for row in rows for key in row):
+        values = [row.get(name) for row in rows]
+        try:
+            columns[name] = pa.array(values)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+            texts = pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
+            columns[name] = texts.cast(pa.json_(pa.string()))
+    return pa.table(columns)
+
+
 def describe_broken(name: str, files: Sequence[Path], broken: Problems) -> str:
     """Returns where text is not UTF-8: the file, the row in it, and the column."""
     for path in files:

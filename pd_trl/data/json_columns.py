@@ -51,6 +51,24 @@ def _message_problem(message: Any) -> str | None:
     return f'each message must be {{"role": str, "content": str}}, but found {str(message)[:80]!r}'
 
 
+def _value_problem(value: Any, row: int) -> str | None:
+    if value is None or isinstance(value, str):
+        return None
+    if not isinstance(value, list):
+        return f"must hold strings or lists of messages, but row {row} is a {type(value).__name__}"
+    return next(filter(None, map(_message_problem, value)), None)
+
+
+def _mixed(values: list[Any], name: str) -> str | None:
+    """What to say of a column with strings and lists of messages; `None` where it has one kind."""
+    first = {kind: next((i for i, v in enumerate(values) if isinstance(v, kind)), None) for kind in (str, list)}
+    if None in first.values():
+        return None
+    return (
+        f"{name} mixes standard and chat data: row {first[str]} is a string, row {first[list]} is a list of messages"
+    )
+
+
 def texts_from_json(
     column: pa.ChunkedArray, name: str, problems: Problems | None
 ) -> tuple[pa.ChunkedArray, list[str]]:
@@ -66,47 +84,36 @@ def texts_from_json(
             Gets the rows that are neither, or not what most rows are; they become null. Without it they are an error.
     """
     values = decode_json(column)
-    strings, lists = (sum(isinstance(value, kind) for value in values) for kind in (str, list))
-    wanted: type = list if lists > strings or (lists and lists == strings) else str
+    mixed = _mixed(values, name)
+    if mixed and problems is None:
+        raise InputError(
+            f'Column {mixed}. Make all rows strings, or all rows lists of {{"role", "content"}} messages.'
+        )
+    lists, strings = (sum(isinstance(value, kind) for value in values) for kind in (list, str))
+    chat = lists > 0 and lists >= strings
     found: Problems = {}
-    if strings and lists:
-        first = {kind: next(i for i, v in enumerate(values) if isinstance(v, kind)) for kind in (str, list)}
-        mixed = f"{name} mixes standard and chat data: row {first[str]} is a string, row {first[list]} is a list of messages"
-        if problems is None:
-            raise InputError(
-                f'Column {mixed}. Make all rows strings, or all rows lists of {{"role", "content"}} messages.'
-            )
     extra: set[str] = set()
     for row, value in enumerate(values):
-        if value is None:
-            continue
-        if not isinstance(value, (str, list)):
-            wrong: str | None = f"must hold strings or lists of messages, but row {row} is a {type(value).__name__}"
-        elif isinstance(value, str) or not value:
-            wrong = None
-        else:
-            wrong = next(filter(None, map(_message_problem, value)), None)
+        wrong = _value_problem(value, row)
         if wrong is not None:
             if problems is None:
                 raise InputTypeError(f"Column {name!r}, row {row}: {wrong}.")
             kind = "messages" if isinstance(value, list) else "texts"
             _mark(found, f"{name} holds {kind} that cannot be read", row, len(values))
             values[row] = None
-        elif not isinstance(value, wanted):
+        elif mixed and value is not None and isinstance(value, list) != chat:
             _mark(found, mixed, row, len(values))
             values[row] = None
-        elif isinstance(value, list):
-            extra |= {key for message in value for key in message}
+        elif chat:
+            extra |= {key for message in value or [] for key in message}
             for field in MEANINGFUL_FIELDS:
-                if problems is not None and any(message.get(field) for message in value):
+                if problems is not None and any(message.get(field) for message in value or []):
                     _mark(found, half_read(name, field), row, len(values))
     if problems is not None:
         problems |= found
-    if wanted is str:
+    if not chat:
         return pa.chunked_array([pa.array(values, pa.string())]), []
-    kept = [
-        value if value is None else [{k: m.get(k) for k in ("role", "content")} for m in value] for value in values
-    ]
+    kept = [v if v is None else [{k: m.get(k) for k in ("role", "content")} for m in v] for v in values]
     return pa.chunked_array([pa.array(kept, MESSAGES_TYPE)]), sorted(extra - {"role", "content"})
 
 

@@ -15,8 +15,8 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from ..errors import InputError, InputTypeError
 from ..hub import download_file, split_revision
-from .columnar import dataset_table
-from .encoding import broken_text, describe_broken, json_trouble
+from .columnar import dataset_table, table_dataset
+from .encoding import broken_text, describe_broken, json_table, json_trouble
 
 FORMATS = {
     ".parquet": "parquet",
@@ -111,6 +111,9 @@ def _load(what: str, *args: Any, split: str, files: Sequence[Path] = (), **kwarg
         loaded = datasets.load_dataset(*args, split=split, **kwargs)
     except (DatasetGenerationError, EOFError, zlib.error) as error:
         _raise_trouble(files, error)
+        if args[:1] == ("json",) and "[" not in split and all(file.suffix != ".zst" for file in files):
+            # Readable, but of several types in a column, and not so near the beginning that `datasets` would expect it.
+            return table_dataset(json_table(files))
         raise InputError(
             f"{what} could not be read: {error.__cause__ or error}. The file is damaged, has another format than its "
             "name says, or its rows disagree in their types."

@@ -131,3 +131,10 @@ def test_messages_that_would_be_half_read(field, value, medium, tmp_path, caplog
         message.pop(field, None)
     rows[1]["chosen"][0][field] = None
     assert len(load_pairs(Dataset.from_list(rows))) == 2
+
+
+def test_a_type_that_changes_late_in_a_large_file(tmp_path):
+    """`datasets` decides on types by the first ten megabytes."""
+    rows = [pair(i, response_a="y" * 10_000, rating_x_a=4 if i != 1150 else "N/A") for i in range(1200)]
+    pairs = load_pairs(write(tmp_path / "x.jsonl", rows))
+    assert pairs["rating_x_a"][1149:1152] == [4.0, None, 4.0] and len(pairs) == 1200
