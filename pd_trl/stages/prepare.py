@@ -111,11 +111,11 @@ def run_prepare(arguments: PrepareArguments) -> StageResult:
                 random_keys(pairs["pair_id"][:], arguments.seed), pairs["pair_id"][:], arguments.max_pairs
             )
             pairs = pairs.select(kept.nonzero()[0])
+    choice = effective_labels(pairs, arguments.labels, arguments.conflict)
     manifest = Manifest(
         "prepare",
         inputs={"pairs": dataset_digest(pairs)},
-        arguments={name: getattr(arguments, name) for name in _IDENTITY}
-        | {"labels": effective_labels(pairs, arguments.labels, arguments.conflict)},
+        arguments={name: getattr(arguments, name) for name in _IDENTITY} | {"labels": choice},
     )
     done = None if arguments.dry_run else skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
     if done:
@@ -144,10 +144,21 @@ def run_prepare(arguments: PrepareArguments) -> StageResult:
             write_rows(preferences, folder / "preferences")
             write_json(folder / "labels.json", report.to_dict())
             manifest.save(folder)
-    lines = [_loaded(load_report), *str(report).splitlines()]
+    lines = [_loaded(load_report), f"labels: {arguments.relabel or choice}, {_label_text(arguments.relabel, choice)}"]
+    lines += str(report).splitlines()
     if arguments.dry_run:
         return dry_result(manifest, arguments.output_dir, counts, lines)
     return StageResult("prepare", arguments.output_dir, counts, lines)
+
+
+def _label_text(relabel: str | None, choice: str) -> str:
+    if relabel is not None:
+        return {"overall": "by the overall label", "mean": "by the mean of the aspects' ratings"}[relabel]
+    return {
+        "own": "each pair keeps the label of the source's chosen and rejected responses (--labels one: one aspect's instead)",
+        "one": "each pair has the label of one aspect",
+        "all": "a row for each aspect",
+    }[choice]
 
 
 def _load(arguments: PrepareArguments) -> tuple[Any, dict[str, Any]]:
