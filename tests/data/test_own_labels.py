@@ -32,7 +32,7 @@ def test_the_label_of_the_source_stays(aspects, caplog):
     assert set(preferences["aspect"]) == {"overall"} and set(preferences["vote_overall"]) == {1}
     assert report.reversed == 0 and report.rows_per_aspect == {"overall": 20}
     assert [row["vote_clarity"] for row in preferences] == [-1 if i % 4 == 0 else 1 for i in range(20)]
-    assert "reverse" not in caplog.text and check_preferences(preferences) == ["overall"]
+    assert "rows reverse the chosen" not in caplog.text and check_preferences(preferences) == ["overall"]
 
 
 def test_single_aspect_labels_when_asked_with_every_reversal_counted(caplog):
