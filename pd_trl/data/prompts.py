@@ -138,13 +138,13 @@ def missing_parts(row: Mapping[str, Any], prompt: Any) -> list[str]:
     return [
         name
         for name, value in parts.items()
-        if value and not (isinstance(value, str) and (not value.strip() or value.strip() in text))
+        if isinstance(value, (str, list, dict)) and value and not (isinstance(value, str) and value.strip() in text)
     ]
 
 
 def _not_in_prompt(part: pa.ChunkedArray, prompt: pa.ChunkedArray) -> int:
     if not is_text(part.type):
-        return sum(bool(value) for value in part.to_pylist())
+        return sum(isinstance(value, (str, list, dict)) and bool(value) for value in part.to_pylist())
     rows = [(text.strip(), row) for row, text in enumerate(part.to_pylist()) if text and text.strip()]
     prompts = take(prompt, np.array([row for _, row in rows], dtype=np.int64)).to_pylist()
     return sum(text not in flat_text(value) for (text, _), value in zip(rows, prompts, strict=True))

@@ -5,7 +5,7 @@ import pytest
 from datasets import Dataset, concatenate_datasets
 
 from pd_trl import PDFilter
-from pd_trl.data import check_preferences, load_pairs, prepare_preferences, to_preferences
+from pd_trl.data import check_preferences, load_pairs, prepare_preferences, read_pairs, to_preferences
 from pd_trl.errors import InputError
 
 from . import schemas
@@ -178,3 +178,9 @@ def test_strengths_follow_the_sides_of_helpsteer(caplog):
     preferences = to_preferences(load_pairs(schemas.helpsteer3()), relabel="overall")
     assert preferences["overall_preference"][:] == [-2, -3]
     assert "individual_preference" not in preferences.column_names and "individual_preference" in caplog.text
+
+
+def test_a_column_with_one_of_our_names_is_said_to_be_left_out():
+    row = {"prompt": "p", "chosen": "x", "rejected": "y", "chosen_model": "m", "model_a": "other"}
+    pairs, report = read_pairs(Dataset.from_list([row]))
+    assert pairs[0]["model_a"] == "m" and pairs[0]["model_b"] is None and report.left_out == ["model_a"]

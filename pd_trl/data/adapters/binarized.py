@@ -11,7 +11,7 @@ from ..prompts import with_input
 from ..ratings import parse_numbers
 from ..sided import CHOSEN_REJECTED, rename, side_tokens, to_sides
 from .base import Adapter, Converted, Options, pass_through
-from .columns import has_sided_ratings, own_label
+from .columns import has_sided_ratings, other_model, own_label
 
 # Our column: its names in the sources.
 _NAMES = {
@@ -71,10 +71,12 @@ def convert(table: pa.Table, options: Options) -> Converted:
         else:
             columns[ours] = with_input(table, theirs) if ours == "prompt" else table.column(theirs)
     left_out = ["messages"] if _is_copy(table, names["response_a"]) else []
-    rest = pass_through(table, {*names.values(), *columns, *left_out})
+    # Columns that have our names, while another one of the source is taken for it.
+    left_out += [name for name in columns if name in table.column_names and name not in names.values()]
+    rest = pass_through(table, {*names.values(), *left_out})
     tokens = [side_tokens(names["response_a"], names["response_b"]), CHOSEN_REJECTED]
     columns |= rename(rest, to_sides(rest, tokens, columns))
-    columns |= own_label(columns)
+    columns |= own_label(columns) | other_model(columns)
     return Converted(pa.table(columns), left_out=left_out, problems=problems or {})
 
 

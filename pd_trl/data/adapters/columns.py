@@ -100,7 +100,7 @@ def _labels_of_aspect(aspect: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
 def own_label(columns: Mapping[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArray]:
     """
     Returns the overall label of pairs whose side a is the source's chosen one: a tie where both overall ratings are the same,
-    else for side a. Adds a missing `model_b`, and `label_aspect`.
+    else for side a; and `label_aspect`.
     """
     num_rows = len(columns["response_a"])
     label = np.ones(num_rows)
@@ -108,11 +108,19 @@ def own_label(columns: Mapping[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArr
     if all(side is not None for side in sides):
         first, second = (parse_numbers(side, "rating_overall", {}) for side in sides)
         label[first == second] = 0.5
-    added = {"pref_overall": columns.get("pref_overall", from_numpy(label))}
-    if len(models := [f"model_{side}" for side in "ab" if f"model_{side}" in columns]) == 1:
-        other = "model_b" if models == ["model_a"] else "model_a"
-        added[other] = pa.chunked_array([pa.nulls(num_rows, columns[models[0]].type)])
-    return added | {"label_aspect": pa.chunked_array([pa.repeat(pa.scalar("overall"), num_rows)])}
+    return {
+        "pref_overall": columns.get("pref_overall", from_numpy(label)),
+        "label_aspect": pa.chunked_array([pa.repeat(pa.scalar("overall"), num_rows)]),
+    }
+
+
+def other_model(columns: Mapping[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArray]:
+    """Returns an empty `model_b` (or `model_a`) where only the other side's is known, so that it changes sides too."""
+    known = [name for name in ("model_a", "model_b") if name in columns]
+    if len(known) != 1:
+        return {}
+    column = columns[known[0]]
+    return {"model_b" if known == ["model_a"] else "model_a": pa.chunked_array([pa.nulls(len(column), column.type)])}
 
 
 def convert(table: pa.Table, options: Options) -> Converted:
@@ -159,7 +167,7 @@ def convert(table: pa.Table, options: Options) -> Converted:
         columns |= _labels_of_aspect(aspect) | {"label_aspect": aspect.cast(pa.string())}
     elif sides:
         columns |= own_label(columns)
-    return Converted(pa.table(columns), left_out=left_out)
+    return Converted(pa.table(columns | other_model(columns)), left_out=left_out)
 
 
 def _matches(fields: Mapping[str, pa.DataType]) -> bool:
