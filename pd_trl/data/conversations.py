@@ -34,17 +34,20 @@ def merge_prompts(given: Messages, shared: Messages) -> Messages | None:
         `Messages`: Whichever says more; `None` where each says what the other does not.
     """
     (given_system, given_turns), (shared_system, shared_turns) = _leads(given), _leads(shared)
-    if given_system and shared_system and list(given_system) != list(shared_system):
+    if given_system and shared_system and _keys(given_system) != _keys(shared_system):
         return None
-    if list(given_turns) == list(shared_turns[: len(given_turns)]):
+    ours, theirs = _keys(given_turns), _keys(shared_turns)
+    if ours == theirs[: len(ours)]:
         turns = shared_turns
-    elif len(shared_turns) < len(given_turns) and list(shared_turns) == list(
-        given_turns[len(given_turns) - len(shared_turns) :]
-    ):
+    elif len(theirs) < len(ours) and theirs == ours[len(ours) - len(theirs) :]:
         turns = given_turns
     else:
         return None
-    return [*(given_system or shared_system), *turns]
+    return [*(shared_system or given_system), *turns]
+
+
+def _keys(messages: Messages) -> list[tuple[str, str]]:
+    return [(message["role"], _plain(message["content"])) for message in messages]
 
 
 def _plain(text: str | None) -> str:

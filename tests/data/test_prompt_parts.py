@@ -108,6 +108,7 @@ Q, A1, Q2, S, T = user("q"), assistant("a1"), user("q2"), system("s"), system("t
         ([S, Q], [T, Q], None),
         ([Q, A1], [Q2], None),
         ([user("x")], [Q], None),
+        ([user(" q\n"), A1], [Q, A1, Q2], [Q, A1, Q2]),  # spaces are no difference
     ],
 )
 def test_prompt_messages_and_shared_messages(given, shared, expected):
