@@ -60,7 +60,7 @@ def _passed_through(
     swapped = not bool(a_wins.all())
     for name in names:
         column = source[name]
-        if is_signed(name) and swapped:
+        if is_signed(name) and swapped and not pa.types.is_null(column.type):
             if not is_numeric(column.type):
                 left.append(name)
                 continue
