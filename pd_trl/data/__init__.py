@@ -3,7 +3,7 @@
 from .adapters import ADAPTERS
 from .label_report import LabelReport, label_report
 from .loading import LoadReport, load_pairs, read_pairs
-from .preferences import prepare_preferences, to_preferences
+from .preferences import effective_labels, prepare_preferences, to_preferences
 from .sources import load_source, require_dataset
 from .validation import OVERALL, RESERVED_ASPECTS, aspects_of, check_pairs, check_preferences, is_chat
 
@@ -16,6 +16,7 @@ __all__ = [
     "aspects_of",
     "check_pairs",
     "check_preferences",
+    "effective_labels",
     "is_chat",
     "label_report",
     "load_pairs",

@@ -1,16 +1,14 @@
 """Chat messages as Arrow columns: building, normalising and splitting conversations."""
 
-import json
 import logging
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..errors import InputError, InputTypeError
+from ..errors import InputTypeError
 from .columnar import (
     CHUNK_ROWS,
     MESSAGES_TYPE,
@@ -22,6 +20,7 @@ from .columnar import (
     single_array,
     struct_field,
 )
+from .json_columns import MEANINGFUL_FIELDS, Problems, half_read, is_json, is_json_list, texts_from_json
 
 logger = logging.getLogger(__name__)
 
@@ -46,59 +45,12 @@ def wrap_text(column: pa.ChunkedArray, role: str) -> pa.ChunkedArray:
     return pa.chunked_array(parts, type=MESSAGES_TYPE)
 
 
-def is_json(dtype: pa.DataType) -> bool:
-    """Whether the type is JSON text: what `datasets` makes of JSON lines whose rows disagree in a type."""
-    return getattr(dtype, "extension_name", None) == "arrow.json"
-
-
-def _is_json_list(dtype: pa.DataType) -> bool:
-    return is_list(dtype) and is_json(dtype.value_type)
-
-
-def decode_json(column: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """Returns the values of a column of JSON, or of lists of JSON."""
-    if _is_json_list(column.type):
-        lists = column.cast(pa.list_(pa.string())).to_pylist()
-        return [None if texts is None else [json.loads(text) if text else None for text in texts] for texts in lists]
-    return [json.loads(text) if text else None for text in column.cast(pa.string()).to_pylist()]
-
-
-def _from_json(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    values = decode_json(column)
-    kinds = np.array(
-        [0 if v is None else 1 if isinstance(v, str) else 2 if isinstance(v, list) else 3 for v in values]
-    )
-    if (kinds == 1).any() and (kinds == 2).any():
-        raise InputError(
-            f"Column {name!r} mixes standard and chat data: row {int(np.argmax(kinds == 1))} is a string, row "
-            f"{int(np.argmax(kinds == 2))} is a list of messages. Make all rows strings, or all rows lists of "
-            '{"role", "content"} messages.'
-        )
-    if (kinds == 3).any():
-        row = int(np.argmax(kinds == 3))
-        raise InputTypeError(
-            f"Column {name!r} must hold strings or lists of messages, but row {row} is a {type(values[row]).__name__}."
-        )
-    if not (kinds == 2).any():
-        return pa.chunked_array([pa.array(values, pa.string())])
-    for row, messages in enumerate(values):
-        for message in messages or []:
-            if not isinstance(message, dict) or not isinstance(message.get("content"), (str, type(None))):
-                raise InputTypeError(
-                    f'Column {name!r}, row {row}: each message must be {{"role": str, "content": str}}, but found '
-                    f"{str(message)[:80]!r}."
-                )
-    extra = {key for messages in values for message in messages or [] for key in message} - {"role", "content"}
-    _warn_of_fields(sorted(extra), name)
-    return pa.chunked_array([pa.array(values, MESSAGES_TYPE)])
-
-
 def _warn_of_fields(extra: list[str], name: str) -> None:
     if extra:
         logger.warning("Column %r: of its messages role and content are kept, %s are left out.", name, extra)
 
 
-def normalize_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+def normalize_text(column: pa.ChunkedArray, name: str, problems: Problems | None = None) -> pa.ChunkedArray:
     """
     Returns a text column as `string`, or a chat column as lists of `{"role", "content"}`.
 
@@ -107,13 +59,17 @@ def normalize_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
             Strings, lists of messages (other fields of a message are left out and logged), or JSON of either.
         name (`str`):
             Name of the column, for the message of the error.
+        problems (`dict`, *optional*):
+            Gets, by reason, the rows that cannot be read: of another kind than most, no text, or messages that say more than
+            their content. Without it the first two are errors, and the last is not looked at.
 
     Raises:
         InputTypeError: If the column holds neither strings nor messages.
         InputError: If some rows are strings and others are messages.
     """
-    if is_json(column.type) or _is_json_list(column.type):
-        column = _from_json(column, name)
+    extra: list[str] = []
+    if is_json(column.type) or is_json_list(column.type):
+        column, extra = texts_from_json(column, name, problems)
     elif is_list(column.type) and pa.types.is_null(column.type.value_type):
         column = column.cast(MESSAGES_TYPE)
     kind = text_kind(column.type)
@@ -134,10 +90,34 @@ def normalize_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
                 f"In column {name!r} the {part} of each message must be a string, but its type is {kind}. Messages of several "
                 "parts (images, lists of text) are not supported: join their texts."
             )
-    _warn_of_fields(sorted(fields - {"role", "content"}), name)
+    if problems is not None:
+        problems |= _half_read_rows(column, name)
+    _warn_of_fields(sorted({*extra, *fields} - {"role", "content"}), name)
     if column.type == MESSAGES_TYPE:
         return column
     return pa.chunked_array([_rebuild(chunk) for chunk in column.chunks], type=MESSAGES_TYPE)
+
+
+def _half_read_rows(column: pa.ChunkedArray, name: str) -> Problems:
+    found = {}
+    for field in MEANINGFUL_FIELDS:
+        if column.type.value_type.get_field_index(field) < 0:
+            continue
+        masks = []
+        for chunk in column.chunks:
+            offsets, messages = flatten(chunk)
+            values = struct_field(messages, field)
+            filled = as_mask(values.is_valid())
+            if is_list(values.type):
+                filled &= np.asarray(pc.list_value_length(values).fill_null(0)) > 0
+            elif is_text(values.type):
+                filled &= np.asarray(pc.utf8_length(values).fill_null(0)) > 0
+            counts = np.concatenate([[0], np.cumsum(filled)])
+            masks.append(counts[offsets[1:]] > counts[offsets[:-1]])
+        mask = np.concatenate(masks) if masks else np.zeros(0, dtype=bool)
+        if mask.any():
+            found[half_read(name, field)] = mask
+    return found
 
 
 def _to_string(column: pa.ChunkedArray) -> pa.ChunkedArray:

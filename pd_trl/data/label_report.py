@@ -6,9 +6,11 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 
-from .chat import text_kind, text_length
-from .columnar import dataset_table, to_numpy
+from .chat import equal_text, text_kind, text_length
+from .columnar import dataset_table, take, to_numpy
+from .sides import OWN_LABEL
 from .validation import OVERALL, aspects_of
 
 
@@ -44,6 +46,9 @@ class LabelReport:
             Share of the rows with a decided overall label whose chosen response is not the overall label's.
         chosen_longer (`dict[str, float]`):
             By the rows' aspect, the share of rows whose chosen response has more characters than the rejected one.
+        reversed (`int`, *optional*):
+            Rows whose chosen response is the one that the source itself had rejected; `None` where the source has no chosen and
+            rejected responses.
     """
 
     pairs: int
@@ -59,6 +64,7 @@ class LabelReport:
     conflict_with_overall: dict[str, float | None]
     rows_against_overall: float | None
     chosen_longer: dict[str, float]
+    reversed: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the report as a dictionary that JSON can hold."""
@@ -71,16 +77,30 @@ class LabelReport:
             f"{self.rows:,} rows"
         )
         lines = [head, *(f"  dropped, {reason}: {count:,}" for reason, count in self.dropped.items())]
+        if self.reversed is not None:
+            lines.append(f"  rows that reverse the source's own chosen and rejected: {self.reversed:,}")
         if self.rows_against_overall is not None:
-            lines.append(f"  rows against the overall label: {self.rows_against_overall:.3f}")
+            lines.append(
+                f"  agreement with the overall label: {1 - self.rows_against_overall:.3f} of the rows it decides"
+            )
         aspects = list(self.conflict)
-        header = ["aspect", "rows", "decided", "ties", "unlabelled", "longer", "vs overall", *aspects]
+        lines.append("  right half: agreement of two labels, as a share of the pairs that both decide")
+        header = [
+            "aspect",
+            "rows",
+            "decided",
+            "ties",
+            "unlabelled",
+            "longer",
+            "with overall",
+            *(f"with {k}" for k in aspects),
+        ]
         body = [header]
         for name in dict.fromkeys([*aspects, *self.decided, *self.rows_per_aspect]):
             numbers: list[int | None] = [self.rows_per_aspect.get(name, 0)]
             numbers += [counts.get(name) for counts in (self.decided, self.ties, self.unlabelled)]
-            shares = [self.chosen_longer.get(name), self.conflict_with_overall.get(name)]
-            shares += [self.conflict.get(name, {}).get(other) for other in aspects]
+            shares = [self.chosen_longer.get(name), _agreement(self.conflict_with_overall.get(name))]
+            shares += [_agreement(self.conflict.get(name, {}).get(other)) for other in aspects]
             body.append([name, *map(_count, numbers), *map(_share, shares)])
         widths = [max(len(row[column]) for row in body) for column in range(len(header))]
         for row in body:
@@ -93,6 +113,10 @@ def _count(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
 
 
+def _agreement(conflict: float | None) -> float | None:
+    return None if conflict is None else 1 - conflict
+
+
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
@@ -101,6 +125,37 @@ def disagreement(first: np.ndarray, second: np.ndarray) -> float | None:
     """Returns the share of the pairs decided by both labels in which they differ, `None` if there is no such pair."""
     both = np.isin(first, (0.0, 1.0)) & np.isin(second, (0.0, 1.0))
     return float((first[both] != second[both]).mean()) if both.any() else None
+
+
+def own_labels(pairs: datasets.Dataset) -> tuple[np.ndarray, np.ndarray] | None:
+    """
+    Returns whose label the chosen and rejected responses of the source carry (`None` for a pair without one) and that label (1: side
+    a, 0: side b, 0.5: a tie), both of shape `(num_pairs,)`; or `None` where no pair has one.
+    """
+    if OWN_LABEL not in pairs.column_names:
+        return None
+    given = np.array(pairs[OWN_LABEL][:], dtype=object)
+    names = np.full(len(given), None, dtype=object)
+    values = np.full(len(given), np.nan)
+    for name in {name for name in given.tolist() if isinstance(name, str)}:
+        if f"pref_{name}" in pairs.column_names:
+            rows = given == name
+            names[rows] = name
+            values[rows] = to_numpy(dataset_table(pairs.select_columns(f"pref_{name}")).column(0))[rows]
+    return (names, values) if any(name is not None for name in names) else None
+
+
+def _num_reversed(pairs: datasets.Dataset, table: pa.Table, pair_ids: list[str]) -> int | None:
+    own = own_labels(pairs)
+    if own is None:
+        return None
+    sides = dataset_table(pairs.select_columns(["pair_id", "response_a"]))
+    row_of = {name: row for row, name in enumerate(map(str, sides.column("pair_id").to_pylist()))}
+    rows = np.array([row_of[name] for name in pair_ids], dtype=np.int64)
+    a_wins = equal_text(table.column("chosen"), take(sides.column("response_a"), rows))
+    known = np.array([name is not None for name in own[0][rows]], dtype=bool)
+    # A tie is one of scores: the source has still chosen side a.
+    return int((known & (a_wins != (own[1][rows] != 0))).sum())
 
 
 def label_report(
@@ -133,7 +188,8 @@ def label_report(
     known = set(dataset_table(pairs.select_columns("pair_id")).column("pair_id").to_pylist())
     # With labels="all" the id of a row is "<pair_id>/<aspect>".
     ids = zip(table.column("pair_id").to_pylist(), row_aspects, strict=True)
-    kept = len({name if name in known else name.removesuffix(f"/{aspect}") for name, aspect in ids})
+    pair_ids = [name if name in known else name.removesuffix(f"/{aspect}") for name, aspect in ids]
+    kept = len({*pair_ids})
     if dropped is None:
         dropped = {"not in the preferences": len(pairs) - kept} if kept < len(pairs) else {}
     return LabelReport(
@@ -152,4 +208,5 @@ def label_report(
         else {},
         rows_against_overall=against,
         chosen_longer={name: float(longer[row_aspects == name].mean()) for name in present},
+        reversed=_num_reversed(pairs, table, pair_ids),
     )

@@ -7,16 +7,18 @@ import pyarrow as pa
 
 from ..errors import InputError
 from .columnar import find_rows, from_numpy
-from .ratings import check_finite, check_range, compare, parse_numbers
+from .json_columns import Problems
+from .ratings import check_codes, check_finite, check_range, compare, parse_numbers
 from .validation import OVERALL, column_aspects
 
 logger = logging.getLogger(__name__)
 
-_CODES = np.array([0.0, 0.5, 1.0])
-
 
 def _ratings(
-    columns: dict[str, pa.ChunkedArray], aspect: str, rating_range: tuple[float, float] | None
+    columns: dict[str, pa.ChunkedArray],
+    aspect: str,
+    rating_range: tuple[float, float] | None,
+    problems: Problems | None,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     names = [f"rating_{aspect}_{side}" for side in "ab"]
     found = [name for name in names if name in columns]
@@ -29,29 +31,24 @@ def _ratings(
             "columns "
             f"are {list(columns)}."
         )
-    values = [parse_numbers(columns[name], name) for name in names]
-    for name, side in zip(names, values, strict=True):
-        check_finite(side, name)
+    values = []
+    for name in names:
+        side = check_finite(parse_numbers(columns[name], name, problems), name, problems)
         if rating_range is not None and aspect != OVERALL:
-            check_range(side, name, *rating_range)
+            side = check_range(side, name, *rating_range, problems)
+        values.append(side)
     return values[0], values[1]
 
 
-def _preference(columns: dict[str, pa.ChunkedArray], name: str) -> np.ndarray:
-    values = parse_numbers(columns[name], name)
-    check_finite(values, name)
-    wrong = ~np.isnan(values) & ~np.isin(values, _CODES)
-    if wrong.any():
-        rows = find_rows(wrong)
-        raise InputError(
-            f"Column {name!r} must be 1 (a better), 0 (b better), 0.5 (tie) or null, but {int(wrong.sum()):,} of "
-            f"{len(values):,} values are not: rows {rows} hold {values[rows].tolist()}. Recode them."
-        )
-    return values
+def _preference(columns: dict[str, pa.ChunkedArray], name: str, problems: Problems | None) -> np.ndarray:
+    values = check_finite(parse_numbers(columns[name], name, problems), name, problems)
+    return check_codes(values, name, (0.0, 0.5, 1.0), "1 (a better), 0 (b better), 0.5 (tie) or null", problems)
 
 
 def label_columns(
-    columns: dict[str, pa.ChunkedArray], rating_range: tuple[float, float] | None = None
+    columns: dict[str, pa.ChunkedArray],
+    rating_range: tuple[float, float] | None = None,
+    problems: Problems | None = None,
 ) -> dict[str, pa.ChunkedArray]:
     """
     Returns the label columns as nullable float64, with `pref_<aspect>` for every aspect that has ratings.
@@ -63,11 +60,12 @@ def label_columns(
             All columns of the pairs.
         rating_range (`tuple[float, float]`, *optional*):
             Lowest and highest rating of an aspect; not applied to `overall`, which often has a scale of its own.
+        problems (`dict`, *optional*):
+            Gets, by reason, the rows with a value that is no number, infinite, out of range, or none of the codes of a
+            preference. Without it they are errors.
 
     Raises:
-        InputError: If there is no label, one of two rating columns is missing, or a value is infinite, out of range,
-        or not
-            one of the codes of a preference.
+        InputError: If there is no label, one of two rating columns is missing, or a value cannot be used.
         InputTypeError: If a column does not hold numbers.
     """
     names = [name for name in columns if name.startswith(("rating_", "pref_"))]
@@ -85,8 +83,8 @@ def label_columns(
     labels: dict[str, pa.ChunkedArray] = {}
     for aspect in aspects:
         name = f"pref_{aspect}"
-        ratings = _ratings(columns, aspect, rating_range)
-        given = _preference(columns, name) if name in columns else None
+        ratings = _ratings(columns, aspect, rating_range, problems)
+        given = _preference(columns, name, problems) if name in columns else None
         if ratings is not None:
             labels |= {f"rating_{aspect}_{side}": from_numpy(r) for side, r in zip("ab", ratings, strict=True)}
             implied = compare(*ratings)

@@ -11,14 +11,16 @@ import pyarrow as pa
 
 from ..errors import InputError, InputTypeError
 from ..hub import split_revision
-from .adapters import ADAPTERS, Adapter, Options, get_adapter, hub_adapter, recognize
+from .adapters import ADAPTERS, Adapter, Converted, Options, get_adapter, hub_adapter, recognize
 from .chat import equal_text, text_kind
 from .checks import first_reasons, raise_problems
 from .columnar import dataset_table, table_dataset
+from .encoding import broken_text, describe_broken
 from .labels import label_columns
-from .normal_form import add_ids, column_order, row_problems, unify_texts
+from .normal_form import add_ids, column_order, id_problems, row_problems, unify_texts
 from .pairing import check_pairing
-from .sources import SourceLike, open_source
+from .prompts import warn_of_parts, with_system
+from .sources import Source, SourceLike, open_source
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +139,7 @@ def read_pairs(
         hub_split=hub_split,
     )
     table = dataset_table(source.dataset)
+    num_rows = len(table)
     if chosen is None:
         chosen = recognize({field.name: field.type for field in table.schema}, source.hub_id, source.name)
     if chosen.pairing is None and pairing is not None:
@@ -145,23 +148,52 @@ def read_pairs(
             f"(adapter {chosen.name!r}) is one pair already. Leave pairing out."
         )
     rule = pairing or chosen.pairing
-    converted = chosen.convert(table, Options(rule or "all", seed, split, column_mapping))
-    report = LoadReport(source.name, chosen.name, rule, len(table), converted.skipped, left_out=converted.left_out)
+    table, unreadable = _without_broken(table, source, on_invalid, by_two=rule == chosen.pairing == "adjacent")
+    converted = chosen.convert(table, Options(rule or "all", seed, split, column_mapping, on_invalid))
+    skipped = unreadable | converted.skipped
+    report = LoadReport(source.name, chosen.name, rule, num_rows, skipped, left_out=converted.left_out)
     if len(converted.table) == 0:
-        raise InputError(f"{source.name} ({len(table):,} rows) gives no pairs: {converted.skipped}.")
-    columns = _finish(converted.table, rating_range or chosen.rating_range, on_invalid, report)
+        raise InputError(f"{source.name} ({num_rows:,} rows) gives no pairs: {skipped}.")
+    columns = _finish(converted, rating_range or chosen.rating_range, on_invalid, report)
     pairs = pa.table({name: columns[name] for name in column_order(columns)})
     _log(report)
     return table_dataset(pairs, source.dataset.features), report
 
 
+def _without_broken(table: pa.Table, source: Source, on_invalid: str, by_two: bool) -> tuple[pa.Table, dict[str, int]]:
+    """
+    The table without the rows that hold bytes which are not UTF-8 (and, where rows 2i and 2i+1 are a pair, the other of the two),
+    and their count by reason; or an error.
+    """
+    broken = broken_text(table)
+    if broken and on_invalid == "error":
+        source.check_text()
+    if not broken:
+        return table, {}
+    found = {f"rows with bytes that are not UTF-8 in {name!r}": mask for name, mask in broken.items()}
+    invalid, counts = first_reasons(found, len(table))
+    if by_two:
+        partner = np.minimum(np.arange(len(table)) ^ 1, len(table) - 1)
+        alone = invalid[partner] & ~invalid
+        counts |= {"rows whose partner cannot be read": int(alone.sum())} if alone.any() else {}
+        invalid |= alone
+    if invalid.all():
+        raise InputError(describe_broken(source.name, source.files, broken))
+    return table.filter(pa.array(~invalid)), counts
+
+
 def _finish(
-    table: pa.Table, rating_range: tuple[float, float] | None, on_invalid: str, report: LoadReport
+    converted: Converted, rating_range: tuple[float, float] | None, on_invalid: str, report: LoadReport
 ) -> dict[str, pa.ChunkedArray]:
     """Puts the columns of an adapter into normal form, checks them, and fills in the report."""
-    columns = unify_texts({name: table.column(name) for name in table.column_names})
-    columns |= label_columns(columns, rating_range)
-    found = row_problems(columns)
+    table, found = converted.table, dict(converted.problems)
+    columns = unify_texts({name: table.column(name) for name in table.column_names}, found)
+    columns = with_system(columns, found)
+    warn_of_parts(columns)
+    columns |= label_columns(columns, rating_range, found if on_invalid == "drop" else None)
+    found |= row_problems(columns)
+    if on_invalid == "drop":
+        found |= id_problems(columns)
     report.formed = report.kept = len(table)
     if found:
         if on_invalid == "error":
@@ -243,10 +275,11 @@ def load_pairs(
             HelpSteer), `"adjacent"` ones (default of HelpSteer2, whose rows 2i and 2i+1 are a pair), `"best_worst"` by
             the overall score or else the mean rating, or one `"random"` pair per prompt.
         on_invalid (`str`, defaults to `"error"`):
-            Whether null or empty texts and malformed conversations are an `"error"`, or `"drop"`ped with a count and
-            reason.
+            What happens to rows that cannot be used (null or empty texts, conversations that are malformed or would be half
+            read, ratings that are no numbers or out of range, bytes that are no text): an `"error"` that names them, or they
+            are `"drop"`ped with a count and reason.
         rating_range (`tuple[float, float]`, *optional*):
-            Lowest and highest rating of an aspect; outside is an error. Known for the public sources.
+            Lowest and highest rating of an aspect; others cannot be used. Known for the public sources.
         seed (`int`, defaults to `42`):
             Seed of `pairing="random"`.
         num_proc (`int`, *optional*):
@@ -254,7 +287,10 @@ def load_pairs(
 
     Returns:
         `Dataset`: Pairs with `pair_id`, `prompt_id`, `prompt`, `response_a`, `response_b`, `rating_<aspect>_a`,
-        `rating_<aspect>_b`, `pref_<aspect>`, and the other columns of the source. It is held in memory.
+        `rating_<aspect>_b`, `pref_<aspect>`, and the other columns of the source. Of a source with its own chosen and rejected
+        responses the chosen one is side a, and `label_aspect` names the aspect of that label (`overall` as a rule). An
+        `instruction` is followed by its `input`, and the text of a `system` column is the prompt's system message. It is held
+        in memory.
 
     Raises:
         InputTypeError: If an argument or a column has the wrong type.

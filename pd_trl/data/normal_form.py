@@ -7,15 +7,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import InputError
-from .chat import normalize_text, split_conversations, starts_with_role, text_kind, wrap_text
+from .chat import normalize_text, starts_with_role, text_kind, wrap_text
 from .checks import problems
+from .columnar import as_mask
+from .conversations import split_prompts
 from .ids import canonical_json, content_ids, number_repeats
+from .json_columns import Problems
 from .validation import check_ids, column_aspects
 
+# HH-RLHF's strings: a response that holds the whole dialogue.
+_TRANSCRIPT = r"(?s)^\s*Human: .*\n\s*Assistant: "
 
-def unify_texts(columns: dict[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArray]:
-    """Returns prompt and responses as all strings or all messages."""
-    texts = {n: normalize_text(columns[n], n) for n in ("prompt", "response_a", "response_b") if n in columns}
+
+def unify_texts(columns: dict[str, pa.ChunkedArray], found: Problems) -> dict[str, pa.ChunkedArray]:
+    """Returns prompt and responses as all strings or all messages; `found` gets the rows that cannot be read whole."""
+    names = ("prompt", "response_a", "response_b")
+    texts = {name: normalize_text(columns[name], name, found) for name in names if name in columns}
     first, second, prompt = texts["response_a"], texts["response_b"], texts.get("prompt")
     kinds = (text_kind(first.type), text_kind(second.type))
     if kinds[0] != kinds[1]:
@@ -28,22 +35,23 @@ def unify_texts(columns: dict[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArra
         if prompt is None:
             raise InputError(
                 f"The data have no prompt: the columns are {list(columns)}. Name it with column_mapping={{'prompt': "
-                "'<column>'}. Only conversations (lists of messages) may go without one."
+                "'<column>'}. Only conversations (lists of messages) may go without one; split transcripts first."
             )
         if text_kind(prompt.type) == "chat":
             first, second = wrap_text(first, "assistant"), wrap_text(second, "assistant")
-    elif not (starts_with_role(first, "assistant") & starts_with_role(second, "assistant")).all():
-        # Whole conversations: what both sides share is the prompt, whatever a prompt column says beside it.
-        prompt, first, second = split_conversations(first, second)
-    elif prompt is None:
-        raise InputError(
-            "The chat data have no prompt: there is no prompt column, and all responses start with the "
-            "assistant. Give "
-            "chosen and rejected as whole conversations, or name the prompt with "
-            "column_mapping={'prompt': '<column>'}."
-        )
-    elif text_kind(prompt.type) == "text":
-        prompt = wrap_text(prompt, "user")
+    else:
+        whole = ~(starts_with_role(first, "assistant") & starts_with_role(second, "assistant"))
+        if not whole.any() and prompt is None:
+            raise InputError(
+                "The chat data have no prompt: there is no prompt column, and all responses start with the "
+                "assistant. Give "
+                "chosen and rejected as whole conversations, or name the prompt with "
+                "column_mapping={'prompt': '<column>'}."
+            )
+        if whole.any():
+            prompt, first, second = split_prompts(prompt, first, second, whole, found)
+        elif prompt is not None and text_kind(prompt.type) == "text":
+            prompt = wrap_text(prompt, "user")
     return columns | {"prompt": prompt, "response_a": first, "response_b": second}
 
 
@@ -53,7 +61,27 @@ def row_problems(columns: Mapping[str, pa.ChunkedArray]) -> dict[str, np.ndarray
     found: dict[str, np.ndarray] = {}
     for name, part in parts.items():
         found |= problems(columns[name], name, part)
+        if part == "response" and text_kind(columns[name].type) == "text":
+            transcript = as_mask(pc.match_substring_regex(columns[name], _TRANSCRIPT))
+            found |= (
+                {f"{name} is a whole transcript (Human: ... Assistant: ...)": transcript} if transcript.any() else {}
+            )
     return found
+
+
+def id_problems(columns: Mapping[str, pa.ChunkedArray]) -> Problems:
+    """Returns, by reason, the rows whose `pair_id` is null or that of an earlier row."""
+    if "pair_id" not in columns:
+        return {}
+    ids = columns["pair_id"].to_pylist()
+    first = {str(value): row for row, value in reversed(list(enumerate(ids)))}
+    found = {
+        "pair_id is null": np.array([value is None for value in ids]),
+        "pair_id is that of an earlier row": np.array(
+            [v is not None and first[str(v)] < row for row, v in enumerate(ids)]
+        ),
+    }
+    return {reason: mask for reason, mask in found.items() if mask.any()}
 
 
 def add_ids(columns: dict[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArray]:

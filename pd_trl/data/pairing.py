@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from ..errors import InputError
 from .columnar import pair_hashes, take
+from .json_columns import Problems
 
 PAIRINGS = ("all", "adjacent", "best_worst", "random")
 
@@ -28,6 +29,8 @@ class Responses:
             What `"best_worst"` ranks by, shape `(num_responses,)`, NaN where unknown.
         prompt_keys (`list[str]`):
             Text that identifies each prompt, for the seeded choice of `"random"`.
+        problems (`dict[str, np.ndarray]`, *optional*):
+            Responses with values that cannot be read, by reason.
     """
 
     groups: np.ndarray
@@ -35,6 +38,7 @@ class Responses:
     prompt_columns: dict[str, pa.ChunkedArray]
     scores: np.ndarray
     prompt_keys: Sequence[str] = field(default_factory=list)
+    problems: Problems | None = None
 
 
 def check_pairing(pairing: str) -> None:
@@ -112,12 +116,16 @@ def pair_indices(responses: Responses, pairing: str, seed: int) -> tuple[np.ndar
     return a, b, {reason: count for reason, count in skipped.items() if count}
 
 
-def build_pairs(responses: Responses, pairing: str, seed: int) -> tuple[pa.Table, dict[str, int]]:
-    """Returns the table of pairs (`<name>_a`, `<name>_b` and the prompts' columns) and counts of what formed none."""
+def build_pairs(responses: Responses, pairing: str, seed: int) -> tuple[pa.Table, dict[str, int], Problems]:
+    """
+    Returns the table of pairs (`<name>_a`, `<name>_b` and the prompts' columns), counts of what formed none, and the pairs of
+    responses with values that cannot be read.
+    """
     a, b, skipped = pair_indices(responses, pairing, seed)
     prompts = responses.groups[a]
     columns = {name: take(column, prompts) for name, column in responses.prompt_columns.items()}
     for name, column in responses.columns.items():
         columns[f"{name}_a"] = take(column, a)
         columns[f"{name}_b"] = take(column, b)
-    return pa.table(columns), skipped
+    problems = {reason: mask[a] | mask[b] for reason, mask in (responses.problems or {}).items()}
+    return pa.table(columns), skipped, {reason: mask for reason, mask in problems.items() if mask.any()}

@@ -1,10 +1,8 @@
 """From pairs with labels per aspect to preferences: one chosen and one rejected response a row."""
 
 import logging
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import datasets
 import numpy as np
@@ -13,22 +11,14 @@ import pyarrow as pa
 from ..errors import InputError
 from .assignment import assign_aspects
 from .chat import equal_text
-from .columnar import choose, closest, dataset_table, from_numpy, table_dataset, take, to_numpy
-from .label_report import LabelReport, label_report
-from .validation import OVERALL, check_pairs, column_aspects
+from .columnar import closest, dataset_table, table_dataset, to_numpy
+from .label_report import LabelReport, label_report, own_labels
+from .sides import Labels, build_columns
+from .validation import OVERALL, check_pairs
 
 logger = logging.getLogger(__name__)
 
-_LABEL = re.compile(r"^(?:rating_(.+)_[ab]|pref_(.+))$")
-
-
-@dataclass
-class _Labels:
-    """One entry per row of the result: the pair it is made from, its aspect, and whether side a is chosen."""
-
-    rows: np.ndarray
-    aspects: np.ndarray
-    a_wins: np.ndarray
+LabelChoice: TypeAlias = Literal["own", "one", "all"]
 
 
 def _select_aspects(found: list[str], aspects: Sequence[str] | None) -> list[str]:
@@ -43,9 +33,9 @@ def _select_aspects(found: list[str], aspects: Sequence[str] | None) -> list[str
     return sorted(set(aspects))
 
 
-def _check_arguments(labels: str, conflict: float | None, relabel: str | None) -> None:
-    if labels not in ("one", "all"):
-        raise InputError(f"labels must be 'one' or 'all', but got {labels!r}.")
+def _check_arguments(labels: str | None, conflict: float | None, relabel: str | None) -> None:
+    if labels not in (None, "own", "one", "all"):
+        raise InputError(f"labels must be 'own', 'one', 'all' or None, but got {labels!r}.")
     if relabel not in (None, "overall", "mean"):
         raise InputError(f"relabel must be None, 'overall' or 'mean', but got {relabel!r}.")
     if conflict is not None and not (isinstance(conflict, (int, float)) and 0 <= conflict <= 1):
@@ -53,6 +43,20 @@ def _check_arguments(labels: str, conflict: float | None, relabel: str | None) -
     if labels == "all" and (conflict is not None or relabel is not None):
         name = "conflict" if conflict is not None else "relabel"
         raise InputError(f"{name} goes with labels='one', in which each pair has one label, not with labels='all'.")
+    if labels == "own" and conflict is not None:
+        raise InputError(
+            "conflict goes with labels='one': it chooses aspects, and labels='own' keeps the source's labels."
+        )
+
+
+def effective_labels(pairs: datasets.Dataset, labels: str | None, conflict: float | None = None) -> str:
+    """
+    Returns what `labels=None` stands for: `"own"` where the pairs have a label of the source's own and no share of conflict is
+    asked for, else `"one"`.
+    """
+    if labels is not None:
+        return labels
+    return "own" if conflict is None and own_labels(pairs) is not None else "one"
 
 
 def _mean_difference(table: pa.Table, preferences: np.ndarray, aspects: list[str]) -> np.ndarray:
@@ -73,13 +77,13 @@ def _mean_difference(table: pa.Table, preferences: np.ndarray, aspects: list[str
 
 
 def _relabel(
-    labels: _Labels,
+    labels: Labels,
     relabel: str,
     table: pa.Table,
     preferences: np.ndarray,
     aspects: list[str],
     dropped: dict[str, int],
-) -> tuple[_Labels, np.ndarray]:
+) -> tuple[Labels, np.ndarray]:
     if relabel == OVERALL:
         if f"pref_{OVERALL}" not in table.column_names:
             raise InputError("relabel='overall' needs an overall label (pref_overall), which the pairs do not have.")
@@ -90,101 +94,102 @@ def _relabel(
     dropped |= {f"no {relabel} label": int(missing.sum()), f"tie of the {relabel} label": int(tied.sum())}
     kept = ~missing & ~tied
     renamed = np.full(int(kept.sum()), relabel, dtype=object)
-    return _Labels(labels.rows[kept], renamed, values[kept] > 0), labels.aspects[kept]
+    return Labels(labels.rows[kept], renamed, values[kept] > 0), labels.aspects[kept]
 
 
-def _sides(names: list[str]) -> list[str]:
-    """Returns the stems of the columns that pass through as two sides, `<stem>_a` and `<stem>_b`."""
-    stems = [name[:-2] for name in names if name.endswith("_a") and not _LABEL.match(name)]
-    return [stem for stem in stems if f"{stem}_b" in names and stem != "response"]
+def _preferences_of(table: pa.Table, aspects: Sequence[str]) -> np.ndarray:
+    columns = [to_numpy(table.column(f"pref_{name}")) for name in aspects]
+    return np.stack(columns, axis=1) if columns else np.zeros((len(table), 0))
 
 
-def _swap(columns: dict[str, pa.ChunkedArray], stem: str, a_wins: np.ndarray) -> list[pa.ChunkedArray]:
-    a, b = columns[f"{stem}_a"], columns[f"{stem}_b"]
-    if a.type != b.type:
-        target = b.type if pa.types.is_null(a.type) else a.type
-        try:
-            a, b = a.cast(target), b.cast(target)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise InputError(
-                f"Columns '{stem}_a' ({a.type}) and '{stem}_b' ({b.type}) change sides with the responses and "
-                "must have one "
-                "type. Convert them, or rename or remove them."
-            ) from error
-    return [choose(a_wins, a, b), choose(a_wins, b, a)]
+def _own_label(
+    table: pa.Table, own: tuple[np.ndarray, np.ndarray], aspects: list[str], same: np.ndarray, dropped: dict[str, int]
+) -> tuple[Labels, np.ndarray]:
+    """The source's own labels, and the pairs that have none."""
+    names, values = own
+    known = np.array([name is not None for name in names], dtype=bool)
+    used = np.isin(names.astype(str), [*aspects, OVERALL]) & known & ~same
+    decided = used & np.isin(values, (0.0, 1.0))
+    dropped["label of an aspect that is left out"] = int((known & ~used & ~same).sum())
+    dropped["tie of the source's own label"] = int((used & ~decided).sum())
+    rows = np.flatnonzero(decided)
+    return Labels(rows, names[rows], values[rows] == 1), ~known
 
 
-def _build(table: pa.Table, labels: _Labels, aspects: list[str], unique: bool) -> dict[str, pa.ChunkedArray]:
-    whole = len(labels.rows) == len(table) and bool((labels.rows == np.arange(len(table))).all())
-    columns_of = {name: table.column(name) for name in table.column_names}
-    source = columns_of if whole else {name: take(column, labels.rows) for name, column in columns_of.items()}
-    a_wins = labels.a_wins
-    ids = source["pair_id"].to_pylist()
-    if not unique:
-        ids = [f"{name}/{aspect}" for name, aspect in zip(ids, labels.aspects, strict=True)]
-    columns = {"pair_id": pa.chunked_array([pa.array(ids, pa.string())])}
-    if "prompt_id" in source:
-        columns["prompt_id"] = source["prompt_id"]
-    columns["prompt"] = source["prompt"]
-    columns["chosen"], columns["rejected"] = _swap(source, "response", a_wins)
-    columns["aspect"] = pa.chunked_array([pa.array(labels.aspects.tolist(), pa.string())])
-    sign = np.where(a_wins, 2.0, -2.0)
-    for aspect in [*aspects, OVERALL]:
-        if f"rating_{aspect}_a" in source:
-            stem = f"rating_{aspect}"
-            columns[f"{stem}_chosen"], columns[f"{stem}_rejected"] = _swap(source, stem, a_wins)
-        if f"pref_{aspect}" in source:
-            votes = (to_numpy(source[f"pref_{aspect}"]) - 0.5) * sign
-            columns[f"vote_{aspect}"] = from_numpy(votes, pa.int8())
-    stems = _sides(table.column_names)
-    for stem in stems:
-        columns[f"{stem}_chosen"], columns[f"{stem}_rejected"] = _swap(source, stem, a_wins)
-    used = {"pair_id", "prompt_id", "prompt", "response_a", "response_b"}
-    used |= {f"{stem}_{side}" for stem in stems for side in "ab"}
-    rest = [name for name in table.column_names if name not in used and not column_aspects([name])]
-    if taken := [name for name in rest if name in columns]:
-        logger.warning("Columns %s of the pairs are left out: preferences have columns of these names.", taken)
-    return columns | {name: source[name] for name in rest if name not in columns}
+def _aspect_labels(
+    table: pa.Table,
+    preferences: np.ndarray,
+    aspects: list[str],
+    allowed: np.ndarray,
+    every: bool,
+    conflict: float | None,
+    seed: int,
+    dropped: dict[str, int],
+) -> Labels:
+    """The label of one aspect for each of the allowed pairs, or of every aspect that has one."""
+    decided = np.isin(preferences, (0.0, 1.0)) & allowed[:, None]
+    undecided = ~decided.any(axis=1) & allowed
+    unlabelled = undecided & np.isnan(preferences).all(axis=1)
+    dropped["no labelled aspect"] = int(unlabelled.sum())
+    dropped["tied on every labelled aspect"] = int((undecided & ~unlabelled).sum())
+    if every:
+        rows, index = np.nonzero(decided)
+    else:
+        overall = to_numpy(table.column(f"pref_{OVERALL}")) if f"pref_{OVERALL}" in table.column_names else None
+        usable = np.where(decided, preferences, np.nan)
+        index, left_out = assign_aspects(usable, overall, table.column("pair_id").to_pylist(), conflict, seed)
+        dropped["left out to reach the share of conflict"] = int(left_out.sum())
+        rows = np.flatnonzero(index >= 0)
+        index = index[rows]
+    return Labels(rows, np.array(aspects, dtype=object)[index], preferences[rows, index] == 1)
 
 
 def _label(
-    table: pa.Table, aspects: list[str], labels: str, conflict: float | None, relabel: str | None, seed: int
-) -> tuple[_Labels, np.ndarray | None, dict[str, int]]:
+    table: pa.Table,
+    own: tuple[np.ndarray, np.ndarray] | None,
+    aspects: list[str],
+    labels: str,
+    conflict: float | None,
+    relabel: str | None,
+    seed: int,
+) -> tuple[Labels, np.ndarray | None, dict[str, int]]:
     """Returns the labels, for relabelled ones the aspects they had, and counts of the pairs without one by reason."""
-    columns = [to_numpy(table.column(f"pref_{name}")) for name in aspects]
-    preferences = np.stack(columns, axis=1) if columns else np.zeros((len(table), 0))
+    preferences = _preferences_of(table, aspects)
     same = equal_text(table.column("response_a"), table.column("response_b"))
-    decided = ((preferences == 0) | (preferences == 1)) & ~same[:, None]
-    undecided = ~decided.any(axis=1) & ~same
-    unlabelled = undecided & np.isnan(preferences).all(axis=1)
     dropped = {"identical responses": int(same.sum())}
-    if not aspects:
-        # Only the overall label is there, and relabel="overall" uses just that.
-        rows = np.flatnonzero(~same)
-        chosen = _Labels(rows, np.full(len(rows), None, dtype=object), np.zeros(len(rows), dtype=bool))
+    allowed = ~same
+    chosen = Labels(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=object), np.zeros(0, dtype=bool))
+    if relabel == OVERALL and not aspects:
+        # Only the overall label is there, and that is used.
+        rows = np.flatnonzero(allowed)
+        chosen = Labels(rows, np.full(len(rows), None, dtype=object), np.zeros(len(rows), dtype=bool))
     else:
-        dropped["no labelled aspect"] = int(unlabelled.sum())
-        dropped["tied on every labelled aspect"] = int((undecided & ~unlabelled).sum())
-        if labels == "one":
-            overall = to_numpy(table.column(f"pref_{OVERALL}")) if f"pref_{OVERALL}" in table.column_names else None
-            usable = np.where(decided, preferences, np.nan)
-            index, left_out = assign_aspects(usable, overall, table.column("pair_id").to_pylist(), conflict, seed)
-            dropped["left out to reach the share of conflict"] = int(left_out.sum())
-            rows = np.flatnonzero(index >= 0)
-            index = index[rows]
-        else:
-            rows, index = np.nonzero(decided)
-        chosen = _Labels(rows, np.array(aspects, dtype=object)[index], preferences[rows, index] == 1)
+        if labels == "own" and own is not None:
+            chosen, without = _own_label(table, own, aspects, same, dropped)
+            allowed &= without
+        if labels != "own" or allowed.any():
+            others = _aspect_labels(table, preferences, aspects, allowed, labels == "all", conflict, seed, dropped)
+            chosen = _in_order(chosen, others)
     original = None
     if relabel is not None:
         chosen, original = _relabel(chosen, relabel, table, preferences, aspects, dropped)
     return chosen, original, {reason: count for reason, count in dropped.items() if count}
 
 
+def _in_order(first: Labels, second: Labels) -> Labels:
+    """Both sets of labels, in the order of the pairs."""
+    rows = np.concatenate([first.rows, second.rows])
+    order = np.argsort(rows, kind="stable")
+    aspects, a_wins = (
+        np.concatenate(parts)[order] for parts in ((first.aspects, second.aspects), (first.a_wins, second.a_wins))
+    )
+    return Labels(rows[order], aspects, a_wins)
+
+
 def prepare_preferences(
     pairs: datasets.Dataset,
     *,
-    labels: Literal["one", "all"] = "one",
+    labels: LabelChoice | None = None,
     conflict: float | None = None,
     relabel: Literal["overall", "mean"] | None = None,
     seed: int = 42,
@@ -193,7 +198,14 @@ def prepare_preferences(
     """Returns preferences and the report of their labels. The arguments are [`to_preferences`]'."""
     _check_arguments(labels, conflict, relabel)
     found = check_pairs(pairs)
-    if not found and relabel != OVERALL:
+    own = own_labels(pairs)
+    choice = effective_labels(pairs, labels, conflict)
+    if choice == "own" and own is None:
+        raise InputError(
+            "labels='own' keeps the label that the source's chosen and rejected responses give, but the pairs come from no such "
+            "source. Pass labels='one' to label each pair by one aspect."
+        )
+    if not found and choice != "own" and relabel != OVERALL:
         raise InputError("The pairs have no aspect, only the overall label. Pass relabel='overall' to use that.")
     chosen_aspects = _select_aspects(found, aspects)
     if left := [name for name in found if name not in chosen_aspects]:
@@ -204,55 +216,71 @@ def prepare_preferences(
         raise InputError(
             f"Aspects {missing} have ratings but no pref_<aspect>. Pass the data through load_pairs first."
         )
-    chosen, original, dropped = _label(table, chosen_aspects, labels, conflict, relabel, seed)
+    chosen, original, dropped = _label(table, own, chosen_aspects, choice, conflict, relabel, seed)
     if len(chosen.rows) == 0:
         raise InputError(f"None of the {len(table):,} pairs gives a preference: {dropped}.")
-    columns: dict[str, Any] = _build(table, chosen, chosen_aspects, unique=labels == "one")
+    columns: dict[str, Any] = build_columns(table, chosen, chosen_aspects, unique=choice != "all")
     if original is not None and chosen_aspects:
         columns["label_aspect"] = pa.chunked_array([pa.array(original.tolist(), pa.string())])
     preferences = table_dataset(pa.table(columns), pairs.features)
     report = label_report(pairs, preferences, dropped)
+    _log(report)
+    return preferences, report
+
+
+def _log(report: LabelReport) -> None:
     logger.info("Preferences: %s", report)
     for reason, count in report.dropped.items():
         logger.warning("%d of %d pairs give no preference: %s.", count, report.pairs, reason)
-    return preferences, report
+    if report.reversed:
+        logger.warning(
+            "%d of %d rows reverse the chosen and rejected responses of the source, whose own label is another one. With "
+            "labels='own' they stay as they are.",
+            report.reversed,
+            report.rows,
+        )
 
 
 def to_preferences(
     pairs: datasets.Dataset,
     *,
-    labels: Literal["one", "all"] = "one",
+    labels: LabelChoice | None = None,
     conflict: float | None = None,
     relabel: Literal["overall", "mean"] | None = None,
     seed: int = 42,
     aspects: Sequence[str] | None = None,
 ) -> datasets.Dataset:
     """
-    Turns pairs into preferences, each row with the label of one aspect.
+    Turns pairs into preferences, each row with one label.
 
     Args:
         pairs (`Dataset`):
             Pairs from [`load_pairs`].
-        labels (`str`, defaults to `"one"`):
-            `"one"`: each pair gets the label of ONE aspect that prefers a response, seeded and as evenly spread over
-            the aspects as possible: the disjoint sets D_k of the paper (arXiv 2508.07638). `"all"`: one row for each
-            aspect that prefers a response, with `<pair_id>/<aspect>` as its id.
+        labels (`str`, *optional*):
+            `"own"`: the label stays that of the source's chosen and rejected responses; it is the `overall` one, unless the
+            source has an `aspect` column. Pairs without such a label get one aspect's, as with `"one"`. `"one"`: each pair gets
+            the label of ONE aspect that prefers a response, seeded and as evenly spread over the aspects as possible: the
+            disjoint sets D_k of the paper (arXiv 2508.07638), which proxies are trained on. Responses may change sides, with a
+            count. `"all"`: one row for each aspect that prefers a response, with `<pair_id>/<aspect>` as its id. The default is
+            `"own"` where the source has chosen and rejected responses and no `conflict` is asked for, else `"one"`.
         conflict (`float`, *optional*):
             Share of the pairs with a decided overall label whose label is to contradict it, exactly
             `round(conflict * n)` of them. Pairs are left out, with a count, where the share cannot be reached with
             all.
         relabel (`str`, *optional*):
-            On the same pairs, choose by the `"overall"` label (the paper's OVA) or the `"mean"` of the aspects'
-            ratings (AVG). `aspect` then has this name, and `label_aspect` the one the pair would have had.
+            On the same pairs, choose by the `"overall"` label or by the `"mean"` of the aspects' ratings. `aspect` then has this
+            name, and `label_aspect` the one the pair would have had.
         seed (`int`, defaults to `42`):
             Seed. A pair's label depends on it and the set of pairs, not on their order.
         aspects (`Sequence[str]`, *optional*):
-            Aspects to use, all by default; columns of the others are left out.
+            Aspects that vote, and that label pairs with `"one"` and `"all"`; all by default. Columns of the others are left out.
 
     Returns:
         `Dataset`: Preferences with `pair_id`, `prompt_id`, `prompt`, `chosen`, `rejected`, `aspect`,
         `rating_<aspect>_chosen`, `rating_<aspect>_rejected`, `vote_<aspect>` (1: prefers the chosen response, -1: the
-        rejected one, 0: neither, null: unlabelled), and the other columns, in the order of the pairs.
+        rejected one, 0: neither, null: unlabelled), and the other columns, in the order of the pairs. Columns of one response
+        follow it (`<name>_a` becomes `<name>_chosen` or `<name>_rejected`), and `margin` changes its sign where side b is
+        chosen; what cannot be swapped is left out with a warning.
 
     Raises:
         InputTypeError: If the pairs are not a `Dataset`.

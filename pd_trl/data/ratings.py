@@ -1,30 +1,39 @@
 """Reading ratings and preference labels of any type into nullable floats."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import InputError, InputTypeError
 from .columnar import as_mask, chunked, find_rows, from_numpy, is_numeric, is_text, to_numpy
+from .json_columns import Problems, decode_json, is_json
 
 # What annotation pipelines write where there is no rating.
 _MISSING = pa.array(["", "n/a", "na", "nan", "none", "null", "-"])
+_NUMBER = r"^(?i)[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$|^(?i)[+-]?inf(inity)?$"
 
 
-def parse_numbers(column: pa.Array | pa.ChunkedArray, name: str) -> np.ndarray:
+def parse_numbers(column: pa.Array | pa.ChunkedArray, name: str, problems: Problems | None = None) -> np.ndarray:
     """
     Returns a column as float64 with NaN for a missing value, shape `(num_rows,)`.
 
     Args:
         column (`pa.Array` or `pa.ChunkedArray`):
-            Numbers, booleans, or strings such as `"4"` (with `"N/A"`, `"None"` or an empty string for a missing one).
+            Numbers, booleans, strings such as `"4"` (with `"N/A"`, `"None"` or an empty string for a missing one), or a JSON
+            column of any of these.
         name (`str`):
             Name of the column, for the message of the error.
+        problems (`dict`, *optional*):
+            Gets the rows that cannot be read, which become NaN. Without it they are an error.
 
     Raises:
-        InputTypeError: If the column has another type, or a string is not a number.
+        InputTypeError: If the column has another type, or a value is not a number.
     """
     column = chunked(column)
+    if is_json(column.type):
+        column = chunked(pa.array([_as_text(value) for value in decode_json(column)], pa.string()))
     if pa.types.is_null(column.type):
         return np.full(len(column), np.nan)
     if pa.types.is_boolean(column.type):
@@ -38,39 +47,80 @@ def parse_numbers(column: pa.Array | pa.ChunkedArray, name: str) -> np.ndarray:
         )
     text = pc.utf8_trim_whitespace(column.cast(pa.string()))
     text = pc.if_else(pc.is_in(pc.utf8_lower(text), value_set=_MISSING), pa.scalar(None, pa.string()), text)
-    try:
-        return to_numpy(text.cast(pa.float64()))
-    except pa.ArrowInvalid:
-        numeric = pc.match_substring_regex(text, r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?inf(inity)?$")
-        wrong = as_mask(pc.invert(numeric))
-        rows = find_rows(wrong)
-        values = [text[row].as_py() for row in rows]
-        raise InputTypeError(
-            f"Column {name!r} must hold numbers, but {int(wrong.sum()):,} of its {len(text):,} values are not: rows "
-            f"{rows} hold {values}. Turn them into numbers, or into null where there is no rating."
-        ) from None
+    wrong = as_mask(pc.invert(pc.match_substring_regex(text, _NUMBER)))
+    if wrong.any():
+        reason = f"{name} is not a number"
+        if problems is None:
+            rows = find_rows(wrong)
+            values = [text[row].as_py() for row in rows]
+            raise InputTypeError(
+                f"Column {name!r} must hold numbers, but {int(wrong.sum()):,} of its {len(text):,} values are not: rows "
+                f"{rows} hold {values}. Turn them into numbers, or into null where there is no rating."
+            )
+        problems[reason] = wrong
+        text = pc.if_else(pa.chunked_array([pa.array(wrong)]), pa.scalar(None, pa.string()), text)
+    return to_numpy(pc.utf8_ltrim(text, "+").cast(pa.float64()))
 
 
-def check_finite(values: np.ndarray, name: str) -> None:
-    """Raises [`InputError`] naming the rows of infinite values; NaN counts as missing and is fine."""
+def _as_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return repr(float(value)) if isinstance(value, (bool, int, float)) else str(value)
+
+
+def check_finite(values: np.ndarray, name: str, problems: Problems | None = None) -> np.ndarray:
+    """
+    Returns the values with NaN in place of infinite ones, whose rows `problems` gets; without it they raise [`InputError`]. NaN
+    counts as missing and is fine.
+    """
     infinite = np.isinf(values)
-    if infinite.any():
+    if infinite.any() and problems is None:
         raise InputError(
             f"Column {name!r} must hold finite numbers (null for a missing one), but {int(infinite.sum()):,} of "
             f"{len(values):,} values are infinite, the first in rows {find_rows(infinite)}. Replace them by null."
         )
+    return _without(values, infinite, f"{name} is infinite", problems)
 
 
-def check_range(values: np.ndarray, name: str, low: float, high: float) -> None:
-    """Raises [`InputError`] naming the rows of values outside `[low, high]`."""
+def check_range(
+    values: np.ndarray, name: str, low: float, high: float, problems: Problems | None = None
+) -> np.ndarray:
+    """
+    Returns the values with NaN in place of those outside `[low, high]`, whose rows `problems` gets; without it they raise
+    [`InputError`].
+    """
     outside = (values < low) | (values > high)
-    if outside.any():
+    if outside.any() and problems is None:
         rows = find_rows(outside)
         raise InputError(
             f"Column {name!r} must lie in [{low:g}, {high:g}], but {int(outside.sum()):,} of {len(values):,} "
             "values do "
             f"not: rows {rows} hold {values[rows].tolist()}."
         )
+    return _without(values, outside, f"{name} is not in [{low:g}, {high:g}]", problems)
+
+
+def check_codes(
+    values: np.ndarray, name: str, codes: tuple[float, ...], meaning: str, problems: Problems | None = None
+) -> np.ndarray:
+    """
+    Returns the values with NaN in place of those that are none of the codes, whose rows `problems` gets; without it they raise
+    [`InputError`] with what the codes mean.
+    """
+    wrong = ~np.isnan(values) & ~np.isin(values, codes)
+    if wrong.any() and problems is None:
+        rows = find_rows(wrong)
+        raise InputError(
+            f"Column {name!r} must be {meaning}, but {int(wrong.sum()):,} of "
+            f"{len(values):,} rows hold something else: rows {rows} hold {values[rows].tolist()}. Recode them."
+        )
+    return _without(values, wrong, f"{name} is not {meaning}", problems)
+
+
+def _without(values: np.ndarray, wrong: np.ndarray, reason: str, problems: Problems | None) -> np.ndarray:
+    if problems is not None and wrong.any():
+        problems[reason] = wrong
+    return np.where(wrong, np.nan, values)
 
 
 def compare(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -81,7 +131,12 @@ def compare(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def strength_preference(
-    column: pa.ChunkedArray, name: str, low: float = -3, high: float = 3, invalid: float = -100
+    column: pa.ChunkedArray,
+    name: str,
+    problems: Problems | None = None,
+    low: float = -3,
+    high: float = 3,
+    invalid: float = -100,
 ) -> pa.ChunkedArray:
     """
     Returns signed preference strengths as preferences: negative prefers the first response, positive the second.
@@ -91,6 +146,8 @@ def strength_preference(
             Strengths.
         name (`str`):
             Name of the column, for the message of the error.
+        problems (`dict`, *optional*):
+            Gets the rows that cannot be read, which become unlabelled. Without it they are an error.
         low (`float`, defaults to `-3`):
             Lowest strength.
         high (`float`, defaults to `3`):
@@ -98,7 +155,6 @@ def strength_preference(
         invalid (`float`, defaults to `-100`):
             Strength that says "neither response is valid": unlabelled.
     """
-    values = parse_numbers(column, name)
-    values = np.where(values == invalid, np.nan, values)
-    check_range(values, name, low, high)
+    values = parse_numbers(column, name, problems)
+    values = check_range(np.where(values == invalid, np.nan, values), name, low, high, problems)
     return from_numpy(compare(-values, np.where(np.isnan(values), np.nan, 0.0)))

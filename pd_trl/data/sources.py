@@ -1,6 +1,7 @@
 """Opening a dataset from the Hub, from files and folders, or from memory."""
 
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
@@ -14,6 +15,8 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from ..errors import InputError, InputTypeError
 from ..hub import download_file, split_revision
+from .columnar import dataset_table, table_dataset
+from .encoding import broken_text, describe_broken, json_table, json_trouble
 
 FORMATS = {
     ".parquet": "parquet",
@@ -39,11 +42,19 @@ class Source:
             What to call it in messages.
         hub_id (`str`, *optional*):
             Its id on the Hub, where it has one.
+        files (`Sequence[Path]`):
+            The files that it was read from, where they are known.
     """
 
     dataset: datasets.Dataset
     name: str
     hub_id: str | None = None
+    files: Sequence[Path] = ()
+
+    def check_text(self) -> None:
+        """Raises [`InputError`] naming file, row and column where text is not UTF-8."""
+        if broken := broken_text(dataset_table(self.dataset)):
+            raise InputError(describe_broken(self.name, self.files, broken))
 
 
 def _suffix(path: str) -> str | None:
@@ -95,10 +106,14 @@ def require_dataset(value: Any, what: str = "data", split: str | None = None) ->
     return value
 
 
-def _load(what: str, *args: Any, split: str, **kwargs: Any) -> datasets.Dataset:
+def _load(what: str, *args: Any, split: str, files: Sequence[Path] = (), **kwargs: Any) -> datasets.Dataset:
     try:
         loaded = datasets.load_dataset(*args, split=split, **kwargs)
-    except DatasetGenerationError as error:
+    except (DatasetGenerationError, EOFError, zlib.error) as error:
+        _raise_trouble(files, error)
+        if args[:1] == ("json",) and "[" not in split and all(file.suffix != ".zst" for file in files):
+            # Readable, but of several types in a column, and not so near the beginning that `datasets` would expect it.
+            return table_dataset(json_table(files))
         raise InputError(
             f"{what} could not be read: {error.__cause__ or error}. The file is damaged, has another format than its "
             "name says, or its rows disagree in their types."
@@ -109,6 +124,8 @@ def _load(what: str, *args: Any, split: str, **kwargs: Any) -> datasets.Dataset:
         if isinstance(error, FileNotFoundError) and "doesn't contain any data files" in str(error):
             raise InputError(f"{what} has no data files (parquet, jsonl, json).") from error
         empty = isinstance(error, StopIteration) or "corresponds to no data" in str(error)
+        if not empty:
+            _raise_trouble(files, error)
         if "data_files" in kwargs and isinstance(error, ValueError) and not empty:
             raise InputError(
                 f"{what} could not be read: {error}. The file is damaged, or has another format than its name says."
@@ -116,6 +133,12 @@ def _load(what: str, *args: Any, split: str, **kwargs: Any) -> datasets.Dataset:
         reason = "there are no rows in it" if empty else re.sub(r"\s+", " ", str(error)).strip()
         raise InputError(f"{what} (split {split!r}) could not be loaded: {reason.rstrip('.')}.") from error
     return loaded
+
+
+def _raise_trouble(files: Sequence[Path], error: Exception) -> None:
+    for file in files:
+        if trouble := json_trouble(file):
+            raise InputError(f"{file} could not be read: {trouble}.") from error
 
 
 def _hub_message(name: str, error: Exception) -> str:
@@ -161,7 +184,9 @@ def _open_files(paths: Sequence[str], split: str, num_proc: int | None) -> datas
     name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files ({paths[0]}, ...)"
     # Files know no splits, so any name will do; "train[:100]" and the like still select rows.
     base = re.split(r"[\[+]", split)[0] or "train"
-    return _load(name, kinds[0], data_files={base: list(formats)}, split=split, num_proc=num_proc)
+    return _load(
+        name, kinds[0], data_files={base: list(formats)}, split=split, num_proc=num_proc, files=[*map(Path, formats)]
+    )
 
 
 def _open_folder(folder: Path, split: str, config: str | None, num_proc: int | None) -> datasets.Dataset:
@@ -179,7 +204,13 @@ def _open_folder(folder: Path, split: str, config: str | None, num_proc: int | N
         raise InputError(
             f"{folder} has several sets of rows, {', '.join(parts)}: name one of them, such as {folder / parts[0]}."
         )
-    return _load(f"Folder {folder}", str(folder), name=config, split=split, num_proc=num_proc)
+    return _load(
+        f"Folder {folder}", str(folder), name=config, split=split, num_proc=num_proc, files=_data_files(folder)
+    )
+
+
+def _data_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and _suffix(path.name))
 
 
 def _has_config(name: str, config: str, revision: str | None) -> bool:
@@ -246,13 +277,14 @@ def open_source(
         if folder.is_dir():
             parts = (folder / part for part in wanted)
             folder = next((part for part in parts if any(part.glob("train-*-of-*.parquet"))), folder)
-            loaded = _open_folder(folder, split, config, num_proc)
-        else:
-            loaded = _open_files([name], split, num_proc)
-        return Source(require_dataset(loaded, name), name)
+            return Source(
+                require_dataset(_open_folder(folder, split, config, num_proc), name), name, files=_data_files(folder)
+            )
+        return Source(require_dataset(_open_files([name], split, num_proc), name), name, files=[folder])
     if isinstance(name_or_path, (list, tuple)) and all(isinstance(path, (str, PathLike)) for path in name_or_path):
         names = [fspath(path) for path in name_or_path]
-        return Source(require_dataset(_open_files(names, split, num_proc), "The files"), f"{len(names)} files")
+        loaded = require_dataset(_open_files(names, split, num_proc), "The files")
+        return Source(loaded, f"{len(names)} files", files=[Path(name).expanduser() for name in names])
     return Source(require_dataset(name_or_path, "name_or_path"), "The dataset")
 
 
@@ -265,7 +297,7 @@ def load_source(
     num_proc: int | None = None,
     prefer: str | Sequence[str] | None = None,
 ) -> datasets.Dataset:
-    """Returns the rows of a source as they are. The arguments are [`open_source`]'s."""
-    return open_source(
-        name_or_path, split=split, config=config, revision=revision, num_proc=num_proc, prefer=prefer
-    ).dataset
+    """Returns the rows of a source as they are; text must be UTF-8. The arguments are [`open_source`]'s."""
+    source = open_source(name_or_path, split=split, config=config, revision=revision, num_proc=num_proc, prefer=prefer)
+    source.check_text()
+    return source.dataset

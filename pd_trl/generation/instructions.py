@@ -2,13 +2,17 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ..artifacts import read_json
 from ..data import load_source
+from ..data.checks import ROLES
+from ..data.encoding import read_json_rows
+from ..data.json_columns import MEANINGFUL_FIELDS
+from ..data.prompts import missing_parts, prompt_of_row
 from ..errors import InputError
 from ..hub import download_file, split_revision
 
@@ -54,7 +58,8 @@ def load_instructions(
         source (`str`, path, or iterable):
             `"alpaca_eval"` (the 805 of AlpacaEval, from the Hub), a json, jsonl or parquet file, a folder, a Hub id
             (`"me/data@revision"`), or the rows themselves: strings, or mappings with one of the columns `instruction`, `prompt`
-            and `messages`.
+            and `messages`. An `instruction` is followed by its `input` (or `context`), and the text of a `system` column is the
+            system message.
         split (`str`, *optional*, defaults to `"train"`):
             Split of a data set.
         revision (`str`, *optional*):
@@ -72,7 +77,9 @@ def load_instructions(
     if not rows:
         raise InputError(f"The instruction set {name} has no rows.")
     column = column or _column_of(rows[0], name)
-    instructions = {item.text: item for item in (_instruction(row, i, column, name) for i, row in enumerate(rows))}
+    items = [_instruction(row, i, column, name) for i, row in enumerate(rows)]
+    _warn_of_parts(rows, items, column, name)
+    instructions = {item.text: item for item in items}
     if len(instructions) < len(rows):
         logger.warning(
             "%d of the %d instructions of %s repeat another and are answered once.",
@@ -93,10 +100,10 @@ def _open(source: str, split: str, revision: str | None) -> tuple[list[Any], str
         path = download_file(ALPACA_REPOSITORY, ALPACA_FILE, revision=revision or ALPACA_REVISION)
         if path is None:
             raise InputError(f"The data set {ALPACA_REPOSITORY} has no file {ALPACA_FILE} at this revision.")
-        return read_json(path), ALPACA_EVAL
+        return read_json_rows(Path(path)), ALPACA_EVAL
     local = Path(source).expanduser()
     if local.suffix == ".json" and local.is_file():
-        rows = read_json(local)
+        rows = read_json_rows(local)
         if not isinstance(rows, list):
             raise InputError(f"{source} must hold a json list of instructions, but holds a {type(rows).__name__}.")
         return rows, local.stem
@@ -118,8 +125,40 @@ def _column_of(row: Any, name: str) -> str:
     return found[0]
 
 
+def _warn_of_parts(rows: list[Any], items: list[Instruction], column: str, name: str) -> None:
+    found = Counter(
+        part
+        for row, item in zip(rows, items, strict=True)
+        if isinstance(row, Mapping)
+        for part in missing_parts({k: v for k, v in row.items() if k != column}, item.prompt)
+    )
+    for part, count in found.items():
+        logger.warning(
+            "The prompts of %d rows of %s do not hold what is in column %r. If a model is to answer that too, add it first.",
+            count,
+            name,
+            part,
+        )
+
+
+def instruction_text(row: Mapping[str, Any]) -> Any:
+    """What identifies the `instruction` of a row of outputs, as that of the instructions it answers."""
+    prompt = prompt_of_row(row, "instruction")
+    return conversation_text(prompt) if isinstance(prompt, list) else prompt
+
+
+def conversation_text(messages: Messages) -> str:
+    """What identifies a conversation: the text of a single message, or all turns with their roles."""
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
+
+
 def _instruction(row: Any, position: int, column: str, name: str) -> Instruction:
-    prompt = row.get(column) if isinstance(row, Mapping) else row
+    try:
+        prompt = prompt_of_row(row, column) if isinstance(row, Mapping) else row
+    except InputError as error:
+        raise InputError(f"Row {position} of {name} {error}.") from None
     dataset = str(row.get("dataset") or name) if isinstance(row, Mapping) else name
     if isinstance(prompt, str) and prompt.strip():
         return Instruction(prompt, prompt, dataset)
@@ -127,20 +166,18 @@ def _instruction(row: Any, position: int, column: str, name: str) -> Instruction
         messages = [{"role": message["role"], "content": message["content"]} for message in prompt]
         if messages[-1]["role"] == "assistant":
             messages.pop()
-        if len(messages) == 1:
-            return Instruction(messages[0]["content"], messages, dataset)
         if messages:
-            turns = [f"{message['role']}: {message['content']}" for message in messages]
-            return Instruction("\n\n".join(turns), messages, dataset)
+            return Instruction(conversation_text(messages), messages, dataset)
     raise InputError(
-        f"Row {position} of {name} must have a text that is not empty, or messages with role and content, "
-        f"{f'in {column!r}' if column else 'as the instruction'}, but has {str(prompt)[:60]!r}."
+        f"Row {position} of {name} must have a text that is not empty, or messages with a role ({', '.join(ROLES)}), a content and "
+        f"no {', no '.join(MEANINGFUL_FIELDS)}, {f'in {column!r}' if column else 'as the instruction'}, but has {str(prompt)[:60]!r}."
     )
 
 
 def _is_message(message: Any) -> bool:
     return (
         isinstance(message, Mapping)
-        and isinstance(message.get("role"), str)
+        and message.get("role") in ROLES
         and isinstance(message.get("content"), str)
+        and not any(message.get(name) for name in MEANINGFUL_FIELDS)
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artifacts import Manifest, dataset_digest, replaced_folder, write_json, write_rows
-from ..data import prepare_preferences, read_pairs
+from ..data import effective_labels, prepare_preferences, read_pairs
 from ..errors import InputError
 from ..provenance import source_provenance
 from ..selection import random_keys, select_lowest
@@ -35,13 +35,15 @@ class PrepareArguments:
         pairing (`str`, *optional*):
             How more than two responses become pairs: all, adjacent, best_worst or random.
         on_invalid (`str`, *optional*, defaults to `"error"`):
-            What to do with unusable rows: error, or drop (with a count).
-        labels (`str`, *optional*, defaults to `"one"`):
-            One label a pair, as in the paper, or all.
+            What to do with rows that cannot be read or used: error, or drop (with a count and reason).
+        labels (`str`, *optional*):
+            own: the label stays that of the source's chosen and rejected responses, as it does by default where there are such.
+            one: each pair gets one aspect's, as in the paper, whose proxies are trained on that; the default for other sources.
+            all: a row for each aspect.
         conflict (`float`, *optional*):
             Construct a set in which this share contradicts the overall label.
         relabel (`str`, *optional*):
-            Label by overall (OVA) or mean (AVG) instead.
+            Label by overall, or by the mean of the aspects' ratings, instead.
         aspects (`list` of `str`, *optional*):
             Aspects to use. All where unset.
         max_pairs (`int`, *optional*):
@@ -72,11 +74,20 @@ class PrepareArguments:
     on_invalid: str = field(
         default="error", metadata={"help": "Unusable rows: error or drop.", "choices": ["error", "drop"]}
     )
-    labels: str = field(default="one", metadata={"help": "One label a pair, or all.", "choices": ["one", "all"]})
+    labels: str | None = field(
+        default=None,
+        metadata={
+            "help": "own: keep the label of the source's chosen and rejected responses (the default where it has them); one: one "
+            "aspect's label a pair, as in the paper and for training proxies (the default elsewhere); all: every aspect's.",
+            "choices": ["own", "one", "all"],
+        },
+    )
     conflict: float | None = field(
         default=None, metadata={"help": "Construct a set in which this share contradicts the overall label."}
     )
-    relabel: str | None = field(default=None, metadata={"help": "Label by 'overall' (OVA) or 'mean' (AVG) instead."})
+    relabel: str | None = field(
+        default=None, metadata={"help": "Label by 'overall' or by the 'mean' of the aspects' ratings instead."}
+    )
     aspects: list[str] | None = field(default=None, metadata={"help": "Aspects to use. All where unset."})
     max_pairs: int | None = field(default=None, metadata={"help": "Use this many pairs, drawn by `seed`."})
     seed: int = field(default=42, metadata={"help": "Seed of everything random."})
@@ -100,10 +111,11 @@ def run_prepare(arguments: PrepareArguments) -> StageResult:
                 random_keys(pairs["pair_id"][:], arguments.seed), pairs["pair_id"][:], arguments.max_pairs
             )
             pairs = pairs.select(kept.nonzero()[0])
+    choice = effective_labels(pairs, arguments.labels, arguments.conflict)
     manifest = Manifest(
         "prepare",
         inputs={"pairs": dataset_digest(pairs)},
-        arguments={name: getattr(arguments, name) for name in _IDENTITY},
+        arguments={name: getattr(arguments, name) for name in _IDENTITY} | {"labels": choice},
     )
     done = None if arguments.dry_run else skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
     if done:
@@ -132,10 +144,21 @@ def run_prepare(arguments: PrepareArguments) -> StageResult:
             write_rows(preferences, folder / "preferences")
             write_json(folder / "labels.json", report.to_dict())
             manifest.save(folder)
-    lines = [_loaded(load_report), *str(report).splitlines()]
+    lines = [_loaded(load_report), f"labels: {arguments.relabel or choice}, {_label_text(arguments.relabel, choice)}"]
+    lines += str(report).splitlines()
     if arguments.dry_run:
         return dry_result(manifest, arguments.output_dir, counts, lines)
     return StageResult("prepare", arguments.output_dir, counts, lines)
+
+
+def _label_text(relabel: str | None, choice: str) -> str:
+    if relabel is not None:
+        return {"overall": "by the overall label", "mean": "by the mean of the aspects' ratings"}[relabel]
+    return {
+        "own": "each pair keeps the label of the source's chosen and rejected responses (--labels one: one aspect's instead)",
+        "one": "each pair has the label of one aspect",
+        "all": "a row for each aspect",
+    }[choice]
 
 
 def _load(arguments: PrepareArguments) -> tuple[Any, dict[str, Any]]:

@@ -9,7 +9,7 @@ from datasets import Dataset, concatenate_datasets
 
 from ..artifacts import Manifest, dataset_digest
 from ..aspect_rewards import HEADS_FOLDER, heldout_rows, hub_name, train_aspect_rewards, training_identity
-from ..data import OVERALL, check_preferences, is_chat
+from ..data import OVERALL, RESERVED_ASPECTS, check_preferences, is_chat
 from ..errors import InputError
 from ..report_text import number, table
 from ..reward_config import PDRewardConfig
@@ -79,6 +79,11 @@ def run_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_
         check_folder("reward", training_args.output_dir, [arguments.dataset_name, model])
     preferences = rows_of(arguments.dataset_name, "preferences")
     check_preferences(preferences)
+    if arguments.aspects is None and set(preferences.unique("aspect")) <= set(RESERVED_ASPECTS):
+        raise InputError(
+            "No pair carries the label of an aspect: all labels are overall ones, and each proxy is trained on its aspect's labels. "
+            "Prepare the data with labels='one' (`pd-trl prepare --labels one`)."
+        )
     check_model(
         model, task="heads" if arguments.heads else "reward", chat=is_chat(preferences) and training_args.chat_template_path is None,
         revision=model_args.model_revision, trust_remote_code=training_args.trust_remote_code,

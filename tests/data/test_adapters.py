@@ -233,9 +233,11 @@ def test_saferlhf_wrong_id():
         load_pairs(Dataset.from_list(rows))
 
 
-def test_binarized_scores_make_ties_and_may_contradict_the_sides():
+def test_binarized_scores_make_ties_and_do_not_reverse_the_sides(caplog):
     pairs = load_pairs(schemas.trl_binarized())
-    assert list(pairs["pref_overall"]) == [1.0, 0.5, 0.0, 0.5]
+    assert list(pairs["pref_overall"]) == [1.0, 0.5, 1.0, 0.5]
+    assert pairs[2]["rating_overall_a"] < pairs[2]["rating_overall_b"] and "the label is kept" in caplog.text
+    assert set(pairs["label_aspect"]) == {"overall"}
     assert pairs[1]["prompt"] == [user("Hi"), assistant("Hello"), user("question 1")]
     assert pairs[1]["response_a"] == [assistant("good 1")]
     # Identical conversations still leave their last message as the response.

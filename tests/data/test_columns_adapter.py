@@ -43,7 +43,8 @@ def test_chosen_and_rejected_give_the_overall_label():
     assert list(pairs["response_a"]) == ["good", "fine"]
     assert list(pairs["pref_overall"]) == [1.0, 1.0]
     rated = load_pairs(Dataset.from_list(ROWS), column_mapping=mapping | {"rating_x_chosen": "h1", "rating_x_b": "h2"})
-    assert list(rated["pref_x"]) == [1.0, 0.5] and "pref_overall" not in rated.column_names
+    assert list(rated["pref_x"]) == [1.0, 0.5] and list(rated["pref_overall"]) == [1.0, 1.0]
+    assert set(rated["label_aspect"]) == {"overall"}
 
 
 def test_chosen_and_rejected_with_an_aspect_give_that_label():
@@ -133,7 +134,7 @@ def test_ratings_named_by_the_sides_chosen_and_rejected():
     ]  # fmt: skip
     pairs = load_pairs(Dataset.from_list(rows))
     assert pairs["rating_clarity_a"][:] == [4.0, 5.0, 4.0, 5.0] and pairs["pref_clarity"][:] == [0.0, 1.0, 0.0, 1.0]
-    assert pairs["response_a"][:] == [row["chosen"] for row in rows] and "pref_overall" not in pairs.column_names
+    assert pairs["response_a"][:] == [row["chosen"] for row in rows] and set(pairs["pref_overall"]) == {1.0}
     renamed = Dataset.from_list(rows).rename_column("rating_clarity_chosen", "c")
     mapping = {"rating_clarity_a": "c", "rating_clarity_b": "rating_clarity_rejected"}
     mapped = load_pairs(renamed, column_mapping=mapping)

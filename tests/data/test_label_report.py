@@ -40,6 +40,13 @@ def test_printed_table_and_dictionary(pairs):
     rows = lines[lines.index(header) :]
     assert [row.split()[0] for row in rows] == ["aspect", "x", "y", "overall"]
     assert len({len(row) for row in rows[:3]}) <= 2
+    # What is printed is agreement: x and y agree in two of three pairs, each of them with overall in one of three.
+    assert header.split()[-6:] == ["with", "overall", "with", "x", "with", "y"]
+    assert rows[1].split()[-3:] == ["0.333", "-", "0.667"]
+    agreeing = sum(vote == 1 for vote in preferences["vote_overall"]) / sum(
+        vote in (-1, 1) for vote in preferences["vote_overall"]
+    )
+    assert f"  agreement with the overall label: {agreeing:.3f} of the rows it decides" in lines
     assert json.loads(json.dumps(report.to_dict()))["rows"] == 5
     assert label_report(pairs, preferences) == report
 

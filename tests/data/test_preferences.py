@@ -206,11 +206,12 @@ def test_chat_pairs():
 
 
 def test_only_the_overall_label():
-    pairs = load_pairs(schemas.skywork())
     with pytest.raises(InputError, match="no aspect, only the overall label"):
-        to_preferences(pairs)
+        to_preferences(load_pairs(schemas.helpsteer3()))
+    pairs = load_pairs(schemas.skywork())
     preferences = to_preferences(pairs, relabel="overall")
     assert set(preferences["aspect"]) == {"overall"} and "label_aspect" not in preferences.column_names
+    assert to_preferences(pairs).to_list() == preferences.to_list()
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def test_alpacaevals_instructions(shared_data, monkeypatch):
     monkeypatch.setattr(instructions_module, "download_file", lambda *args, **kwargs: reference)
     items = load_instructions("alpaca_eval")
     assert len(items) == 805 and {item.dataset for item in items} >= {"koala", "vicuna"}
-    monkeypatch.setattr(instructions_module, "read_json", lambda path: json.loads(reference.read_text())[:800])
+    monkeypatch.setattr(instructions_module, "read_json_rows", lambda path: json.loads(reference.read_text())[:800])
     with pytest.raises(InputError, match="has 800 distinct instructions instead of 805"):
         load_instructions("alpaca_eval")
 

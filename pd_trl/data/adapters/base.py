@@ -6,6 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from ..json_columns import Problems
+
 
 @dataclass(frozen=True)
 class Options:
@@ -21,12 +23,19 @@ class Options:
             Requested split, for sources that keep it in a column.
         column_mapping (`Mapping[str, str]`, *optional*):
             Names of our columns in the source.
+        on_invalid (`str`, defaults to `"error"`):
+            Whether values that cannot be read are an error, or the rows are marked.
     """
 
     pairing: str
     seed: int
     split: str = "train"
     column_mapping: Mapping[str, str] | None = None
+    on_invalid: str = "error"
+
+    def new_problems(self) -> Problems | None:
+        """What gets the rows that cannot be read; `None` where they are an error."""
+        return {} if self.on_invalid == "drop" else None
 
 
 @dataclass
@@ -42,11 +51,14 @@ class Converted:
             Rows, prompts or responses of the source that formed no pair, by reason.
         left_out (`list[str]`):
             Columns or fields of the source that are not passed through.
+        problems (`dict[str, np.ndarray]`):
+            Rows of the table with values that cannot be read, by reason.
     """
 
     table: pa.Table
     skipped: dict[str, int] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    problems: Problems = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,13 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from ...errors import InputError
-from ..columnar import from_numpy, is_list, is_text
+from ..chat import equal_text, normalize_text
+from ..columnar import from_numpy, is_list, is_messages, is_text
+from ..prompts import with_input
 from ..ratings import parse_numbers
+from ..sided import CHOSEN_REJECTED, rename, side_tokens, to_sides
 from .base import Adapter, Converted, Options, pass_through
-from .columns import has_sided_ratings
+from .columns import has_sided_ratings, other_model, own_label
 
 # Our column: its names in the sources.
 _NAMES = {
@@ -47,10 +50,10 @@ def _matches(fields: Mapping[str, pa.DataType]) -> bool:
 
 def convert(table: pa.Table, options: Options) -> Converted:
     """
-    Returns pairs with the chosen response as side a.
+    Returns pairs with the chosen response as side a, which the source's own label prefers: the overall label.
 
-    Where the source has scores they are the overall ratings, so equal scores are a tie; without scores the chosen side
-    is preferred. A `messages` column, a copy of the chosen conversation, is left out.
+    Where the source has scores they are the overall ratings. Equal scores are a tie; where the chosen side has the lower one,
+    the label stays. A `messages` column that is a copy of the chosen conversation is left out.
     """
     names = find_names(dict.fromkeys(table.column_names))
     missing = {"response_a", "response_b"} - set(names)
@@ -61,15 +64,34 @@ def convert(table: pa.Table, options: Options) -> Converted:
             "column_mapping={'chosen': '<column>', 'rejected': '<column>'}."
         )
     columns = {}
+    problems = options.new_problems()
     for ours, theirs in names.items():
-        column = table.column(theirs)
-        columns[ours] = from_numpy(parse_numbers(column, theirs)) if ours.startswith("rating_") else column
-    if "rating_overall_a" not in columns or "rating_overall_b" not in columns:
-        columns["pref_overall"] = pa.chunked_array([pa.repeat(pa.scalar(1.0), len(table))])
-    if "model_a" in columns and "model_b" not in columns:
-        columns["model_b"] = pa.chunked_array([pa.nulls(len(table), columns["model_a"].type)])
-    columns |= pass_through(table, {*names.values(), *columns, "messages"})
-    return Converted(pa.table(columns), left_out=["messages"] if "messages" in table.column_names else [])
+        if ours.startswith("rating_"):
+            columns[ours] = from_numpy(parse_numbers(table.column(theirs), theirs, problems))
+        else:
+            columns[ours] = with_input(table, theirs) if ours == "prompt" else table.column(theirs)
+    left_out = ["messages"] if _is_copy(table, names["response_a"]) else []
+    # Columns that have our names, while another one of the source is taken for it.
+    left_out += [name for name in columns if name in table.column_names and name not in names.values()]
+    rest = pass_through(table, {*names.values(), *left_out})
+    tokens = [side_tokens(names["response_a"], names["response_b"]), CHOSEN_REJECTED]
+    columns |= rename(rest, to_sides(rest, tokens, columns))
+    columns |= own_label(columns) | other_model(columns)
+    return Converted(pa.table(columns), left_out=left_out, problems=problems or {})
+
+
+def _is_copy(table: pa.Table, chosen: str) -> bool:
+    """Whether the source has a `messages` column with nothing but the chosen conversation."""
+    if "messages" not in table.column_names:
+        return False
+    columns = [table.column(name) for name in ("messages", chosen)]
+    if not all(is_messages(column.type) for column in columns):
+        return False
+    return bool(
+        equal_text(
+            *(normalize_text(column, name) for column, name in zip(columns, ("messages", chosen), strict=True))
+        ).all()
+    )
 
 
 ADAPTER = Adapter(

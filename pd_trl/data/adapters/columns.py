@@ -9,6 +9,9 @@ import pyarrow.compute as pc
 
 from ...errors import InputError, InputTypeError
 from ..columnar import as_mask, closest, from_numpy, is_text
+from ..prompts import INSTRUCTION, with_input
+from ..ratings import parse_numbers
+from ..sided import CHOSEN_REJECTED, rename, side_tokens, to_sides
 from .base import Adapter, Converted, Options, pass_through
 
 LABEL_PATTERN = re.compile(r"^(?:rating_(?P<rated>.+)_(?P<side>[ab])|pref_(?P<preferred>.+))$")
@@ -94,12 +97,38 @@ def _labels_of_aspect(aspect: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
     return labels
 
 
+def own_label(columns: Mapping[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArray]:
+    """
+    Returns the overall label of pairs whose side a is the source's chosen one: a tie where both overall ratings are the same,
+    else for side a; and `label_aspect`.
+    """
+    num_rows = len(columns["response_a"])
+    label = np.ones(num_rows)
+    sides = [columns.get(f"rating_overall_{side}") for side in "ab"]
+    if all(side is not None for side in sides):
+        first, second = (parse_numbers(side, "rating_overall", {}) for side in sides)
+        label[first == second] = 0.5
+    return {
+        "pref_overall": columns.get("pref_overall", from_numpy(label)),
+        "label_aspect": pa.chunked_array([pa.repeat(pa.scalar("overall"), num_rows)]),
+    }
+
+
+def other_model(columns: Mapping[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArray]:
+    """Returns an empty `model_b` (or `model_a`) where only the other side's is known, so that it changes sides too."""
+    known = [name for name in ("model_a", "model_b") if name in columns]
+    if len(known) != 1:
+        return {}
+    column = columns[known[0]]
+    return {"model_b" if known == ["model_a"] else "model_a": pa.chunked_array([pa.nulls(len(column), column.type)])}
+
+
 def convert(table: pa.Table, options: Options) -> Converted:
     """
     Returns pairs of our schema, with the columns renamed by the mapping.
 
-    Chosen/rejected sources have the chosen response as side a. Their label belongs to the aspect of the `aspect`
-    column, or is the overall label where there is neither an aspect nor another label.
+    Chosen/rejected sources have the chosen response as side a. Their own label belongs to the aspect of the `aspect` column, or
+    else is the overall one; `label_aspect` says whose it is.
     """
     if votes := [name for name in table.column_names if name.startswith("vote_")]:
         raise InputError(
@@ -115,8 +144,16 @@ def convert(table: pa.Table, options: Options) -> Converted:
     if sides:
         free = (name for name in table.column_names if _our_name(name) != name and name not in mapping.values())
         mapping |= {_our_name(name): name for name in free if _our_name(name) not in mapping}
-    columns = {ours: table.column(theirs) for ours, theirs in mapping.items()}
+    if "prompt" not in {*mapping, *table.column_names} and INSTRUCTION in table.column_names:
+        mapping["prompt"] = INSTRUCTION
+    columns = {
+        ours: with_input(table, theirs) if ours == "prompt" else table.column(theirs)
+        for ours, theirs in mapping.items()
+    }
     rest = pass_through(table, set(mapping.values()))
+    if {"response_a", "response_b"} <= set(mapping):
+        tokens = [side_tokens(mapping["response_a"], mapping["response_b"]), CHOSEN_REJECTED if sides else None]
+        rest = rename(rest, to_sides(rest, tokens, columns))
     left_out = [name for name in rest if name in columns]
     columns |= {name: column for name, column in rest.items() if name not in columns}
     missing = [name for name in ("response_a", "response_b") if name not in columns]
@@ -126,10 +163,11 @@ def convert(table: pa.Table, options: Options) -> Converted:
             f"column_mapping={{'response_a': '<column>', 'response_b': '<column>', ...}}; names are: {_HELP}."
         )
     if sides and "aspect" in columns:
-        columns |= _labels_of_aspect(columns.pop("aspect"))
-    elif sides and not _has_labels(list(columns)):
-        columns["pref_overall"] = pa.chunked_array([pa.repeat(pa.scalar(1.0), len(table))])
-    return Converted(pa.table(columns), left_out=left_out)
+        aspect = columns.pop("aspect")
+        columns |= _labels_of_aspect(aspect) | {"label_aspect": aspect.cast(pa.string())}
+    elif sides:
+        columns |= own_label(columns)
+    return Converted(pa.table(columns | other_model(columns)), left_out=left_out)
 
 
 def _matches(fields: Mapping[str, pa.DataType]) -> bool:

@@ -15,6 +15,7 @@ from ..chat import split_turns, wrap_text
 from ..columnar import MESSAGES_TYPE, as_mask, chunked, from_numpy, require_columns, single_array, take
 from ..pairing import Responses, build_pairs
 from ..ratings import parse_numbers, strength_preference
+from ..sided import rename, to_sides
 from .base import Adapter, Converted, Options, pass_through
 
 ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
@@ -65,7 +66,8 @@ def _convert(table: pa.Table, options: Options, pair_rows: bool) -> Converted:
     order, groups = _group(table, options, pair_rows)
     first_rows = np.concatenate([[0], np.flatnonzero(np.diff(groups)) + 1]).astype(int) if len(groups) else order
     attributes = [name for name in ATTRIBUTES if name in table.column_names]
-    ratings = {name: parse_numbers(table.column(name), name)[order] for name in attributes}
+    problems = options.new_problems()
+    ratings = {name: parse_numbers(table.column(name), name, problems)[order] for name in attributes}
     columns = {"response": take(table.column("response"), order)}
     columns |= {f"rating_{name}": from_numpy(values) for name, values in ratings.items()}
     columns |= {
@@ -76,10 +78,15 @@ def _convert(table: pa.Table, options: Options, pair_rows: bool) -> Converted:
     scores = np.mean(np.array(list(ratings.values())), axis=0) if ratings else np.full(len(groups), np.nan)
     merged = conversational(prompts | {"response": columns["response"]}, ("response",))
     responses = Responses(
-        groups, columns | {"response": merged["response"]}, {"prompt": merged["prompt"]}, scores, keys
+        groups,
+        columns | {"response": merged["response"]},
+        {"prompt": merged["prompt"]},
+        scores,
+        keys,
+        {reason: mask[order] for reason, mask in (problems or {}).items()},
     )
-    pairs, skipped = build_pairs(responses, options.pairing, options.seed)
-    return Converted(pairs, skipped)
+    pairs, skipped, odd = build_pairs(responses, options.pairing, options.seed)
+    return Converted(pairs, skipped, problems=odd)
 
 
 def _convert_grouped(table: pa.Table, options: Options) -> Converted:
@@ -116,15 +123,19 @@ def convert_preference(table: pa.Table, options: Options) -> Converted:
         wanted = as_mask(pc.equal(table.column("split"), _SPLITS[name]))
         skipped[f"rows of another split than {_SPLITS[name]!r}"] = int((~wanted).sum())
         table = table.filter(pa.array(wanted))
+    problems = options.new_problems()
     columns = {
         "prompt": table.column("prompt"),
         "response_a": table.column("response_1"),
         "response_b": table.column("response_2"),
-        "pref_overall": strength_preference(table.column("preference_strength"), "preference_strength"),
+        "pref_overall": strength_preference(table.column("preference_strength"), "preference_strength", problems),
     }
-    columns |= pass_through(table, {"prompt", "response_1", "response_2"})
+    rest = pass_through(table, {"prompt", "response_1", "response_2"})
+    columns |= rename(rest, to_sides(rest, [("1", "2")], columns))
     columns = conversational({k: chunked(column) for k, column in columns.items()}, ("response_a", "response_b"))
-    return Converted(pa.table(columns), {reason: count for reason, count in skipped.items() if count})
+    return Converted(
+        pa.table(columns), {reason: count for reason, count in skipped.items() if count}, problems=problems or {}
+    )
 
 
 HELPSTEER = Adapter(

@@ -5,6 +5,7 @@ import pyarrow as pa
 from ..chat import wrap_text
 from ..columnar import require_columns
 from ..ratings import strength_preference
+from ..sided import rename, to_sides
 from .base import Adapter, Converted, Options, has_columns, pass_through
 
 _COLUMNS = ("context", "response1", "response2", "overall_preference")
@@ -13,15 +14,16 @@ _COLUMNS = ("context", "response1", "response2", "overall_preference")
 def convert(table: pa.Table, options: Options) -> Converted:
     """Returns pairs with an overall label; negative strengths prefer response 1. There are no aspect labels."""
     require_columns(table, _COLUMNS, "HelpSteer3 preference data")
+    problems = options.new_problems()
     columns = {
         "prompt": table.column("context"),
         "response_a": wrap_text(table.column("response1"), "assistant"),
         "response_b": wrap_text(table.column("response2"), "assistant"),
-        "pref_overall": strength_preference(table.column("overall_preference"), "overall_preference"),
+        "pref_overall": strength_preference(table.column("overall_preference"), "overall_preference", problems),
     }
-    columns |= pass_through(table, {"context", "response1", "response2", *columns})
-    sides = {"feedback1": "feedback_a", "feedback2": "feedback_b"}
-    return Converted(pa.table({sides.get(name, name): column for name, column in columns.items()}))
+    rest = pass_through(table, {"context", "response1", "response2", *columns})
+    columns |= rename(rest, to_sides(rest, [("1", "2")], columns))
+    return Converted(pa.table(columns), problems=problems or {})
 
 
 ADAPTER = Adapter(

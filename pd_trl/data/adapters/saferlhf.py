@@ -3,12 +3,11 @@
 import re
 from collections.abc import Mapping
 
-import numpy as np
 import pyarrow as pa
 
-from ...errors import InputError
-from ..columnar import find_rows, from_numpy, require_columns
-from ..ratings import parse_numbers
+from ..columnar import from_numpy, require_columns
+from ..json_columns import Problems
+from ..ratings import check_codes, parse_numbers
 from .base import Adapter, Converted, Options, pass_through
 
 _SIDE = re.compile(r"^(is_)?response_([01])_(.+)$")
@@ -18,16 +17,9 @@ def _matches(fields: Mapping[str, pa.DataType]) -> bool:
     return {"prompt", "response_0", "response_1", "better_response_id"} <= set(fields)
 
 
-def _preference(table: pa.Table, name: str) -> pa.ChunkedArray:
-    ids = parse_numbers(table.column(name), name)
-    wrong = ~(np.isnan(ids) | (ids == 0) | (ids == 1))
-    if wrong.any():
-        rows = find_rows(wrong)
-        raise InputError(
-            f"Column {name!r} must be 0 or 1, the number of the chosen response, but {int(wrong.sum()):,} of "
-            f"{len(ids):,} rows hold something else: rows {rows} hold {ids[rows].tolist()}."
-        )
-    return from_numpy(1.0 - ids)
+def _preference(table: pa.Table, name: str, problems: Problems | None) -> pa.ChunkedArray:
+    ids = parse_numbers(table.column(name), name, problems)
+    return from_numpy(1.0 - check_codes(ids, name, (0.0, 1.0), "0 or 1, the number of the chosen response", problems))
 
 
 def side_name(name: str) -> str:
@@ -45,19 +37,20 @@ def convert(table: pa.Table, options: Options) -> Converted:
     categories, sources and hashes pass through as `<name>_a` and `<name>_b`.
     """
     require_columns(table, ("prompt", "response_0", "response_1", "better_response_id"), "PKU-SafeRLHF data")
+    problems = options.new_problems()
     columns = {
         "prompt": table.column("prompt"),
         "response_a": table.column("response_0"),
         "response_b": table.column("response_1"),
     }
     if "safer_response_id" in table.column_names:
-        columns["pref_helpfulness"] = _preference(table, "better_response_id")
-        columns["pref_safety"] = _preference(table, "safer_response_id")
+        columns["pref_helpfulness"] = _preference(table, "better_response_id", problems)
+        columns["pref_safety"] = _preference(table, "safer_response_id", problems)
     else:
-        columns["pref_overall"] = _preference(table, "better_response_id")
+        columns["pref_overall"] = _preference(table, "better_response_id", problems)
     consumed = {"prompt", "response_0", "response_1", "better_response_id", "safer_response_id"}
     columns |= {side_name(name): column for name, column in pass_through(table, consumed).items()}
-    return Converted(pa.table(columns))
+    return Converted(pa.table(columns), problems=problems or {})
 
 
 ADAPTER = Adapter(

@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from ...errors import InputError
-from ..chat import decode_json, flatten, is_json
+from ..chat import flatten
 from ..columnar import as_mask, chunked, from_numpy, is_list, is_text, require_columns, struct_field
+from ..json_columns import Problems, decode_json, is_json
 from ..pairing import Responses, build_pairs
+from ..prompts import with_input
 from ..ratings import parse_numbers
 from .base import Adapter, Converted, Options, pass_through
 
@@ -34,16 +36,13 @@ def _first_of_list(array: pa.Array) -> pa.Array:
     return values.take(pa.array(starts, mask=lengths == 0))
 
 
-def aspect_ratings(annotation: pa.Array, name: str) -> np.ndarray:
+def aspect_ratings(annotation: pa.Array, name: str, problems: Problems | None = None) -> np.ndarray:
     """Returns the ratings of one aspect: its annotation is a struct, a list of one struct, or JSON of either."""
     if is_json(annotation.type):
-        return parse_numbers(pa.array(map(_rating, decode_json(annotation)), pa.string()), name)
+        return parse_numbers(pa.array(map(_rating, decode_json(annotation)), pa.string()), name, problems)
     if is_list(annotation.type):
         annotation = _first_of_list(annotation)
-    rating = struct_field(annotation, "Rating")
-    if is_json(rating.type):
-        rating = pa.array([None if value is None else str(value) for value in decode_json(rating)], pa.string())
-    return parse_numbers(rating, name)
+    return parse_numbers(struct_field(annotation, "Rating"), name, problems)
 
 
 def _rating(annotation: Any) -> str | None:
@@ -80,15 +79,19 @@ def convert(table: pa.Table, options: Options) -> Converted:
     columns = {"response": chunked(response)}
     for name in ("model", "principle"):
         columns[name] = chunked(struct_field(completions, name).cast(pa.string()))
-    fine_grained = parse_numbers(struct_field(completions, "fine-grained_score"), "completions[].fine-grained_score")
-    overall = parse_numbers(struct_field(completions, "overall_score"), "completions[].overall_score")
+    problems = options.new_problems()
+    fine_grained, overall = (
+        parse_numbers(struct_field(completions, name), f"completions[].{name}", problems)
+        for name in ("fine-grained_score", "overall_score")
+    )
     columns["fine-grained_score"] = from_numpy(fine_grained)
     _warn_of_overall_bug(overall, fine_grained)
 
     annotations = struct_field(completions, "annotations")
     aspects = [field.name for field in annotations.type] if pa.types.is_struct(annotations.type) else []
     ratings = {
-        k: aspect_ratings(struct_field(annotations, k), f"completions[].annotations.{k}.Rating") for k in aspects
+        k: aspect_ratings(struct_field(annotations, k), f"completions[].annotations.{k}.Rating", problems)
+        for k in aspects
     }
     columns |= {f"rating_{k}": from_numpy(values) for k, values in ratings.items()}
     columns["rating_overall"] = from_numpy(overall)
@@ -97,15 +100,16 @@ def convert(table: pa.Table, options: Options) -> Converted:
     total = np.nansum(np.array(list(ratings.values())), axis=0)
     mean = np.divide(total, known, out=np.full(len(groups), np.nan), where=known > 0) if ratings else overall
     prompts = pass_through(table, {"instruction", "completions"})
-    prompts = {"prompt": table.column("instruction"), **prompts}
+    prompts = {"prompt": with_input(table, "instruction"), **prompts}
     responses = Responses(
         groups=groups,
         columns=columns,
         prompt_columns=prompts,
         scores=mean if np.isnan(overall).all() else overall,
-        prompt_keys=[key or "" for key in table.column("instruction").to_pylist()],
+        prompt_keys=[key or "" for key in prompts["prompt"].to_pylist()],
+        problems=problems,
     )
-    pairs, unpaired = build_pairs(responses, options.pairing, options.seed)
+    pairs, unpaired, odd = build_pairs(responses, options.pairing, options.seed)
     return Converted(
         table=pairs,
         skipped={reason: count for reason, count in (skipped | unpaired).items() if count},
@@ -114,6 +118,7 @@ def convert(table: pa.Table, options: Options) -> Converted:
             "completions[].custom_system_prompt",
             "completions[].annotations rationales",
         ],
+        problems=odd,
     )
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...artifacts import read_json
 from ...data import load_source
+from ...data.encoding import read_json_rows
 from ...errors import InputError
-from ...generation.instructions import ALPACA_FILE, ALPACA_REPOSITORY, ALPACA_REVISION
+from ...generation.instructions import ALPACA_FILE, ALPACA_REPOSITORY, ALPACA_REVISION, instruction_text
 from ...hub import download_file
 
 logger = logging.getLogger(__name__)
@@ -65,8 +65,8 @@ def read_outputs(source: Any, role: str, generator: str | None = None) -> ModelO
 
     Args:
         source (`str`, path, `Dataset`, `DataFrame`, or list of `dict`):
-            Rows with `instruction`, `output`, and where they have it `generator` and `dataset`; or a json, jsonl or parquet file,
-            or a folder of `pd-trl generate`.
+            Rows with `instruction` (and where they have it `input` and `system`, which are part of it), `output`, and where they
+            have it `generator` and `dataset`; or a json, jsonl or parquet file, or a folder of `pd-trl generate`.
         role (`str`):
             Name in messages.
         generator (`str`, *optional*):
@@ -183,7 +183,7 @@ def _rows_of(source: Any, role: str) -> tuple[list[Mapping[str, Any]], str]:
         path = path / "model_outputs.json" if (path / "model_outputs.json").is_file() else path
         if not path.exists():
             raise InputError(f"The {role} {path} do not exist. Make them with `pd-trl generate`.")
-        rows: Any = read_json(path) if path.suffix == ".json" else load_source(str(path)).to_list()
+        rows: Any = read_json_rows(path) if path.suffix == ".json" else load_source(str(path)).to_list()
         name = str(path)
     else:
         name = f"a {type(source).__name__}"
@@ -210,7 +210,7 @@ def _fields(row: Any, position: int, role: str, name: str) -> tuple[str, str]:
             f"Row {position} of the {role} ({name}) has no {' and no '.join(missing)}; it has "
             f"{', '.join(map(str, list(row)[:8]))}."
         )
-    instruction = row["instruction"]
+    instruction = row["instruction"] if not isinstance(row["instruction"], str) else instruction_text(row)
     if not isinstance(instruction, str) or not instruction.strip():
         raise InputError(
             f"Row {position} of the {role} ({name}) must have a text as `instruction`, got {instruction!r:.60}."

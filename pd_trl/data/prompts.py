@@ -1,0 +1,183 @@
+"""Parts of a prompt that a source keeps in columns of their own: Alpaca's `input`, a system message."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import InputError
+from .chat import text_kind, wrap_text
+from .columnar import MESSAGES_TYPE, is_text, take
+from .json_columns import Problems
+
+logger = logging.getLogger(__name__)
+
+INSTRUCTION = "instruction"
+# What an instruction is about (Alpaca, Dolly): the first that a row has follows it.
+INPUT_COLUMNS = ("input", "context")
+SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
+# Columns that may be part of a prompt in a form that is not known.
+_POSSIBLE_PARTS = (
+    *INPUT_COLUMNS,
+    *SYSTEM_COLUMNS,
+    "history",
+    "conversation",
+    "conversations",
+    "messages",
+    "documents",
+)
+SYSTEM_ROLES = ("system", "developer")
+
+
+def text_of(row: Mapping[str, Any], names: Iterable[str]) -> str | None:
+    """Returns the text, not blank, of the first of the columns that has one."""
+    return next((row[name] for name in names if isinstance(row.get(name), str) and row[name].strip()), None)
+
+
+def join_input(instruction: str, part: str | None) -> str:
+    """Returns an instruction followed by what it is about, unless it says that already."""
+    if not part or not part.strip() or part.strip() in instruction:
+        return instruction
+    return f"{instruction.rstrip()}\n\n{part}"
+
+
+def with_input(table: pa.Table, name: str) -> pa.ChunkedArray:
+    """
+    Returns the column `name` of a source as prompts: an `instruction` with the `input` (or `context`) that it is about.
+    """
+    column = table.column(name)
+    parts = [part for part in INPUT_COLUMNS if part in table.column_names and is_text(table.field(part).type)]
+    if name != INSTRUCTION or not parts or not is_text(column.type):
+        return column
+    rows = zip(column.to_pylist(), *(table.column(part).to_pylist() for part in parts), strict=True)
+    joined = [
+        None if text is None else join_input(text, text_of(dict(zip(parts, values, strict=True)), parts))
+        for text, *values in rows
+    ]
+    changed = sum(new != old for new, old in zip(joined, column.to_pylist(), strict=True))
+    if changed:
+        logger.info("%d prompts are an instruction and the text of %s that it is about.", changed, parts)
+    return pa.chunked_array([pa.array(joined, pa.string())])
+
+
+def with_system(columns: dict[str, pa.ChunkedArray], found: Problems) -> dict[str, pa.ChunkedArray]:
+    """
+    Returns pairs whose prompts begin with the text of a `system` column.
+
+    Args:
+        columns (`dict[str, pa.ChunkedArray]`):
+            Pairs with `prompt`, `response_a` and `response_b`, all strings or all messages. Strings become messages where a
+            row has a system message.
+        found (`Problems`):
+            Gets the rows whose prompt begins with another system message already.
+    """
+    for name in SYSTEM_COLUMNS:
+        if name not in columns or not is_text(columns[name].type):
+            continue
+        texts = columns[name].to_pylist()
+        rows = [row for row, text in enumerate(texts) if text and text.strip()]
+        if rows:
+            return columns | _prepend_system(columns, name, texts, rows, found)
+    return columns
+
+
+def _prepend_system(
+    columns: dict[str, pa.ChunkedArray], name: str, texts: list[Any], rows: list[int], found: Problems
+) -> dict[str, pa.ChunkedArray]:
+    prompt, sides = columns["prompt"], {side: columns[side] for side in ("response_a", "response_b")}
+    if text_kind(prompt.type) == "text":
+        prompt = wrap_text(prompt, "user")
+        sides = {side: wrap_text(column, "assistant") for side, column in sides.items()}
+    other = np.zeros(len(prompt), dtype=bool)
+    changed, merged = [], []
+    for row, messages in zip(rows, take(prompt, np.array(rows)).to_pylist(), strict=True):
+        if not messages:
+            continue
+        if messages[0]["role"] not in SYSTEM_ROLES:
+            changed.append(row)
+            merged.append([{"role": "system", "content": texts[row]}, *messages])
+        elif (messages[0]["content"] or "").strip() != texts[row].strip():
+            other[row] = True
+    if other.any():
+        found[f"prompt begins with another system message than column {name!r}"] = other
+    if changed:
+        logger.warning(
+            "%d prompts begin with the text of column %r as their system message. Rename the column if it is something else.",
+            len(changed),
+            name,
+        )
+        prompt = replace_rows(prompt, changed, merged)
+    return {"prompt": prompt, **sides}
+
+
+def replace_rows(column: pa.ChunkedArray, rows: list[int], messages: list[Any]) -> pa.ChunkedArray:
+    """Returns a chat column with other messages in some rows."""
+    pointers = np.arange(len(column))
+    pointers[rows] = len(column) + np.arange(len(rows))
+    return take(pa.chunked_array([*column.chunks, pa.array(messages, MESSAGES_TYPE)], type=MESSAGES_TYPE), pointers)
+
+
+def warn_of_parts(columns: Mapping[str, pa.ChunkedArray]) -> None:
+    """Logs the columns that pass through with what may be a part of the prompt and is not in it."""
+    for name in _POSSIBLE_PARTS:
+        if name in columns and (count := _not_in_prompt(columns[name], columns["prompt"])):
+            logger.warning(
+                "The prompts of %d pairs do not hold what is in column %r. If the responses answer that too, add it to the "
+                "prompt first.",
+                count,
+                name,
+            )
+
+
+def missing_parts(row: Mapping[str, Any], prompt: Any) -> list[str]:
+    """Returns the columns of a row with what may be a part of its prompt and is not in it."""
+    text = flat_text(prompt)
+    parts = {name: row.get(name) for name in _POSSIBLE_PARTS if name != "messages"}
+    return [
+        name
+        for name, value in parts.items()
+        if isinstance(value, (str, list, dict)) and value and not (isinstance(value, str) and value.strip() in text)
+    ]
+
+
+def _not_in_prompt(part: pa.ChunkedArray, prompt: pa.ChunkedArray) -> int:
+    if not is_text(part.type):
+        return sum(isinstance(value, (str, list, dict)) and bool(value) for value in part.to_pylist())
+    rows = [(text.strip(), row) for row, text in enumerate(part.to_pylist()) if text and text.strip()]
+    prompts = take(prompt, np.array([row for _, row in rows], dtype=np.int64)).to_pylist()
+    return sum(text not in flat_text(value) for (text, _), value in zip(rows, prompts, strict=True))
+
+
+def flat_text(prompt: Any) -> str:
+    """Returns a prompt, a text or messages, as one text."""
+    if isinstance(prompt, list):
+        return "\n".join(message["content"] or "" for message in prompt)
+    return prompt or ""
+
+
+def prompt_of_row(row: Mapping[str, Any], column: str) -> Any:
+    """
+    Returns the prompt of a row: the text or messages of the column, an instruction with its input, after the text of a system
+    column.
+
+    Raises:
+        InputError: If the messages begin with another system message.
+    """
+    prompt = row.get(column)
+    if column == INSTRUCTION and isinstance(prompt, str):
+        prompt = join_input(prompt, text_of(row, INPUT_COLUMNS))
+    system = text_of(row, SYSTEM_COLUMNS)
+    if system is None or column in SYSTEM_COLUMNS or not prompt:
+        return prompt
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    if not isinstance(messages, list) or not isinstance(messages[0], Mapping):
+        return prompt
+    if messages[0].get("role") in SYSTEM_ROLES:
+        if str(messages[0].get("content")).strip() != system.strip():
+            raise InputError(
+                "has a system column and messages that begin with another system message. Remove one of them"
+            )
+        return messages
+    return [{"role": "system", "content": system}, *messages]

@@ -1,0 +1,120 @@
+"""Columns that belong to one of the two responses, or compare them: found by their names, and swapped with the responses."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+SIDES = ("a", "b")
+CHOSEN_REJECTED = ("chosen", "rejected")
+# Columns of pairs that say whose label is positive: side a's. They change their sign with the sides.
+_SIGNED = re.compile(
+    r"^(?:(?:margin|delta|diff)(?:_.+)?|.+_(?:margin|delta|diff|difference|gap)|reward_gap_.+|preference_strength|overall_preference)$"
+)
+# Comparisons of the two responses in other forms: by name, or inside lists and structs, which have no sign to change.
+_COMPARING = (
+    "winner", "preferred", "preferred_response", "better", "better_response", "preference",
+    "individual_preference", "all_preferences_unprocessed", "three_most_similar_preferences",
+)  # fmt: skip
+
+
+def _word(token: str) -> re.Pattern[str]:
+    """The token as a word of a name (`score_1`, `1.score`), a digit also at the end of another word (`score1`)."""
+    return re.compile(rf"(?<![^_\-. ]){token}(?![^_\-. ])" + (rf"|(?<=[A-Za-z]){token}$" if token.isdigit() else ""))
+
+
+def _renamed(name: str, token: str, other: str) -> str | None:
+    """The name with another token in place of the one it has; `None` where it does not have it exactly once."""
+    pattern = _word(re.escape(token))
+    if len(pattern.findall(name)) != 1:
+        return None
+    glued = token.isdigit() and not other.isdigit() and re.search(rf"[A-Za-z]{token}$", name)
+    return pattern.sub(f"_{other}" if glued else other, name)
+
+
+def _next(tokens: Sequence[str]) -> list[str]:
+    """What a third and a zeroth response would be called: with one of these, names are a list and no sides."""
+    first, second = tokens
+    if first.isdigit() and second.isdigit():
+        return [str(int(second) + 1), str(int(first) - 1)]
+    return [chr(ord(second) + 1)] if len(first) == len(second) == 1 and ord(second) - ord(first) == 1 else []
+
+
+def side_tokens(first: str, second: str) -> tuple[str, str] | None:
+    """
+    Returns the words by which the names of two columns of responses differ: `1` and `2` of `answer_1` and `answer_2`.
+    """
+    words = [re.split(r"[_\-. ]", re.sub(r"(?<=[A-Za-z])(?=\d+$)", "_", name)) for name in (first, second)]
+    if len(words[0]) != len(words[1]):
+        return None
+    differing = [pair for pair in zip(*words, strict=True) if pair[0] != pair[1]]
+    return differing[0] if len(differing) == 1 and all(differing[0]) else None
+
+
+def sided_columns(
+    names: Iterable[str], tokens: Sequence[str], new_tokens: Sequence[str]
+) -> dict[tuple[str, str], tuple[str, str]]:
+    """
+    Returns the columns that come once for each response.
+
+    Args:
+        names (`Iterable[str]`):
+            Names of columns.
+        tokens (`Sequence[str]`):
+            Words of the first and of the second response, such as `("chosen", "rejected")`.
+        new_tokens (`Sequence[str]`):
+            Words to put in their place.
+
+    Returns:
+        `dict`: Names of the first's and the second's column, to their new names.
+    """
+    known = list(names)
+    found = {}
+    for name in known:
+        other = _renamed(name, tokens[0], tokens[1])
+        if other is None or other not in known or any(_renamed(name, tokens[0], t) in known for t in _next(tokens)):
+            continue
+        new = _renamed(name, tokens[0], new_tokens[0]), _renamed(other, tokens[1], new_tokens[1])
+        if new[0] is not None and new[1] is not None:
+            found[name, other] = (new[0], new[1])
+    return found
+
+
+def to_sides(names: Iterable[str], tokens: Sequence[Sequence[str] | None], taken: Iterable[str]) -> dict[str, str]:
+    """
+    Returns the names that columns of a source get in pairs, `a` and `b` in place of the words for its responses.
+
+    Args:
+        names (`Iterable[str]`):
+            Columns of the source that pass through.
+        tokens (`Sequence`):
+            Words for the first and the second response; `None` is skipped.
+        taken (`Iterable[str]`):
+            Names that other columns have already.
+    """
+    known, used = list(names), set(taken)
+    renamed: dict[str, str] = {}
+    for words in filter(None, tokens):
+        for old, new in sided_columns(known, words, SIDES).items():
+            if not {*old} & {*renamed} and not {*new} & (used | {*known} - {*old}):
+                renamed |= dict(zip(old, new, strict=True))
+                used |= {*new}
+    return renamed
+
+
+def names_a_choice(name: str) -> bool:
+    """Whether the name says `chosen` or `rejected`, as a word."""
+    return any(_renamed(name, token, token) is not None for token in CHOSEN_REJECTED)
+
+
+def is_signed(name: str) -> bool:
+    """Whether a column of this name is positive where side a is better (or negative): its sign follows the sides."""
+    return bool(_SIGNED.match(name))
+
+
+def compares_sides(name: str) -> bool:
+    """Whether a column of this name tells of both sides in a way that cannot be swapped."""
+    return name in _COMPARING
+
+
+def rename(columns: Mapping[str, object], names: Mapping[str, str]) -> dict[str, object]:
+    """Returns the columns under their new names, in the same order."""
+    return {names.get(name, name): column for name, column in columns.items()}

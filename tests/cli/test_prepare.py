@@ -1,0 +1,48 @@
+"""`pd-trl prepare`: whose label it is, and what it says of sources that it cannot read."""
+
+import json
+
+import pytest
+
+from tests.data.test_own_labels import rated
+
+
+def write(path, rows, encoding="utf-8"):
+    path.write_bytes("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(encoding))
+    return path
+
+
+def test_prepare_says_whose_label_it_is(tmp_path, command):
+    path = write(tmp_path / "rated.jsonl", rated().to_list())
+    own = command("prepare", "--dataset_name", path, "--output_dir", tmp_path / "own")
+    assert own.code == 0 and "reverse the source's own chosen and rejected: 0" in own.out
+    one = command("prepare", "--dataset_name", path, "--output_dir", tmp_path / "one", "--labels", "one")
+    assert one.code == 0 and "agreement with the overall label" in one.out and "OVA" not in one.out
+    assert "reverse the source's own chosen and rejected: 0" not in one.out
+    assert (
+        "already done"
+        in command("prepare", "--dataset_name", path, "--output_dir", tmp_path / "own", "--labels", "own").out
+    )
+    refused = command(
+        "reward", "--dataset_name", tmp_path / "own", "--model_name_or_path", "m", "--output_dir", tmp_path / "r"
+    )
+    refused.refused("all labels are overall ones", "--labels one")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"), [("latin-1", ("row 1", "'chosen'", "UTF-8")), ("utf-16", ("UTF-16", "iconv"))]
+)
+def test_a_file_in_another_encoding(tmp_path, command, encoding, words):
+    rows = rated(3).to_list()
+    rows[1]["chosen"] = "smörgåsbord"
+    path = write(tmp_path / "x.jsonl", rows, encoding)
+    command("prepare", "--dataset_name", path, "--output_dir", tmp_path / "out").refused("x.jsonl", *words)
+
+
+def test_rows_that_cannot_be_read_are_dropped_with_a_count(tmp_path, command):
+    rows = rated(5).to_list()
+    rows[2]["rating_depth_chosen"] = "very"
+    path = write(tmp_path / "x.jsonl", rows)
+    command("prepare", "--dataset_name", path, "--output_dir", tmp_path / "out").refused("rating_depth_a", "['very']")
+    done = command("prepare", "--dataset_name", path, "--output_dir", tmp_path / "out", "--on_invalid", "drop")
+    assert done.code == 0 and "4 kept; 1 rating_depth_a is not a number" in done.out
