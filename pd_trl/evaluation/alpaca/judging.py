@@ -92,6 +92,7 @@ def judge_by_judge(judge: Judge, rows: Sequence[Mapping[str, str]], log: RowLog)
     """Asks any other judge what `log` does not hold yet."""
     comparisons = shown_comparisons(rows)
     if isinstance(judge, AskingJudge):
+        judge.reasons.clear()
         with judge.keeping(log):
             found = dict(judge.compare(comparisons))
     else:
@@ -105,6 +106,8 @@ def judge_by_judge(judge: Judge, rows: Sequence[Mapping[str, str]], log: RowLog)
     unanswered = sum(found.get(i) is None for i in range(len(rows)))
     problems = {"unparsable": unread - unanswered, "unanswered": unanswered}
     details: dict[str, Any] = {"judge": judge.description, "judge_identity": judge.identity}
+    if isinstance(judge, AskingJudge) and judge.reasons:
+        details["reasons_of_failures"] = dict(judge.reasons.most_common(5))
     if not isinstance(judge, OpenAIJudge):
         return Judgements(annotations, judge.name, OFFLINE, problems, details)
     requests = {digest_of(request) for request in comparison_requests(comparisons, judge.prompt, judge.arguments)}

@@ -53,12 +53,17 @@ def _preference(value: Any) -> float:
     return 1.5 if number == 0 else number if 1 <= number <= 2 else math.nan
 
 
+WHAT_PARSERS_WANT = (
+    "An annotator's parser wants exactly what its prompt asks for: 'm' or 'M' with log-probabilities for the weighted annotators. "
+    "Take another annotator, or a model that follows this prompt and returns log-probabilities."
+)
+
+
 def nothing_to_read(name: str, count: int, sample: str | None) -> str:
     """Message when no answer of a judge is a preference."""
     if sample is None:
         return f"None of the {count} requests of the judge {name} was answered."
     return (
-        f"None of the {count} answers of the judge {name} can be read as a preference (the first: {sample[:60]!r}). Its parser "
-        "wants exactly what its prompt asks for: 'm' or 'M' with log-probabilities for the weighted annotators. Answers are kept; "
-        "take another annotator, or a model that follows this prompt and returns log-probabilities."
+        f"None of the {count} answers of the judge {name} can be read as a preference (the first: {sample[:60]!r}). Answers are kept. "
+        f"{WHAT_PARSERS_WANT}"
     )

@@ -7,7 +7,8 @@ from typing import Any
 from ...artifacts import digest_of
 from ...report_text import table
 from ...row_log import RowLog
-from ..judges.openai_client import PROMPT, comparison_requests, request_arguments
+from ..judges.openai_client import PROMPT, comparison_requests, request_arguments, unreadable
+from ..judges.requests import RequestSettings, known_answers
 from .annotator import Annotator
 from .completions import price_per_token
 from .judging import shown_comparisons
@@ -61,7 +62,8 @@ def plan_requests(
 ) -> tuple[int, int, int, float | None]:
     """Numbers of requests and of answered ones, tokens of the others, and their cost."""
     requests = annotator.requests(aligned.rows)
-    left = [request for key, request in requests.items() if key not in log]
+    known_keys = known_answers(log, requests, annotator.settings.requests, annotator.unreadable)
+    left = [request for key, request in requests.items() if key not in known_keys]
     tokens = sum(_tokens(request) for request in left)
     if price_per_million_tokens is not None:
         cost: float | None = tokens * price_per_million_tokens / 1e6
@@ -79,7 +81,8 @@ def plan_comparisons(
     """Numbers of requests of a chat model with our prompt and of answered ones, and tokens of the others."""
     requests = comparison_requests(shown_comparisons(aligned.rows), PROMPT, request_arguments(model, arguments))
     by_key = {digest_of(request): request for request in requests}
-    left = [request for key, request in by_key.items() if key not in log]
+    known = known_answers(log, by_key, RequestSettings(), unreadable)
+    left = [request for key, request in by_key.items() if key not in known]
     return len(by_key), len(by_key) - len(left), sum(map(_tokens, left))
 
 

@@ -1,5 +1,6 @@
 """What a judge is: something that prefers one of two outputs to an instruction."""
 
+import collections
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -65,11 +66,12 @@ class Judge(Protocol):
 class AskingJudge:
     """
     A judge whose answers cost something. They are kept in `log` as they come, by the digest of the request, and none that is
-    there is asked for again.
+    there is asked for again, as long as it can be read. `reasons` counts why questions are without an answer that can be read.
     """
 
     def __init__(self) -> None:
         self.log: RowLog = MemoryLog()
+        self.reasons: collections.Counter[str] = collections.Counter()
 
     @contextlib.contextmanager
     def keeping(self, log: RowLog) -> Iterator[None]:
