@@ -18,7 +18,7 @@ from ..metrics.statistics import bootstrap_interval, verdicts, win_counts
 from ..results import save_results
 from ..row_log import RowLog
 from .alpaca.outputs import AlignedOutputs
-from .judges.base import AskingJudge, Comparison, Judge
+from .judges.base import AskingJudge, Comparison, Judge, is_preference
 from .outputs import align_sets, load_output_sets
 from .win_scores import SetScore, WinScore
 
@@ -150,7 +150,7 @@ def _judge_all(
     # Equal outputs are a tie that nobody needs to be asked about.
     distinct = {_key(c): c for rows in questions.values() for both in rows for c in both if c.output_a != c.output_b}
     # What could not be read, or never came, is left to the judge once more.
-    left = {key: c for key, c in distinct.items() if key not in log or log[key] is None}
+    left = {key: c for key, c in distinct.items() if key not in log or not is_preference(log[key])}
     _ask(judge, left, len(distinct), log)
     judged = {}
     for name, rows in questions.items():
@@ -188,7 +188,7 @@ def _keep(log: RowLog | dict[str, Any], key: str, preference: float | None) -> N
 def _checked(preference: float | None, judge: Judge) -> float | None:
     if preference is None or math.isnan(preference):
         return None
-    if not 0 <= preference <= 1:
+    if not is_preference(preference):
         raise InputError(f"The judge {judge.name} must give preferences in [0, 1], but gave {preference}.")
     return preference
 

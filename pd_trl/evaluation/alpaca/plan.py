@@ -29,7 +29,7 @@ class AlpacaPlan:
         num_instructions (`int`): Instructions to compare.
         problems (`dict`): What is wrong with the outputs.
         num_requests (`int`): Requests of the whole evaluation.
-        num_known (`int`): Those whose answers are kept from an earlier run.
+        num_known (`int`): Those that will not be sent, as an earlier run has their answers.
         num_tokens (`int`): Estimate of the tokens of the others, prompt and answer.
         cost (`float`, *optional*): Estimate in dollars. `None` where the price is unknown, 0 for a judge on this machine.
         length_control (`str`, *optional*): Why there will be no length-controlled win rate; `None` where there will be.

@@ -63,6 +63,11 @@ class Judge(Protocol):
         ...
 
 
+def is_preference(value: Any) -> bool:
+    """Whether a value, of a log for example, is a preference in [0, 1]."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+
+
 class AskingJudge:
     """
     A judge whose answers cost something. They are kept in `log` as they come, by the digest of the request, and none that is

@@ -135,7 +135,8 @@ class OpenAIClient:
             raise RequestFailed(self._redacted(error), retry=error.retry, answered=error.answered) from None
 
     def _connection_failure(self, cause: BaseException) -> RequestFailed:
-        return RequestFailed(f"no connection to {', '.join(self.endpoints)} ({self._redacted(cause)})", retry=True)
+        what = "no connection to" if "Connect" in type(cause).__name__ else "connection lost to"
+        return RequestFailed(f"{what} {', '.join(self.endpoints)} ({self._redacted(cause)})", retry=True)
 
     def _status_failure(self, error: Any) -> RequestFailed:
         status = error.status_code

@@ -170,11 +170,8 @@ class RequestPool:
         self._gave_up = None
         self._failed_in_a_row = self._useless_in_a_row = 0
         self._stop.clear()
-        count = len(self.log.rows)
         known = known_answers(self.log, requests, self.settings, self.unreadable)
         self.failures = {key: reason for key, reason in known.items() if reason is not None}
-        if count > len(self.log.rows):
-            logger.warning("%d kept answers have a wrong shape and are asked for again.", count - len(self.log.rows))
         yield from ((key, self.log[key]) for key in known)
         open_keys = [key for key in requests if key not in known]
         if not open_keys:
@@ -301,14 +298,20 @@ def known_answers(
     Keys whose answer is there, with the reason why it says nothing where it does: those that can be read, or were asked for often
     enough. What is no answer at all, as an older version or another hand left it, is forgotten.
     """
-    known = {}
+    known: dict[str, str | None] = {}
+    forgotten = 0
     for key in keys:
         if key in log:
             try:
                 reason = unreadable(log[key])
             except RequestFailed:
                 del log.rows[key]
+                forgotten += 1
                 continue
-            if reason is None or log.count(key) >= settings.max_askings:
-                known[key] = reason
+            if reason is None:
+                known[key] = None
+            elif log.count(key) >= settings.max_askings:
+                known[key] = f"{reason}, and that again and again (`max_askings`)"
+    if forgotten:
+        logger.warning("%d kept answers have a wrong shape and are asked for again.", forgotten)
     return known
