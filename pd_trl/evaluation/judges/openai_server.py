@@ -42,7 +42,7 @@ class OpenAIClient:
             Which of the clients of `client_config` are taken.
         timeout (`float`, *optional*, defaults to `60.0`):
             Longest time from the start of a request to the end of its answer, in seconds.
-        max_answer_bytes (`int`, *optional*, defaults to `10000000`):
+        max_answer_bytes (`int`, *optional*, defaults to `4000000`):
             Largest answer; a larger one is not read to its end.
 
     Raises:
@@ -167,7 +167,7 @@ def public_address(url: str) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait: milliseconds, seconds or a date. `None` where it asks for no length of time."""
+    """Seconds that the server asks to wait: milliseconds, seconds or a date. `None` where it asks for no time."""
     milliseconds, value = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
     wait = math.nan
     with contextlib.suppress(TypeError, ValueError, OverflowError):
@@ -176,7 +176,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         wait = float(value)
     with contextlib.suppress(ValueError):
         wait = float(milliseconds) / 1000
-    return None if math.isnan(wait) else max(0.0, wait)
+    return wait if wait > 0 else None
 
 
 def _check_address(base_url: str | None) -> None:

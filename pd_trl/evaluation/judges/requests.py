@@ -38,10 +38,11 @@ class RequestSettings:
         timeout (`float`, *optional*, defaults to `60.0`):
             Longest time from the start of a request to the end of its answer, in seconds.
         retry_wait (`float`, *optional*, defaults to `1.0`):
-            Wait before the first retry, in seconds, doubled for each further one. A `Retry-After` of the server comes first.
+            Wait before the first retry, in seconds, doubled for each further one. A `Retry-After` of the server, where it asks for
+            some time, comes first.
         max_wait (`float`, *optional*, defaults to `60.0`):
             Longest of these waits, in seconds, whatever the server asks for.
-        max_answer_bytes (`int`, *optional*, defaults to `10000000`):
+        max_answer_bytes (`int`, *optional*, defaults to `4000000`):
             Largest answer; a larger one is not read to its end.
         max_askings (`int`, *optional*, defaults to `6`):
             Answers that are taken to one question while none of them can be read as a preference, half of them in one run. Each is
@@ -56,7 +57,7 @@ class RequestSettings:
     timeout: float = 60.0
     retry_wait: float = 1.0
     max_wait: float = 60.0
-    max_answer_bytes: int = 10_000_000
+    max_answer_bytes: int = 4_000_000
     max_askings: int = 6
 
     def __post_init__(self) -> None:
@@ -154,6 +155,7 @@ class RequestPool:
         self._not_before = 0.0
         self._failed_in_a_row = self._useless_in_a_row = 0
         self._gave_up: InputError | None = None
+        self._said_wait = False
 
     def answers(self, requests: Mapping[str, Any], title: str = "judge") -> Iterator[tuple[str, Any]]:
         """
@@ -273,7 +275,8 @@ class RequestPool:
         if asked is not None:
             # What the server says holds for all threads.
             wait = min(asked, self.settings.max_wait)
-            if asked > wait:
+            if asked > wait and not self._said_wait:
+                self._said_wait = True
                 logger.warning(
                     "The judge's server asks to wait %.0f s (%s); it is asked again after %.0f s (`max_wait`).", asked, reason, wait
                 )  # fmt: skip

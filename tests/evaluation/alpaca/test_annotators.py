@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import yaml
@@ -84,6 +85,48 @@ def test_local_reward_model(evaluate, tiny_models):
     assert 0 <= result.win_rate <= 100
     with pytest.raises(InputError, match="takes no base_url"):
         evaluate(recorded, judge=f"reward:{tiny_models['reward']}", base_url="http://127.0.0.1:9/v1")
+
+
+class Odd:
+    """No text, and nothing that a file holds."""
+
+
+@pytest.mark.parametrize(
+    "result, words",
+    [
+        (None, "TypeError"),
+        ({"completions": []}, "IndexError"),
+        ({"completions": 5}, "TypeError"),
+        ({"completions": [5]}, "it.text is int instead of text"),
+        ({"completions": [["m"]]}, "it.text is list instead of text"),
+        ({"completions": ["m\ud800"]}, "half a surrogate pair"),
+        ({"completions": ["m"], "completions_all": [Odd()]}, "cannot be written down .TypeError"),
+        ({}, "an answer without text"),
+        ({"completions": [None], "price_per_example": [Odd]}, "cannot be written down|without text"),
+        (ValueError("no \x1b[2J quota"), "ValueError: no .\\[2J quota"),
+    ],
+)  # fmt: skip
+def test_other_decoders_that_answer_wrongly(result, words, monkeypatch, tmp_path):
+    """Clients of other providers give what they like: a failed request, whatever it is."""
+    from pd_trl.evaluation.alpaca import completions
+    from pd_trl.evaluation.judges.requests import RequestSettings
+    from pd_trl.row_log import RowLog
+
+    def decoder(**arguments):
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    monkeypatch.setattr(completions, "_decoder", lambda name: decoder)
+    settings = RequestSettings(max_retries=1, retry_wait=0.001, max_askings=1)
+    folder = own_config(tmp_path / "other", fn_completions="huggingface_api_completions")
+    annotator = Annotator(JudgeSettings(str(folder), requests=settings))
+    rows = [{"instruction": "do", "output_1": "one", "output_2": "two"}]
+    for _ in range(2):
+        with RowLog(tmp_path / "log.jsonl", {}) as log:
+            _, failures = annotator.answers(annotator.requests(rows), log)
+            (reason,) = failures.values()
+            assert re.search(words, reason), reason
 
 
 def test_another_model_is_another_judge(evaluate):

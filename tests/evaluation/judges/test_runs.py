@@ -152,3 +152,31 @@ def test_reasons_reach_the_user(command, tmp_path, judge, fault, reason):  # noq
             "--judge_kwargs", json.dumps(settings), "--output_dir", tmp_path / "out",
         )  # fmt: skip
     assert result.code == 2 and reason in result.err and "Traceback" not in result.err
+
+
+def test_an_annotator_at_the_completion_endpoint(tmp_path):
+    """Wrong shapes are failed requests there as well, and the texts that follow are read."""
+    import yaml
+
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    config = {
+        "prompt_template": "prompt.txt",
+        "fn_completions": "openai_completions",
+        "completions_kwargs": {"model_name": "own", "max_tokens": 8},
+        "fn_completion_parser": "regex_parser",
+        "completion_parser_kwargs": {"outputs_to_match": {1: "first", 2: "second"}},
+    }
+    (folder / "configs.yaml").write_text(yaml.safe_dump({"mine": config}))
+    (folder / "prompt.txt").write_text("Which? {instruction} | {output_1} | {output_2}")
+    wrong = [[{}], [{"text": ["first"]}], [{"text": "x", "logprobs": 5}], [{"text": None}]]
+
+    def status(prompt, attempt):
+        return body(chat(choices=wrong[attempt - 1] if attempt <= len(wrong) else [{"text": "second", "index": 0}]))
+
+    recorded = made_up(4)
+    with replay([], status) as server:
+        judge = judge_of(f"alpaca:{folder}", server, max_retries=3)
+        result = pairs(recorded, judge, tmp_path / "out")
+        assert server.paths == {"/v1/completions"} and set(server.counts.values()) == {5}
+    assert result.sets[0].counts["unparsed"] == 0 and result.sets[0].first_preferred == 0.0
