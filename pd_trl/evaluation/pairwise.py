@@ -188,9 +188,9 @@ def _keep(log: RowLog | dict[str, Any], key: str, preference: float | None) -> N
 def _checked(preference: float | None, judge: Judge) -> float | None:
     if preference is None or math.isnan(preference):
         return None
-    if not is_preference(preference):
+    if not 0 <= preference <= 1:
         raise InputError(f"The judge {judge.name} must give preferences in [0, 1], but gave {preference}.")
-    return preference
+    return float(preference)
 
 
 def _listed(reasons: Mapping[str, int]) -> str:

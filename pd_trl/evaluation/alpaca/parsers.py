@@ -7,6 +7,9 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
+# Characters of an answer; some parsers take the square of its length in time.
+_LONGEST = 50_000
+
 
 class SafeParser:
     """
@@ -34,6 +37,8 @@ class SafeParser:
         return completion is not None and not all(map(math.isnan, self._values(completion)))
 
     def _values(self, completion: Any) -> list[float]:
+        if isinstance(completion, str) and len(completion) > _LONGEST:
+            return [math.nan] * self.batch_size
         try:
             values = list(self.parser(completion))
         except Exception:  # parsers raise whatever a text makes them raise
