@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..evaluation.alpaca import evaluate_alpaca, plan_alpaca
 from ..evaluation.alpaca.outputs import read_outputs, read_reference
 from ..evaluation.judges.digest import judge_digest
-from ..evaluation.judges.requests import RequestSettings
+from ..evaluation.judges.settings import RequestSettings
 from .common import StageResult, check_folder, mapping_of, owned_folder, skip_if_done, stored_results, timed
 
 _STAGE = "evaluate alpaca"

@@ -11,7 +11,8 @@ from ...errors import InputError
 from ...row_log import RowLog
 from ..judges.answers import unreadable_text
 from ..judges.openai_server import OpenAIClient
-from ..judges.requests import RequestPool, RequestSettings, UselessAnswers, known_answers
+from ..judges.requests import RequestPool, UselessAnswers, known_answers
+from ..judges.settings import RequestSettings
 from .completions import (
     LOCAL_DECODERS,
     check_kept,

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...errors import InputError
 from ..judges.base import AskingJudge, Comparison
-from ..judges.requests import request_settings
+from ..judges.settings import request_settings
 from .annotator import Annotator, JudgeSettings
 
 

@@ -8,7 +8,8 @@ from ...artifacts import digest_of
 from ...report_text import table
 from ...row_log import RowLog
 from ..judges.openai_client import PROMPT, comparison_requests, request_arguments, unreadable
-from ..judges.requests import RequestSettings, known_answers
+from ..judges.requests import known_answers
+from ..judges.settings import RequestSettings
 from .annotator import Annotator
 from .completions import price_per_token
 from .judging import shown_comparisons

@@ -9,7 +9,8 @@ from ...errors import InputError
 from .answers import CHAT, check_answer, unreadable_text
 from .base import AskingJudge, Comparison, Judge
 from .openai_server import OpenAIClient
-from .requests import RequestPool, RequestSettings, request_settings
+from .requests import RequestPool
+from .settings import RequestSettings, request_settings
 
 # The first character of the answer counts.
 PROMPT = """Which of two answers to an instruction would a person prefer? Judge what they say, not how long they are nor in which \

@@ -16,7 +16,8 @@ from ...errors import InputError
 from ...report_text import printable
 from .answers import CHAT, COMPLETION, read_answer
 from .limits import RequestLimits
-from .requests import RequestFailed, RequestSettings
+from .requests import RequestFailed
+from .settings import RequestSettings
 
 # Arguments that servers refuse, and what to do about it.
 _HINTS = {
