@@ -4,7 +4,7 @@ import contextlib
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..metrics.statistics import bootstrap_interval, verdicts, win_counts
 from ..results import save_results
 from ..row_log import RowLog
 from .alpaca.outputs import AlignedOutputs
-from .judges.base import AskingJudge, Comparison, Judge
+from .judges.base import AskingJudge, Comparison, Judge, is_preference
 from .outputs import align_sets, load_output_sets
 from .win_scores import SetScore, WinScore
 
@@ -82,9 +82,15 @@ def win_score(
     sets_a = load_output_sets(outputs_a, "outputs of A", model)
     sets_b = load_output_sets(outputs_b, "outputs of B", baseline)
     pairs = align_sets(sets_a, sets_b, max_problem_share)
+    asking = judge if isinstance(judge, AskingJudge) else None
+    if asking is not None:
+        asking.reasons.clear()
     with _judgements(output_dir, judge) as log:
         judged = _judge_all(pairs, judge, log)
-    scores = [_score_set(name, pair, judged[name], max_problem_share) for name, pair in pairs.items()]
+    reasons = dict(asking.reasons.most_common(5)) if asking is not None else {}
+    if reasons:
+        logger.warning("Questions to %s without a judgement: %s.", judge.name, _listed(reasons))
+    scores = [_score_set(name, pair, judged[name], max_problem_share, reasons) for name, pair in pairs.items()]
     errors = [entry.standard_error for entry in scores]
     known = [error for error in errors if error is not None]
     result = WinScore(
@@ -105,6 +111,7 @@ def win_score(
             "num_resamples": num_resamples,
             "seed": seed,
             "pd_trl": library_versions().get("pd_trl"),
+            **({"reasons_of_failures": reasons} if reasons else {}),
         },
     )
     if output_dir is not None:
@@ -143,7 +150,7 @@ def _judge_all(
     # Equal outputs are a tie that nobody needs to be asked about.
     distinct = {_key(c): c for rows in questions.values() for both in rows for c in both if c.output_a != c.output_b}
     # What could not be read, or never came, is left to the judge once more.
-    left = {key: c for key, c in distinct.items() if key not in log or log[key] is None}
+    left = {key: c for key, c in distinct.items() if key not in log or not is_preference(log[key])}
     _ask(judge, left, len(distinct), log)
     judged = {}
     for name, rows in questions.items():
@@ -183,16 +190,27 @@ def _checked(preference: float | None, judge: Judge) -> float | None:
         return None
     if not 0 <= preference <= 1:
         raise InputError(f"The judge {judge.name} must give preferences in [0, 1], but gave {preference}.")
-    return preference
+    return float(preference)
 
 
-def _score_set(name: str, pair: AlignedOutputs, judged: NDArray[np.float64], max_problem_share: float) -> SetScore:
+def _listed(reasons: Mapping[str, int]) -> str:
+    return "; ".join(f"{reason} ({count:,})" for reason, count in reasons.items())
+
+
+def _score_set(
+    name: str,
+    pair: AlignedOutputs,
+    judged: NDArray[np.float64],
+    max_problem_share: float,
+    reasons: Mapping[str, int],
+) -> SetScore:
     parsed: NDArray[np.bool_] = ~np.asarray(np.isnan(judged).any(axis=1))
     unparsed = int((~parsed).sum())
     if not parsed.any() or unparsed > max_problem_share * len(parsed):
+        why = f" Most often: {_listed(reasons)}." if reasons else ""
         raise InputError(
-            f"{unparsed} of the {len(parsed)} pairs of {name} have a judgement that could not be read, more than "
-            f"{100 * max_problem_share:g} %. Check the judge's prompt and model, or raise `max_problem_share`."
+            f"{unparsed} of the {len(parsed)} pairs of {name} are without a judgement in both orders, more than "
+            f"{100 * max_problem_share:g} %.{why} Check the judge's prompt and model, or raise `max_problem_share`."
         )
     preferences = judged[parsed]
     signs = verdicts(preferences.mean(axis=1))

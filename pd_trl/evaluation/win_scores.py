@@ -20,7 +20,7 @@ class SetScore:
         score (`float`): `1 + (wins - losses) / n`, in [0, 2].
         standard_error (`float`, *optional*): Its standard error over instructions.
         counts (`dict`): `wins`, `losses`, `ties`; instructions left out because A (`missing`) or B (`extra`) has no answer or a
-            judgement could not be read (`unparsed`); `duplicate` and `empty` outputs.
+            judgement never came or could not be read (`unparsed`); `duplicate` and `empty` outputs.
         win_rate (`float`): Mean preference for A over both orders, in [0, 1].
         agreement (`float`): Share of instructions on which both orders give the same verdict.
         first_preferred (`float`): Mean preference for the output that is shown first: 0.5 for a judge without position bias.

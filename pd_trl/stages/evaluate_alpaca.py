@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..evaluation.alpaca import evaluate_alpaca, plan_alpaca
 from ..evaluation.alpaca.outputs import read_outputs, read_reference
 from ..evaluation.judges.digest import judge_digest
-from ..evaluation.judges.requests import RequestSettings
+from ..evaluation.judges.settings import RequestSettings
 from .common import StageResult, check_folder, mapping_of, owned_folder, skip_if_done, stored_results, timed
 
 _STAGE = "evaluate alpaca"
@@ -47,7 +47,9 @@ class AlpacaArguments:
         max_retries (`int`, *optional*, defaults to `8`):
             Further tries after 429, 5xx and timeouts.
         request_timeout (`float`, *optional*, defaults to `60.0`):
-            Longest wait for an answer, in seconds.
+            Longest time from the start of a request to the end of its answer, in seconds.
+        max_askings (`int`, *optional*, defaults to `6`):
+            Answers that are taken to one question while none of them can be read as a preference, half of them in one run.
         annotations (`str`, *optional*):
             Recorded annotations to take instead of asking a judge.
         subset (`bool`, *optional*, defaults to `False`):
@@ -96,7 +98,10 @@ class AlpacaArguments:
     )
     max_concurrency: int = field(default=8, metadata={"help": "Requests at the same time."})
     max_retries: int = field(default=8, metadata={"help": "Further tries after 429, 5xx and timeouts."})
-    request_timeout: float = field(default=60.0, metadata={"help": "Longest wait for an answer, in seconds."})
+    request_timeout: float = field(default=60.0, metadata={"help": "Longest time of a request, in seconds."})
+    max_askings: int = field(
+        default=6, metadata={"help": "Answers taken to a question while none can be read, half of them in one run."}
+    )
     annotations: str | None = field(
         default=None, metadata={"help": "Recorded annotations to take instead of asking a judge."}
     )
@@ -170,6 +175,7 @@ def run_evaluate_alpaca(arguments: AlpacaArguments) -> StageResult:
                 max_concurrency=arguments.max_concurrency,
                 max_retries=arguments.max_retries,
                 timeout=arguments.request_timeout,
+                max_askings=arguments.max_askings,
             ),
             annotations=arguments.annotations,
             max_problem_share=arguments.max_problem_share,

@@ -111,7 +111,7 @@ def test_unreadable_judgements_are_counted_refused_over_a_share_and_asked_again(
         return None if comparison.instruction in ("instruction 1", "instruction 3") else 1.0
 
     with pytest.raises(
-        InputError, match=r"2 of the 8 pairs of set have a judgement that could not be read, more than 5 %"
+        InputError, match=r"2 of the 8 pairs of set are without a judgement in both orders, more than 5 %"
     ):
         win_score(A, B, judge=Preference(unreadable), output_dir=tmp_path)
     left_out = win_score(A, B, judge=Preference(unreadable), max_problem_share=0.3)

@@ -1,7 +1,7 @@
 """alpaca_eval's annotators: their prompts, their order of outputs and their parsers, with our requests between."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,21 @@ from typing import Any
 from ...artifacts import digest_of
 from ...errors import InputError
 from ...row_log import RowLog
+from ..judges.answers import unreadable_text
 from ..judges.openai_server import OpenAIClient
-from ..judges.requests import RequestPool, RequestSettings
-from .completions import LOCAL_DECODERS, completions_of, decode_locally, openai_request, send_to_decoder
+from ..judges.requests import RequestPool, UselessAnswers, known_answers
+from ..judges.settings import RequestSettings
+from .completions import (
+    LOCAL_DECODERS,
+    check_kept,
+    completions_of,
+    decode_locally,
+    openai_request,
+    send_to_decoder,
+    text_and_choice,
+)
 from .config import OFFICIAL_CONFIG, OFFICIAL_MODEL, config_path, decoder_of, read_config, read_template
-from .parsers import SafeParser, nothing_to_read
+from .parsers import WHAT_PARSERS_WANT, SafeParser, nothing_to_read
 from .session import alpaca_eval_session
 
 # The leaderboard's; it decides which output is shown first.
@@ -116,38 +126,68 @@ class Annotator:
 
     def answers(self, requests: Mapping[str, dict[str, Any]], log: RowLog) -> tuple[dict[str, Any], dict[str, str]]:
         """
-        Sends what `log` does not have yet, and adds the answers to it.
+        Sends what `log` does not have yet, or has without a preference in it, and adds the answers to it.
 
         Returns:
-            `tuple`: answer of each request, `None` where there is none, and why there is none.
+            `tuple`: answer of each request, `None` where there is none, and why there is none or it has no preference.
         """
-        open_requests = {key: request for key, request in requests.items() if key not in log}
         groups: dict[str, dict[str, dict[str, Any]]] = {}
-        for key, request in open_requests.items():
+        for key, request in requests.items():
             groups.setdefault(request.get("decoder", "openai_completions"), {})[key] = request
         failures: dict[str, str] = {}
         for decoder, group in groups.items():
             if decoder in LOCAL_DECODERS:
+                known_answers(log, group, self.settings.requests, self.unreadable)
                 with alpaca_eval_session():
-                    decode_locally(group, log)
-            elif decoder == "openai_completions":
-                failures |= self._send(self.client().send, group, log)
+                    decode_locally({key: request for key, request in group.items() if key not in log}, log)
             else:
-                with alpaca_eval_session():
-                    failures |= self._send(send_to_decoder, group, log)
+                failures |= self._send(decoder, group, log)
         return {key: log.rows.get(key) for key in requests}, failures
 
-    def _send(self, send: Any, requests: Mapping[str, Any], log: RowLog) -> dict[str, str]:
-        pool = RequestPool(send, log, self.settings.requests)
-        for _ in pool.answers(requests, self.name):
-            pass
+    def _send(self, decoder: str, requests: Mapping[str, Any], log: RowLog) -> dict[str, str]:
+        send = send_to_decoder
+        # Where everything is known, no key is needed.
+        if decoder == "openai_completions" and self.num_open(requests, log):
+            send = self.client().send
+        pool = RequestPool(send, log, self.settings.requests, self.unreadable)
+        # Decoders and parsers are alpaca_eval's.
+        with alpaca_eval_session():
+            try:
+                for _ in pool.answers(requests, self.name):
+                    pass
+            except UselessAnswers as error:
+                raise InputError(f"{error} {WHAT_PARSERS_WANT}") from None
         return pool.failures
+
+    def num_open(self, requests: Iterable[str], log: RowLog) -> int:
+        """Number of requests that [`Annotator.answers`] would send."""
+        keys = list(requests)
+        return len(keys) - len(known_answers(log, keys, self.settings.requests, self.unreadable))
+
+    def unreadable(self, answer: Any) -> str | None:
+        """
+        Why no annotator reads a preference in an answer, or `None` where one does.
+
+        Raises:
+            RequestFailed: When it has not the shape of an answer.
+        """
+        check_kept(answer)
+        text, everything = text_and_choice(answer)
+        for single in self.singles.values():
+            if single.fn_completion_parser.can_read(text if single.completion_key == "completions" else everything):
+                return None
+        return unreadable_text(text)
 
     def client(self) -> OpenAIClient:
         """Connections to the server that the settings name."""
         s = self.settings
         return OpenAIClient(
-            s.base_url, s.api_key_env, s.client_config, self.models[0] if self.models else None, s.requests.timeout
+            s.base_url,
+            s.api_key_env,
+            s.client_config,
+            self.models[0] if self.models else None,
+            s.requests.timeout,
+            s.requests.max_answer_bytes,
         )
 
     def annotate(self, rows: Sequence[Mapping[str, Any]], answers: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -7,8 +7,9 @@ import numpy as np
 
 from ...artifacts import digest_of
 from ...errors import InputError
+from ...report_text import printable
 from ...row_log import RowLog
-from ..judges.openai_server import CHAT, COMPLETION
+from ..judges.answers import CHAT, COMPLETION, check_answer, check_decoded
 from ..judges.requests import RequestFailed
 
 # They run here and cost nothing but time, so that all prompts go at once.
@@ -94,11 +95,12 @@ def send_to_decoder(request: Mapping[str, Any]) -> dict[str, Any]:
     arguments = {k: v for k, v in request["arguments"].items() if k not in ("num_procs", "batch_size")}
     try:
         result = _decoder(request["decoder"])(prompts=[request["prompt"]], num_procs=1, **arguments)
+        answer = _decoded(request["decoder"], result, 0)
     except ImportError as error:
         raise RequestFailed(f"{request['decoder']} needs the package {error.name}", fatal=True) from None
-    except Exception as error:  # whatever the provider's own client raises, after retries of its own
-        raise RequestFailed(f"{type(error).__name__}: {str(error)[:200]}") from None
-    return _decoded(request["decoder"], result, 0)
+    except Exception as error:  # whatever the provider's own client raises, after retries of its own, or gives
+        raise RequestFailed(f"{type(error).__name__}: {printable(str(error))[:200]}") from None
+    return answer
 
 
 def decode_locally(requests: Mapping[str, Mapping[str, Any]], log: RowLog) -> None:
@@ -147,15 +149,37 @@ _COLUMNS = ("completions", "completions_all", "price_per_example", "time_per_exa
 def _columns(answer: Mapping[str, Any] | None, arguments: Mapping[str, Any]) -> dict[str, Any]:
     if answer is None:
         return dict(zip(_COLUMNS, (None, None, np.nan, np.nan), strict=True))
+    text, everything = text_and_choice(answer)
     if "decoder" in answer:
-        text = answer.get("text")
-        return dict(zip(_COLUMNS, (text, answer.get("all", text), answer.get("price", np.nan), np.nan), strict=True))
+        price = answer.get("price")
+        cost = float(price) if isinstance(price, (int, float)) else np.nan
+        return dict(zip(_COLUMNS, (text, everything, cost, np.nan), strict=True))
+    price, tokens = price_per_token(arguments), answer.get("total_tokens")
+    cost = np.nan if price is None or tokens is None else price * tokens
+    return dict(zip(_COLUMNS, (text, everything, cost, answer.get("seconds", np.nan)), strict=True))
+
+
+def text_and_choice(answer: Mapping[str, Any]) -> tuple[str | None, Any]:
+    """An answer's text, and all that a parser may want of it."""
+    if "decoder" in answer:
+        return answer.get("text"), answer.get("all", answer.get("text"))
     choice = dict(answer["choices"][0])
     choice["text"] = choice_text(choice)
-    choice["total_tokens"] = answer["total_tokens"]
-    price = price_per_token(arguments)
-    cost = np.nan if price is None or answer["total_tokens"] is None else price * answer["total_tokens"]
-    return dict(zip(_COLUMNS, (choice["text"], choice, cost, answer["seconds"]), strict=True))
+    choice["total_tokens"] = answer.get("total_tokens")
+    return choice["text"], choice
+
+
+def check_kept(answer: Any) -> None:
+    """
+    Checks an answer of either kind in the form in which it is kept.
+
+    Raises:
+        RequestFailed: When it has a wrong shape.
+    """
+    if isinstance(answer, Mapping) and "decoder" in answer:
+        check_decoded(answer)
+    else:
+        check_answer(answer, COMPLETION)
 
 
 def choice_text(choice: Mapping[str, Any]) -> str:
@@ -163,12 +187,9 @@ def choice_text(choice: Mapping[str, Any]) -> str:
     message = choice.get("message")
     if message is None:
         return choice.get("text") or " "
-    text = message.get("content") or " "
-    if message.get("function_call"):
-        text = message["function_call"]["arguments"]
-    if message.get("tool_calls"):
-        text = message["tool_calls"][0]["function"]["arguments"]
-    return str(text)
+    tool = (message.get("tool_calls") or [None])[0] or {}
+    called = tool.get("function") or message.get("function_call") or {}
+    return str(called.get("arguments") or message.get("content") or " ")
 
 
 def price_per_token(arguments: Mapping[str, Any]) -> float | None:

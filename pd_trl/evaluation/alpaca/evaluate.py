@@ -10,7 +10,7 @@ from ...errors import InputError
 from ...row_log import RowLog
 from ..judges import JUDGES, load_judge
 from ..judges.base import Judge
-from ..judges.requests import RequestSettings
+from ..judges.settings import RequestSettings
 from .annotator import Annotator, JudgeSettings
 from .judging import (
     check_judgements,

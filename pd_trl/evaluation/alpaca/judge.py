@@ -6,7 +6,7 @@ from typing import Any
 
 from ...errors import InputError
 from ..judges.base import AskingJudge, Comparison
-from ..judges.requests import request_settings
+from ..judges.settings import request_settings
 from .annotator import Annotator, JudgeSettings
 
 
@@ -44,18 +44,15 @@ class AlpacaJudge(AskingJudge):
 
     def compare(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[int, float | None]]:
         """See [`Judge.compare`]."""
-        chunk = 8 * self.annotator.settings.requests.max_concurrency
-        for start in range(0, len(comparisons), chunk):
-            yield from enumerate(self._preferences(comparisons[start : start + chunk]), start)
-
-    def _preferences(self, comparisons: Sequence[Comparison]) -> list[float | None]:
         rows = [{"instruction": c.instruction, "output_1": c.output_a, "output_2": c.output_b} for c in comparisons]
-        answers, _ = self.annotator.answers(self.annotator.requests(rows), self.log)
+        answers, failures = self.annotator.answers(self.annotator.requests(rows), self.log)
+        self.reasons.update(failures.values())
         try:
             annotations = self.annotator.annotate(rows, answers)
         except InputError:  # not one of these answers can be read
-            return [math.nan] * len(rows)
-        return [2.0 - row["preference"] for row in annotations]
+            yield from ((i, math.nan) for i in range(len(rows)))
+            return
+        yield from ((i, 2.0 - row["preference"]) for i, row in enumerate(annotations))
 
 
 # Secrets, and what changes no answer.

@@ -5,14 +5,14 @@ import logging
 import math
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...artifacts import digest_of, read_json
 from ...errors import InputError
 from ...row_log import RowLog
-from ..judges.base import AskingJudge, Comparison, Judge
+from ..judges.base import AskingJudge, Comparison, Judge, is_preference
 from ..judges.openai_client import OpenAIJudge, comparison_requests
 from .annotator import Annotator
 
@@ -62,6 +62,7 @@ def judge_by_annotator(annotator: Annotator, rows: Sequence[Mapping[str, str]], 
         "judge_arguments": annotator.settings.arguments,
         **_served([answer for answer in answers.values() if answer is not None]),
         "requests": len(requests),
+        "asked_again": _asked_again(log, requests),
         "reasons_of_failures": dict(collections.Counter(failures.values()).most_common(5)),
     }
     return Judgements(annotations, annotator.name, ANNOTATOR, problems, details, annotator.is_official)
@@ -82,6 +83,11 @@ def _served(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _asked_again(log: RowLog, keys: Iterable[str]) -> int:
+    """Answers, of all runs, that were followed by another one to the same question."""
+    return sum(max(0, log.count(key) - 1) for key in keys)
+
+
 def shown_comparisons(rows: Sequence[Mapping[str, str]]) -> list[Comparison]:
     """The outputs of each row in the order in which alpaca_eval would show them."""
     plain = [Comparison(row["instruction"], row["output_1"], row["output_2"]) for row in rows]
@@ -92,6 +98,7 @@ def judge_by_judge(judge: Judge, rows: Sequence[Mapping[str, str]], log: RowLog)
     """Asks any other judge what `log` does not hold yet."""
     comparisons = shown_comparisons(rows)
     if isinstance(judge, AskingJudge):
+        judge.reasons.clear()
         with judge.keeping(log):
             found = dict(judge.compare(comparisons))
     else:
@@ -105,17 +112,21 @@ def judge_by_judge(judge: Judge, rows: Sequence[Mapping[str, str]], log: RowLog)
     unanswered = sum(found.get(i) is None for i in range(len(rows)))
     problems = {"unparsable": unread - unanswered, "unanswered": unanswered}
     details: dict[str, Any] = {"judge": judge.description, "judge_identity": judge.identity}
+    if isinstance(judge, AskingJudge) and judge.reasons:
+        details["reasons_of_failures"] = dict(judge.reasons.most_common(5))
     if not isinstance(judge, OpenAIJudge):
         return Judgements(annotations, judge.name, OFFLINE, problems, details)
     requests = {digest_of(request) for request in comparison_requests(comparisons, judge.prompt, judge.arguments)}
-    details |= {"judge_models": [judge.name], "requests": len(requests)}
+    details |= {"judge_models": [judge.name], "requests": len(requests), "asked_again": _asked_again(log, requests)}
     details |= _served([log[key] for key in sorted(requests) if key in log])
     return Judgements(annotations, judge.name, CHAT_MODEL, problems, details)
 
 
 def _compare_and_keep(judge: Judge, comparisons: Sequence[Comparison], log: RowLog) -> dict[int, float | None]:
     keys = [digest_of([judge.identity, c.instruction, c.output_a, c.output_b]) for c in comparisons]
-    found: dict[int, float | None] = {i: log[key] for i, key in enumerate(keys) if key in log}
+    found: dict[int, float | None] = {
+        i: log[key] for i, key in enumerate(keys) if key in log and is_preference(log[key])
+    }
     left = [i for i in range(len(keys)) if i not in found]
     for position, preference in judge.compare([comparisons[i] for i in left]):
         i = left[position]

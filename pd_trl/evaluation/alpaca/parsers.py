@@ -7,6 +7,9 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
+# Characters of an answer; some parsers take the square of its length in time.
+_LONGEST = 50_000
+
 
 class SafeParser:
     """
@@ -34,6 +37,8 @@ class SafeParser:
         return completion is not None and not all(map(math.isnan, self._values(completion)))
 
     def _values(self, completion: Any) -> list[float]:
+        if isinstance(completion, str) and len(completion) > _LONGEST:
+            return [math.nan] * self.batch_size
         try:
             values = list(self.parser(completion))
         except Exception:  # parsers raise whatever a text makes them raise
@@ -53,12 +58,17 @@ def _preference(value: Any) -> float:
     return 1.5 if number == 0 else number if 1 <= number <= 2 else math.nan
 
 
+WHAT_PARSERS_WANT = (
+    "An annotator's parser wants exactly what its prompt asks for: 'm' or 'M' with log-probabilities for the weighted annotators. "
+    "Take another annotator, or a model that follows this prompt and returns log-probabilities."
+)
+
+
 def nothing_to_read(name: str, count: int, sample: str | None) -> str:
     """Message when no answer of a judge is a preference."""
     if sample is None:
         return f"None of the {count} requests of the judge {name} was answered."
     return (
-        f"None of the {count} answers of the judge {name} can be read as a preference (the first: {sample[:60]!r}). Its parser "
-        "wants exactly what its prompt asks for: 'm' or 'M' with log-probabilities for the weighted annotators. Answers are kept; "
-        "take another annotator, or a model that follows this prompt and returns log-probabilities."
+        f"None of the {count} answers of the judge {name} can be read as a preference (the first: {sample[:60]!r}). Answers are kept. "
+        f"{WHAT_PARSERS_WANT}"
     )

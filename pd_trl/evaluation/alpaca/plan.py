@@ -7,7 +7,9 @@ from typing import Any
 from ...artifacts import digest_of
 from ...report_text import table
 from ...row_log import RowLog
-from ..judges.openai_client import PROMPT, comparison_requests, request_arguments
+from ..judges.openai_client import PROMPT, comparison_requests, request_arguments, unreadable
+from ..judges.requests import known_answers
+from ..judges.settings import RequestSettings
 from .annotator import Annotator
 from .completions import price_per_token
 from .judging import shown_comparisons
@@ -28,7 +30,7 @@ class AlpacaPlan:
         num_instructions (`int`): Instructions to compare.
         problems (`dict`): What is wrong with the outputs.
         num_requests (`int`): Requests of the whole evaluation.
-        num_known (`int`): Those whose answers are kept from an earlier run.
+        num_known (`int`): Those that will not be sent, as an earlier run has their answers.
         num_tokens (`int`): Estimate of the tokens of the others, prompt and answer.
         cost (`float`, *optional*): Estimate in dollars. `None` where the price is unknown, 0 for a judge on this machine.
         length_control (`str`, *optional*): Why there will be no length-controlled win rate; `None` where there will be.
@@ -61,7 +63,8 @@ def plan_requests(
 ) -> tuple[int, int, int, float | None]:
     """Numbers of requests and of answered ones, tokens of the others, and their cost."""
     requests = annotator.requests(aligned.rows)
-    left = [request for key, request in requests.items() if key not in log]
+    known_keys = known_answers(log, requests, annotator.settings.requests, annotator.unreadable)
+    left = [request for key, request in requests.items() if key not in known_keys]
     tokens = sum(_tokens(request) for request in left)
     if price_per_million_tokens is not None:
         cost: float | None = tokens * price_per_million_tokens / 1e6
@@ -79,7 +82,8 @@ def plan_comparisons(
     """Numbers of requests of a chat model with our prompt and of answered ones, and tokens of the others."""
     requests = comparison_requests(shown_comparisons(aligned.rows), PROMPT, request_arguments(model, arguments))
     by_key = {digest_of(request): request for request in requests}
-    left = [request for key, request in by_key.items() if key not in log]
+    known = known_answers(log, by_key, RequestSettings(), unreadable)
+    left = [request for key, request in by_key.items() if key not in known]
     return len(by_key), len(by_key) - len(left), sum(map(_tokens, left))
 
 

@@ -1,5 +1,6 @@
 """What a judge is: something that prefers one of two outputs to an instruction."""
 
+import collections
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -62,14 +63,20 @@ class Judge(Protocol):
         ...
 
 
+def is_preference(value: Any) -> bool:
+    """Whether a value, of a log for example, is a preference in [0, 1]."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+
+
 class AskingJudge:
     """
     A judge whose answers cost something. They are kept in `log` as they come, by the digest of the request, and none that is
-    there is asked for again.
+    there is asked for again, as long as it can be read. `reasons` counts why questions are without an answer that can be read.
     """
 
     def __init__(self) -> None:
         self.log: RowLog = MemoryLog()
+        self.reasons: collections.Counter[str] = collections.Counter()
 
     @contextlib.contextmanager
     def keeping(self, log: RowLog) -> Iterator[None]:

@@ -6,9 +6,11 @@ from typing import Any
 
 from ...artifacts import digest_of
 from ...errors import InputError
+from .answers import CHAT, check_answer, unreadable_text
 from .base import AskingJudge, Comparison, Judge
-from .openai_server import CHAT, OpenAIClient
-from .requests import RequestPool, RequestSettings, request_settings
+from .openai_server import OpenAIClient
+from .requests import RequestPool
+from .settings import RequestSettings, request_settings
 
 # The first character of the answer counts.
 PROMPT = """Which of two answers to an instruction would a person prefer? Judge what they say, not how long they are nor in which \
@@ -63,11 +65,14 @@ class OpenAIJudge(AskingJudge):
         positions: dict[str, list[int]] = {}
         for i, key in enumerate(keys):
             positions.setdefault(key, []).append(i)
-        pool = RequestPool(self.client.send, self.log, self.settings)
-        for key, answer in pool.answers(dict(zip(keys, requests, strict=True)), self.name):
-            preference = None if answer is None else _preference(answer["choices"][0]["message"]["content"])
-            for i in positions[key]:
-                yield i, preference
+        pool = RequestPool(self.client.send, self.log, self.settings, unreadable)
+        try:
+            for key, answer in pool.answers(dict(zip(keys, requests, strict=True)), self.name):
+                preference = None if answer is None else _preference(answer["choices"][0]["message"].get("content"))
+                for i in positions[key]:
+                    yield i, preference
+        finally:
+            self.reasons.update(pool.failures.values())
 
 
 def request_arguments(model: str, arguments: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -105,6 +110,13 @@ def _preference(text: str | None) -> float:
     return {"A": 1.0, "B": 0.0, "T": 0.5}.get(answer, math.nan)
 
 
+def unreadable(answer: Any) -> str | None:
+    """Why an answer is none of A, B and T, or `None` where it is one."""
+    check_answer(answer, CHAT)
+    text = answer["choices"][0]["message"].get("content")
+    return None if not math.isnan(_preference(text)) else unreadable_text(text)
+
+
 def openai_judge(
     model: str,
     *,
@@ -132,7 +144,9 @@ def openai_judge(
             Retries and concurrency, such as `{"max_retries": 2}`.
     """
     settings = request_settings(settings)
-    client = OpenAIClient(base_url, api_key_env, model=model, timeout=settings.timeout)
+    client = OpenAIClient(
+        base_url, api_key_env, model=model, timeout=settings.timeout, max_answer_bytes=settings.max_answer_bytes
+    )
     return OpenAIJudge(model, client, settings, prompt, arguments)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import email.utils
 import itertools
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -12,9 +13,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...errors import InputError
+from ...report_text import printable
+from .answers import CHAT, COMPLETION, read_answer
+from .limits import RequestLimits
 from .requests import RequestFailed
+from .settings import RequestSettings
 
-CHAT, COMPLETION = "chat", "completion"
 # Arguments that servers refuse, and what to do about it.
 _HINTS = {
     "max_tokens": ' Some models want `judge_arguments` {"max_tokens": null, "max_completion_tokens": 16}.',
@@ -38,7 +42,9 @@ class OpenAIClient:
         model (`str`, *optional*):
             Which of the clients of `client_config` are taken.
         timeout (`float`, *optional*, defaults to `60.0`):
-            Longest wait for an answer, in seconds.
+            Longest time from the start of a request to the end of its answer, in seconds.
+        max_answer_bytes (`int`, *optional*, defaults to `4000000`):
+            Largest answer; a larger one is not read to its end.
 
     Raises:
         InputError: Without the openai package, or without a key for OpenAI's own server.
@@ -50,7 +56,8 @@ class OpenAIClient:
         api_key_env: str = "OPENAI_API_KEY",
         client_config: str | os.PathLike | None = None,
         model: str | None = None,
-        timeout: float = 60.0,
+        timeout: float = RequestSettings.timeout,
+        max_answer_bytes: int = RequestSettings.max_answer_bytes,
     ):
         try:
             import openai
@@ -60,7 +67,11 @@ class OpenAIClient:
             ) from None
         self._openai = openai
         # Its own retries are off: they would be neither counted nor held back for all threads.
-        common: dict[str, Any] = {"max_retries": 0, "timeout": timeout}
+        self._limits = RequestLimits(timeout, max_answer_bytes)
+        http_client = openai.DefaultHttpxClient(
+            event_hooks=self._limits.hooks, headers={"accept-encoding": "gzip"}, timeout=timeout
+        )
+        common: dict[str, Any] = {"max_retries": 0, "timeout": timeout, "http_client": http_client}
         base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
         if client_config is None and base_url is None:
             client_config = os.environ.get("OPENAI_CLIENT_CONFIG_PATH") or None
@@ -95,40 +106,38 @@ class OpenAIClient:
         calls = {CHAT: client.chat.completions, COMPLETION: client.completions}
         start = time.perf_counter()
         try:
-            response = calls[request["endpoint"]].create(**arguments)
-            choices = [choice.model_dump() for choice in response.choices or []]
+            with self._limits.deadline():
+                response = calls[request["endpoint"]].with_raw_response.create(**arguments)
         except openai.APITimeoutError:
-            raise RequestFailed("no answer in time", retry=True) from None
+            raise self._limits.timed_out() from None
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
-            raise RequestFailed(
-                f"no connection to {', '.join(self.endpoints)} ({self._redacted(cause)})", retry=True
-            ) from None
+            # Older versions of the client pack whatever a hook raises into this.
+            raise (cause if isinstance(cause, RequestFailed) else self._connection_failure(cause)) from None
         except openai.APIStatusError as error:
             raise self._status_failure(error) from None
         except openai.OpenAIError as error:
             raise RequestFailed(self._redacted(error)) from None
-        except (ValueError, AttributeError) as error:
+        except (TypeError, ValueError) as error:
             raise RequestFailed(
-                f"the answer is not an OpenAI-compatible one ({type(error).__name__})", retry=True
+                f"the request is not one of the client's: {self._redacted(error)}", fatal=isinstance(error, TypeError)
             ) from None
-        except TypeError as error:
-            raise RequestFailed(
-                f"the request is not one of the client's: {self._redacted(error)}", fatal=True
-            ) from None
-        if not choices:
-            raise RequestFailed("the answer has no choices", retry=True)
-        usage = response.usage
         return {
-            "choices": choices,
-            "total_tokens": usage.total_tokens if usage else None,
-            "prompt_tokens": usage.prompt_tokens if usage else None,
-            "completion_tokens": usage.completion_tokens if usage else None,
-            "model": response.model,
+            **self._read(response.content, request["endpoint"]),
             "seconds": round(time.perf_counter() - start, 4),
             "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "endpoint": public_address(str(client.base_url)),
         }
+
+    def _read(self, body: bytes, endpoint: str) -> dict[str, Any]:
+        try:
+            return read_answer(body, endpoint)
+        except RequestFailed as error:
+            raise RequestFailed(self._redacted(error), retry=error.retry, answered=error.answered) from None
+
+    def _connection_failure(self, cause: BaseException) -> RequestFailed:
+        what = "no connection to" if "Connect" in type(cause).__name__ else "connection lost to"
+        return RequestFailed(f"{what} {', '.join(self.endpoints)} ({self._redacted(cause)})", retry=True)
 
     def _status_failure(self, error: Any) -> RequestFailed:
         status = error.status_code
@@ -145,7 +154,7 @@ class OpenAIClient:
         return RequestFailed(message + next((hint for word, hint in _HINTS.items() if word in message), ""))
 
     def _redacted(self, error: BaseException) -> str:
-        text = " ".join(str(error).split())
+        text = printable(" ".join(str(error).split()))
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text[:300]
@@ -159,15 +168,16 @@ def public_address(url: str) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait: milliseconds, seconds or a date."""
-    with contextlib.suppress(TypeError, ValueError):
-        return max(0.0, float(headers.get("retry-after-ms", "")) / 1000)
-    value = headers.get("retry-after", "")
-    with contextlib.suppress(TypeError, ValueError):
-        return max(0.0, float(value))
-    with contextlib.suppress(TypeError, ValueError):
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    return None
+    """Seconds that the server asks to wait: milliseconds, seconds or a date. `None` where it asks for no time."""
+    milliseconds, value = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
+    wait = math.nan
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        wait = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+    with contextlib.suppress(ValueError):
+        wait = float(value)
+    with contextlib.suppress(ValueError):
+        wait = float(milliseconds) / 1000
+    return wait if wait > 0 else None
 
 
 def _check_address(base_url: str | None) -> None:

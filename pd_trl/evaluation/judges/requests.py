@@ -1,82 +1,26 @@
 """Requests to a server that may be slow, busy or broken: retried, some at a time, and every answer kept at once."""
 
 import logging
+import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, fields
 from typing import Any
 
 from tqdm import tqdm
 
 from ...errors import InputError
 from ...row_log import RowLog
+from .settings import RequestSettings
 
 logger = logging.getLogger(__name__)
 
-# So many requests that fail one after the other mean that the rest would fail as well.
+# So many requests that fail one after the other mean that the rest would fail as well,
 _FAILURES_IN_A_ROW = 8
-
-
-@dataclass(frozen=True)
-class RequestSettings:
-    """
-    How requests are sent.
-
-    Args:
-        max_concurrency (`int`, *optional*, defaults to `8`):
-            Requests that wait for an answer at the same time.
-        max_retries (`int`, *optional*, defaults to `8`):
-            Further tries of a request after a failure that may pass (429, 5xx, a timeout, a lost connection).
-        timeout (`float`, *optional*, defaults to `60.0`):
-            Longest wait for an answer, in seconds.
-        retry_wait (`float`, *optional*, defaults to `1.0`):
-            Wait before the first retry, in seconds, doubled for each further one. A `Retry-After` of the server comes first.
-        max_wait (`float`, *optional*, defaults to `60.0`):
-            Longest of these waits, in seconds, that of the server excepted.
-
-    Raises:
-        InputError: When a value is out of range.
-    """
-
-    max_concurrency: int = 8
-    max_retries: int = 8
-    timeout: float = 60.0
-    retry_wait: float = 1.0
-    max_wait: float = 60.0
-
-    def __post_init__(self) -> None:
-        if self.max_concurrency < 1:
-            raise InputError(f"`max_concurrency` must be at least 1, got {self.max_concurrency}.")
-        if self.max_retries < 0:
-            raise InputError(f"`max_retries` must not be negative, got {self.max_retries}.")
-        for name in ("timeout", "retry_wait", "max_wait"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"`{name}` must be a positive number of seconds, got {getattr(self, name)}.")
-
-
-def request_settings(given: RequestSettings | Mapping[str, Any] | None) -> RequestSettings:
-    """
-    Settings of requests from a mapping, as a command line has them.
-
-    Raises:
-        InputError: On a name that is none of theirs, or a value of another kind.
-    """
-    if given is None or isinstance(given, RequestSettings):
-        return given or RequestSettings()
-    names = [entry.name for entry in fields(RequestSettings)]
-    if not isinstance(given, Mapping):
-        raise InputError(f"The settings of requests must be a mapping with some of {', '.join(names)}, got {given!r}.")
-    wrong = sorted(set(map(str, given)) - set(names))
-    if wrong:
-        raise InputError(f"Requests have no setting {', '.join(wrong)}; they have {', '.join(names)}.")
-    for name, value in given.items():
-        whole = name in ("max_concurrency", "max_retries")
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-            raise InputError(f"`{name}` of the requests must be a {'whole ' if whole else ''}number, got {value!r}.")
-    return RequestSettings(**given)
+# and so many answers that are of no use, that a judge gives no others.
+_USELESS_IN_A_ROW = 32
 
 
 class RequestFailed(Exception):
@@ -88,11 +32,24 @@ class RequestFailed(Exception):
         retry (`bool`, *optional*, defaults to `False`): Whether the same request may succeed later.
         wait (`float`, *optional*): Seconds after which the server wants to be asked again.
         fatal (`bool`, *optional*, defaults to `False`): Whether every other request will fail as well.
+        answered (`bool`, *optional*, defaults to `False`): Whether there was an answer, which may have cost something.
     """
 
-    def __init__(self, message: str, *, retry: bool = False, wait: float | None = None, fatal: bool = False):
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry: bool = False,
+        wait: float | None = None,
+        fatal: bool = False,
+        answered: bool = False,
+    ):
         super().__init__(message)
-        self.retry, self.wait, self.fatal = retry, wait, fatal
+        self.retry, self.wait, self.fatal, self.answered = retry, wait, fatal, answered
+
+
+class UselessAnswers(InputError):
+    """A judge that gives one answer after the other of no use."""
 
 
 class RequestPool:
@@ -107,22 +64,33 @@ class RequestPool:
             Answers by key; open.
         settings ([`RequestSettings`]):
             Retries and concurrency.
+        unreadable (`Callable`, *optional*):
+            Why an answer says nothing, or `None`: then it is kept, and the question asked again. Raises [`RequestFailed`] for what
+            is no answer at all, which is not kept; where a log has one, it is forgotten.
     """
 
-    def __init__(self, send: Callable[[Any], Any], log: RowLog, settings: RequestSettings):
+    def __init__(
+        self,
+        send: Callable[[Any], Any],
+        log: RowLog,
+        settings: RequestSettings,
+        unreadable: Callable[[Any], str | None] | None = None,
+    ):
         self.send, self.log, self.settings = send, log, settings
+        self.unreadable = unreadable or (lambda answer: None)
         self.failures: dict[str, str] = {}
         self.num_sent = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._not_before = 0.0
-        self._failed_in_a_row = 0
-        self._gave_up: RequestFailed | None = None
+        self._failed_in_a_row = self._useless_in_a_row = 0
+        self._gave_up: InputError | None = None
+        self._said_wait = False
 
     def answers(self, requests: Mapping[str, Any], title: str = "judge") -> Iterator[tuple[str, Any]]:
         """
-        Key and answer of each request, known ones first, then as they come; `None` after the last failed try, with the
-        reason in `failures`.
+        Key and answer of each request, known ones first, then as they come; `None` after the last failed try. `failures` has the
+        reason of each of these, and of each answer that says nothing.
 
         Args:
             requests (mapping): Requests by a key that stands for their whole content.
@@ -131,13 +99,16 @@ class RequestPool:
         Raises:
             InputError: When the server refuses every request, or many in a row.
         """
-        self.failures, self._failed_in_a_row, self._gave_up = {}, 0, None
+        self._gave_up = None
+        self._failed_in_a_row = self._useless_in_a_row = 0
         self._stop.clear()
-        open_keys = [key for key in requests if key not in self.log]
-        yield from ((key, self.log[key]) for key in requests if key in self.log)
+        known = known_answers(self.log, requests, self.settings, self.unreadable)
+        self.failures = {key: reason for key, reason in known.items() if reason is not None}
+        yield from ((key, self.log[key]) for key in known)
+        open_keys = [key for key in requests if key not in known]
         if not open_keys:
             return
-        bar = tqdm(total=len(requests), initial=len(requests) - len(open_keys), desc=title, disable=None)
+        bar = tqdm(total=len(requests), initial=len(known), desc=title, disable=None)
         executor = ThreadPoolExecutor(self.settings.max_concurrency, thread_name_prefix="pd_trl-judge")
         try:
             futures: dict[Future, str] = {executor.submit(self._answer, key, requests[key]): key for key in open_keys}
@@ -147,8 +118,9 @@ class RequestPool:
                     answer = future.result()
                 except RequestFailed as error:
                     self.failures[key] = str(error)
-                    self._check_given_up()
                     answer = None
+                if self._gave_up is not None:
+                    raise self._gave_up
                 bar.update()
                 yield key, answer
         finally:
@@ -157,58 +129,122 @@ class RequestPool:
             executor.shutdown(wait=True, cancel_futures=True)
             bar.close()
 
-    def _check_given_up(self) -> None:
-        error = self._gave_up
-        if error is not None:
-            reason = "The judge cannot be used" if error.fatal else f"{self._most_in_a_row} requests in a row failed"
-            raise InputError(
-                f"{reason}: {str(error).rstrip('.')}. Answers so far are kept ({len(self.log.rows)}): mend it and run the same command "
+    def _most_in_a_row(self, count: int) -> int:
+        return max(count, self.settings.max_concurrency)
+
+    def _give_up(self, reason: str, error: str, kind: type[InputError] = InputError) -> None:
+        """Called by the thread that has the last failure: the others must stop before they send more, however late the caller looks."""
+        if self._gave_up is None:
+            self._gave_up = kind(
+                f"{reason}: {error.rstrip('.')}. Answers so far are kept ({len(self.log.rows)}): mend it and run the same command "
                 "again."
             )
-
-    @property
-    def _most_in_a_row(self) -> int:
-        return max(_FAILURES_IN_A_ROW, self.settings.max_concurrency)
+            self._stop.set()
 
     def _count_failure(self, error: RequestFailed) -> None:
-        """Called by the thread that failed: the others must stop before they send more, however late the caller looks."""
         with self._lock:
             self._failed_in_a_row += 1
-            if self._gave_up is None and (error.fatal or self._failed_in_a_row >= self._most_in_a_row):
-                self._gave_up = error
-                self._stop.set()
+            if error.fatal:
+                self._give_up("The judge cannot be used", str(error))
+            elif self._failed_in_a_row >= self._most_in_a_row(_FAILURES_IN_A_ROW):
+                self._give_up(f"{self._failed_in_a_row} requests in a row failed", str(error))
+
+    def _count_useless(self, reason: str) -> None:
+        """Called with the lock held."""
+        self._useless_in_a_row += 1
+        if self._useless_in_a_row >= self._most_in_a_row(_USELESS_IN_A_ROW):
+            self._give_up(f"{self._useless_in_a_row} answers in a row are of no use, the last", reason, UselessAnswers)
 
     def _answer(self, key: str, request: Any) -> Any:
         generator = random.Random(key)
-        for attempt in range(self.settings.max_retries + 1):
+        left = self.settings.max_askings - self.log.count(key)
+        left = max(1, min(left, math.ceil(self.settings.max_askings / 2)))
+        failed = 0
+        while True:
             self._wait_until(self._not_before)
             with self._lock:
                 self.num_sent += 1
             try:
                 answer = self.send(request)
+                reason = self._keep(key, answer)
             except RequestFailed as error:
-                if not error.retry or attempt == self.settings.max_retries:
+                if error.answered:
+                    with self._lock:
+                        self._count_useless(str(error))
+                if not error.retry or failed == self.settings.max_retries:
                     self._count_failure(error)
                     raise
-                self._back_off(attempt, error, generator)
-            else:
-                with self._lock:
-                    self._failed_in_a_row = 0
-                    self.log.add(key, answer)
+                self._back_off(failed, error.wait, str(error), generator)
+                failed += 1
+                continue
+            left -= 1
+            if reason is None or not left:
                 return answer
-        raise RequestFailed("No try was made.")
+            self._back_off(failed, None, reason, generator)
 
-    def _back_off(self, attempt: int, error: RequestFailed, generator: random.Random) -> None:
-        if error.wait is not None:
+    def _keep(self, key: str, answer: Any) -> str | None:
+        """Writes an answer down, and gives the reason why it says nothing, where it does."""
+        with self._lock:
+            reason = self.unreadable(answer)
+            try:
+                self.log.add(key, answer)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise RequestFailed(
+                    f"the answer cannot be written down ({type(error).__name__})", retry=True, answered=True
+                ) from None
+            self._failed_in_a_row = 0
+            if reason is None:
+                self._useless_in_a_row = 0
+                self.failures.pop(key, None)
+            else:
+                self._count_useless(reason)
+                self.failures[key] = reason
+        return reason
+
+    def _back_off(self, attempt: int, asked: float | None, reason: str, generator: random.Random) -> None:
+        if asked is not None:
             # What the server says holds for all threads.
-            if error.wait > self.settings.max_wait:
-                logger.warning("The judge's server asks to wait %.0f s (%s).", error.wait, error)
+            wait = min(asked, self.settings.max_wait)
+            if asked > wait and not self._said_wait:
+                self._said_wait = True
+                logger.warning(
+                    "The judge's server asks to wait %.0f s (%s); it is asked again after %.0f s (`max_wait`).", asked, reason, wait
+                )  # fmt: skip
             with self._lock:
-                self._not_before = max(self._not_before, time.monotonic() + error.wait)
+                self._not_before = max(self._not_before, time.monotonic() + wait)
             return
-        wait = min(self.settings.max_wait, self.settings.retry_wait * 2**attempt)
+        wait = min(self.settings.max_wait, self.settings.retry_wait * 2.0 ** min(attempt, 60))
         self._wait_until(time.monotonic() + wait * generator.uniform(0.5, 1.0))
 
     def _wait_until(self, moment: float) -> None:
         if self._stop.wait(max(0.0, moment - time.monotonic())):
             raise RequestFailed("Stopped before it was sent.")
+
+
+def known_answers(
+    log: RowLog,
+    keys: Iterable[str],
+    settings: RequestSettings,
+    unreadable: Callable[[Any], str | None],
+) -> dict[str, str | None]:
+    """
+    Keys whose answer is there, with the reason why it says nothing where it does: those that can be read, or were asked for often
+    enough. What is no answer at all, as an older version or another hand left it, is forgotten.
+    """
+    known: dict[str, str | None] = {}
+    forgotten = 0
+    for key in keys:
+        if key in log:
+            try:
+                reason = unreadable(log[key])
+            except RequestFailed:
+                del log.rows[key]
+                forgotten += 1
+                continue
+            if reason is None:
+                known[key] = None
+            elif log.count(key) >= settings.max_askings:
+                known[key] = f"{reason}, and that again and again (`max_askings`)"
+    if forgotten:
+        logger.warning("%d kept answers have a wrong shape and are asked for again.", forgotten)
+    return known

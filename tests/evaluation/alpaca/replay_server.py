@@ -1,5 +1,6 @@
 """An OpenAI-compatible server on 127.0.0.1 that answers as a recorded judge did, and fails when it is told to."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -32,7 +33,7 @@ def parse_prompt(text: str) -> tuple[str, str, str]:
 class ReplayServer(ThreadingHTTPServer):
     """
     Answers of recorded annotations by what the prompt shows. `status` decides on failures from the prompt and the number of the
-    try; `counts` are requests by prompt, `answered` those whose answer was sent whole.
+    try: a status, a choice, "timeout", or a function of the handler that sends whatever it likes. `counts` are requests by prompt, `answered` those whose answer was sent whole.
     """
 
     daemon_threads = True
@@ -110,6 +111,11 @@ class _Handler(BaseHTTPRequestHandler):
         status = server.status(prompt, attempt)
         with server.lock:
             server.statuses[status if isinstance(status, (int, str)) else "answer"] += 1
+        if callable(status):
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                status(self)
+            return
         if status == "timeout":
             time.sleep(2.0)
             self.close_connection = True

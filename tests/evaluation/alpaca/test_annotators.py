@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import yaml
@@ -68,10 +69,12 @@ def test_a_chat_model_is_no_offline_judge_and_is_paid_once(evaluate, files, tmp_
             judge="openai:my-judge",
             output_dir=tmp_path / "alpaca",
         )
-        assert (plan.num_requests, plan.num_known, plan.cost) == (40, 37, None) and plan.num_tokens > 0
+        assert (plan.num_requests, plan.num_known, plan.cost) == (40, 35, None) and plan.num_tokens > 0
         again = evaluate(recorded, **settings)
-        # Only what never came is asked for again.
-        assert sum(server.answered.values()) == before
+        # What never came is asked for again, and so is what could not be read, three times in a run and six in all.
+        assert sum(server.answered.values()) == before + 2 * 3 and again.settings["asked_again"] == 2 * 5
+        evaluate(recorded, **settings)
+        assert sum(server.answered.values()) == before + 2 * 3
     assert again.win_rate == result.win_rate
 
 
@@ -82,6 +85,48 @@ def test_local_reward_model(evaluate, tiny_models):
     assert 0 <= result.win_rate <= 100
     with pytest.raises(InputError, match="takes no base_url"):
         evaluate(recorded, judge=f"reward:{tiny_models['reward']}", base_url="http://127.0.0.1:9/v1")
+
+
+class Odd:
+    """No text, and nothing that a file holds."""
+
+
+@pytest.mark.parametrize(
+    "result, words",
+    [
+        (None, "TypeError"),
+        ({"completions": []}, "IndexError"),
+        ({"completions": 5}, "TypeError"),
+        ({"completions": [5]}, "it.text is int instead of text"),
+        ({"completions": [["m"]]}, "it.text is list instead of text"),
+        ({"completions": ["m\ud800"]}, "half a surrogate pair"),
+        ({"completions": ["m"], "completions_all": [Odd()]}, "cannot be written down .TypeError"),
+        ({}, "an answer without text"),
+        ({"completions": [None], "price_per_example": [Odd]}, "cannot be written down|without text"),
+        (ValueError("no \x1b[2J quota"), "ValueError: no .\\[2J quota"),
+    ],
+)  # fmt: skip
+def test_other_decoders_that_answer_wrongly(result, words, monkeypatch, tmp_path):
+    """Clients of other providers give what they like: a failed request, whatever it is."""
+    from pd_trl.evaluation.alpaca import completions
+    from pd_trl.evaluation.judges.requests import RequestSettings
+    from pd_trl.row_log import RowLog
+
+    def decoder(**arguments):
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    monkeypatch.setattr(completions, "_decoder", lambda name: decoder)
+    settings = RequestSettings(max_retries=1, retry_wait=0.001, max_askings=1)
+    folder = own_config(tmp_path / "other", fn_completions="huggingface_api_completions")
+    annotator = Annotator(JudgeSettings(str(folder), requests=settings))
+    rows = [{"instruction": "do", "output_1": "one", "output_2": "two"}]
+    for _ in range(2):
+        with RowLog(tmp_path / "log.jsonl", {}) as log:
+            _, failures = annotator.answers(annotator.requests(rows), log)
+            (reason,) = failures.values()
+            assert re.search(words, reason), reason
 
 
 def test_another_model_is_another_judge(evaluate):

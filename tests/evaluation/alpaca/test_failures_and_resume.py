@@ -153,12 +153,19 @@ def test_answers_that_cannot_be_read(evaluate, tmp_path):
         kept = [a for a in recorded.annotations if a["instruction"] not in garbled]
         expected = 100 * sum(a["preference"] - 1 for a in kept) / len(kept)
         assert result.win_rate == pytest.approx(expected, abs=1e-6)
-        assert sum(server.counts.values()) == 59
+        # Three answers to each of these questions in each of two runs, and then no more.
+        assert sorted(set(server.counts.values())) == [1, 6] and sum(server.counts.values()) == 56 + 3 * 6
+        evaluate(recorded, server, max_problem_share=0.06)
+        assert sum(server.counts.values()) == 56 + 3 * 6
     saved = json.loads((tmp_path / "alpaca" / "annotations.json").read_text())
     assert sum(row["preference"] is None for row in saved) == 3
     with replay(recorded.annotations, lambda prompt, attempt: nonsense) as server:
-        with pytest.raises(InputError, match="None of the 59 answers .* can be read .*'m' or 'M' with log-prob"):
+        with pytest.raises(InputError, match="32 answers in a row .*no preference .'The'.*'m' or 'M' with log-prob"):
             evaluate(recorded, server, folder="nonsense", max_problem_share=1.0)
+        assert sum(server.counts.values()) <= 32 + 8
+    with replay(recorded.annotations, lambda prompt, attempt: nonsense) as server:
+        with pytest.raises(InputError, match="None of the 6 answers .* can be read .*'m' or 'M' with log-prob"):
+            evaluate(made_up(6), server, folder="few", max_problem_share=1.0)
 
 
 def test_no_logprobs(evaluate):
