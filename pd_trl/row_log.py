@@ -8,8 +8,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from .artifacts import digest_of
+from .artifacts import digest_of, opened_privately
 from .errors import InputError
+from .runs.secrets import masked
 
 
 class RowLog:
@@ -25,7 +26,7 @@ class RowLog:
 
     def __init__(self, path: str | os.PathLike, identity: dict[str, Any]):
         self.path = Path(path)
-        self.identity = json.loads(json.dumps(identity, default=str))
+        self.identity = json.loads(json.dumps(masked(identity), default=str))
         self.rows: dict[str, Any] = {}
         self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
 
@@ -39,7 +40,7 @@ class RowLog:
             ) from None
         try:
             self._read()
-            self._file = self.path.open("a", encoding="utf-8")
+            self._file = open(self.path, "a", encoding="utf-8", opener=opened_privately)
             if self.path.stat().st_size == 0:
                 self._write({"identity": self.identity})
         except BaseException:

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...artifacts import digest_of
 from ...report_text import table
 from ...row_log import RowLog
-from ..judges.openai_client import PROMPT, comparison_requests, request_arguments
+from ..judges.openai_client import PROMPT, comparison_requests, request_arguments, request_key
 from .annotator import Annotator
 from .completions import price_per_token
 from .judging import shown_comparisons
@@ -78,7 +77,7 @@ def plan_comparisons(
 ) -> tuple[int, int, int]:
     """Numbers of requests of a chat model with our prompt and of answered ones, and tokens of the others."""
     requests = comparison_requests(shown_comparisons(aligned.rows), PROMPT, request_arguments(model, arguments))
-    by_key = {digest_of(request): request for request in requests}
+    by_key = {request_key(request): request for request in requests}
     left = [request for key, request in by_key.items() if key not in log]
     return len(by_key), len(by_key) - len(left), sum(map(_tokens, left))
 

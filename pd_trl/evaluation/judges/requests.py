@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ...errors import InputError
+from ...report_text import printable
 from ...row_log import RowLog
 
 logger = logging.getLogger(__name__)
@@ -137,7 +138,7 @@ class RequestPool:
         yield from ((key, self.log[key]) for key in requests if key in self.log)
         if not open_keys:
             return
-        bar = tqdm(total=len(requests), initial=len(requests) - len(open_keys), desc=title, disable=None)
+        bar = tqdm(total=len(requests), initial=len(requests) - len(open_keys), desc=printable(title), disable=None)
         executor = ThreadPoolExecutor(self.settings.max_concurrency, thread_name_prefix="pd_trl-judge")
         try:
             futures: dict[Future, str] = {executor.submit(self._answer, key, requests[key]): key for key in open_keys}
