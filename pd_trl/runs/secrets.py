@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 MASK = "***"
+_ROUNDS = 8
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _SECRET_WORD = re.compile(
@@ -105,6 +106,16 @@ def masked_text(text: str, known: Iterable[str | None] = ()) -> str:
     """
     for secret in sorted({secret for secret in known if secret}, key=len, reverse=True):
         text = text.replace(secret, MASK)
+    # What is masked can stand for a name or a quote that hid the next secret.
+    for _ in range(_ROUNDS):
+        shown = _masked_once(text)
+        if shown == text:
+            break
+        text = shown
+    return text
+
+
+def _masked_once(text: str) -> str:
     text = _ADDRESS.sub(_masked_address, _PEM.sub(MASK, text))
     text = _LOGIN.sub(lambda m: f"{m[1] or m[2] or m[3]}{MASK}", _USER_AT_HOST.sub("", _TOKEN.sub(MASK, text)))
     return _FLAG.sub(lambda m: f"{m[1]}{m[2]}{MASK}" if is_secret_name(m[1]) else m[0], _unassigned(text))
@@ -115,6 +126,8 @@ def _unassigned(text: str) -> str:
     parts, end = [], 0
     for match in _ASSIGNED.finditer(text):
         if match.start() < end or not is_secret_name(match[1]) or not (value := _VALUE.match(text, match.end())):
+            continue
+        if value[0].lower() in ("true", "false", "none", "null"):
             continue
         parts += [text[end : match.end()], MASK]
         end = value.end()
@@ -235,8 +248,9 @@ def _masked_list(values: Iterable[Any], public: bool, in_list: bool = False) -> 
 
 def _masked_string(text: str, public: bool, names: bool = True) -> str:
     content = parsed_json(text)
-    if content is not None and (shown := _masked(content, public, names)) != content:
-        return json.dumps(shown, ensure_ascii=False)
+    if content is not None:
+        shown = _masked(content, public, names)
+        return text if shown == content else json.dumps(shown, ensure_ascii=False)
     return _public_path(masked_text(text)) if public else masked_text(text)
 
 
@@ -271,9 +285,17 @@ def parsed_json(text: str) -> Any:
     if text.lstrip()[:1] not in ("{", "["):
         return None
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unambiguous)
     except (ValueError, RecursionError):
         return None
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Of a name that stands there twice, a mapping would show the last value only.
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("duplicate names")
+    return found
 
 
 def _opens(text: str) -> bool:

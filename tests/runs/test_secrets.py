@@ -38,7 +38,9 @@ def _shapes(body: str) -> dict[str, tuple[object, str]]:
     """Settings that hold a secret with this body, and the text that must not be seen."""
     token = f"hf_{body}"
     shapes: dict[str, tuple[object, str]] = {
-        name: (wrap(body), body) for name in SECRET_NAMES for wrap in (str, lambda b: [b, b], lambda b: {"x": b})
+        f"{name} {kind}": ({name: value}, body)
+        for name in SECRET_NAMES
+        for kind, value in {"text": body, "list": [body, body], "mapping": {"x": body}}.items()
     }
     texts = {
         "user": f"https://me:{body}@host:8000/v1", "only user": f"https://{body}@host/v1", "slash": f"http://me:a/{body}@host/v1",
@@ -60,7 +62,7 @@ def _shapes(body: str) -> dict[str, tuple[object, str]]:
     shapes["pairs"] = {"fields": [["x-api-key", body], ["a", "b"]]}, body
     shapes["named"] = {"variables": [{"name": "API_KEY", "value": body}]}, body
     shapes["as a key"] = {f"https://me:{body}@host": 1}, body
-    return {kind: (value if " " in kind or isinstance(value, dict) else {kind: value}, s) for kind, (value, s) in shapes.items()}
+    return shapes
 
 
 def _nested(value: object, depth: list[str]) -> object:
