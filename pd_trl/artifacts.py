@@ -52,6 +52,7 @@ class Manifest:
     def __post_init__(self) -> None:
         # Masked before they are compared, so that neither a key nor a file depends on a password or a token.
         self.arguments = masked(self.arguments)
+        self.inputs = {name: masked(digest) for name, digest in self.inputs.items()}
 
     @property
     def key(self) -> str:

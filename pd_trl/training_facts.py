@@ -185,9 +185,9 @@ def _plain(value: Any) -> Any:
 
 def _is_local(value: Any) -> bool:
     """Whether a value is, or holds, a path of this machine, which is nobody else's business."""
-    if isinstance(value, Mapping):
-        return any(_is_local(entry) for entry in value.values())
-    return isinstance(value, str) and (value.startswith(("/", "~", "./", "../")) or os.path.exists(value))
+    if isinstance(value, (Mapping, list)):
+        return any(_is_local(entry) for entry in (value.values() if isinstance(value, Mapping) else value))
+    return isinstance(value, str) and (masked(value, public=True) != masked(value) or os.path.exists(value))
 
 
 def _names(value: Any) -> list[str]:

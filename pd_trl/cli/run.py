@@ -201,7 +201,10 @@ def _check(steps: list[Step], named: set[str]) -> None:
     for step in steps:
         outputs = parse_step(step, step.section)
         prefix = f"{step.stage.replace(' ', '.')}."
-        check_servers(step.section, [name.removeprefix(prefix) for name in named if name.startswith(prefix)])
+        given = [name.removeprefix(prefix) for name in named if name.startswith(prefix)]
+        check_servers(step.section, given)
+        if any(getattr(entry, "trust_remote_code", False) for entry in outputs) and "trust_remote_code" not in given:
+            complain(f"WARNING: the recipe lets the stage '{step.name}' run code that comes with its model.")
         check_stage(step.stage, outputs)
         for arguments in outputs:
             if getattr(arguments, "push_to_hub", False):

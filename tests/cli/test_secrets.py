@@ -84,7 +84,7 @@ def test_so_is_one_on_the_command_line_of_a_run_or_in_a_configuration(command, r
 
 @pytest.mark.parametrize(
     "name", ["PYTHONPATH", "PYTHONSTARTUP", EXIT_CODE_FILE, "LD_PRELOAD", "PATH", "HF_ENDPOINT", "HF_HOME", "OPENAI_BASE_URL",
-             "HTTPS_PROXY", "PD_TRL_TRACEBACK", "NCCL_DEBUG_FILE", "BASH_ENV", "OMP_NUM_THREADS ", "omp_num_threads"],
+             "HTTPS_PROXY", "PD_TRL_OTHER", "NCCL_DEBUG_FILE", "BASH_ENV", "OMP_NUM_THREADS ", "omp_num_threads"],
 )  # fmt: skip
 @pytest.mark.parametrize("words", [["run"], ["run", "--dry_run"], ["plan"], ["select"]])
 def test_a_recipe_sets_no_other_variables(command, recipe, tmp_path, name, words):
@@ -155,12 +155,21 @@ def test_a_value_of_a_recipe_is_no_flag(command, recipe, tmp_path, entry):
 def test_lists_of_a_recipe_are_read_as_the_command_line_reads_them(command, recipe):
     from pd_trl.cli.stage_commands import stage_parser
 
-    parsed = stage_parser("dpo").parse([], {"loss_weights": [1, "-0.5"], "lora_target_modules": ["-x", "--y"]})[0]
+    values = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1, "-0.5"], "lora_target_modules": ["-x", "--y"]}
+    parsed = stage_parser("dpo").parse([], values)[0]
     assert parsed[1].loss_weights == [1.0, -0.5] and parsed[2].lora_target_modules == ["-x", "--y"]
     command("run", "--config", recipe({"publish": {"report": "a/b", "language": [1.5]}}), "--dry_run")
     for value in (["many"], [True]):
         outcome = command("run", "--config", recipe({"dpo": {"loss_weights": value, "model_name_or_path": "m"}}))
         outcome.refused("loss_weights")
+
+
+def test_code_of_a_model_is_announced_where_the_recipe_alone_asks_for_it(command, recipe):
+    change = {"dpo": {"dataset_name": "nowhere", "model_name_or_path": "me/m", "trust_remote_code": True}}
+    flags = ["--dry_run", "--stages", "dpo"]
+    assert "run code that comes with its model" in command("run", "--config", recipe(change), *flags).err
+    own = command("run", "--config", recipe(change), *flags, "--dpo.trust_remote_code", "true")
+    assert "run code" not in own.err
 
 
 def test_aliases_do_not_make_a_small_recipe_endless(command, tmp_path):
@@ -199,7 +208,14 @@ def test_what_a_judge_leaves(pd_trl, tmp_path):
         for password in (PASSWORD, "another"):
             address = f"{server.base_url.replace('//', f'//me:{password}@')}?key=queryOfMe"
             kwargs = {"base_url": address, "arguments": {"extra_headers": headers}, "settings": {"max_retries": 0}}
-            flags = ["--outputs", tmp_path / "model.json", "--baselines", tmp_path / "reference.json", "--judge", "openai:m"]
+            flags = [
+                "--outputs",
+                tmp_path / "model.json",
+                "--baselines",
+                tmp_path / "reference.json",
+                "--judge",
+                "openai:m",
+            ]
             flags += ["--judge_kwargs", json.dumps(kwargs), "--output_dir", tmp_path / "out"]
             runs.append(pd_trl("evaluate", "pairwise", *flags, OPENAI_API_KEY="sk-ofMeAlone"))
             asked = sum(server.counts.values())

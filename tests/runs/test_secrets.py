@@ -67,7 +67,9 @@ def _shapes(body: str) -> dict[str, tuple[object, str]]:
 
 def _nested(value: object, depth: list[str]) -> object:
     for kind in depth:
-        value = {"m": {"judge_kwargs": value, **ORDINARY}, "l": [1, value], "t": (value, "x"), "s": json.dumps(value)}[kind]
+        value = {"m": {"judge_kwargs": value, **ORDINARY}, "l": [1, value], "t": (value, "x"), "s": json.dumps(value)}[
+            kind
+        ]
     return value
 
 
@@ -125,7 +127,11 @@ def test_paths_of_this_machine_are_not_published(given, published):
     assert masked({"a": [given]}, public=True) == {"a": [published]}
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+    )
+)
 @example({"a": ["--token", "x", "y"]})
 @example("token: ***")
 @example("https://a:b@c:d@e?f#g=h")
@@ -134,7 +140,9 @@ def test_masking_twice_is_masking_once(value):
     assert masked(masked(value)) == masked(value)
 
 
-@pytest.mark.parametrize("piece", ["eyJ-", "key", "--a", "a:", "-----BEGIN A-----", "https://", "%a:", "=", '{"a":', "[", "hf_a ", "x=y:"])
+@pytest.mark.parametrize(
+    "piece", ["eyJ-", "key", "--a", "a:", "-----BEGIN A-----", "https://", "%a:", "=", '{"a":', "[", "hf_a ", "x=y:"]
+)
 def test_hostile_texts_take_no_time(piece):
     start = time.perf_counter()
     masked(piece * (100_000 // len(piece)))
@@ -178,7 +186,11 @@ def test_names_are_found(name):
 
 
 def test_a_recipe_may_name_an_address_with_a_plain_query():
-    recipe = {"a": "https://h/x.parquet?download=true&page=2", "b": {"extra_headers": {"X-Own": "1"}}, "c": {"token": None}}
+    recipe = {
+        "a": "https://h/x.parquet?download=true&page=2",
+        "b": {"extra_headers": {"X-Own": "1"}},
+        "c": {"token": None},
+    }
     assert list(secrets_in(recipe)) == []
 
 
