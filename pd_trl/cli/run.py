@@ -3,6 +3,7 @@
 import argparse
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,7 @@ def _split(left: list[str], parser: argparse.ArgumentParser) -> tuple[list[tuple
     return overrides, rest
 
 
-def _check(steps: list[Step], named: set[str]) -> None:
+def _check(steps: list[Step], named: Collection[str] = ()) -> None:
     """Every argument of every stage, before the first one starts. `named` are those that the user gave, as STAGE.ARGUMENT."""
     for step in steps:
         outputs = parse_step(step, step.section)
