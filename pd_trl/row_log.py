@@ -84,6 +84,7 @@ class RowLog:
             self.rows = {entry["key"]: entry["row"] for entry in entries[1:]}
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{self.path} is damaged ({error}). Remove it to begin again.") from None
+        found = masked(found)
         if digest_of(found) != digest_of(self.identity):
             changed = sorted(k for k in {*found, *self.identity} if found.get(k) != self.identity.get(k))
             raise InputError(

@@ -62,7 +62,8 @@ LAUNCHED = ("reward", "score", "dpo")
 def main(command: str, arguments: list[str]) -> int:
     """Runs one stage from the command line."""
     set_up_logging()
-    arguments = _token_in_environment(arguments)
+    if _MODEL in STAGES[command][2]:
+        arguments = _token_in_environment(arguments)
     parser = stage_parser(command)
     outputs, launch_args = parser.parse(arguments)
     if launch_args:

@@ -65,7 +65,7 @@ _VALUE = re.compile(r"\"[^\"]*\"|'[^']*'|\[[^\]]*\]|[^\s\"',;&)\]}]+")
 _FLAG = re.compile(r"(?<![\w-])(--[\w.-]+)([\"']?,?\s+[\"']?)(?!-)([^\s\"',\]]+)")
 _USER_AT_HOST = re.compile(r"(?<![\w/@.+%-])[\w.+%-]+:[^\s/@:\"']+@(?=[\w.-]+:\d)")
 _PATH = re.compile(
-    r"(?:(?<=^)|(?<=[\s\"'=:,;(\[{]))(?:file:/+|(?:~[\w.-]*|\.\.?|[A-Za-z]:)(?=[/\\])|(?=/[^\s\"',;:)\]}/]+/))[^\s\"',;:)\]}]*"
+    r"(?:(?<=^)|(?<=[\s\"'=:,;(\[{]))(?:(?i:file):/+|(?:~[\w.-]*|\.\.?|\$\{?\w+\}?|[A-Za-z]:)(?=[/\\])|(?=/[^\s\"',;:)\]}/]+/))[^\s\"',;:)\]}]*"
 )
 
 
@@ -255,7 +255,7 @@ def _masked_string(text: str, public: bool, names: bool = True) -> str:
 
 
 def _public_path(text: str) -> str:
-    if re.match(r"(/|~|\.\.?/|[A-Za-z]:\\)", text) and "\n" not in text and "://" not in text:
+    if re.match(r"/|~|\.\.?/|\$\{?\w+\}?/|[A-Za-z]:[/\\]|\\\\", text) and "\n" not in text and "://" not in text:
         return re.split(r"[/\\]", text.rstrip("/\\"))[-1] or text
     return _PATH.sub(lambda m: re.split(r"[/\\]", m[0].rstrip("/\\"))[-1], text)
 

@@ -46,7 +46,7 @@ class ShardFolder:
         identity = json.loads(json.dumps(masked({**self.identity, "num_shards": self.num_shards}), default=str))
         with FileLock(self.folder / "identity.lock"):
             if path.is_file():
-                found = read_json(path)
+                found = masked(read_json(path))
                 if digest_of(found) != digest_of(identity):
                     changed = sorted(k for k in {*found, *identity} if found.get(k) != identity.get(k))
                     raise OtherRunError(

@@ -228,6 +228,12 @@ def test_what_a_judge_leaves(pd_trl, tmp_path):
     assert len(private) >= 3 and {file.stat().st_mode & 0o777 for file in private} == {0o600}
 
 
+def test_stages_without_a_token_know_no_flag_for_it(command):
+    outcome = command("select", "--hub_token", TOKEN)
+    outcome.refused("hub_token")
+    assert TOKEN not in outcome.err
+
+
 def test_a_token_on_the_command_line_of_a_stage_goes_into_the_environment(monkeypatch):
     from pd_trl.cli.stage_commands import _token_in_environment
 

@@ -120,6 +120,7 @@ def test_servers_stay_apart():
         ("/home/me/private/data.jsonl", "data.jsonl"), ("~/private/data.jsonl", "data.jsonl"), ("../secret/data", "data"),
         ("file:///home/me/data.jsonl", "data.jsonl"), ("gold:/home/me/world", "gold:world"), ("reward:~/rm", "reward:rm"),
         ("C:\\Users\\me\\data", "data"), ("see /home/me/x and ~/y.", "see x and y."), ("me/data", "me/data"), ("runs/x", "runs/x"),
+        ("$HOME/private/x", "x"), ("${HOME}/x/y", "y"), ("\\\\server\\share\\x", "x"), ("C:/Users/me/x", "x"), ("FILE:/home/me/x", "x"),
         ("https://h/a/b", "https://h/a/b"), ("/home/me/my data.jsonl", "my data.jsonl"), ('{"a": "/home/me/x"}', '{"a": "x"}'),
     ],
 )  # fmt: skip
@@ -167,6 +168,16 @@ def test_files_of_a_run(tmp_path, body):
             assert secret not in path.read_text(), (kind, path.name)
         for name in (MANIFEST_NAME, "answers.jsonl"):
             assert (folder / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_answers_of_an_earlier_version_are_found(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    identity = {"model": "m", "extra_headers": {"X-Own": "s"}}
+    path.write_text(json.dumps({"identity": identity}) + "\n" + json.dumps({"key": "a", "row": 1}) + "\n")
+    with RowLog(path, identity) as log:
+        assert log.rows == {"a": 1}
+    with pytest.raises(InputError, match="model differ"), RowLog(path, {**identity, "model": "n"}):
+        pass
 
 
 def test_files_that_were_open_to_all_are_closed(tmp_path):

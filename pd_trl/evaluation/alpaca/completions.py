@@ -8,6 +8,7 @@ import numpy as np
 from ...artifacts import digest_of
 from ...errors import InputError
 from ...row_log import RowLog
+from ...runs.secrets import known_secrets, masked_text
 from ..judges.openai_server import CHAT, COMPLETION
 from ..judges.requests import RequestFailed
 
@@ -97,7 +98,8 @@ def send_to_decoder(request: Mapping[str, Any]) -> dict[str, Any]:
     except ImportError as error:
         raise RequestFailed(f"{request['decoder']} needs the package {error.name}", fatal=True) from None
     except Exception as error:  # whatever the provider's own client raises, after retries of its own
-        raise RequestFailed(f"{type(error).__name__}: {str(error)[:200]}") from None
+        reason = masked_text(str(error), known_secrets())[:200]
+        raise RequestFailed(f"{type(error).__name__}: {reason}") from None
     return _decoded(request["decoder"], result, 0)
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from ...errors import InputError
 from ...runs.keys import check_key_variable
-from ...runs.secrets import masked, masked_text
+from ...runs.secrets import known_secrets, masked, masked_text
 from .requests import RequestFailed
 
 CHAT, COMPLETION = "chat", "completion"
@@ -148,7 +148,7 @@ class OpenAIClient:
         return RequestFailed(message + next((hint for word, hint in _HINTS.items() if word in message), ""))
 
     def _redacted(self, error: BaseException) -> str:
-        return masked_text(" ".join(str(error).split()), self._secrets)[:300]
+        return masked_text(" ".join(str(error).split()), [*self._secrets, *known_secrets()])[:300]
 
 
 def public_address(url: str) -> str:
