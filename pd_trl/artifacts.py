@@ -17,6 +17,7 @@ from datasets import Dataset, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
 from .errors import InputError
+from .runs.secrets import masked
 
 MANIFEST_NAME = "manifest.json"
 ROWS_PER_SHARD = 50_000
@@ -48,6 +49,11 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=lambda: library_versions())
     created: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
+    def __post_init__(self) -> None:
+        # Masked before they are compared, so that neither a key nor a file depends on a password or a token.
+        self.arguments = masked(self.arguments)
+        self.inputs = {name: masked(digest) for name, digest in self.inputs.items()}
+
     @property
     def key(self) -> str:
         """Digest of what decides the result: the stage, its inputs and its arguments."""
@@ -55,7 +61,8 @@ class Manifest:
 
     def save(self, folder: str | os.PathLike) -> None:
         """Writes `manifest.json` into `folder`."""
-        write_json(Path(folder) / MANIFEST_NAME, {**asdict(self), "key": self.key})
+        content = {**asdict(self), "results": masked(self.results), "key": self.key}
+        write_json(Path(folder) / MANIFEST_NAME, content, private=True)
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> "Manifest | None":
@@ -101,16 +108,24 @@ def dataset_digest(dataset: Dataset, columns: list[str] | None = None) -> str:
     return digest.hexdigest()
 
 
-def write_json(path: str | os.PathLike, content: Any) -> None:
-    """Writes json so that a reader sees the old content or the new, never a part."""
+def write_json(path: str | os.PathLike, content: Any, private: bool = False) -> None:
+    """Writes json so that a reader sees the old content or the new, never a part; `private` for this user's eyes only (0600)."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+        with open(temporary, "w", encoding="utf-8", opener=opened_privately if private else None) as file:
+            file.write(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def opened_privately(path: str, flags: int) -> int:
+    """Opener of a file that only this user may read and write, whatever the umask says."""
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return descriptor
 
 
 def read_json(path: str | os.PathLike) -> Any:

@@ -28,6 +28,7 @@ from .multi_aspect.modeling import MultiAspectRewardModel
 from .reward_config import PDRewardConfig
 from .reward_results import AspectReward, fill_sidecar, rewards_in, warn_of_weakness
 from .reward_trainer import PDRewardTrainer
+from .runs.secrets import masked
 from .selection import random_keys, resolve_budget, select_lowest
 from .trainer_push import check_push
 from .trainer_utils import device_arguments
@@ -262,10 +263,4 @@ _NOT_IDENTITY = {"output_dir", "share_prefix", "logging_dir", "run_name", "disab
 
 def training_identity(args: Any) -> dict[str, Any]:
     """The training arguments that decide the weights, for a manifest; tokens are never among them."""
-    return {k: v for k, v in _without_tokens(args.to_dict()).items() if k not in _NOT_IDENTITY}
-
-
-def _without_tokens(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _without_tokens(v) for k, v in value.items() if "token" not in str(k).split("_")[-1:]}
-    return [_without_tokens(v) for v in value] if isinstance(value, (list, tuple)) else value
+    return {k: v for k, v in masked(args.to_dict()).items() if k not in _NOT_IDENTITY}

@@ -45,7 +45,9 @@ def last_checkpoint(folder: Path, manifest: Manifest, may_write: bool = True) ->
                 logger.warning("Removing %s, which was left unfinished.", path)
                 shutil.rmtree(path, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(identity, {"key": manifest.key, "inputs": manifest.inputs, "arguments": manifest.arguments})
+        write_json(
+            identity, {"key": manifest.key, "inputs": manifest.inputs, "arguments": manifest.arguments}, private=True
+        )
     if not whole:
         return None
     logger.info("Going on from %s.", whole[-1])

@@ -19,6 +19,7 @@ from .gaps import GapMatrix, gap_matrix, numeric_column, rated_aspects, scored_a
 from .hub import local_file
 from .proxies import proxy_metrics_of, vote_weights
 from .report import SelectionReport, selection_report
+from .runs.secrets import masked
 from .selection import (
     SELECTORS,
     Threshold,
@@ -200,7 +201,7 @@ class PDFilter:
         """Writes arguments, statistics and report to a json file."""
         if self.thresholds_ is None:
             raise InputError("The filter has no statistics to save yet: call `fit` first.")
-        arguments = {name: getattr(self, name) for name in _ARGUMENTS}
+        arguments = masked({name: getattr(self, name) for name in _ARGUMENTS})
         statistics = {
             "aspects": self.aspects_,
             "quantiles": self.quantiles_,

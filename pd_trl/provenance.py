@@ -15,6 +15,7 @@ from .cards.readme import split_readme
 from .cards.text import is_repo_id
 from .errors import InputError
 from .hub import hub_api
+from .runs.secrets import masked_text
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def source_provenance(
         made = f"made by the stage '{manifest.stage}' of pd_trl" + (f", seed {seed}" if seed is not None else "")
         return dict(manifest.results.get("provenance", {}).get("source", {"name": made}))
     if path.exists() or not is_repo_id(name):
-        return {"name": path.name or str(name)}
+        return {"name": Path(masked_text(str(name))).name or masked_text(str(name))}
     record = {"dataset": name, "config": config, "split": split, **repo_facts(name, "dataset", revision)}
     return {key: value for key, value in record.items() if value}
 

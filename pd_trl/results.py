@@ -10,6 +10,7 @@ from typing import Any
 
 from .artifacts import read_json, write_json
 from .errors import InputError
+from .runs.secrets import masked
 
 RESULTS_NAME = "eval_results.json"
 
@@ -74,7 +75,7 @@ class EvalResult:
 def save_results(results: Iterable[EvalResult], path: str | os.PathLike) -> None:
     """Writes results as json; into `eval_results.json` where `path` is a folder."""
     path = Path(path)
-    write_json(path / RESULTS_NAME if path.is_dir() else path, [asdict(result) for result in results])
+    write_json(path / RESULTS_NAME if path.is_dir() else path, [masked(asdict(result)) for result in results])
 
 
 def load_results(path: str | os.PathLike) -> list[EvalResult]:

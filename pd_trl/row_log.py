@@ -11,8 +11,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from .artifacts import digest_of
+from .artifacts import digest_of, opened_privately
 from .errors import InputError
+from .runs.secrets import masked
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class RowLog:
 
     def __init__(self, path: str | os.PathLike, identity: dict[str, Any]):
         self.path = Path(path)
-        self.identity = json.loads(json.dumps(identity, default=str))
+        self.identity = json.loads(json.dumps(masked(identity), default=str))
         self.rows: dict[str, Any] = {}
         self._counts: collections.Counter[str] = collections.Counter()
         # It stays when it is released: a process that waits at a file which is removed holds a lock that no other sees.
@@ -47,7 +48,7 @@ class RowLog:
             ) from None
         try:
             self._read()
-            self._file = self.path.open("ab", buffering=0)
+            self._file = open(self.path, "ab", buffering=0, opener=opened_privately)
             if self.path.stat().st_size == 0:
                 self._write(_line({"identity": self.identity}))
         except BaseException:
@@ -128,6 +129,7 @@ class RowLog:
             )  # fmt: skip
 
     def _check_identity(self, found: dict[str, Any]) -> None:
+        found = masked(found)
         if digest_of(found) != digest_of(self.identity):
             changed = sorted(k for k in {*found, *self.identity} if found.get(k) != self.identity.get(k))
             raise InputError(

@@ -18,9 +18,9 @@ from .cards.readme import join_readme
 from .cards.text import is_repo_id
 from .cards.trl_card import TRLCard, read_trl_card
 from .errors import InputError
-from .hub import scrubbed
 from .provenance import model_facts
 from .results import EvalResult
+from .runs.secrets import is_secret_name, masked, masked_text
 
 # Facts of the last card that a trainer wrote, so that a publication can write it again with what came later.
 FACTS_NAME = "pd_card.json"
@@ -36,6 +36,7 @@ _UNTOLD = {
     "dataset_num_proc", "dataloader_num_workers", "local_rank", "use_cpu", "overwrite_output_dir", "include_for_metrics",
     "distributed_state", "accelerator_config", "pad_to_multiple_of", "activation_checkpointing", "gradient_checkpointing", "deepspeed_plugin", "parallelism_config",
 }  # fmt: skip
+_UNTOLD_STARTS = ("hub_", "push_to_hub", "trackio_", "dataloader_")
 
 
 def write_model_card(trainer: Any, name: str, old: str | None, **particular: Any) -> None:
@@ -117,7 +118,7 @@ def changed_arguments(args: Any) -> dict[str, Any]:
     """The training arguments that differ from their class's defaults and have to do with the result. Never a token."""
     changed = {}
     for item in dataclasses.fields(args):
-        if item.name in _UNTOLD or item.name.startswith(("hub_", "push_to_hub", "trackio_", "dataloader_")):
+        if item.name in _UNTOLD or item.name.startswith(_UNTOLD_STARTS) or is_secret_name(item.name):
             continue
         default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
         value = getattr(args, item.name, default)
@@ -129,7 +130,7 @@ def changed_arguments(args: Any) -> dict[str, Any]:
 
 def save_model_facts(facts: ModelFacts, folder: str | os.PathLike) -> None:
     """Writes `pd_card.json` into `folder`."""
-    write_json(Path(folder) / FACTS_NAME, asdict(facts))
+    write_json(Path(folder) / FACTS_NAME, masked(asdict(facts)))
 
 
 def load_model_facts(folder: str | os.PathLike) -> ModelFacts | None:
@@ -172,21 +173,21 @@ def _plain(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):
-        shown = {str(key): _plain(entry) for key, entry in value.items() if not str(key).endswith("token")}
+        shown = {str(key): _plain(entry) for key, entry in masked(value).items()}
         return {key: entry for key, entry in shown.items() if entry is not None}
     if isinstance(value, (list, tuple, set)):
         entries = [_plain(entry) for entry in value]
         return entries[0] if len(entries) == 1 and isinstance(entries[0], str) else entries
     if value is None or value is dataclasses.MISSING or isinstance(value, (bool, int, float)):
         return value
-    return scrubbed(str(value))
+    return masked_text(str(value))
 
 
 def _is_local(value: Any) -> bool:
     """Whether a value is, or holds, a path of this machine, which is nobody else's business."""
-    if isinstance(value, Mapping):
-        return any(_is_local(entry) for entry in value.values())
-    return isinstance(value, str) and (value.startswith(("/", "~", "./", "../")) or os.path.exists(value))
+    if isinstance(value, (Mapping, list)):
+        return any(_is_local(entry) for entry in (value.values() if isinstance(value, Mapping) else value))
+    return isinstance(value, str) and (masked(value, public=True) != masked(value) or os.path.exists(value))
 
 
 def _names(value: Any) -> list[str]:

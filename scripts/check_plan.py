@@ -172,7 +172,7 @@ def measure(recipe_path: str, stage: str, what: str) -> dict[str, float]:
     from pd_trl.recipe import plan
 
     set_up_logging()
-    step = next(step for step in plan(load_recipe(recipe_path)) if step.stage == stage)
+    step = next(step for step in plan(load_recipe(recipe_path)[0]) if step.stage == stage)
     outputs = parse_step(step, {**step.section, "overwrite": True})
     shutil.rmtree(step.output_dir, ignore_errors=True)
     if what == "memory":

@@ -36,7 +36,7 @@ def loses_its_results(arguments: list[str]) -> bool:
     parser.error = refuse  # type: ignore[method-assign]
     try:
         options, _ = parser.parse_known_args(arguments)
-        return not options.dry_run and not load_recipe(options.config).get("publish")
+        return not options.dry_run and not load_recipe(options.config)[0].get("publish")
     except InputError:
         return False  # `pd-trl run` says what is wrong
 

@@ -17,6 +17,7 @@ def main(command: str, arguments: list[str]) -> int:
     import torch
 
     from ..artifacts import library_versions
+    from .terminal import say
 
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or ["CPU"]
     rows = {
@@ -28,5 +29,5 @@ def main(command: str, arguments: list[str]) -> int:
         "HF_ENDPOINT": os.environ.get("HF_ENDPOINT", "https://huggingface.co"),
         "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "0"),
     }
-    sys.stdout.write("".join(f"- {name}: {value}\n" for name, value in rows.items()))
+    say("\n".join(f"- {name}: {value}" for name, value in rows.items()))
     return 0

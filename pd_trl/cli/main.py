@@ -15,7 +15,7 @@ from types import FrameType
 
 from .._version import __version__
 from ..errors import InputError
-from ..report_text import printable
+from .terminal import complain
 
 # Name of the command: module of this package, and a line of help.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -134,8 +134,7 @@ def _fail(prog: str, message: str, code: int = 2) -> int:
         Path(place).write_text(str(code))
     # Of several processes, one speaks for all.
     if os.environ.get("RANK", "0") == "0":
-        text = printable(message)
-        sys.stderr.write(f"{prog}: {text}\n" if code == 130 else f"{prog}: error: {text}\n")
+        complain(f"{prog}: {message}" if code == 130 else f"{prog}: error: {message}")
     return code
 
 

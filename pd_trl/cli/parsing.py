@@ -12,26 +12,27 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
+from ..recipe_rules import check_file, check_servers, set_environment
 
 EXIT_CODE_FILE = "PD_TRL_EXIT_CODE_FILE"
 
 
-def load_yaml(path: str | os.PathLike) -> dict[str, Any]:
-    """The mapping in a YAML file; its `env` entries become environment variables, as in TRL."""
+def load_yaml(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, str]]:
+    """
+    The mapping in a YAML file, and the environment variables of its `env`, as in TRL. They are checked, and not set: that is
+    left until everything is checked.
+    """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read the configuration {path}: {error}.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"The configuration {path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"The configuration {path} must hold a mapping of keys to values.")
-    environment = content.pop("env", None) or {}
-    if not isinstance(environment, Mapping):
-        raise InputError(f"`env` in {path} must be a mapping of environment variables to values.")
-    for name, value in environment.items():
-        os.environ[str(name)] = str(value)
-    return content
+    environment = check_file(content, path)
+    content.pop("env", None)
+    return content, environment
 
 
 def pop_option(arguments: list[str], name: str) -> str | None:
@@ -100,14 +101,19 @@ class StageParser:
         """
         rest = list(arguments)
         path = pop_option(rest, "config")
-        config = dict(section or {}) | (load_yaml(path) if path else {})
+        content, environment = load_yaml(path) if path else ({}, {})
+        config = dict(section or {}) | content
         from_file: list[str] = []
         for key, value in config.items():
             if key not in self.actions:
                 raise unknown(str(key), self.actions, f"key in {path or 'the recipe'}")
             from_file += self._as_arguments(key, value)
         known, launch = self._split(rest)
+        if content:
+            check_servers(content, {flag.partition("=")[0].lstrip("-").replace("-", "_") for flag in known})
         outputs = self.parser.parse_args_into_dataclasses(args=[*from_file, *known], look_for_args_file=False)
+        if not any(getattr(output, "dry_run", False) for output in outputs):
+            set_environment(environment)
         return outputs[: len(self.parser.dataclass_types)], launch
 
     def _as_arguments(self, key: str, value: Any) -> list[str]:
@@ -129,7 +135,9 @@ class StageParser:
                 raise InputError(
                     f"`{key}` must be a {'list of values' if takes_list else 'single value'}, got {value}."
                 )
-            return [f"--{key}", *(_written(item) for item in value)] if value else []
+            if value:
+                self.parser.set_defaults(**{key: self._items(key, value)})
+            return []
         if value is False and str in allowed and bool not in allowed:
             value = "no"  # what YAML makes of an unquoted `save_strategy: no`
         if self.needs_list(key):
@@ -140,6 +148,18 @@ class StageParser:
         text = _written(value)
         # What begins with a dash would be read as the next argument.
         return [f"--{key}={text}"] if text.startswith("-") else [f"--{key}", text]
+
+    def _items(self, key: str, values: list[Any]) -> list[Any]:
+        """The values of a list, read as the command line reads them. On a command line, one like `--overwrite` would be a flag."""
+        action = self.actions[key]
+        items = []
+        try:
+            for value in values:
+                items.append(self.parser._get_value(action, _written(value)))
+                self.parser._check_value(action, items[-1])
+        except argparse.ArgumentError as error:
+            refuse(str(error))
+        return items
 
     def needs_list(self, key: str) -> bool:
         """Whether an argument takes a list only; `report_to` and the like take one value or several."""

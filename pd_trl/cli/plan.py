@@ -1,14 +1,15 @@
 """`pd-trl plan`: what a recipe costs, before it is run."""
 
 import argparse
-import sys
 
 from ..errors import InputError
+from ..recipe import check_recipe
 from ..recipe import plan as steps_of
-from ..report_text import printable
+from ..recipe_rules import set_environment
 from .parsing import pop_option
 from .run import load_recipe, parse_step, with_overrides
 from .stage_commands import run_stage, set_up_logging, stage_parser
+from .terminal import say
 
 # Values of the recipe that are given as they are to `pd-trl run`.
 _OF_THE_RECIPE = ("budget", "dataset_name", "model_name_or_path")
@@ -24,7 +25,9 @@ def main(command: str, arguments: list[str]) -> int:
         raise InputError(
             "`pd-trl plan` needs a recipe: --config with a YAML file, or the name of one that comes with pd_trl."
         )
-    recipe = load_recipe(name)
+    recipe, environment = load_recipe(name)
+    check_recipe(recipe)
+    set_environment(environment)
     set_up_logging()
     values = {key: pop_option(rest, key) for key in _OF_THE_RECIPE}
     own, overrides = _split(rest)
@@ -34,7 +37,7 @@ def main(command: str, arguments: list[str]) -> int:
     from ..plan.sources import ParsedStep
 
     steps = [ParsedStep(step, parse_step(step, step.section)) for step in steps_of(recipe)]
-    sys.stdout.write(printable(f"{run_stage(command, (options, steps))}\n"))
+    say(run_stage(command, (options, steps)))
     return 0
 
 

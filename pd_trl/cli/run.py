@@ -1,20 +1,25 @@
 """`pd-trl run`: the stages of a recipe, skipping what their manifests say is done."""
 
 import argparse
-import sys
+import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ..artifacts import library_versions, write_json
 from ..errors import InputError
-from ..recipe import STAGES, Step, plan
-from ..report_text import printable
+from ..recipe import STAGES, Step, check_recipe, plan
+from ..recipe_rules import check_no_secret, check_servers, set_environment
 from ..resources import list_recipes, recipe_path
+from ..runs.secrets import masked
 from ..selection import parse_budget
 from .parsing import check_launch_flags, launch, load_yaml, refuse, string_to_bool, unknown
 from .stage_commands import LAUNCHED, check_stage, run_stage, set_up_logging, show, stage_parser
 from .stage_commands import STAGES as COMMANDS
+from .terminal import complain, say
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -53,12 +58,16 @@ def main(command: str, arguments: list[str]) -> int:
     parser.error = refuse  # type: ignore[method-assign]
     options, left = parser.parse_known_args(arguments)
     # Before torch is imported: the recipe's `env` may set its number of threads.
-    recipe = load_recipe(options.config)
+    recipe, environment = load_recipe(options.config)
+    check_recipe(recipe)
+    if not options.dry_run:
+        set_environment(environment)
     set_up_logging()
     recipe, launch_args = with_overrides(recipe, options, left, parser)
+    check_no_secret(recipe, "The command line")
     only = [name.strip() for name in options.stages.split(",")] if options.stages is not None else None
     steps = plan(recipe, only)
-    _check(steps)
+    _check(steps, {flag.partition("=")[0].lstrip("-").replace("-", "_") for flag in left})
     start = time.perf_counter()
     if options.dry_run:
         show_plan(steps)
@@ -67,10 +76,11 @@ def main(command: str, arguments: list[str]) -> int:
         run_step(step, launch_args, overwrite=options.overwrite)
     root = Path(recipe["output_dir"]).expanduser()
     seconds = round(time.perf_counter() - start, 1)
-    write_json(root / "run.json", {"recipe": recipe, "seconds": seconds, "versions": library_versions()})
+    record = {"recipe": masked(recipe), "seconds": seconds, "versions": library_versions()}
+    write_json(root / "run.json", record, private=True)
     width = max(len(step.name) for step in steps)
     places = "\n".join(f"  {step.name.ljust(width)}  {step.output_dir}" for step in steps)
-    sys.stdout.write(f"\nFinished in {seconds:.0f} s. What was made:\n{places}\n")
+    say(f"\nFinished in {seconds:.0f} s. What was made:\n{places}")
     return 0
 
 
@@ -100,8 +110,8 @@ def _as_list(stage: str, key: str, value: Any) -> Any:
     return [value] if key in parser.actions and parser.needs_list(key) else value
 
 
-def load_recipe(name: str) -> dict[str, Any]:
-    """A recipe from a YAML file, or by the name of one that comes with pd_trl."""
+def load_recipe(name: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """A recipe from a YAML file, or by the name of one that comes with pd_trl, and the environment variables of its `env`."""
     path = Path(name).expanduser()
     return load_yaml(
         path if path.is_file() or path.suffix in (".yaml", ".yml") and path.parent != Path() else recipe_path(name)
@@ -119,19 +129,22 @@ def show_plan(steps: list[Step]) -> None:
             if result.skipped:
                 continue
         else:
-            arguments = ", ".join(f"{k}={v}" for k, v in step.section.items() if k not in ("output_dir", "recipe"))
-            sys.stdout.write(printable(f"[{step.name} (dry run)] would make {step.output_dir} with {arguments}\n"))
+            settings = masked({k: v for k, v in step.section.items() if k not in ("output_dir", "recipe")})
+            arguments = ", ".join(f"{k}={v}" for k, v in settings.items())
+            say(f"[{step.name} (dry run)] would make {step.output_dir} with {arguments}")
         changing.append(Path(step.output_dir).expanduser())
 
 
 def run_step(step: Step, launch_args: list[str], *, overwrite: bool) -> None:
     """Runs one step in this process, or in those of `accelerate launch`."""
     section = {**step.section, "overwrite": overwrite}
-    sys.stderr.write(f"--- {step.name}\n")
+    complain(f"--- {step.name}")
     if launch_args and step.stage in LAUNCHED:
-        config = Path(step.output_dir).expanduser().parent / f".{Path(step.output_dir).name}.yaml"
-        _write_yaml(config, section)
-        code = launch(step.stage, launch_args, ["--config", str(config)])
+        # The folder is the user's alone, and gone when the processes are.
+        with tempfile.TemporaryDirectory(prefix="pd_trl-") as folder:
+            config = Path(folder) / "section.yaml"
+            config.write_text(yaml.safe_dump(section, sort_keys=False), encoding="utf-8")
+            code = launch(step.stage, launch_args, ["--config", str(config)])
         if code:
             raise InputError(f"The stage '{step.name}' failed with exit code {code}; its messages are above.")
         return
@@ -184,10 +197,15 @@ def _split(left: list[str], parser: argparse.ArgumentParser) -> tuple[list[tuple
     return overrides, rest
 
 
-def _check(steps: list[Step]) -> None:
-    """Every argument of every stage, before the first one starts."""
+def _check(steps: list[Step], named: Collection[str] = ()) -> None:
+    """Every argument of every stage, before the first one starts. `named` are those that the user gave, as STAGE.ARGUMENT."""
     for step in steps:
         outputs = parse_step(step, step.section)
+        prefix = f"{step.stage.replace(' ', '.')}."
+        given = [name.removeprefix(prefix) for name in named if name.startswith(prefix)]
+        check_servers(step.section, given)
+        if any(getattr(entry, "trust_remote_code", False) for entry in outputs) and "trust_remote_code" not in given:
+            complain(f"WARNING: the recipe lets the stage '{step.name}' run code that comes with its model.")
         check_stage(step.stage, outputs)
         for arguments in outputs:
             if getattr(arguments, "push_to_hub", False):
@@ -201,10 +219,3 @@ def _check_push(step: Step, arguments: Any) -> None:
     # Each reward model has a repository of its own, whose name ends with its aspect.
     name = arguments.hub_model_id or Path(step.output_dir).expanduser().absolute().name
     check_push(arguments, f"{name}-aspect" if step.stage == "reward" else None)
-
-
-def _write_yaml(path: Path, section: dict[str, Any]) -> None:
-    import yaml
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(section, sort_keys=False), encoding="utf-8")

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InputError
-from ..report_text import printable
-from .parsing import StageParser, launch, without
+from .parsing import StageParser, launch, pop_option, without
+from .terminal import ShownFormatter, say
 
 # Command: module under pd_trl.stages, function, and dataclasses as "module:name".
 _MODEL = "trl:ModelConfig"
@@ -62,6 +62,8 @@ LAUNCHED = ("reward", "score", "dpo")
 def main(command: str, arguments: list[str]) -> int:
     """Runs one stage from the command line."""
     set_up_logging()
+    if _MODEL in STAGES[command][2]:
+        arguments = _token_in_environment(arguments)
     parser = stage_parser(command)
     outputs, launch_args = parser.parse(arguments)
     if launch_args:
@@ -71,6 +73,15 @@ def main(command: str, arguments: list[str]) -> int:
     show(run_stage(command, outputs))
     leave_process_group()
     return 0
+
+
+def _token_in_environment(arguments: list[str]) -> list[str]:
+    """The arguments without a token of the Hub, which becomes HF_TOKEN: no list of processes and no file of settings shows it."""
+    rest = list(arguments)
+    for name in ("hub_token", "hub-token", "push_to_hub_token", "push-to-hub-token"):
+        if token := pop_option(rest, name):
+            os.environ["HF_TOKEN"] = token
+    return rest
 
 
 def stage_parser(command: str) -> StageParser:
@@ -115,15 +126,7 @@ def show(result: Any) -> None:
     from ..stages.common import is_main_process
 
     if is_main_process():
-        sys.stdout.write(printable(f"{result}\n"))
-        sys.stdout.flush()
-
-
-class _PrintableFormatter(logging.Formatter):
-    """Messages may hold names from data, which must not steer a terminal."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        say(result)
 
 
 def check_stage(command: str, outputs: tuple[Any, ...]) -> None:
@@ -146,7 +149,7 @@ def set_up_logging() -> None:
     handler = logging.StreamHandler()
     # What the data layer reports below a warning is part of the result of `prepare`.
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or not record.name.startswith("pd_trl.data"))
-    handler.setFormatter(_PrintableFormatter("%(levelname)s: %(message)s"))
+    handler.setFormatter(ShownFormatter("%(levelname)s: %(message)s"))
     logger = logging.getLogger("pd_trl")
     if not logger.handlers:
         logger.addHandler(handler)

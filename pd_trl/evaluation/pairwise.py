@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from ..artifacts import digest_of, library_versions
 from ..errors import InputError, InputTypeError
 from ..metrics.statistics import bootstrap_interval, verdicts, win_counts
+from ..report_text import printable
 from ..results import save_results
 from ..row_log import RowLog
 from .alpaca.outputs import AlignedOutputs
@@ -163,7 +164,9 @@ def _judge_all(
 
 def _ask(judge: Judge, left: dict[str, Comparison], total: int, log: RowLog | dict[str, Any]) -> None:
     keys, comparisons = list(left), list(left.values())
-    with tqdm(total=total, initial=total - len(left), desc=judge.name, unit="judgement", disable=None) as bar:
+    with tqdm(
+        total=total, initial=total - len(left), desc=printable(judge.name), unit="judgement", disable=None
+    ) as bar:
         for start in range(0, len(keys), COMPARISONS_PER_CALL):
             part = comparisons[start : start + COMPARISONS_PER_CALL]
             answered = set()

@@ -17,6 +17,7 @@ from ..artifacts import digest_of
 from ..data import load_source
 from ..errors import InputError
 from ..hub import split_revision
+from ..report_text import printable
 from ..results import save_results
 from ..row_log import RowLog
 from ..scoring.responses import conversation, score_responses
@@ -169,7 +170,9 @@ def _score_missing(
     missing = [key for key in distinct if key not in done]
     cut = 0
     label = f"Scoring {', '.join(scorer.aspects)}"
-    with tqdm(total=len(distinct), initial=len(distinct) - len(missing), desc=label, unit="text", disable=None) as bar:
+    with tqdm(
+        total=len(distinct), initial=len(distinct) - len(missing), desc=printable(label), unit="text", disable=None
+    ) as bar:
         for start in range(0, len(missing), CONVERSATIONS_PER_CALL):
             keys = missing[start : start + CONVERSATIONS_PER_CALL]
             rewards, truncated = score_responses(

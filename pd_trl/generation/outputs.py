@@ -15,7 +15,9 @@ from tqdm.auto import tqdm
 
 from ..artifacts import write_json
 from ..errors import InputError
+from ..report_text import printable
 from ..row_log import RowLog
+from ..runs.secrets import masked
 from .decoding import Decoded, decode
 from .instructions import Instruction, load_instructions
 from .policies import Policy, PolicySource
@@ -106,7 +108,9 @@ def generate_outputs(
             answers = decode_with_vllm(source, left, texts, config, engine_kwargs)
         elif missing:
             answers = decode(source.loaded, source.tokenizer, left, texts, config, batch_size=batch_size)
-        with tqdm(total=len(items), initial=len(items) - len(missing), desc=name, unit="output", disable=None) as bar:
+        with tqdm(
+            total=len(items), initial=len(items) - len(missing), desc=printable(name), unit="output", disable=None
+        ) as bar:
             for answer in answers:
                 text = str(source.tokenizer.decode(answer.token_ids, skip_special_tokens=True))
                 row = {"output": text, "num_tokens": len(answer.token_ids), "finished": answer.finished}
@@ -119,7 +123,9 @@ def generate_outputs(
     ]
     _tell(done, config)
     if output_dir is not None:
-        write_json(Path(output_dir) / DECODING_NAME, {"generator": name, **settings, "counts": counts_of(done)})
+        write_json(
+            Path(output_dir) / DECODING_NAME, masked({"generator": name, **settings, "counts": counts_of(done)})
+        )
         write_json(Path(output_dir) / OUTPUTS_NAME, outputs)
     return outputs
 

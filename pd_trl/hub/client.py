@@ -13,6 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFound
 
 from .._version import __version__
 from ..errors import InputError
+from ..runs.secrets import masked_text
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,6 @@ T = TypeVar("T")
 TRANSIENT = (429, 500, 502, 503, 504)
 # The branch moved since its head was read (412), or is being moved at this moment (409).
 MOVED = (409, 412)
-_TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{20,}")
 # Jitter must not draw from the generators that a user has seeded.
 jitter = random.SystemRandom()
 
@@ -36,11 +36,8 @@ def hub_api(token: str | None = None) -> HfApi:
 
 
 def scrubbed(text: str, token: str | None = None) -> str:
-    """`text` without tokens: neither those in use nor anything that looks like one."""
-    for secret in (token, get_token()):
-        if secret:
-            text = text.replace(secret, "[token]")
-    return _TOKEN.sub("[token]", text)
+    """`text` without secrets: neither the tokens in use nor anything that looks like one."""
+    return masked_text(text, (token, get_token()))
 
 
 def status_of(error: Exception) -> int | None:

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from ..artifacts import dataset_digest
 from ..errors import InputError
+from ..report_text import printable
 from .backends import Scorer
 from .batching import score_sequences
 from .layout import prompt_groups, shard_rows
@@ -98,7 +99,9 @@ class ScoringRun:
         shards = self.shards_of(scorer)
         indices = range(len(self.rows)) if job is None else job_indices(job, len(self.rows))
         total = sum(self.rows[index].size for index in indices)
-        with tqdm(total=total, desc=f"Scoring {', '.join(scorer.aspects)}", unit="pair", disable=None) as bar:
+        with tqdm(
+            total=total, desc=printable(f"Scoring {', '.join(scorer.aspects)}"), unit="pair", disable=None
+        ) as bar:
             bar.update(sum(self.rows[index].size for index in indices if shards.is_done(index)))
 
             def compute(index: int) -> tuple[Dataset, dict[str, int]]:

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from ..artifacts import digest_of, read_json, write_json, write_parquet
 from ..errors import InputError
+from ..runs.secrets import masked
 
 _POLL_SECONDS = 0.05
 
@@ -42,10 +43,10 @@ class ShardFolder:
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "identity.json"
-        identity = json.loads(json.dumps({**self.identity, "num_shards": self.num_shards}, default=str))
+        identity = json.loads(json.dumps(masked({**self.identity, "num_shards": self.num_shards}), default=str))
         with FileLock(self.folder / "identity.lock"):
             if path.is_file():
-                found = read_json(path)
+                found = masked(read_json(path))
                 if digest_of(found) != digest_of(identity):
                     changed = sorted(k for k in {*found, *identity} if found.get(k) != identity.get(k))
                     raise OtherRunError(
@@ -53,7 +54,7 @@ class ShardFolder:
                         "or remove this one."
                     )
             else:
-                write_json(path, identity)
+                write_json(path, identity, private=True)
 
     def path(self, index: int) -> Path:
         """Parquet file of a shard."""

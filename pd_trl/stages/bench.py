@@ -10,6 +10,7 @@ from typing import Any
 
 from ..artifacts import read_json, write_json
 from ..errors import InputError
+from ..report_text import printable
 from .common import StageResult, owned_folder
 
 logger = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ def _as_number(text: str, what: str) -> float:
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"{printable(line)}\n")
     sys.stderr.flush()
 
 

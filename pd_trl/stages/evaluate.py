@@ -108,7 +108,7 @@ def run_pairwise(arguments: PairwiseArguments) -> StageResult:
         inputs={**{name: outputs_digest(sets) for name, sets in sides.items()}, **judge_digest(arguments.judge)},
         arguments={
             "judge": arguments.judge,
-            "judge_kwargs": {key: value for key, value in settings.items() if "key" not in key.lower()},
+            "judge_kwargs": {key: value for key, value in settings.items() if key != "api_key_env"},
             "max_problem_share": arguments.max_problem_share,
             "num_resamples": arguments.num_resamples,
             "seed": arguments.seed,

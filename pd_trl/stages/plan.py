@@ -9,6 +9,7 @@ from typing import Any
 from ..artifacts import write_json
 from ..errors import InputError
 from ..plan.devices import DEFAULT_UTILIZATION, DEVICES, THIS, device_of
+from ..runs.secrets import masked
 
 PLAN_NAME = "plan.json"
 
@@ -133,7 +134,7 @@ def run_plan(arguments: PlanArguments, steps: Sequence[Any] = ()) -> str:
     recipe = Recipe(list(steps), device is not None, arguments.processes, arguments.sharding, arguments.new_tokens)
     plan = plan_costs(steps, pairs, clock, recipe)
     if arguments.output_dir:
-        write_json(Path(arguments.output_dir).expanduser() / PLAN_NAME, plan.to_dict())
+        write_json(Path(arguments.output_dir).expanduser() / PLAN_NAME, masked(plan.to_dict()))
     if arguments.json:
-        return json.dumps(plan.to_dict(), indent=2, ensure_ascii=False, default=str)
+        return json.dumps(masked(plan.to_dict()), indent=2, ensure_ascii=False, default=str)
     return "\n".join(plan_lines(plan, device.memory if device is not None else None))

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...artifacts import digest_of
 from ...errors import InputError
 from ...row_log import RowLog
 from ..judges.answers import unreadable_text
+from ..judges.openai_client import request_key
 from ..judges.openai_server import OpenAIClient
 from ..judges.requests import RequestPool, UselessAnswers, known_answers
 from ..judges.settings import RequestSettings
@@ -114,7 +114,7 @@ class Annotator:
                 if len(own):
                     columns = self._annotator.available_fields_to_format
                     prompts, _ = single._make_prompts(single._preprocess(own[columns]))
-                    found.update((digest_of(r), r) for r in (self._request(name, prompt) for prompt in prompts))
+                    found.update((request_key(r), r) for r in (self._request(name, prompt) for prompt in prompts))
         return found
 
     def _request(self, name: str, prompt: str) -> dict[str, Any]:
@@ -219,7 +219,7 @@ class Annotator:
         single = self.singles[name]
 
         def completions(prompts: Sequence[str], **arguments: Any) -> dict[str, list[Any]]:
-            found = [answers.get(digest_of(self._request(name, prompt))) for prompt in prompts]
+            found = [answers.get(request_key(self._request(name, prompt))) for prompt in prompts]
             columns = completions_of(found, arguments)
             # Without a single preference, alpaca_eval ends in an error of pandas.
             if not any(single.fn_completion_parser.can_read(text) for text in columns[single.completion_key]):

@@ -9,6 +9,7 @@ from ...artifacts import digest_of
 from ...errors import InputError
 from ...report_text import printable
 from ...row_log import RowLog
+from ...runs.secrets import known_secrets, masked_text
 from ..judges.answers import CHAT, COMPLETION, check_answer, check_decoded
 from ..judges.requests import RequestFailed
 
@@ -99,7 +100,8 @@ def send_to_decoder(request: Mapping[str, Any]) -> dict[str, Any]:
     except ImportError as error:
         raise RequestFailed(f"{request['decoder']} needs the package {error.name}", fatal=True) from None
     except Exception as error:  # whatever the provider's own client raises, after retries of its own, or gives
-        raise RequestFailed(f"{type(error).__name__}: {printable(str(error))[:200]}") from None
+        reason = printable(masked_text(str(error), known_secrets()))[:200]
+        raise RequestFailed(f"{type(error).__name__}: {reason}") from None
     return answer
 
 

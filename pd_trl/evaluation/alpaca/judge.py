@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ...errors import InputError
+from ...runs.secrets import masked
 from ..judges.base import AskingJudge, Comparison
 from ..judges.settings import request_settings
 from .annotator import Annotator, JudgeSettings
@@ -36,7 +37,9 @@ class AlpacaJudge(AskingJudge):
             "annotators": {
                 name: {
                     "prompt": single.prompt_template,
-                    "arguments": {k: v for k, v in single.completions_kwargs.items() if k not in _NOT_IDENTITY},
+                    "arguments": masked(
+                        {k: v for k, v in single.completions_kwargs.items() if k not in _NOT_IDENTITY}
+                    ),
                 }
                 for name, single in singles.items()
             },
@@ -55,5 +58,5 @@ class AlpacaJudge(AskingJudge):
         yield from ((i, 2.0 - row["preference"]) for i, row in enumerate(annotations))
 
 
-# Secrets, and what changes no answer.
-_NOT_IDENTITY = {"client_kwargs", "openai_api_keys", "openai_organization_ids", "num_procs", "price_per_token"}
+# What changes no answer.
+_NOT_IDENTITY = {"client_kwargs", "openai_organization_ids", "num_procs", "price_per_token"}

@@ -12,8 +12,9 @@ from typing import Any
 from ...artifacts import digest_of, read_json
 from ...errors import InputError
 from ...row_log import RowLog
+from ...runs.secrets import masked
 from ..judges.base import AskingJudge, Comparison, Judge, is_preference
-from ..judges.openai_client import OpenAIJudge, comparison_requests
+from ..judges.openai_client import OpenAIJudge, comparison_requests, request_key
 from .annotator import Annotator
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def judge_by_annotator(annotator: Annotator, rows: Sequence[Mapping[str, str]], 
     details: dict[str, Any] = {
         "annotator": annotator.settings.config,
         "judge_models": annotator.models,
-        "judge_arguments": annotator.settings.arguments,
+        "judge_arguments": masked(annotator.settings.arguments),
         **_served([answer for answer in answers.values() if answer is not None]),
         "requests": len(requests),
         "asked_again": _asked_again(log, requests),
@@ -116,7 +117,7 @@ def judge_by_judge(judge: Judge, rows: Sequence[Mapping[str, str]], log: RowLog)
         details["reasons_of_failures"] = dict(judge.reasons.most_common(5))
     if not isinstance(judge, OpenAIJudge):
         return Judgements(annotations, judge.name, OFFLINE, problems, details)
-    requests = {digest_of(request) for request in comparison_requests(comparisons, judge.prompt, judge.arguments)}
+    requests = {request_key(request) for request in comparison_requests(comparisons, judge.prompt, judge.arguments)}
     details |= {"judge_models": [judge.name], "requests": len(requests), "asked_again": _asked_again(log, requests)}
     details |= _served([log[key] for key in sorted(requests) if key in log])
     return Judgements(annotations, judge.name, CHAT_MODEL, problems, details)

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...artifacts import digest_of
 from ...report_text import table
 from ...row_log import RowLog
-from ..judges.openai_client import PROMPT, comparison_requests, request_arguments, unreadable
+from ..judges.openai_client import PROMPT, comparison_requests, request_arguments, request_key, unreadable
 from ..judges.requests import known_answers
 from ..judges.settings import RequestSettings
 from .annotator import Annotator
@@ -81,7 +80,7 @@ def plan_comparisons(
 ) -> tuple[int, int, int]:
     """Numbers of requests of a chat model with our prompt and of answered ones, and tokens of the others."""
     requests = comparison_requests(shown_comparisons(aligned.rows), PROMPT, request_arguments(model, arguments))
-    by_key = {digest_of(request): request for request in requests}
+    by_key = {request_key(request): request for request in requests}
     known = known_answers(log, by_key, RequestSettings(), unreadable)
     left = [request for key, request in by_key.items() if key not in known]
     return len(by_key), len(by_key) - len(left), sum(map(_tokens, left))

@@ -11,6 +11,7 @@ import numpy as np
 from ...artifacts import write_json
 from ...generation.instructions import ALPACA_REPOSITORY, ALPACA_REVISION
 from ...results import save_results
+from ...runs.secrets import masked
 from .instructions import NUM_INSTRUCTIONS, canonical_positions
 from .judging import CHAT_MODEL, OFFLINE, RECORDED, Judgements
 from .length_control import LengthControl
@@ -114,7 +115,8 @@ def save(folder: Path, aligned: AlignedOutputs, judgements: Judgements, result: 
     write_json(folder / ANNOTATIONS_NAME, annotations)
     names = {"dataset": "dataset", "instruction": "instruction", "output": "output_2", "generator": "generator_2"}
     write_json(folder / OUTPUTS_NAME, [{k: row[v] for k, v in names.items()} for row in aligned.rows])
-    write_json(folder / SUMMARY_NAME, _plain({**asdict(result), "length_control": _summary(result.length_control)}))
+    content = {**asdict(result), "length_control": _summary(result.length_control)}
+    write_json(folder / SUMMARY_NAME, masked(_plain(content)))
     save_results(result.records(), folder)
 
 

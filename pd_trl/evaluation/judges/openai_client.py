@@ -6,6 +6,7 @@ from typing import Any
 
 from ...artifacts import digest_of
 from ...errors import InputError
+from ...runs.secrets import masked
 from .answers import CHAT, check_answer, unreadable_text
 from .base import AskingJudge, Comparison, Judge
 from .openai_server import OpenAIClient
@@ -56,12 +57,12 @@ class OpenAIJudge(AskingJudge):
         self.arguments = request_arguments(model, arguments)
         self.name = model
         self.description = f"the chat model {model} at {', '.join(client.endpoints)}"
-        self.identity = {"kind": "openai", "prompt": prompt, **self.arguments}
+        self.identity = {"kind": "openai", "prompt": prompt, **masked(self.arguments)}
 
     def compare(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[int, float | None]]:
         """See [`Judge.compare`]. An answer that is none of A, B and T cannot be read."""
         requests = comparison_requests(comparisons, self.prompt, self.arguments)
-        keys = [digest_of(request) for request in requests]
+        keys = [request_key(request) for request in requests]
         positions: dict[str, list[int]] = {}
         for i, key in enumerate(keys):
             positions.setdefault(key, []).append(i)
@@ -79,6 +80,12 @@ def request_arguments(model: str, arguments: Mapping[str, Any] | None) -> dict[s
     """Arguments of each request to `model`, with the user's in place of ours."""
     given = {"model": model, "temperature": 0.0, "max_tokens": 8, **(arguments or {})}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def request_key(request: Mapping[str, Any]) -> str:
+    """Digest of what decides an answer: the texts as they are, and the other arguments without keys and passwords."""
+    texts = {name: request[name] for name in ("messages", "prompt") if name in request}
+    return digest_of({**masked({name: value for name, value in request.items() if name not in texts}), **texts})
 
 
 def comparison_requests(

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 from ...errors import InputError
 from ...report_text import printable
+from ...runs.keys import check_key_variable
+from ...runs.secrets import known_secrets, masked, masked_text
 from .answers import CHAT, COMPLETION, read_answer
 from .limits import RequestLimits
 from .requests import RequestFailed
@@ -78,6 +80,7 @@ class OpenAIClient:
         if client_config is not None:
             self.clients = [_client_of(openai, entry, common) for entry in _client_entries(client_config, model)]
         else:
+            check_key_variable(api_key_env, base_url)
             keys = [key.strip() for key in os.environ.get(api_key_env, "").split(",") if key.strip()]
             if not keys and base_url is None:
                 raise InputError(
@@ -89,7 +92,7 @@ class OpenAIClient:
                 openai.OpenAI(api_key=key, base_url=base_url, **common) for key in keys or ["no key needed"]
             ]
         self.endpoints = sorted({public_address(str(client.base_url)) for client in self.clients})
-        self._secrets = sorted({client.api_key for client in self.clients if client.api_key}, key=len, reverse=True)
+        self._secrets = {client.api_key for client in self.clients if client.api_key}
         self._next = itertools.cycle(self.clients)
 
     def send(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,16 +158,12 @@ class OpenAIClient:
 
     def _redacted(self, error: BaseException) -> str:
         text = printable(" ".join(str(error).split()))
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text[:300]
+        return masked_text(text, [*self._secrets, *known_secrets()])[:300]
 
 
 def public_address(url: str) -> str:
     """An address without user, password and query."""
-    parts = urlsplit(url)
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path.rstrip('/')}"
+    return str(masked(url)).partition("?")[0].partition("#")[0].rstrip("/")
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

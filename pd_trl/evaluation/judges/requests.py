@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ...errors import InputError
+from ...report_text import printable
 from ...row_log import RowLog
 from .settings import RequestSettings
 
@@ -108,7 +109,7 @@ class RequestPool:
         open_keys = [key for key in requests if key not in known]
         if not open_keys:
             return
-        bar = tqdm(total=len(requests), initial=len(known), desc=title, disable=None)
+        bar = tqdm(total=len(requests), initial=len(known), desc=printable(title), disable=None)
         executor = ThreadPoolExecutor(self.settings.max_concurrency, thread_name_prefix="pd_trl-judge")
         try:
             futures: dict[Future, str] = {executor.submit(self._answer, key, requests[key]): key for key in open_keys}

@@ -12,6 +12,7 @@ import yaml
 
 from ...artifacts import read_json, replaced_folder, write_json
 from ...errors import InputError
+from ...runs.secrets import masked
 from ..alpaca.instructions import canonical_positions
 from ..alpaca.outputs import read_outputs
 from ..alpaca.session import alpaca_eval_session
@@ -135,7 +136,7 @@ def _write_config(
     config = {
         "prompt_template": f"{layout.name}/prompt.txt",
         "fn_completions": fn_completions,
-        "completions_kwargs": dict(completions_kwargs or {}),
+        "completions_kwargs": masked(dict(completions_kwargs or {}), public=True),
         "pretty_name": pretty_name or layout.name,
         **({"link": link} if link else {}),
     }
