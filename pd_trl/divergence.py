@@ -185,7 +185,10 @@ class VoteWeights:
 
 
 def gap_quantiles(gaps: NDArray[np.float32], own: NDArray[np.integer], gamma: float) -> NDArray[np.float32]:
-    """Scale `q_k` of each aspect: `gamma`-quantile of `|gap_k|` over the pairs labelled by another aspect (Eq. 13); NaN gaps do not count."""
+    """
+    Scale `q_k` of each aspect: `gamma`-quantile of `|gap_k|` over the pairs labelled by another aspect (Eq. 13). NaN gaps do not
+    count.
+    """
     scale = np.full(gaps.shape[1], np.nan, dtype=np.float32)
     for k in range(gaps.shape[1]):
         absolute = np.abs(gaps[own != k, k])

@@ -105,12 +105,20 @@ def is_number_type(dtype: pa.DataType) -> bool:
 
 def aspect_labels(dataset: Dataset) -> NDArray[np.str_]:
     """The column `aspect` as text, shape `(num_rows,)`."""
-    return np.array([str(label) for label in dataset["aspect"][:]], dtype=str)
+    labels, codes = _encoded_labels(dataset)
+    return np.array([str(label) for label in labels], dtype=str)[codes]
 
 
 def labels_of(dataset: Dataset) -> set[Any]:
     """The different values of the column `aspect`."""
-    return set(dataset["aspect"][:]) if "aspect" in dataset.column_names else set()
+    return set(_encoded_labels(dataset)[0]) if "aspect" in dataset.column_names else set()
+
+
+def _encoded_labels(dataset: Dataset) -> tuple[list[Any], NDArray[np.integer]]:
+    """The different values of the column `aspect`, null among them where there is one, and the index of each row's."""
+    column = dataset.with_format("arrow").select_columns(["aspect"])[:]["aspect"].combine_chunks()
+    encoded = column.dictionary_encode(null_encoding="encode")
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
 
 
 def voted_aspects(dataset: Dataset, candidates: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -222,15 +230,15 @@ def votes_label(agree: int, voters: int) -> str:
 
 def _own_aspects(dataset: Dataset, names: Sequence[str]) -> NDArray[np.integer]:
     index = {name: k for k, name in enumerate(names)} | {name: NO_ASPECT for name in RESERVED_ASPECTS}
-    labels = dataset["aspect"][:]
+    labels, codes = _encoded_labels(dataset)
     unknown = sorted({str(label) for label in labels if label not in index})
     if unknown:
-        row = next(i for i, label in enumerate(labels) if label not in index)
+        row = int(np.flatnonzero(np.array([label not in index for label in labels])[codes])[0])
         raise InputError(
             f"Pairs are labelled by the aspect {', '.join(map(repr, unknown))} (the first in row {row}), but there are only "
             f"gaps of {', '.join(names)}. Provide the gaps of every aspect, or leave these pairs out."
         )
-    return np.array([index[label] for label in labels])
+    return np.array([index[label] for label in labels])[codes]
 
 
 def numeric_column(dataset: Dataset, name: str) -> NDArray[np.float64]:

@@ -274,8 +274,8 @@ def _unseen_labels(
     result: dict[str, dict[str, float | None]] = {}
     groups = {"all": np.ones_like(kept), "kept": kept, "dropped": ~kept}
     overall = numbers_of(dataset, "vote_overall")
-    if overall is not None:
-        decided = np.nan_to_num(overall) != 0
+    decided = np.nan_to_num(overall) != 0 if overall is not None else np.zeros(0, dtype=bool)
+    if overall is not None and decided.any():
         result["overall"] = {name: _share(overall[decided & rows] > 0) for name, rows in groups.items()}
     voted = unseen_aspects(dataset, labels) if labels is not None and source != "ratings" else []
     if voted and labels is not None:

@@ -205,7 +205,7 @@ class ReportSums:
         return result
 
     def _unseen_labels(self, source: str) -> dict[str, dict[str, float | None]]:
-        counted = {"overall": self.sums["overall"]} if "overall" in self.sums else {}
+        counted = {"overall": self.sums["overall"]} if "overall" in self.sums and self.sums["overall"][1][0] else {}
         voted = self._voted() if source != "ratings" else []
         if len(voted) > 1:
             counted["other aspects"] = sum(self.sums[f"vote_counts_{name}"] for name in voted)
