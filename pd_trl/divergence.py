@@ -167,7 +167,7 @@ class VoteWeights:
         Sums of votes, scaled up for those that are missing, and NaN where no other aspect votes. A sum of which no vote is
         missing stays as it is to the last bit.
         """
-        positive = np.flatnonzero(self.weights > 0)
+        positive = np.flatnonzero(self.weights > 0).tolist()
         if self._holes:
             whole, present = np.zeros(len(total)), np.zeros(len(total))
             for k in positive:
@@ -179,7 +179,7 @@ class VoteWeights:
             rows = np.flatnonzero(present != whole)
             with np.errstate(invalid="ignore", divide="ignore"):  # without a vote, 0 times infinity is NaN
                 total[rows] *= whole[rows] / present[rows]
-        if positive.size == 1:
+        if len(positive) == 1:
             total[self.own == positive[0]] = np.nan
         return total
 

@@ -204,7 +204,7 @@ def _missing_votes(matrix: GapMatrix, weights: NDArray[np.float64]) -> dict[str,
 
 def _missing_numbers(dataset: Dataset, margin_column: str) -> dict[str, int]:
     """Of the columns that only the report reads, how many rows hold no number, where any does not."""
-    found = {}
+    found: dict[str, int] = {}
     for column in reported_columns(dataset.column_names, margin_column):
         values = numbers_of(dataset, column)
         missing = len(dataset) if values is None else int((~np.isfinite(values)).sum())

@@ -48,7 +48,8 @@ def fitted_votes(pd_filter: "PDFilter", dataset: Dataset) -> Votes | None:
         weights = learned_weights(pd_filter, matrix.names, silent)
         return Votes(matrix, weights, _divergence(pd_filter, matrix, weights, None))
     except InputError as error:
-        return no_divergence(pd_filter, error)
+        no_divergence(pd_filter, error)
+        return None
 
 
 def transformed_divergence(pd_filter: "PDFilter", dataset: Dataset) -> PreferenceDivergence | None:
@@ -60,7 +61,8 @@ def transformed_divergence(pd_filter: "PDFilter", dataset: Dataset) -> Preferenc
         quantiles = [pd_filter.quantiles_[name] for name in matrix.names]
         return _divergence(pd_filter, matrix, pd_filter.weights_of(matrix.names), quantiles)
     except InputError as error:
-        return no_divergence(pd_filter, error)
+        no_divergence(pd_filter, error)
+        return None
 
 
 def _divergence(

@@ -106,7 +106,10 @@ def test_a_missing_rating_is_no_handicap():
     assert set(decided["pd"]) == {-3.0}
     assert sum(hole for hole, kept in zip(half, decided["pd_kept"], strict=True) if kept) == 26
     assert pd_filter.report_["missing_votes"] == {"fewer": 50, "none": 0}
-    assert {n: g["total"] for n, g in pd_filter.report_["kept_by_votes"].items()} == {"2 of 2 agree": 50, "3 of 3 agree": 50}
+    assert {n: g["total"] for n, g in pd_filter.report_["kept_by_votes"].items()} == {
+        "2 of 2 agree": 50,
+        "3 of 3 agree": 50,
+    }
     assert "50 of 100 pairs have fewer votes" in str(pd_filter.report_)
 
 
@@ -199,7 +202,9 @@ def test_nothing_is_left_to_select():
     with pytest.raises(InputError, match="on_no_votes"):
         PDFilter(0.5, on_no_votes="keep")
     with pytest.raises(InputError, match="no pair has a vote"):
-        PDFilter(0.5, weights={"depth": 0.0, "form": 0.0}, on_no_votes="drop")(gaps().filter(lambda r: r["aspect"] == "clarity"))
+        PDFilter(0.5, weights={"depth": 0.0, "form": 0.0}, on_no_votes="drop")(
+            gaps().filter(lambda r: r["aspect"] == "clarity")
+        )
 
 
 def test_a_holistic_label_is_voted_on_by_all():

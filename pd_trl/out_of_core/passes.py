@@ -257,7 +257,9 @@ class Selection:
 
     def _thresholds(self, decision: Decision, sample: Sample) -> None:
         """Pass 2: PD of every pair, the score of the last one kept, and by `pair_id` which of those tied with it is the last."""
-        codes = [None] if not self.filter.per_aspect else list(np.flatnonzero(decision.label_counts))
+        codes: list[int | None] = [None]
+        if self.filter.per_aspect:
+            codes = np.flatnonzero(decision.label_counts).tolist()
         silent: dict[int, NDArray[np.int64]] = {}
 
         def values(batch: pa.RecordBatch, unit: Unit, row: int) -> list[NDArray]:

@@ -52,7 +52,7 @@ class Decider:
         self.last = np.array(["" if limit is None else limit.pair_id for limit in limits], dtype=object)
         self.per_aspect = per_aspect
 
-    def __call__(self, scores: NDArray, own: NDArray[np.int16], ids: Any) -> tuple[NDArray[np.bool_], pa.Array]:
+    def __call__(self, scores: NDArray, own: NDArray[np.integer], ids: Any) -> tuple[NDArray[np.bool_], pa.Array]:
         """Mask of the kept rows and the reasons, which are [`decide`]'s, asked once for each case."""
         group = own if self.per_aspect else np.zeros_like(own)
         limit = self.limits[group]
