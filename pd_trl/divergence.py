@@ -281,7 +281,7 @@ def no_votes_error(counts: Mapping[str, int], total: int) -> InputError:
     return InputError(
         f"On {sum(counts.values())} of {total} pairs no other aspect votes, so that they have no PD. By the aspect of their "
         f"label: {labels}. Votes are lost by a weight of 0, by `min_proxy_accuracy` and by missing ratings: give more aspects a "
-        "vote, leave these pairs out, or have `PDFilter` drop them with on_no_votes='drop'."
+        "vote, leave these pairs out, or drop them with on_no_votes='drop'."
     )
 
 
