@@ -12,6 +12,7 @@ from .selection import Threshold
 
 # Name of the threshold of a selection that ranks all pairs together.
 ALL_PAIRS = "all"
+NO_VOTES = "dropped: no other aspect votes"
 
 
 def decide(
@@ -21,7 +22,7 @@ def decide(
     Which pairs are kept, and why.
 
     Args:
-        scores (array of shape `(num_pairs,)`): What the selector ranks by, lowest first.
+        scores (array of shape `(num_pairs,)`): What the selector ranks by, lowest first; NaN for a pair without a PD.
         ids (array of shape `(num_pairs,)`): `pair_id` of each pair.
         groups (array of shape `(num_pairs,)`): The group whose threshold counts: an aspect, or [`ALL_PAIRS`].
         thresholds (`dict` of `str` to [`Threshold`]): The last pair kept of each group.
@@ -40,16 +41,20 @@ def decide(
         kept[rows] = inside
         text = np.where(inside, f"kept: {selector} within budget{where}", f"dropped: {selector} over budget{where}")
         reasons[rows] = np.where(tied & ~inside, f"dropped: {selector} tied with the last kept, by pair_id", text)
+    reasons[np.isnan(scores)] = NO_VOTES
     return kept, reasons.tolist()
 
 
 def with_decision(
     dataset: Dataset, values: NDArray[np.float32] | None, kept: NDArray[np.bool_], reasons: list[str]
 ) -> Dataset:
-    """`dataset` with the columns `pd` (where there is one), `pd_kept` and `pd_reason`, in place of earlier ones."""
+    """
+    `dataset` with the columns `pd` (where there is one, null for a pair without), `pd_kept` and `pd_reason`, in place of
+    earlier ones.
+    """
     columns: dict[str, Any] = {"pd_kept": kept, "pd_reason": reasons}
     if values is not None:
-        columns = {"pd": values, **columns}
+        columns = {"pd": pa.array(values, pa.float32(), from_pandas=True), **columns}
     dataset = dataset.remove_columns([name for name in columns if name in dataset.column_names])
     # `add_column` would pickle every reason for its fingerprint.
     return concatenate_datasets([dataset, Dataset(pa.table(columns))], axis=1)

@@ -38,7 +38,8 @@ class PDDPOConfig(DPOConfig):
             objective DMPO). The PD term is the estimated, normalised PD of `pd_column`; the paper's is not known. `None`
             trains with `loss_type` as it is.
         pd_num_aspects (`int`, *optional*):
-            Number of aspects kappa of Eq. 4. `None` counts the `reward_gap_*` columns of the training set.
+            Number of aspects kappa of Eq. 4. `None` counts the `reward_gap_<aspect>` columns of the training set; `overall` is
+            no aspect.
 
         > Parameters that control the speed
 
@@ -67,7 +68,9 @@ class PDDPOConfig(DPOConfig):
     )
     pd_num_aspects: int | None = field(
         default=None,
-        metadata={"help": "Number of aspects of Eq. 4. Unset counts the `reward_gap_*` columns of the training set."},
+        metadata={
+            "help": "Number of aspects of Eq. 4. Unset counts the `reward_gap_<aspect>` columns of the training set."
+        },
     )
     share_prefix: bool = field(
         default=False,

@@ -21,7 +21,7 @@ from trl import DPOTrainer
 
 from .dpo_config import PDDPOConfig
 from .errors import InputError
-from .gaps import numeric_column
+from .gaps import numeric_column, scored_aspects
 from .prefix_sharing import SharesPrefixes, check_sharing_trainer, prefix_sharing_of
 from .provenance import loaded_revision, trained_on
 from .selection import parse_budget, resolve_budget, select_lowest
@@ -281,12 +281,12 @@ def divergence_column(dataset: Dataset, column: str) -> np.ndarray:
 def _num_aspects(dataset: Any, args: PDDPOConfig) -> int:
     if args.pd_num_aspects is not None:
         return args.pd_num_aspects
-    columns = getattr(dataset, "column_names", None) or []
-    count = sum(name.startswith("reward_gap_") for name in columns)
+    # The gap of the overall label is no aspect's.
+    count = len(scored_aspects(getattr(dataset, "column_names", None) or []))
     if count < 2:
         raise InputError(
-            "`pd_loss='dfpo'` needs the number of aspects (kappa of Eq. 4), and the training set has "
-            f"{count} `reward_gap_*` columns. Set `pd_num_aspects`."
+            "`pd_loss='dfpo'` needs the number of aspects (kappa of Eq. 4), and the training set has `reward_gap_<aspect>` columns "
+            f"of {count} aspects. Set `pd_num_aspects`."
         )
     if isinstance(dataset, Dataset):
         divergence_column(dataset, args.pd_column)

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from ._version import __version__
 from .artifacts import read_json, write_json
 from .decision import ALL_PAIRS, decide, split_kept, with_decision
-from .divergence import PreferenceDivergence, check_gamma, check_weights, preference_divergence
+from .divergence import PreferenceDivergence, check_gamma, check_weights
 from .errors import InputError, InputTypeError
-from .gaps import GapMatrix, gap_matrix, numeric_column, rated_aspects, scored_aspects
+from .filter_models import STREAM_ROWS, ModelGaps
+from .gaps import GAP_PREFIX, aspect_labels, numeric_column, rated_aspects, scored_aspects
 from .hub import local_file
 from .proxies import proxy_metrics_of, vote_weights
 from .report import SelectionReport, selection_report
@@ -25,14 +26,14 @@ from .selection import (
     Threshold,
     check_budget,
     parse_budget,
-    resolve_budget,
-    select_lowest,
-    select_per_stratum,
+    select_ranked,
 )
+from .votes import fitted_votes, transformed_divergence
 
 logger = logging.getLogger(__name__)
 
 SOURCES = ("rewards", "ratings", "column")
+ON_NO_VOTES = ("error", "drop")
 FILTER_NAME = "filter.json"
 
 
@@ -68,7 +69,7 @@ class PDFilter:
         weights (`dict`, *optional*):
             Weight of the vote of an aspect; 1 for those not named. A weight of 0 leaves the aspect out.
         reward_models (`dict`, *optional*):
-            A reward model for each aspect, see [`score_pairs`].
+            A reward model for each aspect, see [`score_pairs`]. Of a stream, all models are held at once.
         per_aspect (`bool`, *optional*, defaults to `False`):
             Whether to keep the same share of each aspect's pairs.
         seed (`int`, *optional*, defaults to `42`):
@@ -84,12 +85,16 @@ class PDFilter:
         proxy_metrics (`dict`, *optional*):
             Held-out metrics of each aspect's reward model. Read from `reward_models` where these are folders.
         output_dir (`str`, *optional*):
-            Folder for the shards of `score_pairs`.
+            Folder for the shards of `score_pairs`, in a folder for each data set.
+        on_no_votes (`str`, *optional*, defaults to `"error"`):
+            What to do with a pair on which no other aspect votes, so that it has no PD: raise an `"error"`, or `"drop"` it with
+            a reason of its own. A budget is then a share of the other pairs. Selectors that do not use PD keep such pairs.
 
     Attributes:
         report_ ([`SelectionReport`]): What the last fit kept and dropped, as a table (`print`) and a dict (`to_dict()`).
         dropped_ ([`~datasets.Dataset`]): Rows that the last call left out, with `pd` and `pd_reason`.
         aspects_ (`list` of `str`), quantiles_ (`dict`), thresholds_ (`dict`): The statistics of the fit.
+        weights_ (`dict`), proxy_metrics_ (`dict`): Weights that the votes had in the fit, and what was known of the models.
 
     Raises:
         InputError: On arguments out of range.
@@ -113,6 +118,7 @@ class PDFilter:
         min_proxy_accuracy: float | None = None,
         proxy_metrics: Mapping[str, Mapping[str, float]] | None = None,
         output_dir: str | os.PathLike | None = None,
+        on_no_votes: str = "error",
     ):
         budget = parse_budget(budget)  # type: ignore[assignment]
         check_budget(budget)
@@ -121,6 +127,8 @@ class PDFilter:
             raise InputError(f"`source` must be one of {', '.join(SOURCES)}, got {source!r}.")
         if selector not in SELECTORS:
             raise InputError(f"`selector` must be one of {', '.join(SELECTORS)}, got {selector!r}.")
+        if on_no_votes not in ON_NO_VOTES:
+            raise InputError(f"`on_no_votes` must be one of {', '.join(ON_NO_VOTES)}, got {on_no_votes!r}.")
         if weights is not None and not isinstance(weights, Mapping):
             raise InputTypeError(f"`weights` must be a dict of aspect to weight, got {type(weights).__name__}.")
         bad = {k: v for k, v in (weights or {}).items() if isinstance(v, bool) or not isinstance(v, (int, float))}
@@ -135,24 +143,28 @@ class PDFilter:
         self.margin_column, self.pd_column = margin_column, pd_column
         self.min_proxy_accuracy, self.output_dir = min_proxy_accuracy, output_dir
         self.proxy_metrics = {name: dict(metrics) for name, metrics in (proxy_metrics or {}).items()}
+        self.on_no_votes = on_no_votes
         self.aspects_: list[str] | None = None
         self.quantiles_: dict[str, float] = {}
+        self.weights_: dict[str, float] | None = None
+        self.proxy_metrics_: dict[str, dict[str, float]] = {}
         self.thresholds_: dict[str, Threshold] | None = None
         self.report_: SelectionReport | None = None
         self.dropped_: Dataset | None = None
+        self.models = ModelGaps(reward_models if source == "rewards" else None, output_dir)
 
     def __call__(self, dataset: Any) -> Any:
         """
         Fits on `dataset` and returns its kept rows; of a `DatasetDict`, fits on `train` and filters every split. A stream is read
-        once to fit, unless the filter is fitted already, and again as its kept rows are.
+        (and scored) once to fit, unless the filter is fitted already, and again as its kept rows are.
         """
         if isinstance(dataset, (IterableDataset, IterableDatasetDict)):
             if self.thresholds_ is None:
                 self.fit(dataset)
             return self.transform(dataset).filter(lambda row: row["pd_kept"])
         if isinstance(dataset, DatasetDict):
-            self.fit(dataset)
-            parts = {name: split_kept(self.transform(part)) for name, part in dataset.items()}
+            decided = self.fit_transform(dataset)
+            parts = {name: split_kept(part) for name, part in decided.items()}
             self.dropped_ = parts[self._fit_split(dataset)][1]
             return DatasetDict({name: kept for name, (kept, _) in parts.items()})
         kept, self.dropped_ = split_kept(self.fit_transform(dataset))
@@ -184,15 +196,16 @@ class PDFilter:
             return type(dataset)({name: self.transform(part) for name, part in dataset.items()})
         if isinstance(dataset, IterableDataset):
             return self._transform_stream(dataset)
-        dataset = self._prepared(dataset)
-        matrix = self._matrix(dataset)
-        divergence = self._divergence(matrix, fitted=True) if matrix is not None else None
-        return self._decided(dataset, divergence)
+        return self._transform(self._prepared(dataset))
 
     def fit_transform(self, dataset: Any) -> Any:
-        """[`fit`] and [`transform`] of the same data, which is scored once."""
-        if isinstance(dataset, (DatasetDict, IterableDataset, IterableDatasetDict)):
+        """[`fit`] and [`transform`] of the same data, which is scored once unless it is a stream."""
+        if isinstance(dataset, (IterableDataset, IterableDatasetDict)):
             return self.fit(dataset).transform(dataset)
+        if isinstance(dataset, DatasetDict):
+            split = self._fit_split(dataset)
+            fitted = {split: self.fit_transform(dataset[split])}
+            return DatasetDict({n: fitted[n] if n in fitted else self.transform(part) for n, part in dataset.items()})
         dataset = self._prepared(dataset)
         divergence = self._fit(dataset)
         return self._decided(dataset, divergence)
@@ -201,10 +214,13 @@ class PDFilter:
         """Writes arguments, statistics and report to a json file."""
         if self.thresholds_ is None:
             raise InputError("The filter has no statistics to save yet: call `fit` first.")
-        arguments = masked({name: getattr(self, name) for name in _ARGUMENTS})
+        # What was known of the models goes along: the filter that is loaded does not have them.
+        arguments = {**{name: getattr(self, name) for name in _ARGUMENTS}, "proxy_metrics": self.proxy_metrics_}
+        arguments = masked(arguments)
         statistics = {
             "aspects": self.aspects_,
             "quantiles": self.quantiles_,
+            "weights": self.weights_,
             "thresholds": {name: asdict(threshold) for name, threshold in self.thresholds_.items()},
         }
         report = self.report_.to_dict() if self.report_ is not None else None
@@ -229,6 +245,7 @@ class PDFilter:
             loaded = cls(**arguments)
             loaded.aspects_, loaded.quantiles_ = statistics["aspects"], statistics["quantiles"]
             loaded.thresholds_ = {name: Threshold(**values) for name, values in statistics["thresholds"].items()}
+            loaded.weights_, loaded.proxy_metrics_ = statistics.get("weights"), loaded.proxy_metrics
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} does not hold a saved PDFilter ({error!r}).") from None
         loaded.report_ = SelectionReport(report) if report is not None else None
@@ -260,94 +277,70 @@ class PDFilter:
                 "The data has no column 'pair_id', by which ties are broken and results are checked; its columns are "
                 f"{', '.join(dataset.column_names)}. Load it with `load_pairs` and `to_preferences`."
             )
-        if self.source == "rewards" and self.reward_models:
-            missing = [a for a in self.reward_models if f"reward_gap_{a}" not in dataset.column_names]
-            if missing:
-                from .scoring import score_pairs
+        return self.models.add(dataset)
 
-                models = {name: self.reward_models[name] for name in missing}
-                dataset = score_pairs(dataset, models, output_dir=self.output_dir)
-            self.proxy_metrics = {**proxy_metrics_of(self.reward_models), **self.proxy_metrics}
-        return dataset
+    def measured(self) -> dict[str, dict[str, float]]:
+        """The held-out metrics of the reward models: as given, and those beside the models that are folders."""
+        return {**proxy_metrics_of(self.models.reward_models), **self.proxy_metrics}
 
-    def _matrix(self, dataset: Dataset) -> GapMatrix | None:
+    def has_divergence(self, column_names: Sequence[str]) -> bool:
+        """Whether PD is computed from data with these columns: where the selector ranks by it, and wherever it can be reported."""
         if self.source == "column":
-            return None
+            return False
         available = scored_aspects if self.source == "rewards" else rated_aspects
-        needed = "pd" in SELECTORS[self.selector].inputs
-        if not needed and not (available(dataset.column_names) and "aspect" in dataset.column_names):
-            return None
-        return gap_matrix(dataset, self.source, self.aspects_)
+        return self.needs_divergence or bool(available(column_names) and "aspect" in column_names)
 
-    def _weights(self, names: list[str], warn: bool = False) -> NDArray[np.float64]:
-        return vote_weights(names, self.weights, self.proxy_metrics, self.min_proxy_accuracy, warn)
+    @property
+    def needs_divergence(self) -> bool:
+        """Whether the selector ranks by PD."""
+        return "pd" in SELECTORS[self.selector].inputs
 
-    def _leave_out_silent(self, matrix: GapMatrix) -> None:
-        """An aspect whose ratings decide no pair but its own has no vote and no scale: a weight of 0, with a word."""
-        for k, name in enumerate(matrix.names):
-            others = matrix.own != k
-            if self.source == "ratings" and others.any() and not matrix.gaps[others, k].any():
-                self.leave_out(name, int(others.sum()))
-
-    def leave_out(self, name: str, num_pairs: int) -> None:
-        """Takes the vote of an aspect that decides none of the `num_pairs` pairs of other aspects."""
-        logger.warning(
-            "The ratings of '%s' are tied in all %d pairs that carry another aspect's label: it has no vote.",
-            name, num_pairs,
-        )  # fmt: skip
-        self.weights[name] = 0.0
-
-    def _divergence(self, matrix: GapMatrix, fitted: bool) -> PreferenceDivergence:
-        quantiles = [self.quantiles_[name] for name in matrix.names] if fitted else None
-        return preference_divergence(
-            matrix.gaps, matrix.own, self.gamma, self._weights(matrix.names), quantiles, aspect_names=matrix.names
-        )
+    def weights_of(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """Weights of the votes of a fitted filter, shape `(num_aspects,)`."""
+        if self.weights_ is None:  # of a file that an earlier version wrote
+            return vote_weights(names, self.weights, self.proxy_metrics, self.min_proxy_accuracy)
+        return np.array([self.weights_[name] for name in names])
 
     def _fit(self, dataset: Dataset) -> PreferenceDivergence | None:
         from .trainer_utils import row_keys
 
-        self.aspects_ = None
-        matrix = self._matrix(dataset)
-        divergence, weights = None, None
-        if matrix is not None:
-            if len(matrix.names) < 2 and (matrix.own >= 0).any():
-                raise InputError(
-                    f"PD needs at least two aspects, and there is only '{matrix.names[0]}'. Provide gaps of another aspect, or "
-                    "use another `selector`."
-                )
-            self.aspects_ = matrix.names
-            self._leave_out_silent(matrix)
-            weights = self._weights(matrix.names, warn=True)
-            divergence = self._divergence(matrix, fitted=False)
-            self.quantiles_ = dict(zip(matrix.names, map(float, divergence.quantiles), strict=True))
-            for name, count in matrix.missing.items():
-                logger.warning(
-                    "%d of %d pairs have no rating of '%s', which then has no vote.", count, len(dataset), name
-                )
+        votes = fitted_votes(self, dataset)
         ids = row_keys(dataset)
+        divergence = votes.divergence if votes is not None else None
         scores = self._scores(dataset, divergence, ids)
-        count = resolve_budget(self.budget, len(dataset))
-        if self.per_aspect:
-            if "aspect" not in dataset.column_names:
-                raise InputError("`per_aspect=True` needs the column 'aspect', which the data does not have.")
-            kept, self.thresholds_ = select_per_stratum(scores, ids, dataset["aspect"][:], count)
-        else:
-            kept, threshold = select_lowest(scores, ids, count)
-            self.thresholds_ = {ALL_PAIRS: threshold}
+        if self.per_aspect and "aspect" not in dataset.column_names:
+            raise InputError("`per_aspect=True` needs the column 'aspect', which the data does not have.")
+        strata = aspect_labels(dataset) if self.per_aspect else None
+        kept, thresholds = select_ranked(scores, ids, self.budget, strata, ALL_PAIRS)
+        metrics = self.measured()
         self.report_ = selection_report(
             dataset,
             kept,
             selector=self.selector,
             gamma=self.gamma,
             seed=self.seed,
-            matrix=matrix,
+            matrix=votes.matrix if votes is not None else None,
             divergence=divergence,
-            weights=weights,
-            proxy_metrics=self.proxy_metrics,
+            weights=votes.weights if votes is not None else None,
+            proxy_metrics=metrics,
             margin_column=self.margin_column,
             source=self.source,
         )
+        self.thresholds_, self.proxy_metrics_ = thresholds, metrics
+        self.aspects_, self.quantiles_, self.weights_ = None, {}, None
+        if votes is not None:
+            names = votes.matrix.names
+            self.aspects_ = names
+            self.quantiles_ = dict(zip(names, map(float, votes.divergence.quantiles), strict=True))
+            self.weights_ = dict(zip(names, map(float, votes.weights), strict=True))
+            for name, count in votes.matrix.missing.items():
+                logger.warning(
+                    "%d of %d pairs have no rating of '%s', which has no vote there.", count, len(dataset), name
+                )
         return divergence
+
+    def _transform(self, dataset: Dataset) -> Dataset:
+        return self._decided(dataset, transformed_divergence(self, dataset))
 
     def _scores(self, dataset: Dataset, divergence: PreferenceDivergence | None, ids: NDArray) -> NDArray:
         selector = SELECTORS[self.selector]
@@ -358,6 +351,9 @@ class PDFilter:
             else:
                 column = {"margin": self.margin_column, "pd": self.pd_column}.get(name, name)
                 inputs[name] = self._read_column(dataset, column)
+        if "pd" in inputs and self.pd_column == "pd":
+            # In the precision in which this column is written, so that what is written leads to the same selection.
+            inputs["pd"] = inputs["pd"].astype(np.float32, copy=False)
         return selector.score(inputs, self.seed)
 
     def _read_column(self, dataset: Dataset, column: str) -> NDArray:
@@ -373,28 +369,36 @@ class PDFilter:
 
     def _decided(self, dataset: Dataset, divergence: PreferenceDivergence | None) -> Dataset:
         ids = np.asarray(dataset["pair_id"][:], dtype=str)
-        groups = np.asarray(dataset["aspect"][:]) if self.per_aspect else np.full(len(dataset), ALL_PAIRS)
+        groups = aspect_labels(dataset) if self.per_aspect else np.full(len(dataset), ALL_PAIRS)
         scores = self._scores(dataset, divergence, ids)
         kept, reasons = decide(scores, ids, groups, self.thresholds_ or {}, self.selector)
         values = divergence.values if divergence is not None else None
-        if values is None and self.pd_column in dataset.column_names and "pd" in SELECTORS[self.selector].inputs:
+        if values is None and self.pd_column in dataset.column_names and self.needs_divergence:
             values = self._read_column(dataset, self.pd_column).astype(np.float32)
         return with_decision(dataset, values, kept, reasons)
 
     def _transform_stream(self, dataset: IterableDataset) -> IterableDataset:
-        added = Features({"pd": Value("float32"), "pd_kept": Value("bool"), "pd_reason": Value("string")})
-        features = dataset.features
+        given = dataset.features
+        has_divergence = self.needs_divergence or self.aspects_ is not None
+        missing = self.models.missing(list(given or ()))
 
         def transform_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-            rows = Dataset.from_dict(batch, features=features)
-            return self.transform(rows).to_dict()
+            rows = self._transform(self.models.add_to_part(Dataset.from_dict(batch, features=given)))
+            columns = rows.to_dict()
+            return columns if "pd" in columns or not has_divergence else {**columns, "pd": [None] * len(rows)}
 
+        features = None
+        if given is not None:
+            gaps = {f"{GAP_PREFIX}{aspect}": Value("float32") for aspect in missing}
+            added = {"pd": Value("float32")} if has_divergence else {}
+            added |= {"pd_kept": Value("bool"), "pd_reason": Value("string")}
+            features = Features({**given, **gaps, **({"delta_length": Value("int32")} if missing else {}), **added})
         return dataset.map(
-            transform_batch, batched=True, features=Features({**features, **added}) if features else None
+            transform_batch, batched=True, batch_size=STREAM_ROWS if missing else 1000, features=features
         )
 
 
 _ARGUMENTS = (
     "budget", "source", "gamma", "weights", "per_aspect", "seed", "selector", "margin_column", "pd_column",
-    "min_proxy_accuracy", "proxy_metrics",
+    "min_proxy_accuracy", "proxy_metrics", "on_no_votes",
 )  # fmt: skip

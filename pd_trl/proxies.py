@@ -37,6 +37,13 @@ def vote_weights(
     Weight of each aspect's vote, shape `(num_aspects,)`: as given, 1 where not, and 0 where the aspect's reward model is less
     accurate than `min_accuracy` on held-out pairs.
 
+    Args:
+        names (sequence of `str`): Aspects.
+        weights (`dict`): Weights as given.
+        proxy_metrics (`dict`): Held-out metrics of each aspect's reward model.
+        min_accuracy (`float`, *optional*): Accuracy from which on a reward model has a vote.
+        warn (`bool`, *optional*, defaults to `False`): Whether to say which lost theirs.
+
     Raises:
         InputError: On a weight of an unknown aspect, an accuracy that is not known, or when no aspect is left to vote.
     """

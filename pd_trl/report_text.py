@@ -5,6 +5,8 @@ from typing import Any
 
 # Correlation of an aspect's gaps with length beyond which the report warns.
 LENGTH_ALONE = 0.9
+# What the labels are called that a selection does not see.
+_UNSEEN = {"overall": "the overall label", "other aspects": "the other aspects' labels"}
 
 
 def printable(text: str) -> str:
@@ -96,7 +98,7 @@ def _group_lines(numbers: Mapping[str, Any]) -> list[str]:
         if key in lengths["all"]:
             rows.append([label, *(form(lengths[group][key]) for group in groups)])
     for name, shares in numbers["unseen_labels"].items():
-        rows.append([f"label agrees with {name}", *(percent(shares[group]) for group in groups)])
+        rows.append([f"label agrees with {_UNSEEN.get(name, name)}", *(percent(shares[group]) for group in groups)])
     return table(rows)
 
 
@@ -114,10 +116,29 @@ def warning_lines(numbers: Mapping[str, Any]) -> list[str]:
                 "for this length penalty, which is per token: lower it, or try length_correction='residual'."
             )
         held_out = f"on {proxy.get('num_pairs', '?')} held-out pairs" if proxy else ""
-        if proxy and entry["weight"] > 0 and not proxy["beats_coin"]:
+        if proxy and entry["weight"] > 0 and proxy.get("worse_than_coin"):
+            lines.append(
+                f"WARNING: the reward model of '{name}' is worse than a coin {held_out}: it contradicts its labels."
+            )
+        elif proxy and entry["weight"] > 0 and not proxy["beats_coin"]:
             lines.append(f"WARNING: the reward model of '{name}' cannot be told from a coin {held_out}.")
         elif proxy and entry["weight"] > 0 and not proxy["beats_length"]:
             lines.append(f"WARNING: the reward model of '{name}' is not better than 'longer wins' {held_out}.")
     for name, count in numbers.get("missing_gaps", {}).items():
         lines.append(f"{count} pairs have no rating of '{name}', which has no vote there.")
+    votes = numbers.get("missing_votes") or {}
+    if votes.get("none"):
+        left_out = " and are left out" if numbers["selector"] in ("pd", "pd_high") else ""
+        lines.append(
+            f"WARNING: on {votes['none']} of {numbers['total']} pairs no other aspect votes; they have no PD{left_out}."
+        )
+    if votes.get("fewer"):
+        lines.append(
+            f"{votes['fewer']} of {numbers['total']} pairs have fewer votes than the others, since ratings are missing: their PD is "
+            "the mean of the votes they have, times the number of votes of a complete pair."
+        )
+    for column, count in (numbers.get("missing_numbers") or {}).items():
+        lines.append(
+            f"Column '{column}' has no number in {count} of {numbers['total']} pairs, which the report leaves out."
+        )
     return lines

@@ -60,9 +60,13 @@ def resolve_budget(budget: Any, num_pairs: int) -> int:
         num_pairs (`int`): Number of pairs to choose from.
 
     Raises:
-        InputError: On a share outside (0, 1], or a count below 1 or above `num_pairs`.
+        InputError: On a share outside (0, 1], a count below 1 or above `num_pairs`, or where there are no pairs.
     """
     check_budget(budget)
+    if num_pairs < 1:
+        raise InputError(
+            "There is no pair to select from: the data is empty, or no pair has a vote of another aspect."
+        )
     if isinstance(budget, (int, np.integer)):
         if budget > num_pairs:
             raise InputError(f"`budget` asks for {budget} pairs, but there are only {num_pairs}.")
@@ -152,6 +156,37 @@ def select_lowest(scores: ArrayLike, pair_ids: ArrayLike, count: int) -> tuple[N
     kept = values < cut
     kept[tied] = ids[tied] <= last
     return kept, threshold
+
+
+def select_ranked(
+    scores: ArrayLike, pair_ids: ArrayLike, budget: Any, strata: ArrayLike | None = None, name: str = "all"
+) -> tuple[NDArray[np.bool_], dict[str, Threshold]]:
+    """
+    Keeps what the budget allows of the pairs that have a score: a score of NaN is that of a pair that cannot be ranked.
+
+    Args:
+        scores (array of shape `(num_pairs,)`): What to rank by.
+        pair_ids (array of shape `(num_pairs,)`): Unique ids.
+        budget (`float` or `int`): Share, of the pairs with a score, or number to keep.
+        strata (array of shape `(num_pairs,)`, *optional*): Stratum of each pair, see [`select_per_stratum`].
+        name (`str`, *optional*, defaults to `"all"`): Name of the threshold where there are no strata.
+
+    Returns:
+        `tuple`: mask of kept pairs, and the [`Threshold`]s.
+    """
+    values, ids = np.asarray(scores), np.asarray(pair_ids)
+    rows = np.flatnonzero(~np.isnan(values))
+    whole = rows.size == values.size
+    count = resolve_budget(budget, rows.size)
+    values, ids = (values, ids) if whole else (values[rows], ids[rows])
+    if strata is None:
+        inside, threshold = select_lowest(values, ids, count)
+        thresholds = {name: threshold}
+    else:
+        inside, thresholds = select_per_stratum(values, ids, np.asarray(strata)[rows], count)
+    kept = np.zeros(np.shape(scores), dtype=bool)
+    kept[rows] = inside
+    return kept, thresholds
 
 
 def select_per_stratum(

@@ -58,9 +58,17 @@ def test_ratings_missing_ones_have_no_vote(caplog):
     gaps = np.array(
         [np.subtract(np.array(data[f"rating_{n}_chosen"][:], float), data[f"rating_{n}_rejected"][:]) for n in names]
     ).T
-    gaps = np.nan_to_num(gaps)
-    values = preference_divergence(gaps, np.array([names.index(a) for a in data["aspect"]])).values
+    own = np.array([names.index(a) for a in data["aspect"]])
+    values = preference_divergence(gaps, own, allow_missing=True).values
     assert len(kept) == 10 and np.allclose(sorted(kept["pd"]), sorted(values)[:10])
+    # Of two votes one is missing: the other counts twice.
+    fewer = np.isnan(gaps[:, 1]) & (own != 1)
+    other = np.where(own == 0, 2, 0)[fewer]
+    scale = pd_filter.quantiles_
+    expected = [-2 * np.clip(g[k] / scale[names[k]], -1, 1) for g, k in zip(gaps[fewer], other, strict=True)]
+    assert np.allclose(values[fewer], expected) and fewer.sum() == 6
+    assert pd_filter.report_["missing_votes"] == {"fewer": 6, "none": 0}
+    assert "6 of 60 pairs have fewer votes" in str(pd_filter.report_)
     assert pd_filter.report_["missing_gaps"] == {"honesty": 9} and "9 of 60" in caplog.text
 
 

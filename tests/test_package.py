@@ -65,6 +65,8 @@ LAYERS = {
     "decision": 3,
     "evaluation": 3,
     "filter": 3,
+    "filter_models": 3,
+    "votes": 3,
     "html_report": 3,
     "out_of_core": 3,
     "plan": 3,

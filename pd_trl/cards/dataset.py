@@ -10,7 +10,7 @@ from .dataset_tables import group_table, kept_table, matrix_table, proxy_table, 
 from .facts import ConfigFacts, DatasetFacts, ExampleFacts
 from .licenses import license_metadata
 from .readme import join_readme, merge_metadata, merge_section, split_readme
-from .text import Safe, cell, code, count, is_repo_id, literal, number, percent, plain, render, repo_link, table
+from .text import Safe, cell, code, count, is_repo_id, number, percent, plain, render, repo_link, table
 
 # What a selection keeps, after "Kept are the pairs".
 _RULES = {
@@ -114,7 +114,12 @@ def _record(facts: DatasetFacts) -> dict[str, Any]:
         ),
         "names": {config.name for config in facts.configs},
         "other_budget": _other_budget(budget, facts.total),
-        "filter_arguments": Safe(_filter_arguments(facts.arguments)),
+        "filter_name": f"{facts.repo_id}@{facts.revision_tag}" if facts.revision_tag else facts.repo_id,
+        # The trainer keeps the lowest values of `pd` of all pairs, which must all have one.
+        "by_trainer": facts.selector == "pd"
+        and not facts.arguments.get("per_aspect")
+        and ("pd" in report or facts.arguments.get("source") == "column")
+        and not (report.get("missing_votes") or {}).get("none"),
         "statistics": statistics_table(report.get("pd")),
         "aspects": kept_table(report.get("kept_by_aspect"), "aspect of the label", facts),
         "votes": kept_table(report.get("kept_by_votes"), "votes of the other aspects"),
@@ -151,23 +156,8 @@ def _other_budget(budget: Any, total: int) -> float | int:
     return 0.5 if isinstance(budget, float) and budget < 0.3 else 0.2
 
 
-def _filter_arguments(arguments: Mapping[str, Any]) -> str:
-    """The arguments of the selection beside the budget that are not `PDFilter`'s defaults, as Python."""
-    defaults = {"gamma": 0.9, "per_aspect": False, "selector": "pd", "source": "rewards"}
-    shown = {name: arguments[name] for name, default in defaults.items() if arguments.get(name, default) != default}
-    if arguments.get("weights"):
-        shown["weights"] = arguments["weights"]
-    return "".join(f", {name}={_python(value)}" for name, value in shown.items())
-
-
-def _python(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{literal(str(k))}: {_python(v)}" for k, v in value.items()) + "}"
-    return literal(value) if isinstance(value, str) else repr(value)
-
-
 def _unanimous(votes: Mapping[str, Any] | None) -> dict[str, Safe] | None:
-    """Share of kept and of dropped pairs in which all other aspects agree with the label."""
+    """Share of kept and of dropped pairs in which all other aspects that vote, one at least, agree with the label."""
     if not votes:
         return None
     totals = {"kept": 0, "dropped": 0}
@@ -177,7 +167,7 @@ def _unanimous(votes: Mapping[str, Any] | None) -> dict[str, Safe] | None:
         sizes = {"kept": group["kept"], "dropped": group["total"] - group["kept"]}
         for part, size in sizes.items():
             totals[part] += size
-            agreeing[part] += size if found and found[1] == found[2] else 0
+            agreeing[part] += size if found and found[1] == found[2] and int(found[2]) else 0
     return {part: percent(agreeing[part] / totals[part] if totals[part] else None) for part in totals}
 
 

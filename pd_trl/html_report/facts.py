@@ -9,7 +9,17 @@ from ..report_text import number, percent, warning_lines
 from ..selection import SELECTORS
 from .ranked import Matrix, RankedPairs
 
-_ARGUMENTS = ("budget", "source", "gamma", "weights", "per_aspect", "selector", "min_proxy_accuracy", "seed")
+_ARGUMENTS = (
+    "budget",
+    "source",
+    "gamma",
+    "weights",
+    "per_aspect",
+    "selector",
+    "min_proxy_accuracy",
+    "seed",
+    "on_no_votes",
+)
 GROUPS = ("all", "kept", "dropped")
 
 

@@ -12,8 +12,8 @@ from ..data.columnar import dataset_table
 from ..data.label_report import disagreement
 from ..errors import InputError
 from ..filter import PDFilter
-from ..gaps import GapMatrix, gap_matrix, numeric_column, vote_counts
-from ..proxies import vote_weights
+from ..gaps import GapMatrix, aspect_labels, gap_matrix, numeric_column, vote_counts, votes_label
+from ..report import numbers_of, unseen_aspects, unseen_votes
 from ..selection import SELECTORS
 from ..trainer_utils import row_keys
 
@@ -56,7 +56,8 @@ def rank_pairs(decided: Dataset, pd_filter: PDFilter) -> RankedPairs:
     """
     ids = row_keys(decided)
     kept = np.asarray(decided["pd_kept"][:], dtype=bool)
-    strata = np.asarray(decided["aspect"][:]) if pd_filter.per_aspect else None
+    labels = aspect_labels(decided) if "aspect" in decided.column_names else None
+    strata = labels if pd_filter.per_aspect else None
     rows = ranking(_scores(decided, pd_filter, ids), ids, kept, strata)
     count = int(kept.sum())
     if not kept[rows[:count]].all():
@@ -66,20 +67,19 @@ def rank_pairs(decided: Dataset, pd_filter: PDFilter) -> RankedPairs:
         )
     groups: dict[str, list[str]] = {}
     columns = _text_lengths(decided)
-    if "aspect" in decided.column_names:
-        groups["aspect"], columns["aspect"] = _grouped(np.asarray(decided["aspect"][:], dtype=str))
+    if labels is not None:
+        groups["aspect"], columns["aspect"] = _grouped(labels)
     if "pd" in decided.column_names:
         divergence = numeric_column(decided, "pd").astype(np.float32)
         # A rule that does not rank by PD may have left an older column, with holes.
         columns |= {"pd": divergence} if np.isfinite(divergence).all() else {}
-    columns |= _unseen_votes(decided, pd_filter.source)
+    columns |= _unseen_votes(decided, pd_filter.source, labels)
     matrix, conflicts = None, {}
     if pd_filter.aspects_ is not None:
         matrix = gap_matrix(decided, pd_filter.source, pd_filter.aspects_)
-        weights = vote_weights(matrix.names, pd_filter.weights, pd_filter.proxy_metrics, pd_filter.min_proxy_accuracy)
-        agree, voters = vote_counts(matrix, weights)
-        columns |= {"agree": agree, "voters": voters}
-        patterns = np.array([f"{a} of {v} agree" for a, v in zip(agree, voters, strict=True)])
+        agree, voters = vote_counts(matrix, pd_filter.weights_of(matrix.names))
+        columns |= {"agree": _narrow(agree), "voters": _narrow(voters)}
+        patterns = np.array([votes_label(a, v) for a, v in zip(agree.tolist(), voters.tolist(), strict=True)])
         groups["votes"], columns["votes"] = _grouped(patterns)
         opinions = _opinions(matrix)
         masks = {"all": np.ones_like(kept), "kept": kept, "dropped": ~kept}
@@ -99,7 +99,10 @@ def ranking(scores: NDArray, ids: NDArray, kept: NDArray[np.bool_], strata: NDAr
     position = np.empty(len(order))
     for name in np.unique(strata):
         rows = order[strata[order] == name]
-        position[rows] = (np.arange(rows.size) + 0.5) / rows.size
+        # Pairs without a score come last of all, and do not count.
+        scored = rows[~np.isnan(scores[rows])]
+        position[rows] = np.inf
+        position[scored] = (np.arange(scored.size) + 0.5) / max(scored.size, 1)
     return np.lexsort((ids, strata, position))
 
 
@@ -118,7 +121,12 @@ def _scores(decided: Dataset, pd_filter: PDFilter, ids: NDArray) -> NDArray:
 
 def _grouped(labels: NDArray) -> tuple[list[str], NDArray]:
     names, index = np.unique(labels, return_inverse=True)
-    return names.tolist(), index.astype(np.uint16)
+    return names.tolist(), _narrow(index)
+
+
+def _narrow(counts: NDArray) -> NDArray:
+    """Numbers that are not negative in the smallest type that holds them all."""
+    return counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
 
 
 def _text_lengths(decided: Dataset) -> dict[str, NDArray]:
@@ -128,30 +136,27 @@ def _text_lengths(decided: Dataset) -> dict[str, NDArray]:
             texts = normalize_text(dataset_table(decided.select_columns([side])).column(side), side)
             columns[side] = text_length(texts).astype(np.uint32)
     delta = None
-    if "delta_length" in decided.column_names:
-        delta = np.nan_to_num(numeric_column(decided, "delta_length"))
+    lengths = numbers_of(decided, "delta_length")
+    if lengths is not None:
+        delta = lengths
     elif len(columns) == 2:
         delta = columns["chosen"].astype(np.float64) - columns["rejected"]
     if delta is not None:
-        columns |= {"delta": delta.astype(np.int32), "longer": (delta > 0).astype(np.uint8)}
+        known = np.nan_to_num(delta).clip(-(2**31), 2**31 - 1)
+        columns |= {"delta": known.astype(np.int32), "longer": (known > 0).astype(np.uint8)}
     return columns
 
 
-def _unseen_votes(decided: Dataset, source: str) -> dict[str, NDArray]:
+def _unseen_votes(decided: Dataset, source: str, labels: NDArray[np.str_] | None) -> dict[str, NDArray]:
     """The labels that the selection did not see, as `unseen_labels` of [`SelectionReport`] counts them."""
     columns: dict[str, NDArray] = {}
-    if "vote_overall" in decided.column_names:
-        columns["overall"] = np.sign(np.nan_to_num(numeric_column(decided, "vote_overall"))).astype(np.int8)
-    voted = [name for name in decided.column_names if name.startswith("vote_") and name != "vote_overall"]
-    if len(voted) > 1 and "aspect" in decided.column_names and source != "ratings":
-        own = np.asarray(decided["aspect"][:])
-        agree, total = np.zeros(len(decided), np.uint8), np.zeros(len(decided), np.uint8)
-        for name in voted:
-            votes = np.nan_to_num(numeric_column(decided, name))
-            counted = (own != name[len("vote_") :]) & (votes != 0)
-            agree += counted & (votes > 0)
-            total += counted
-        columns |= {"others_agree": agree, "others_decided": total}
+    overall = numbers_of(decided, "vote_overall")
+    if overall is not None:
+        columns["overall"] = np.sign(np.nan_to_num(overall)).astype(np.int8)
+    voted = unseen_aspects(decided, labels) if labels is not None and source != "ratings" else []
+    if voted and labels is not None:
+        agree, decided_votes = unseen_votes(decided, voted, labels)
+        columns |= {"others_agree": _narrow(agree), "others_decided": _narrow(decided_votes)}
     return columns
 
 

@@ -9,8 +9,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..data.validation import RESERVED_ASPECTS
+from ..divergence import VoteWeights
 from ..errors import InputError
-from ..gaps import GAP_PREFIX, rated_aspects, scored_aspects
+from ..gaps import (
+    GAP_PREFIX,
+    VOTE_PREFIX,
+    VoteColumn,
+    is_number_type,
+    rated_aspects,
+    rating_columns,
+    rating_gap,
+    scored_aspects,
+    warn_of_no_votes,
+)
 from .parquet import ParquetSource, Unit
 
 
@@ -20,17 +31,67 @@ class Gaps:
     A batch of rows.
 
     Args:
-        gaps (`list` of arrays of shape `(num_rows,)`, float32): Gap of each aspect.
-        own (int16 array of shape `(num_rows,)`): Index of each row's aspect; reserved ones come after the aspects.
-        missing (`dict`): By aspect, the number of missing ratings, which count as 0.
+        gaps (`list` of arrays of shape `(num_rows,)`, float32): Gap of each aspect, NaN where a rating is missing.
+        own (integer array of shape `(num_rows,)`): Index of each row's label; those that are no aspects' come after the aspects.
+        missing (`dict`): By aspect, the number of missing ratings: there it does not vote.
     """
 
     gaps: list[NDArray[np.float32]]
-    own: NDArray[np.int16]
+    own: NDArray[np.integer]
     missing: dict[str, int] = field(default_factory=dict)
 
 
-class GapReader:
+class LabelReader:
+    """
+    Reads whose label each row carries, where there are no gaps to read.
+
+    Args:
+        source ([`ParquetSource`]): The rows.
+    """
+
+    names: list[str] = []
+
+    def __init__(self, source: ParquetSource):
+        self.source = source
+        self.columns = ["aspect"] if "aspect" in source.column_names else []
+        found = {label for part in source.each(self._labels_in) for label in part} if self.columns else set()
+        self._set_labels(sorted(found, key=str))
+
+    def read(self, batch: pa.RecordBatch, unit: Unit, row: int) -> Gaps:
+        """The labels of a batch that starts at `row` of the unit's file."""
+        if not self.columns:
+            return Gaps([], np.zeros(batch.num_rows, dtype=np.int16))
+        return Gaps([], self._own(batch.column("aspect"), unit, row))
+
+    def _set_labels(self, labels: Sequence[Any]) -> None:
+        self.labels = [str(label) for label in labels]
+        self._code = {label: code for code, label in enumerate(labels)}
+        self._dtype = np.int16 if len(labels) < np.iinfo(np.int16).max else np.int32
+
+    def _labels_in(self, unit: Unit) -> set[Any]:
+        found: set[Any] = set()
+        for _, batch in self.source.batches(unit, ["aspect"]):
+            found.update(batch.column("aspect").unique().to_pylist())
+        return found
+
+    def _own(self, column: Any, unit: Unit, row: int) -> NDArray[np.integer]:
+        if not pa.types.is_dictionary(column.type):
+            column = column.dictionary_encode()
+        labels = column.dictionary.to_pylist()
+        codes = np.array([self._code.get(label, -1) for label in [*labels, None]], dtype=self._dtype)
+        indices = column.indices.fill_null(len(labels)) if column.null_count else column.indices
+        own = np.take(codes, indices.to_numpy(zero_copy_only=False), mode="clip")
+        if own.size and own.min() < 0:
+            unknown = np.flatnonzero(own < 0)
+            raise InputError(
+                f"Pairs are labelled by the aspect {column[int(unknown[0])].as_py()!r} (the first in row {row + unknown[0]} of "
+                f"{self.source.name(unit.file)}), but there are only gaps of {', '.join(self.names)}. Provide the gaps of every "
+                "aspect, or leave these pairs out."
+            )
+        return own
+
+
+class GapReader(LabelReader):
     """
     Reads gaps as [`gap_matrix`] does, from record batches.
 
@@ -45,18 +106,16 @@ class GapReader:
     def __init__(self, source: ParquetSource, kind: str):
         self.source, self.kind = source, kind
         present = source.column_names
-        for name, advice in (
-            ("pair_id", "by which ties are broken and results are checked"),
-            ("aspect", "that says whose label each pair carries"),
-        ):
-            if name not in present:
-                raise InputError(f"The data has no column {name!r} {advice}; its columns are {', '.join(present)}.")
-        self.names = scored_aspects(present) if kind == "rewards" else rated_aspects(present)
+        if "aspect" not in present:
+            raise InputError(
+                "The data has no column 'aspect' that says whose label each pair carries; its columns are "
+                f"{', '.join(present)}."
+            )
+        self.names = scored_aspects(present) if kind == "rewards" else self._rated()
         if not self.names:
             wanted = "`reward_gap_<aspect>` columns" if kind == "rewards" else "ratings or votes"
             raise InputError(f"The data has no {wanted} of any aspect; its columns are {', '.join(present)}.")
-        self.labels = [*self.names, *RESERVED_ASPECTS]
-        self._code = {label: code for code, label in enumerate(self.labels)}
+        self._set_labels([*self.names, *RESERVED_ASPECTS])
         self._inputs = [self._columns_of(name) for name in self.names]
         self.columns = ["aspect", *(column for columns in self._inputs for column in columns)]
         for column in self.columns[1:]:
@@ -65,8 +124,37 @@ class GapReader:
     def _columns_of(self, aspect: str) -> list[str]:
         if self.kind == "rewards":
             return [f"{GAP_PREFIX}{aspect}"]
-        sides = [f"rating_{aspect}_{side}" for side in ("chosen", "rejected")]
-        return sides if all(side in self.source.column_names for side in sides) else [f"vote_{aspect}"]
+        return rating_columns(aspect, self.source.column_names)
+
+    def _rated(self) -> list[str]:
+        """The aspects with ratings of both sides or with votes. Only the values tell votes from other numbers."""
+        found = rated_aspects(self.source.column_names)
+        vote_only = [name for name in found if len(rating_columns(name, self.source.column_names)) == 1]
+        if not vote_only:
+            return found
+        types = {name: self.source.schema.field(f"{VOTE_PREFIX}{name}").type for name in vote_only}
+        numeric = [name for name in vote_only if is_number_type(types[name])]
+
+        def read(unit: Unit) -> tuple[set[Any], dict[str, VoteColumn]]:
+            labels: set[Any] = set()
+            votes = {name: VoteColumn(False) for name in numeric}
+            for _, batch in self.source.batches(unit, ["aspect", *(f"{VOTE_PREFIX}{name}" for name in numeric)]):
+                labels.update(batch.column("aspect").unique().to_pylist())
+                for name, column in votes.items():
+                    column.add(to_float64(batch.column(f"{VOTE_PREFIX}{name}")))
+            return labels, votes
+
+        labels: set[Any] = set()
+        votes = {name: VoteColumn(types[name] == pa.int8()) for name in numeric}
+        for some, columns in self.source.each(read):
+            labels |= some
+            for name, column in columns.items():
+                votes[name].merge(column)
+        for name, column in votes.items():
+            column.known |= name in labels
+        others = [name for name in vote_only if name not in votes or not votes[name].holds_votes]
+        warn_of_no_votes(others)
+        return [name for name in found if name not in others]
 
     def read(self, batch: pa.RecordBatch, unit: Unit, row: int) -> Gaps:
         """
@@ -88,13 +176,15 @@ class GapReader:
 
     def absolute(self, gaps: Gaps, k: int, unit: Unit, row: int) -> tuple[NDArray[np.float32], float]:
         """
-        Absolute gaps of aspect `k`, NaN for the pairs of its own, and the largest of them; raises `InputError` unless all that
-        count are finite.
+        Absolute gaps of aspect `k`, NaN for the pairs of its own and for missing ratings, and the largest of them; raises
+        `InputError` unless all others are finite.
         """
         own = gaps.own == k
         values = hidden(np.abs(gaps.gaps[k]), own)
         largest = float(np.fmax.reduce(values, initial=0.0))
-        if np.isfinite(largest) and np.count_nonzero(values == values) == len(own) - np.count_nonzero(own):
+        if np.isfinite(largest) and (
+            gaps.missing.get(self.names[k]) or np.count_nonzero(values == values) == len(own) - np.count_nonzero(own)
+        ):
             return values, largest
         bad = np.flatnonzero(~np.isfinite(gaps.gaps[k]) & (gaps.own != k))
         raise InputError(
@@ -102,43 +192,21 @@ class GapReader:
             f"for aspect '{self.names[k]}'. Score these rows again, or leave them out."
         )
 
-    def _own(self, column: Any, unit: Unit, row: int) -> NDArray[np.int16]:
-        if not pa.types.is_dictionary(column.type):
-            column = column.dictionary_encode()
-        labels = column.dictionary.to_pylist()
-        codes = np.array([self._code.get(label, -1) for label in labels] + [-1], dtype=np.int16)
-        indices = column.indices.fill_null(len(labels)) if column.null_count else column.indices
-        own = np.take(codes, indices.to_numpy(zero_copy_only=False), mode="clip")
-        if own.size and own.min() < 0:
-            unknown = np.flatnonzero(own < 0)
-            raise InputError(
-                f"Pairs are labelled by the aspect {column[int(unknown[0])].as_py()!r} (the first in row {row + unknown[0]} of "
-                f"{self.source.name(unit.file)}), but there are only gaps of {', '.join(self.names)}. Provide the gaps of every "
-                "aspect, or leave these pairs out."
-            )
-        return own
-
     def _rating_gap(
         self, columns: Sequence[Any], name: str, missing: dict[str, int], unit: Unit, row: int
     ) -> NDArray[np.float32]:
         values = [to_float64(column) for column in columns]
-        gap = values[0] - values[1] if len(values) == 2 else values[0].copy()
-        infinite = np.flatnonzero(np.isinf(gap))
-        if infinite.size:
-            raise InputError(
-                f"Ratings must be finite, but those of '{name}' in row {row + infinite[0]} of {self.source.name(unit.file)} are not."
-            )
-        holes = np.isnan(gap)
-        if holes.any():
-            missing[name] = missing.get(name, 0) + int(holes.sum())
-            gap[holes] = 0
+        gap = rating_gap(values, name, row, f" of {self.source.name(unit.file)}")
+        holes = int(np.isnan(gap).sum())
+        if holes:
+            missing[name] = missing.get(name, 0) + holes
         return gap.astype(np.float32)
 
 
 def check_numeric(schema: pa.Schema, column: str) -> None:
     """Raises `InputError` unless the column holds numbers."""
     dtype = schema.field(column).type
-    if not (pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_null(dtype)):
+    if not is_number_type(dtype):
         raise InputError(f"Column {column!r} must hold numbers, but its type is {dtype}.")
 
 
@@ -169,6 +237,7 @@ def divergence_of_columns(
     where given, the number of gaps of each aspect that count and are beyond their scale.
     """
     total = np.zeros(len(gaps.own))
+    votes = VoteWeights(weights, gaps.own)
     for k, gap in enumerate(gaps.gaps):
         block = gap.astype(np.float64)
         block /= np.float64(scale[k]) if scale[k] > 0 else 1.0
@@ -178,9 +247,10 @@ def divergence_of_columns(
         np.clip(block, -1, 1, out=block)
         # A factor of 0 hides a pair's own gap faster than an index does, unless the gap is NaN.
         block *= others
-        if np.isnan(block.max(initial=0.0)):
+        holes = bool(np.isnan(block.max(initial=0.0)))
+        if holes:
             block[others == 0] = 0
         if weights[k] != 1:
             block *= weights[k]
-        total -= block
-    return (total + 0.0).astype(np.float32)
+        total -= votes.without_missing(k, block, holes)
+    return (votes.scaled(total) + 0.0).astype(np.float32)

@@ -15,7 +15,7 @@ from .ids import check_unique
 from .parquet import ParquetSource
 from .passes import Decision, Selection
 from .search import Budgets
-from .writing import ROWS_PER_SHARD, Decider, close_parts, shard_tasks, summed, write_parts
+from .writing import ROWS_PER_SHARD, Decider, close_parts, output_schema, shard_tasks, summed, write_parts
 
 _STATE = "state.json"
 # What a finished selection does not keep of the folder it was made in.
@@ -38,6 +38,7 @@ def select_out_of_core(
     min_proxy_accuracy: float | None = None,
     proxy_metrics: Mapping[str, Mapping[str, float]] | None = None,
     seed: int = 42,
+    on_no_votes: str = "error",
     overwrite: bool = False,
     num_threads: int | None = None,
 ) -> Manifest:
@@ -67,6 +68,7 @@ def select_out_of_core(
     pd_filter = PDFilter(
         budget, source=source, gamma=gamma, weights=weights, per_aspect=per_aspect, selector=selector,
         margin_column=margin_column, min_proxy_accuracy=min_proxy_accuracy, proxy_metrics=proxy_metrics, seed=seed,
+        on_no_votes=on_no_votes,
     )  # fmt: skip
     run_out_of_core(pd_filter, data, output_dir, overwrite=overwrite, num_threads=num_threads)
     manifest = Manifest.load(Path(output_dir).expanduser())
@@ -134,7 +136,7 @@ def _write(selection: Selection, manifest: Manifest, folder: Path, rows_per_shar
     except InputError:
         _clear(folder)
         raise
-    close_parts(folder, sums, source.schema)
+    close_parts(folder, sums, output_schema(source.schema, bool(selection.gaps.names)))
     pd_filter.report_ = sums.report(pd_filter)
     manifest.counts = _counts(decision)
     manifest.results = {"report": pd_filter.report_.to_dict(), **manifest.results}
@@ -146,12 +148,11 @@ def _decision(selection: Selection, manifest: Manifest, folder: Path, rows_per_s
     state = read_json(folder / _STATE) if (folder / _STATE).exists() else {}
     if state.get("key") == key:
         decision = Decision.from_dict(state["decision"])
-        selection.filter.weights = state["weights"]
-        selection.apply(decision)
+        selection.resume(decision)
         return decision
     _clear(folder)
     decision = selection.decide()
-    write_json(folder / _STATE, {"key": key, "decision": decision.to_dict(), "weights": selection.filter.weights})
+    write_json(folder / _STATE, {"key": key, "decision": decision.to_dict()})
     return decision
 
 

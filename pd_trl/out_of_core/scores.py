@@ -37,11 +37,12 @@ class ScoreReader:
                     f"{', '.join(source.column_names)}."
                 )
             check_numeric(source.schema, column)
+        self.seeded = not self.selector.inputs
         self.dtype: Any = np.float32 if "pd" in self.selector.inputs else np.float64
 
-    def read(self, batch: pa.RecordBatch, divergence: NDArray[np.float32], unit: Unit, row: int) -> NDArray:
+    def read(self, batch: pa.RecordBatch, divergence: NDArray[np.float32] | None, unit: Unit, row: int) -> NDArray:
         """Scores of a batch that starts at `row` of the unit's file, of shape `(num_rows,)`."""
-        inputs: dict[str, NDArray] = {"pd": divergence}
+        inputs: dict[str, NDArray] = {} if divergence is None else {"pd": divergence}
         for name, column in self.inputs.items():
             values = to_float64(batch.column(column))
             bad = np.flatnonzero(~np.isfinite(values))
@@ -51,7 +52,7 @@ class ScoreReader:
                     f"{self.source.name(unit.file)}."
                 )
             inputs[name] = values
-        if not self.selector.inputs:
+        if self.seeded:
             inputs["pair_id"] = np.array(text_ids(batch.column("pair_id")).to_pylist(), dtype=object)
         return np.asarray(self.selector.score(inputs, self.seed))
 

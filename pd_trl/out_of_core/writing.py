@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..artifacts import read_json, write_json
 from ..decision import ALL_PAIRS, decide
+from ..gaps import VOTE_PREFIX
 from .ids import id_hashes, write_hashes
 from .parquet import ParquetSource, Unit
 from .passes import Decision, Selection
@@ -51,11 +52,12 @@ class Decider:
         self.last = np.array(["" if limit is None else limit.pair_id for limit in limits], dtype=object)
         self.per_aspect = per_aspect
 
-    def __call__(self, scores: NDArray, own: NDArray[np.int16], ids: Any) -> tuple[NDArray[np.bool_], pa.Array]:
+    def __call__(self, scores: NDArray, own: NDArray[np.integer], ids: Any) -> tuple[NDArray[np.bool_], pa.Array]:
         """Mask of the kept rows and the reasons, which are [`decide`]'s, asked once for each case."""
         group = own if self.per_aspect else np.zeros_like(own)
         limit = self.limits[group]
-        case = 4 * group.astype(np.int64) + (scores > limit)
+        case = 5 * group.astype(np.int64) + (scores > limit)
+        case[np.isnan(scores)] += 4
         tied = np.flatnonzero(scores == limit)
         names = np.full(len(scores), "", dtype=object)
         if tied.size:
@@ -72,16 +74,17 @@ class Decider:
         return kept[inverse], pa.array(reasons, pa.string()).take(pa.array(inverse))
 
 
-def output_schema(schema: pa.Schema) -> pa.Schema:
-    """The input's columns with `pd`, `pd_kept` and `pd_reason` at the end, and what `datasets` keeps about them."""
+def output_schema(schema: pa.Schema, has_divergence: bool) -> pa.Schema:
+    """The input's columns with `pd` (where there is one), `pd_kept` and `pd_reason` at the end, and what `datasets` keeps about them."""
+    new = {name: kind for name, kind in _ADDED.items() if has_divergence or name != "pd"}
     metadata = {key: value for key, value in (schema.metadata or {}).items() if key not in (b"pandas", b"huggingface")}
     features = Features.from_arrow_schema(schema)
-    kept = [field for field in schema if field.name not in _ADDED]
+    kept = [field for field in schema if field.name not in new]
     features = Features(
-        {field.name: features[field.name] for field in kept} | {name: Value(kind) for name, kind in _ADDED.items()}
+        {field.name: features[field.name] for field in kept} | {name: Value(kind) for name, kind in new.items()}
     )
     metadata |= features.arrow_schema.metadata or {}
-    added = [pa.field(name, features.arrow_schema.field(name).type) for name in _ADDED]
+    added = [pa.field(name, features.arrow_schema.field(name).type) for name in new]
     return pa.schema([*kept, *added], metadata=metadata)
 
 
@@ -124,7 +127,7 @@ def _write_task(decider: Decider, tasks: Sequence[Sequence[Unit]], index: int, f
     if done.exists():
         return done
     source = decider.selection.source
-    schema = output_schema(source.schema)
+    schema = output_schema(source.schema, bool(decider.selection.gaps.names))
     sums = ReportSums(decider.decision)
     hashes: list[NDArray[np.uint64]] = []
     writers = [_ShardWriter(folder / part / shard_name(index, len(tasks)), schema) for part in PARTS]
@@ -155,7 +158,9 @@ def _decided(
     divergence = selection.divergence(gaps, decision, clipped)
     kept, reasons = decider(selection.scores.read(batch, divergence, unit, row), gaps.own, batch.column("pair_id"))
     sums.add(batch, gaps, divergence, clipped, kept)
-    added = {"pd": pa.array(divergence), "pd_kept": pa.array(kept), "pd_reason": reasons}
+    added = {"pd_kept": pa.array(kept), "pd_reason": reasons}
+    if divergence is not None:
+        added["pd"] = pa.array(divergence, from_pandas=True)
     columns = [added[field.name] if field.name in added else batch.column(field.name) for field in schema]
     return kept, pa.RecordBatch.from_arrays(columns, schema=schema)
 
@@ -164,7 +169,8 @@ def summed(decider: Decider) -> ReportSums:
     """The sums of the report alone, without texts: what a dry run shows."""
     selection, decision = decider.selection, decider.decision
     source = selection.source
-    extra = [c for c in source.column_names if c.startswith("vote_") or c in ("pair_id", "delta_length")]
+    also = ("pair_id", *decision.reported)
+    extra = [c for c in source.column_names if c.startswith(VOTE_PREFIX) or c in also]
     columns = list(dict.fromkeys([*selection.columns, *extra]))
 
     def work(unit: Unit) -> ReportSums:
@@ -191,7 +197,7 @@ def close_parts(folder: Path, sums: ReportSums, schema: pa.Schema) -> None:
         if not rows and len(shards) > 1:
             for shard in shards:
                 shard.unlink()
-            writer = _ShardWriter(folder / part / shard_name(0, 1), output_schema(schema))
+            writer = _ShardWriter(folder / part / shard_name(0, 1), schema)
             writer.finish()
 
 

@@ -175,4 +175,5 @@ def _picture(folder: Path, scratch: Path) -> Path | None:
 
     values = np.concatenate([np.asarray(part["pd"][:], dtype=np.float64) for part in parts])
     kept = np.repeat([True, False], [len(part) for part in parts])
-    return divergence_histogram(values, kept, scratch / "pd.png")
+    known = np.isfinite(values)  # a pair on which no other aspect votes has no PD
+    return divergence_histogram(values[known], kept[known], scratch / "pd.png") if known.any() else None

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..provenance import source_provenance
 
 _ARGUMENTS = ("budget", "source", "gamma", "weights", "per_aspect", "selector", "margin_column", "pd_column",
-              "min_proxy_accuracy", "seed")  # fmt: skip
+              "min_proxy_accuracy", "seed", "on_no_votes")  # fmt: skip
 
 
 def dataset_facts(

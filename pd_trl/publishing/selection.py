@@ -80,7 +80,7 @@ def _write(dataset: Dataset, pd_filter: PDFilter | None, folder: Path) -> None:
     decided = pd_filter.transform(dataset) if fitted else pd_filter.fit_transform(dataset)
     kept = sum(decided["pd_kept"][:])
     arguments = ("budget", "source", "gamma", "weights", "per_aspect", "selector", "margin_column", "pd_column",
-                 "min_proxy_accuracy", "seed")  # fmt: skip
+                 "min_proxy_accuracy", "seed", "on_no_votes")  # fmt: skip
     manifest = Manifest(
         "select",
         inputs={"scored": dataset_digest(dataset)},

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..data.validation import RESERVED_ASPECTS, aspects_of, check_aspect_names, 
 from ..errors import InputError
 from ..length import adjusted_gap, check_length_penalty
 from ..reward_sidecar import RewardSidecar
-from .backends import check_backend, scorers_of
+from .backends import Scorer, check_backend, scorers_of
 from .reward_models import RewardModel, check_reward_models
 from .run import ScoringRun, ScoringSettings
 from .shards import job_indices
@@ -48,6 +48,7 @@ def score_pairs(
     attn_implementation: str | None = None,
     torch_compile: bool = False,
     trust_remote_code: bool = False,
+    scorers: Sequence[Scorer] | None = None,
 ) -> Dataset:
     """
     Adds the reward gap of each aspect to each pair (Eq. 12 and 17 of
@@ -99,6 +100,8 @@ def score_pairs(
             Whether to compile the models by `torch.compile`, which takes a minute or more before the first batch.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
             Whether to run code that comes with a model.
+        scorers (sequence, *optional*):
+            The models, loaded already, as [`load_scorers`] gives them. `None` loads one after the other.
 
     Returns:
         [`~datasets.Dataset`]: all columns of `preferences`, `reward_gap_<aspect>` (float32, nats, adjusted), and
@@ -114,11 +117,11 @@ def score_pairs(
     columns: dict[str, NDArray] = {}
     kept = np.ones(len(preferences), dtype=bool)
     with _folder(output_dir) as folder, contextlib.closing(ScoringRun(preferences, settings, folder)) as run:
-        scorers = scorers_of(
+        loaded = scorers if scorers is not None else scorers_of(
             reward_models, backend, torch_compile=torch_compile, engine_kwargs=engine_kwargs, tokenizer=tokenizer,
             dtype=dtype, attn_implementation=attn_implementation, trust_remote_code=trust_remote_code,
         )  # fmt: skip
-        for scorer in scorers:
+        for scorer in loaded:
             gaps, delta, inside = run.merged(scorer, run.compute(scorer))
             kept &= inside
             columns.setdefault("delta_length", delta)

@@ -53,6 +53,8 @@ class SelectArguments:
             Column of `source=column`.
         min_proxy_accuracy (`float`, *optional*):
             Leave out the votes of aspects whose reward model is less accurate.
+        on_no_votes (`str`, *optional*, defaults to `"error"`):
+            What to do with a pair on which no other aspect votes: raise an error, or drop it with a reason of its own.
         seed (`int`, *optional*, defaults to `42`):
             Seed of `selector=random`.
         out_of_core (`bool`, *optional*, defaults to `False`):
@@ -92,6 +94,13 @@ class SelectArguments:
         default=None,
         metadata={"help": "Leave out the votes of aspects whose reward model is less accurate than this."},
     )
+    on_no_votes: str = field(
+        default="error",
+        metadata={
+            "help": "What to do with a pair on which no other aspect votes: error, or drop it with a reason of its own.",
+            "choices": ["error", "drop"],
+        },
+    )
     seed: int = field(default=42, metadata={"help": "Seed of `selector=random`."})
     out_of_core: bool = field(
         default=False, metadata={"help": "Select from parquet files that need not fit in memory: the same pairs."}
@@ -104,7 +113,7 @@ class SelectArguments:
 
 
 IDENTITY = ("budget", "source", "gamma", "weights", "per_aspect", "selector", "margin_column", "pd_column",
-             "min_proxy_accuracy", "seed")  # fmt: skip
+             "min_proxy_accuracy", "seed", "on_no_votes")  # fmt: skip
 
 
 def check_select(arguments: SelectArguments) -> PDFilter:

@@ -26,9 +26,16 @@ def divergence(real: RealSet, gaps: NDArray) -> NDArray[np.float32]:
         # An aspect that is tied nearly everywhere has no scale, hence no vote.
         weights = (np.nan_to_num(gap_quantiles(gaps[rows], real.own[rows], GAMMA)) > 0).astype(float)
         values[rows] = preference_divergence(
-            gaps[rows], real.own[rows], GAMMA, weights, aspect_names=real.aspects
+            gaps[rows],
+            real.own[rows],
+            GAMMA,
+            weights,
+            aspect_names=real.aspects,
+            allow_missing=True,
+            allow_no_votes=True,
         ).values
-    return values
+    # Pairs on which no other aspect votes come last.
+    return np.where(np.isnan(values), np.float32(np.inf), values)
 
 
 def ranking(real: RealSet, row: str, **inputs: NDArray) -> NDArray[np.floating]:

@@ -2,19 +2,26 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
+from pd_trl.decision import NO_VOTES
 from pd_trl.errors import InputError
 from pd_trl.filter import PDFilter
 from pd_trl.html_report.ranked import packed, rank_pairs, ranking
 from pd_trl.selection import select_lowest, select_per_stratum
-from tests.html_report.data import METRICS, scored_set
+from tests.html_report.data import ASPECTS, METRICS, scored_set
 
 COUNT = 211
 BUDGETS = (1, 2, 30, 64, 110, 210, 211)
 
 
-def decided_by(budget, **settings):
+def decided_by(budget, missing=(), **settings):
     pd_filter = PDFilter(budget, proxy_metrics=METRICS, **settings)
-    return pd_filter.fit_transform(scored_set(COUNT)), pd_filter
+    generator = np.random.default_rng(1)
+    columns = {}
+    for aspect in ASPECTS if missing else ():
+        for side in ("chosen", "rejected"):
+            ratings, share = generator.integers(1, 6, COUNT).tolist(), missing.get(aspect, 0)
+            columns[f"rating_{aspect}_{side}"] = [None if generator.random() < share else r for r in ratings]
+    return pd_filter.fit_transform(scored_set(COUNT, **columns)), pd_filter
 
 
 @pytest.mark.parametrize(
@@ -29,6 +36,7 @@ def decided_by(budget, **settings):
         {"selector": "margin", "margin_column": "reward_gap_honesty"},
         {"weights": {"honesty": 0.0, "helpfulness": 2.0}},
         {"selector": "random", "per_aspect": True},
+        {"source": "ratings", "missing": {"honesty": 0.3}},
     ],
     ids=lambda settings: ",".join(f"{k}={v}" for k, v in settings.items()) or "default",
 )
@@ -41,6 +49,21 @@ def test_first_pairs_are_what_the_filter_keeps_at_any_budget(settings):
         kept = np.asarray(decided["pair_id"][:])[np.asarray(decided["pd_kept"][:])]
         assert set(ids[:budget]) == set(kept)
         check_numbers(ranked, budget, pd_filter.report_.to_dict())
+
+
+@pytest.mark.parametrize("settings", [{}, {"per_aspect": True}, {"selector": "pd_high"}], ids=str)
+def test_pairs_without_votes_come_last(settings):
+    settings = {"source": "ratings", "missing": dict.fromkeys(ASPECTS, 0.3), "on_no_votes": "drop", **settings}
+    decided, _ = decided_by(60, **settings)
+    ranked = rank_pairs(*decided_by(60, **settings))
+    ids = np.asarray(decided["pair_id"][:])[ranked.rows]
+    for budget in (1, 30, 64, 110):
+        other, pd_filter = decided_by(budget, **settings)
+        assert set(ids[:budget]) == set(np.asarray(other["pair_id"][:])[np.asarray(other["pd_kept"][:])])
+        check_numbers(ranked, budget, pd_filter.report_.to_dict())
+    silent = ranked.columns["voters"] == 0
+    number = decided["pd_reason"][:].count(NO_VOTES)
+    assert silent.sum() == number > 20 and silent[-number:].all() and "no votes" in ranked.groups["votes"]
 
 
 def check_numbers(ranked, budget, numbers):
@@ -79,6 +102,18 @@ def test_agreement_counts_the_votes_of_the_report():
     assert names.tolist() == [
         f"{a} of {v} agree" for a, v in zip(ranked.columns["agree"], ranked.columns["voters"], strict=True)
     ]
+
+
+def test_counts_of_many_aspects_fit_their_type():
+    names = [f"k{i:03d}" for i in range(270)]
+    columns = {f"reward_gap_{name}": np.ones(6, dtype=np.float32) for name in names}
+    columns |= {f"vote_{name}": np.ones(6, dtype=np.int8) for name in names}
+    texts = {"chosen": ["x"] * 6, "rejected": ["yy"] * 6}
+    scored = Dataset.from_dict({"pair_id": list("abcdef"), "aspect": names[:6], **texts, **columns})
+    pd_filter = PDFilter(2)
+    columns = rank_pairs(pd_filter.fit_transform(scored), pd_filter).columns
+    for name in ("agree", "voters", "others_agree", "others_decided"):
+        assert columns[name].tolist() == [269] * 6, name
 
 
 def test_an_aspect_without_weight_has_no_vote():

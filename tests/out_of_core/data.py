@@ -21,6 +21,7 @@ def scored_rows(
     levels: int | None = None,
     ratings: bool = False,
     holistic: bool = False,
+    missing: float = 0.1,
 ) -> Dataset:
     """Pairs with gaps, or ratings, of random numbers or, with `levels`, of few different ones, and with all a report reads."""
     generator = np.random.default_rng(seed)
@@ -46,7 +47,7 @@ def scored_rows(
         if ratings:
             for side in ("chosen", "rejected"):
                 rating = generator.integers(1, 6, count).astype(float)
-                columns[f"rating_{name}_{side}"] = [None if generator.random() < 0.1 else float(r) for r in rating]
+                columns[f"rating_{name}_{side}"] = [None if generator.random() < missing else float(r) for r in rating]
         columns[f"vote_{name}"] = generator.integers(-1, 2, count).astype(np.int8)
     return Dataset.from_dict(columns)
 
@@ -69,7 +70,7 @@ def same_selection(data: Dataset, pd_filter: PDFilter, found: PDFilter, folder: 
     kept = np.array(decided["pd_kept"])
     assert found.quantiles_ == pd_filter.quantiles_ or same(found.quantiles_, pd_filter.quantiles_, exact=True)
     assert found.thresholds_ == pd_filter.thresholds_
-    assert found.weights == pd_filter.weights
+    assert found.weights == pd_filter.weights and found.weights_ == pd_filter.weights_
     for part, rows in (("selected", kept), ("dropped", ~kept)):
         expected, written = decided.select(np.flatnonzero(rows)), read_rows(folder / part)
         assert written.column_names == expected.column_names

@@ -33,6 +33,7 @@ def cases(draw):
         levels=draw(st.sampled_from([None, None, 1, 3])),
         ratings=True,
         holistic=draw(st.booleans()),
+        missing=draw(st.sampled_from([0.0, 0.1, 0.6])),
     )
     budget = draw(st.one_of(st.floats(0.01, 1.0), st.integers(1, count), st.just(1.0)))
     arguments = {
@@ -41,6 +42,7 @@ def cases(draw):
         "weights": draw(st.sampled_from([{}, {"clarity": 2.5}, {"depth": 0.0, "clarity": 0.1}])),
         "per_aspect": draw(st.booleans()),
         "selector": draw(st.sampled_from(["pd", "pd", *SELECTORS])),
+        "on_no_votes": draw(st.sampled_from(["error", "drop"])),
     }
     options = {
         "batch_rows": draw(st.sampled_from([1, 3, 16, 1000])),

@@ -12,7 +12,9 @@ from tests.out_of_core.data import same, scored_rows
 
 
 @pytest.mark.parametrize(
-    "arguments", [{}, {"source": "ratings"}, {"per_aspect": True}, {"selector": "margin"}], ids=str
+    "arguments",
+    [{}, {"source": "ratings", "on_no_votes": "drop"}, {"per_aspect": True}, {"selector": "margin"}],
+    ids=str,
 )
 def test_a_stream_is_fitted_and_filtered_as_the_rows_in_memory_are(arguments):
     data = scored_rows(500, levels=2, ratings=True)
@@ -35,7 +37,7 @@ def test_a_stream_without_known_types_whose_first_batches_have_no_values():
     rows = [
         {**row, "rating_depth_chosen": None if i < 100 else row["rating_depth_chosen"]} for i, row in enumerate(data)
     ]
-    expected, found = PDFilter(0.3, source="ratings"), PDFilter(0.3, source="ratings")
+    expected, found = (PDFilter(0.3, source="ratings", on_no_votes="drop") for _ in range(2))
     expected.fit(Dataset.from_list(rows))
     stream = IterableDataset.from_generator(lambda: iter(rows))
     assert stream.features is None

@@ -128,3 +128,34 @@ def holding(folder: str, texts: tuple[str, ...]) -> list[str]:
         for path in Path(folder).rglob("*")
         if path.is_file() and any(text.encode() in path.read_bytes() for text in texts)
     ]
+
+
+def snippets(card: str) -> dict[str, list[str]]:
+    """Runs the snippets of a card that load and select, one after the other, and returns the ids of what they leave."""
+    import re
+
+    names: dict[str, Any] = {}
+    found = []
+    for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
+        if "Trainer" not in code:
+            exec(code, names)  # noqa: S102
+            found.append(sorted(names["selected"]["pair_id"]))
+    return {"loaded": found[0], "selected": found[1], "kept": sorted(names["kept"]["pair_id"])}
+
+
+def trained_by_snippet(card: str, model: str, folder: str) -> list[str]:
+    """Runs the snippet of our trainer with a small model, and returns the ids that it trains on."""
+    import re
+
+    from pd_trl import dpo_trainer
+
+    seen: list[str] = []
+    whole = dpo_trainer.PDDPOTrainer.train
+    dpo_trainer.PDDPOTrainer.train = lambda self: seen.extend(self.train_dataset["pair_id"])  # type: ignore[method-assign]
+    try:
+        (code,) = (c for c in re.findall(r"```python\n(.*?)```", card, re.DOTALL) if "PDDPOTrainer(" in c)
+        code = code.replace("Qwen/Qwen3-0.6B", model).replace('"dpo"', f"{folder!r}, bf16=False, use_cpu=True")
+        exec(code, {})  # noqa: S102
+    finally:
+        dpo_trainer.PDDPOTrainer.train = whole  # type: ignore[method-assign]
+    return sorted(seen)

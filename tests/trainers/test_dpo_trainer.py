@@ -229,6 +229,16 @@ def test_data_it_cannot_select_from(tiny_models, tmp_path):
         ).evaluate()
 
 
+def test_kappa_counts_aspects_and_not_the_overall_label():
+    from pd_trl.dpo_trainer import _num_aspects
+
+    columns = {f"reward_gap_{name}": [1.0, 1.0] for name in ("a", "b", "c", "overall", "mean")}
+    args = PDDPOConfig("x", use_cpu=True, bf16=False, report_to="none", pd_loss="dfpo")
+    assert _num_aspects(Dataset.from_dict({"pd": [0.0, 1.0], **columns}), args) == 3
+    with pytest.raises(InputError, match="of 1 aspects"):
+        _num_aspects(Dataset.from_dict({"pd": [0.0], "reward_gap_a": [1.0], "reward_gap_overall": [1.0]}), args)
+
+
 def test_signatures_are_supersets_of_trl():
     for name in ("__init__", "compute_loss", "compute_ref_log_probs", "_prepare_dataset"):
         parent = inspect.signature(getattr(DPOTrainer, name)).parameters
