@@ -70,7 +70,8 @@ def decode(
     """
     if batch_size < 1:
         raise InputError(f"`batch_size` must be at least 1, got {batch_size}.")
-    check_language_model(model.config, "The model")
+    if model.config.is_encoder_decoder:
+        check_language_model(model.config, "The model")
     ends, pad = _special_tokens(model, tokenizer)
     lengths = [len(ids) for ids in prompts]
     every = np.fromiter(chain.from_iterable(prompts), dtype=np.int64, count=sum(lengths))

@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from ..errors import InputError
 from ..model_inputs import num_embeddings, positions_of
+from ..multi_aspect.configuration import is_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -17,23 +19,27 @@ _SHORT, _LONG, _NEW = 3, 15, 2
 
 
 def check_language_model(config: Any, name: str) -> None:
-    """Raises `InputError` where a configuration is of a model that writes with an encoder before its decoder."""
-    if config.is_encoder_decoder:
+    """Raises `InputError` where a configuration is of no decoder that a language model is loaded from."""
+    own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if config.is_encoder_decoder or not own_code and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        kind = "an encoder with a decoder" if config.is_encoder_decoder else "no language model"
         raise InputError(
-            f"{name} is an encoder with a decoder ({config.model_type}). Outputs are made by decoders only, such as Llama or Qwen."
+            f"{name} is {kind} ({config.model_type}). Outputs are made by decoders only, such as Llama or Qwen."
         )
 
 
 def check_reads_back_only(model: Any, name: str) -> None:
-    """Raises `InputError` where tokens to come change what a model predicts before them, as in BERT."""
+    """Raises `InputError` where the model is an encoder, such as BERT: tokens to come change what it predicts before them."""
+    if not is_encoder(model.config):
+        return
     first, second, *_ = _ordinary_tokens(model, ())
     rows = torch.tensor([[first, second, first], [first, second, second]], device=model.device)
     with torch.no_grad():
         one, other = (_logits(model, row[None])[0, :2] for row in rows)
     if not _agree(one, other, 1e-4 if model.dtype == torch.float32 else 5e-2):
         raise InputError(
-            f"{name} ({model.config.model_type}) reads the tokens that are still to come, so it cannot write text. Use a decoder, such "
-            "as Llama or Qwen."
+            f"{name} ({model.config.model_type}) is an encoder: it reads the tokens that are still to come, so it cannot write text. "
+            "Use a decoder, such as Llama or Qwen."
         )
 
 

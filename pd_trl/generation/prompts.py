@@ -36,7 +36,11 @@ def encode_prompts(
         for item in instructions
     ]
     named = (
-        (f"instruction {i} of {len(conversations)}", messages, {"add_generation_prompt": True, **config.chat_template_kwargs})
+        (
+            f"instruction {i} of {len(conversations)}",
+            messages,
+            {"add_generation_prompt": True, **config.chat_template_kwargs},
+        )
         for i, messages in enumerate(conversations)
     )
     with naming_refused_rows(tokenizer, lambda: named):
