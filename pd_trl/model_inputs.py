@@ -145,7 +145,8 @@ def _lookups(model: Any, length: int) -> set[tuple[int, int]]:
     special = {pad, *ends}
     token = next(i for i in range(len(special) + 1) if i not in special)
     # A classifier of BART's kind reads its reward at EOS.
-    last = token if ends[0] in (None, pad) else ends[0]
+    size = num_embeddings(model) or 0
+    last = token if ends[0] in (None, pad) or not 0 <= ends[0] < size else ends[0]
     device = next(model.parameters()).device
     row = torch.tensor([[token] * (length - 1) + [last]], device=device)
     asked = _TableLookups()
