@@ -80,8 +80,8 @@ def load_scorers(
         folder = local_model_folder(source, what=f"reward model of aspect '{aspect}'")
         base = None if _heads_in(folder) else _base_of_adapter(folder)
         # Adapters with tokenizers of their own read their rows in other ways, so they share no pass.
-        key = (str(folder), "") if base is None else (base, _tokenizer_files(folder))
-        groups.setdefault(key, {})[aspect] = folder
+        group = (str(folder), "") if base is None else (base, _tokenizer_files(folder))
+        groups.setdefault(group, {})[aspect] = folder
     for aspects, source in in_memory.values():
         yield _from_memory(aspects, source, tokenizer)
     for (base, _), folders in groups.items():
