@@ -244,12 +244,12 @@ def check_tokenised(trainer: Any) -> None:
     Raises `InputError` where a prepared row of a trainer's data has a token without an embedding, or more tokens than the model
     has learned positions for. Streams are not checked.
     """
-    model, tokenizer = trainer.model, getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
-    given = trainer.eval_dataset
-    sets = {"train": trainer.train_dataset, **(given if isinstance(given, dict) else {"eval": given})}
+    given = getattr(trainer, "eval_dataset", None)
+    sets = {"train": getattr(trainer, "train_dataset", None), **(given if isinstance(given, dict) else {"eval": given})}
     for name, dataset in sets.items():
         if isinstance(dataset, Dataset) and "chosen_ids" in dataset.column_names and len(dataset):
-            _check_prepared(dataset, name, model, tokenizer, trainer.args.max_length)
+            tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
+            _check_prepared(dataset, name, trainer.model, tokenizer, trainer.args.max_length)
 
 
 def _check_prepared(dataset: Dataset, name: str, model: Any, tokenizer: Any, max_length: int | None) -> None:
