@@ -245,7 +245,10 @@ def check_tokenised(trainer: Any) -> None:
     has learned positions for. Streams are not checked.
     """
     given = getattr(trainer, "eval_dataset", None)
-    sets = {"train": getattr(trainer, "train_dataset", None), **(given if isinstance(given, dict) else {"eval": given})}
+    sets = {
+        "train": getattr(trainer, "train_dataset", None),
+        **(given if isinstance(given, dict) else {"eval": given}),
+    }
     for name, dataset in sets.items():
         if isinstance(dataset, Dataset) and "chosen_ids" in dataset.column_names and len(dataset):
             tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
