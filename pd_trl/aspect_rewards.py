@@ -248,7 +248,7 @@ def _train(
 
 
 def _check_none_is_empty(trainer: PDRewardTrainer, aspects: list[str]) -> None:
-    empty = sorted(set(aspects) - set(trainer.train_dataset.unique("aspect")))
+    empty = sorted(set(aspects) - set(trainer.train_dataset["aspect"][:]))
     if empty:
         raise InputError(
             f"No pair of {', '.join(empty)} is left to train on: all are longer than max_length={trainer.args.max_length} tokens "

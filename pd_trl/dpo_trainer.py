@@ -22,6 +22,7 @@ from trl import DPOTrainer
 from .dpo_config import PDDPOConfig
 from .errors import InputError
 from .gaps import numeric_column, scored_aspects
+from .model_inputs import check_tokenised, readable_rows
 from .prefix_sharing import SharesPrefixes, check_sharing_trainer, prefix_sharing_of
 from .provenance import loaded_revision, trained_on
 from .selection import parse_budget, resolve_budget, select_lowest
@@ -147,6 +148,7 @@ class PDDPOTrainer(HubPushes, SharesPrefixes, DPOTrainer):
             quantization_config=quantization_config,
             peft_config=peft_config,
         )
+        check_tokenised(self)
         check_sharing_trainer(self)
         if self._kappa is not None:
             self.data_collator = _CollatorWithDivergence(self.data_collator, args.pd_column)
@@ -155,7 +157,8 @@ class PDDPOTrainer(HubPushes, SharesPrefixes, DPOTrainer):
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         check_sides(dataset, dataset_name)
-        prepared = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        with readable_rows(dataset, processing_class, dataset_name) as rows:
+            prepared = super()._prepare_dataset(rows, processing_class, args, dataset_name)
         if isinstance(prepared, Dataset):
             describe_dropped(
                 len(dataset), len(prepared), dataset_name, f"left no completion by max_length={args.max_length} tokens"

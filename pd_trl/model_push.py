@@ -8,13 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
+from .adapters import ADAPTER_CONFIG, adapter_config, base_of, is_adapter, is_reward_adapter
 from .artifacts import read_json
 from .cards import ModelFacts, cell, model_card, outside_text, split_readme
 from .cards.evaluations import eval_results_files
 from .cards.readme import join_readme
+from .cards.text import is_repo_id
 from .errors import InputError
-from .hub import Changes, Commit, Head, HubError, check_access, check_card, commit_files, read_head
+from .hub import Changes, Commit, Head, HubError, check_access, check_card, commit_files, read_head, split_revision
+from .hub.head import Content
 from .results import RESULTS_NAME, EvalResult, load_results
 from .reward_sidecar import SIDECAR_NAME, RewardSidecar
 from .training_facts import existing_card, load_model_facts
@@ -143,7 +147,7 @@ def push_model(
         change_facts (callable, *optional*): What the publisher changes of them.
         beside (`dict`, *optional*): Content of further files by their path.
     """
-    files = model_files(folder, extra)
+    local_files = model_files(folder, extra)
     access = check_access(repo_id, "model", private=private, create_pr=create_pr, branch=branch, tag=tag, token=token)
     records = list(results) if results is not None else read_results(folder)
     facts = facts or load_model_facts(folder) or _unknown_facts(Path(folder), access.repo_id)
@@ -153,6 +157,7 @@ def push_model(
     facts = replace(facts, repo_id=access.repo_id, name=name, results=records)
     if change_facts is not None:
         facts = change_facts(facts)
+    files = _without_local_names(local_files, Path(folder).expanduser(), facts)
     more = {**(beside or {}), **(eval_results_files(records) if eval_results else {})}
     cards: list[str] = []
 
@@ -219,15 +224,73 @@ def read_results(folder: str | os.PathLike) -> list[EvalResult]:
     return load_results(folder) if (Path(folder).expanduser() / RESULTS_NAME).is_file() else []
 
 
+def _without_local_names(files: Mapping[str, Path], folder: Path, facts: ModelFacts) -> dict[str, Content]:
+    """The files to publish: what they say of models in folders of this machine says the model's Hub id, or goes."""
+    published: dict[str, Content] = dict(files)
+    for name in ("config.json", "tokenizer_config.json"):
+        if name in files:
+            content = read_json(files[name])
+            cleaned = _cleaned(content)
+            if cleaned != content:
+                published[name] = _json(cleaned)
+    if ADAPTER_CONFIG in files:
+        config = adapter_config(folder)
+        stated = config.get("base_model_name_or_path")
+        base, revision = split_revision(_base_on_hub(folder, facts) or "")
+        if stated != (base or None):
+            content = {**config, "base_model_name_or_path": base or None, "revision": revision}
+            published[ADAPTER_CONFIG] = _json(_cleaned(content))
+    return published
+
+
+def _base_on_hub(folder: Path, facts: ModelFacts) -> str | None:
+    """Hub id of an adapter's base: the publisher's, the trainer's or the adapter's own word."""
+    if facts.base_model and is_repo_id(split_revision(facts.base_model)[0], namespaced=False):
+        return facts.base_model
+    stated = adapter_config(folder).get("base_model_name_or_path")
+    if not _is_local_model(stated, folder):
+        return str(stated)
+    logger.warning(
+        "The base model of the adapter in %s is known here only (%s), so its name is left out, and others cannot load the adapter "
+        "by its id. Publish the base too, and name it: `base_model` (--base_model org/model).",
+        folder, stated,
+    )  # fmt: skip
+    return None
+
+
+def _is_local_model(name: object, folder: Path) -> bool:
+    """Whether a name that a configuration gives a model is no Hub id, or a folder here."""
+    if not isinstance(name, str) or not is_repo_id(split_revision(name)[0], namespaced=False):
+        return True
+    return Path(name).exists() or (folder / name).exists()
+
+
+def _cleaned(value: object) -> object:
+    """Json without the folders that transformers notes beside a configuration."""
+    if isinstance(value, dict):
+        return {
+            key: _cleaned(entry)
+            for key, entry in value.items()
+            if not (key in ("_name_or_path", "name_or_path") and isinstance(entry, str) and _is_path(entry))
+        }
+    return [_cleaned(entry) for entry in value] if isinstance(value, list) else value
+
+
+def _is_path(name: str) -> bool:
+    return bool(name) and (not is_repo_id(split_revision(name)[0], namespaced=False) or Path(name).exists())
+
+
+def _json(content: object) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
 def _unknown_facts(folder: Path, repo_id: str) -> ModelFacts:
     """Facts of a model whose making no trainer of pd_trl recorded: only what its files say."""
-    adapter = folder / "adapter_config.json"
-    config = read_json(adapter if adapter.is_file() else folder / "config.json")
-    architectures = " ".join(config.get("architectures") or [])
-    classifies = any(name in architectures for name in ("SequenceClassification", "MultiAspectRewardModel"))
-    reward = config.get("task_type") == "SEQ_CLS" or classifies
-    base = config.get("base_model_name_or_path")
+    folder = folder.expanduser()
+    adapter = is_adapter(folder)
+    config = adapter_config(folder) if adapter else read_json(folder / "config.json")
     sidecar = RewardSidecar.load(folder)
+    base = base_of(folder) if adapter and config.get("base_model_name_or_path") else None
     length = {
         "temperature": sidecar.length_balance_temperature,
         "penalty": sidecar.length_penalty,
@@ -235,10 +298,10 @@ def _unknown_facts(folder: Path, repo_id: str) -> ModelFacts:
         "max_length": sidecar.max_length,
     }
     return ModelFacts(
-        kind="reward" if reward else "policy",
+        kind=_kind_of(folder, config, adapter),
         name=repo_id.split("/")[-1],
-        base_model=base if base and not Path(base).exists() else None,
-        peft=adapter.is_file(),
+        base_model=base if base and not _is_local_model(base, folder) else None,
+        peft=adapter,
         chat=(folder / "chat_template.jinja").is_file(),
         is_known=False,
         num_train=sidecar.num_train,
@@ -249,7 +312,31 @@ def _unknown_facts(folder: Path, repo_id: str) -> ModelFacts:
     )
 
 
-def _verify(commit: Commit, files: Mapping[str, Path], token: str | None) -> None:
+def _kind_of(folder: Path, config: Mapping[str, Any], adapter: bool) -> str:
+    """
+    `"reward"` or `"policy"`, by the sidecar, the task or the head of a model.
+
+    Raises:
+        InputError: When it is neither a sequence classifier nor a language model, such as a token classifier.
+    """
+    if (folder / SIDECAR_NAME).is_file():
+        return "reward"
+    if adapter:
+        task = config.get("task_type")
+        if task not in (None, "SEQ_CLS", "CAUSAL_LM"):
+            raise InputError(f"{folder} is an adapter for {task}. Reward models and language models are published.")
+        return "reward" if is_reward_adapter(config) else "policy"
+    architectures = [str(name) for name in config.get("architectures") or []]
+    if any("SequenceClassification" in name or name == "MultiAspectRewardModel" for name in architectures):
+        return "reward"
+    others = ("TokenClassification", "QuestionAnswering", "MultipleChoice", "MaskedLM", "ImageClassification")
+    other = next((name for name in architectures if name.endswith(others)), None)
+    if other is not None:
+        raise InputError(f"{folder} is a {other}. Reward models and language models are published.")
+    return "policy"
+
+
+def _verify(commit: Commit, files: Mapping[str, Content], token: str | None) -> None:
     """Raises `HubError` unless the commit has every file as it is here."""
     revision = commit.pr_revision or commit.sha
     head = read_head(commit.repo_id, "model", revision=revision, token=token, missing_ok=False)

@@ -19,6 +19,7 @@ from trl import RewardTrainer
 
 from .errors import InputError
 from .length import PENALTY_RULES, LengthBalancedSampler, training_margin
+from .model_inputs import check_tokenised, readable_rows
 from .multi_aspect.batches import (
     AspectBalancedSampler,
     AspectCollator,
@@ -167,6 +168,7 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
             )
         if self._aspects is not None:
             self.data_collator = AspectCollator(self.data_collator, self._aspects)
+        check_tokenised(self)
         check_sharing_trainer(self)
         self.sidecar_ = RewardSidecar.of(args, self._aspects or ())
         if args.push_to_hub and self.is_world_process_zero():
@@ -176,7 +178,8 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
         check_sides(dataset, dataset_name)
         if self._aspects is not None:
             check_aspect_column(dataset, self._aspects, dataset_name)
-        prepared = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        with readable_rows(dataset, processing_class, dataset_name) as rows:
+            prepared = super()._prepare_dataset(rows, processing_class, args, dataset_name)
         if isinstance(prepared, Dataset):
             describe_dropped(
                 len(dataset), len(prepared), dataset_name, f"longer than max_length={args.max_length} tokens"

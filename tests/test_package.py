@@ -27,6 +27,7 @@ LAYERS = {
     "runs.secrets": 0,
     "selection": 0,
     # L1: data and text
+    "adapters": 1,
     "artifacts": 1,
     "cards": 1,
     "checkpoints": 1,
@@ -46,6 +47,7 @@ LAYERS = {
     "dpo_trainer": 2,
     "generation": 2,
     "metrics": 2,
+    "model_inputs": 2,
     "multi_aspect": 2,
     "packed_pairs": 2,
     "prefix_sharing": 2,

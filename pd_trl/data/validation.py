@@ -41,7 +41,8 @@ def aspects_of(dataset: datasets.Dataset) -> list[str]:
     found = set(column_aspects(dataset.column_names))
     # In pairs a column of this name is not ours: it passes through.
     if {"aspect", "chosen"} <= set(dataset.column_names):
-        found |= {value for value in dataset.unique("aspect") if value is not None}
+        # `Dataset.unique` writes the rows of a selection into the cache.
+        found |= set(dataset["aspect"][:]) - {None}
     return sorted(found - set(RESERVED_ASPECTS))
 
 

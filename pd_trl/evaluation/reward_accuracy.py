@@ -24,7 +24,7 @@ class Accuracy:
 
     Args:
         model (`str`): Name of the reward model.
-        subset (`str`): The subset; `"all"` is every example.
+        subset (`str`): The subset; `"all"` is every example. RewardBench's sections and score have their names.
         accuracy (`float`): Share of examples it is right about, in [0, 1].
         standard_error (`float`): Its binomial standard error.
         num_samples (`int`): Number of examples.
@@ -32,6 +32,7 @@ class Accuracy:
         length_accuracy (`float`): What "the longest response is right" gives, in characters.
         by_length (`dict`): Accuracy where the right response is the longer, the shorter one (pairs only).
         calibration (`dict`, *optional*): See [`~metrics.statistics.calibration`] (pairs only).
+        metric (`str`, *optional*): Name of the metric, where it is no mean over examples.
     """
 
     model: str
@@ -43,6 +44,7 @@ class Accuracy:
     length_accuracy: float
     by_length: dict[str, float] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
+    metric: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class RewardEvaluation:
         return [
             EvalResult(
                 task=f"reward accuracy on {self.dataset}" + ("" if entry.subset == ALL else f", {entry.subset}"),
-                metric="pair_accuracy" if entry.calibration is not None else "best_of_n_accuracy",
+                metric=entry.metric or ("pair_accuracy" if entry.calibration is not None else "best_of_n_accuracy"),
                 value=entry.accuracy,
                 num_samples=entry.num_samples,
                 standard_error=entry.standard_error,

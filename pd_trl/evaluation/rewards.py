@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ..scoring.responses import conversation, score_responses
 from ..scoring.reward_models import RewardModel, load_scorers
 from ..scoring.scorer import RewardModelScorer
 from .reward_accuracy import Accuracy, RewardEvaluation, accuracies_of
+from .reward_bench import section_accuracies
 from .reward_data import Examples, to_examples
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,9 @@ def evaluate_rewards(
     A pair counts as right where the reward of the right response is higher; equal rewards are wrong, as in RewardBench. One right
     response among several is right where it has the highest reward; equal highest ones share the point. Several right ones are
     right where each is above all wrong ones. (RewardBench 2 weighs its subset Ties in another way for its leaderboard.)
+
+    Of RewardBench's subsets, the sections Chat, Chat Hard, Safety and Reasoning are given too, weighed as on its leaderboard, and
+    "RewardBench score", their mean; "all" is the mean over the examples.
 
     Rewards are raw: a length term that a model was trained with is not subtracted. Test on pairs that the models were not trained
     on.
@@ -102,7 +106,8 @@ def evaluate_rewards(
     for scorer in load_scorers(reward_models, dtype=dtype, trust_remote_code=trust_remote_code):
         rewards = _rewards(scorer, examples, chat, max_length, tokens_per_batch, output_dir)
         for k, model in enumerate(scorer.aspects):
-            entries += accuracies_of(model, examples.examples, [(r[:, k], w[:, k]) for r, w in rewards])
+            accuracies = accuracies_of(model, examples.examples, [(r[:, k], w[:, k]) for r, w in rewards])
+            entries += accuracies + (section_accuracies(accuracies) if examples.benchmark else [])
             digests[model] = scorer.digest
     counts = {"examples": len(examples.examples), **examples.left_out}
     result = RewardEvaluation(_in_order(entries, list(reward_models)), name or "custom", revision, counts, digests)
@@ -133,7 +138,10 @@ def _rewards(
         for e in examples.examples
     ]
     keys = [[digest_of(text) for text in group] for group in texts]
-    distinct = {key: text for ks, ts in zip(keys, texts, strict=True) for key, text in zip(ks, ts, strict=True)}
+    distinct: dict[str, tuple[str, Any]] = {}
+    for i, (ks, ts) in enumerate(zip(keys, texts, strict=True)):
+        for key, text in zip(ks, ts, strict=True):
+            distinct.setdefault(key, (f"a response of example {i} ({examples.examples[i].subset})", text))
     scored = _score_distinct(scorer, distinct, max_length, tokens_per_batch, output_dir)
     table = [np.array([scored[key] for key in group], dtype=np.float64) for group in keys]
     return [(rows[: len(e.right)], rows[len(e.right) :]) for rows, e in zip(table, examples.examples, strict=True)]
@@ -141,12 +149,12 @@ def _rewards(
 
 def _score_distinct(
     scorer: RewardModelScorer,
-    distinct: Mapping[str, Any],
+    distinct: Mapping[str, tuple[str, Any]],
     max_length: int | None,
     tokens_per_batch: int | None,
     output_dir: str | os.PathLike | None,
 ) -> dict[str, list[float]]:
-    """Rewards of each distinct conversation by its key; those in the log of `output_dir` are not computed again."""
+    """Rewards of each distinct conversation, given by its key with what to call it; those in the log of `output_dir` are not computed again."""
     label = "+".join(scorer.aspects)
     if output_dir is None:
         return _score_missing(scorer, distinct, {}, None, max_length, tokens_per_batch)
@@ -155,13 +163,17 @@ def _score_distinct(
         return _score_missing(scorer, distinct, dict(log.rows), log, max_length, tokens_per_batch)
 
 
+def _names(distinct: Mapping[str, tuple[str, Any]], keys: Sequence[str]) -> Callable[[int], str]:
+    return lambda index: distinct[keys[index]][0]
+
+
 def _file_name(label: str) -> str:
     return re.sub(r"[^\w.+-]", "_", label)
 
 
 def _score_missing(
     scorer: RewardModelScorer,
-    distinct: Mapping[str, Any],
+    distinct: Mapping[str, tuple[str, Any]],
     done: dict[str, list[float]],
     log: RowLog | None,
     max_length: int | None,
@@ -177,10 +189,11 @@ def _score_missing(
             keys = missing[start : start + CONVERSATIONS_PER_CALL]
             rewards, truncated = score_responses(
                 scorer,
-                [distinct[key] for key in keys],
+                [distinct[key][1] for key in keys],
                 max_length=max_length,
                 tokens_per_batch=tokens_per_batch,
                 progress=bar.update,
+                name=_names(distinct, keys),
             )
             cut += truncated
             for key, row in zip(keys, rewards.tolist(), strict=True):

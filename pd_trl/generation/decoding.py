@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
 
 from ..errors import InputError
+from ..model_inputs import check_token_ids, num_embeddings, positions_of
+from .padding import batches_for, check_language_model, check_reads_back_only
 from .settings import DecodingConfig
 
 if TYPE_CHECKING:
@@ -46,8 +49,8 @@ def decode(
     """
     Outputs of a model, in batches of prompts of similar length, longest first.
 
-    Neither greedy decoding nor draws depend on the batch beyond the rounding of the model's arithmetic: a token is drawn by
-    adding Gumbel noise to the logits, and the noise of a prompt depends on the seed and the prompt's key alone. So two models
+    Neither greedy decoding nor draws depend on the batch beyond the rounding of the model's arithmetic: prompts are batched with
+    padding only where the model is not touched by it, see [`batches_for`], and a token is drawn by adding Gumbel noise to the logits, and the noise of a prompt depends on the seed and the prompt's key alone. So two models
     answer a prompt with the same luck.
 
     Args:
@@ -62,15 +65,25 @@ def decode(
         [`Decoded`]: each output as its batch is finished.
 
     Raises:
-        InputError: When a prompt leaves no room for an output.
+        InputError: When a prompt leaves no room for an output or has a token without an embedding, or when the model is not a
+            decoder.
     """
-    limits = token_limits(model, prompts, config.max_new_tokens)
+    if batch_size < 1:
+        raise InputError(f"`batch_size` must be at least 1, got {batch_size}.")
+    if model.config.is_encoder_decoder:
+        check_language_model(model.config, "The model")
     ends, pad = _special_tokens(model, tokenizer)
+    lengths = [len(ids) for ids in prompts]
+    every = np.fromiter(chain.from_iterable(prompts), dtype=np.int64, count=sum(lengths))
+    check_token_ids(every, lengths, num_embeddings(model), tokenizer, lambda index: f"prompt {index}")
+    limits = token_limits(model, prompts, config.max_new_tokens)
     was_training = model.training
     model.eval()
     try:
+        check_reads_back_only(model, "The model")
         with _own_generation_config(model):
-            for rows, limit in _batches(prompts, limits, batch_size):
+            kind = batches_for(model, ends, pad) if batch_size > 1 and len(prompts) > 1 else "alone"
+            for rows, limit in _batches(prompts, limits, batch_size, kind):
                 yield from _decode_rows(model, prompts, keys, rows, config, limit, ends, pad)
     finally:
         model.train(was_training)
@@ -78,7 +91,7 @@ def decode(
 
 def token_limits(model: Any, prompts: Sequence[list[int]], max_new_tokens: int) -> list[int]:
     """Most new tokens of each prompt: `max_new_tokens`, or what the model has positions left for."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    positions = positions_of(model)
     if positions is None:
         return [max_new_tokens] * len(prompts)
     full = [i for i, ids in enumerate(prompts) if len(ids) >= positions]
@@ -90,15 +103,21 @@ def token_limits(model: Any, prompts: Sequence[list[int]], max_new_tokens: int) 
     return [min(max_new_tokens, positions - len(ids)) for ids in prompts]
 
 
-def _batches(prompts: Sequence[list[int]], limits: Sequence[int], batch_size: int) -> Iterator[tuple[list[int], int]]:
-    """Rows of each batch and their limit. Rows of one batch share it, so that an output does not depend on the others'."""
-    if batch_size < 1:
-        raise InputError(f"`batch_size` must be at least 1, got {batch_size}.")
+def _batches(
+    prompts: Sequence[list[int]], limits: Sequence[int], batch_size: int, kind: str
+) -> Iterator[tuple[list[int], int]]:
+    """
+    Rows of each batch and their limit. Rows of one batch share it, so that an output does not depend on the others'. `kind` is
+    that of [`batches_for`].
+    """
+    size = 1 if kind == "alone" else batch_size
     order = sorted(range(len(prompts)), key=lambda i: (limits[i], -len(prompts[i]), i))
     start = 0
     while start < len(order):
         limit = limits[order[start]]
-        rows = [i for i in order[start : start + batch_size] if limits[i] == limit]
+        rows = [i for i in order[start : start + size] if limits[i] == limit]
+        if kind == "alike":
+            rows = [i for i in rows if len(prompts[i]) == len(prompts[rows[0]])]
         yield rows, limit
         start += len(rows)
 

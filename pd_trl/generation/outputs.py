@@ -90,6 +90,7 @@ def generate_outputs(
         raise InputError(f"`backend` must be one of {', '.join(BACKENDS)}, got {backend!r}.")
     config = config or DecodingConfig()
     source = model if isinstance(model, PolicySource) else PolicySource(model, revision, dtype, trust_remote_code)
+    source.check()
     items = _as_instructions(instructions)
     prompts = encode_prompts(source.tokenizer, items, config)
     settings = {

@@ -8,11 +8,13 @@ from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..adapters import base_folder
 from ..errors import InputError, InputTypeError
 from ..hub import local_model_folder
 from ..scoring.reward_models import memory_digest, scoring_device, weights_digest
+from .padding import check_language_model
 
 Policy: TypeAlias = str | os.PathLike | tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
@@ -64,10 +66,19 @@ class PolicySource:
         """Local folder of the base model where the model is an adapter."""
         if not (self.folder / "adapter_config.json").is_file():
             return None
-        from peft import PeftConfig
+        return base_folder(self.folder, f"the adapter {self.model}")
 
-        name = PeftConfig.from_pretrained(str(self.folder)).base_model_name_or_path
-        return local_model_folder(str(name), what=f"base model of the adapter {self.model}")
+    def check(self) -> None:
+        """Raises `InputError` where the model is of a kind that writes no text. Loads no weights."""
+        if isinstance(self.model, tuple):
+            config: Any = self.model[0].config
+        else:
+            place = self.base or self.folder
+            try:
+                config = AutoConfig.from_pretrained(place, trust_remote_code=self.trust_remote_code)
+            except (OSError, ValueError, KeyError):
+                return  # loading says what is wrong
+        check_language_model(config, f"The model {self.name}")
 
     @cached_property
     def digest(self) -> str:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
+from ..model_inputs import naming_refused_rows
 from .instructions import Instruction
 from .settings import DecodingConfig
 
@@ -35,7 +35,15 @@ def encode_prompts(
         system + (item.prompt if isinstance(item.prompt, list) else [{"role": "user", "content": item.prompt}])
         for item in instructions
     ]
-    try:
+    named = (
+        (
+            f"instruction {i} of {len(conversations)}",
+            messages,
+            {"add_generation_prompt": True, **config.chat_template_kwargs},
+        )
+        for i, messages in enumerate(conversations)
+    )
+    with naming_refused_rows(tokenizer, lambda: named):
         encoded = tokenizer.apply_chat_template(
             conversations,
             add_generation_prompt=True,
@@ -43,6 +51,4 @@ def encode_prompts(
             return_dict=True,
             **config.chat_template_kwargs,
         )
-    except TemplateError as error:
-        raise InputError(f"The model's chat template refuses these messages: {error}.") from None
     return list(encoded["input_ids"])

@@ -94,11 +94,17 @@ def pooling_of(config: PretrainedConfig, name: str) -> str:
         raise InputError(
             f"The backbone {name} ({config.model_type}) must be a decoder, such as Llama or Qwen, or an encoder, such as BERT."
         )
-    if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False):
+    if is_encoder(config):
         return "first"
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise InputError(f"The backbone {name} ({config.model_type}) is not a language model.")
     return "last"
+
+
+def is_encoder(config: PretrainedConfig) -> bool:
+    """Whether a configuration is of an encoder, such as BERT's."""
+    masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not config.is_encoder_decoder
+    return masked and not getattr(config, "is_decoder", False)
 
 
 AutoConfig.register(MultiAspectRewardConfig.model_type, MultiAspectRewardConfig)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from ..adapters import base_of, is_adapter
 from ..artifacts import read_rows
 from ..aspect_rewards import heldout_rows
 from ..errors import InputError
@@ -114,11 +115,8 @@ class PlannedModel:
     @cached_property
     def _place(self) -> dict[str, Any]:
         path = Path(self.name).expanduser()
-        if path.is_dir() and (path / "adapter_config.json").is_file():
-            from peft import PeftConfig
-
-            base = PlannedModel(str(PeftConfig.from_pretrained(str(path)).base_model_name_or_path))
-            return base._place
+        if path.is_dir() and is_adapter(path):
+            return PlannedModel(base_of(path))._place
         repo_id, pinned = (str(path), None) if path.exists() else split_revision(self.name)
         return {
             "pretrained_model_name_or_path": repo_id,

@@ -72,7 +72,8 @@ def publish_model(
         datasets (sequence of `str`, *optional*):
             Hub ids of the data it was trained on, such as the published selection. `None` is what the trainer knew.
         base_model (`str`, *optional*):
-            Hub id of the model it was trained from. `None` is what the trainer knew.
+            Hub id of the model it was trained from. `None` is what the trainer knew. An adapter's `adapter_config.json` is
+            published with this name, and without one where the base is a folder of this machine.
         results (sequence of [`EvalResult`] or `str`, *optional*):
             Evaluations: records, or folders of `pd-trl evaluate`. `None` reads `eval_results.json` in the model's folder.
         eval_results (`bool`, *optional*, defaults to `False`):
@@ -86,7 +87,7 @@ def publish_model(
         [`Publication`]
 
     Raises:
-        InputError: When the folder holds no model in safetensors, or one that was cut short.
+        InputError: When the folder holds no model in safetensors, one that was cut short, or a model of another kind.
         HubError: When the Hub refuses it or stays out of reach; the message says what that leaves there.
     """
 

@@ -1,12 +1,13 @@
 """Tokens of a prompt and its response, the same as TRL's RewardTrainer makes of them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
+from ..model_inputs import Conversation, naming_refused_rows, with_eos
 
 Text = str | list[dict[str, Any]]
 
@@ -35,23 +36,21 @@ def conversations(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str
         for side in ("chosen", "rejected"):
             response = row[side]
             if isinstance(response, str):
-                eos = tokenizer.eos_token
-                if eos is None:
-                    raise InputError(
-                        "The reward model's tokenizer has no EOS token, which ends every response. Set `tokenizer.eos_token` "
-                        "as in training."
-                    )
-                response = response if response.endswith(eos) else response + eos
+                response = with_eos(tokenizer, response)
             texts.append(row["prompt"] + response if row.get("prompt") is not None else response)
     return texts
 
 
 def encode_responses(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], rows: Sequence[Mapping[str, Any]] | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[Text],
+    rows: Sequence[Mapping[str, Any]] | None = None,
+    name: Callable[[int], str] = lambda index: f"conversation {index}",
 ) -> list[list[int]]:
     """
     Tokens of each conversation of [`conversations`]. `rows`, the row of each conversation, are needed only where they
-    carry `tools` or `chat_template_kwargs`.
+    carry `tools` or `chat_template_kwargs`; `name` says what to call the conversation at a position that the chat template
+    refuses.
     """
     if not texts:
         return []
@@ -64,13 +63,17 @@ def encode_responses(
             "`tokenizer.chat_template` as in training, or pass plain strings."
         )
     options = [_template_options(row) for row in rows] if rows is not None else []
-    if any(options):
-        encoded = [
-            tokenizer.apply_chat_template(text, tokenize=True, return_dict=True, **options[i])["input_ids"]
-            for i, text in enumerate(texts)
-        ]
-        return encoded
-    return tokenizer.apply_chat_template(list(texts), tokenize=True, return_dict=True)["input_ids"]
+
+    def named() -> Iterator[Conversation]:
+        return ((name(i), text, options[i] if options else {}) for i, text in enumerate(texts))
+
+    with naming_refused_rows(tokenizer, named):
+        if any(options):
+            return [
+                tokenizer.apply_chat_template(text, tokenize=True, return_dict=True, **options[i])["input_ids"]
+                for i, text in enumerate(texts)
+            ]
+        return tokenizer.apply_chat_template(list(texts), tokenize=True, return_dict=True)["input_ids"]
 
 
 def _template_options(row: Mapping[str, Any]) -> dict[str, Any]:

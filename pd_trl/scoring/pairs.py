@@ -212,6 +212,9 @@ def _with_gaps(
         if not kept.any():
             raise InputError("No pair is left: all are longer than the reward models take. Use on_long='truncate'.")
         scored = scored.select(np.flatnonzero(kept))
+    if getattr(scored, "_indices", None) is not None:
+        # Adding a column writes the selected rows into the cache otherwise.
+        scored = scored.flatten_indices(keep_in_memory=True)
     for name in [*names, "delta_length"]:
         if name in scored.column_names:
             scored = scored.remove_columns(name)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..model_inputs import check_token_ids, with_eos
 from .batching import score_sequences
 from .encoding import Text, encode_responses
 from .scorer import RewardModelScorer
@@ -26,12 +26,7 @@ def conversation(scorer: RewardModelScorer, prompt: Any, response: Any, *, chat:
     if prompt is None and not isinstance(response, str):
         return list(response)
     if isinstance(response, str) and (prompt is None or isinstance(prompt, str) and not chat):
-        eos = scorer.tokenizer.eos_token
-        if eos is None:
-            raise InputError(
-                "The reward model's tokenizer has no EOS token, which ends every response. Set `tokenizer.eos_token`."
-            )
-        return (prompt or "") + (response if response.endswith(eos) else response + eos)
+        return (prompt or "") + with_eos(scorer.tokenizer, response)
     before = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     after = [{"role": "assistant", "content": response}] if isinstance(response, str) else list(response)
     return before + after
@@ -44,6 +39,7 @@ def score_responses(
     max_length: int | None = None,
     tokens_per_batch: int | None = None,
     progress: Callable[[int], None] = lambda count: None,
+    name: Callable[[int], str] = lambda index: f"conversation {index}",
 ) -> tuple[NDArray[np.float32], int]:
     """
     Rewards of conversations, see [`conversation`].
@@ -54,6 +50,7 @@ def score_responses(
         max_length (`int`, *optional*): Most tokens; the start of a longer one is cut. `None` is what the model has positions for.
         tokens_per_batch (`int`, *optional*): Most tokens of a batch, padding counted. `None` is 16,384 on a GPU and 2,048 on a CPU.
         progress (callable, *optional*): Told the number of conversations of each batch.
+        name (callable, *optional*): What to call the conversation at a position that cannot be scored.
 
     Returns:
         `tuple`: rewards in nats, shape `(num_conversations, num_aspects)`, and how many conversations were cut.
@@ -62,12 +59,18 @@ def score_responses(
     chats = [i for i, text in enumerate(conversations) if not isinstance(text, str)]
     encoded: list[list[int]] = [[] for _ in conversations]
     for rows in (strings, chats):
-        for i, ids in zip(rows, encode_responses(scorer.tokenizer, [conversations[i] for i in rows]), strict=True):
+        found = encode_responses(scorer.tokenizer, [conversations[i] for i in rows], name=_at(rows, name))
+        for i, ids in zip(rows, found, strict=True):
             encoded[i] = ids
     tokens = TokenRows.of(encoded)
+    check_token_ids(tokens.ids, tokens.lengths, scorer.num_embeddings, scorer.tokenizer, name)
     longest = max_length if max_length is not None else scorer.longest
     cut = int((tokens.lengths > longest).sum()) if longest is not None else 0
     rewards, _ = score_sequences(
-        scorer, tokens.last_tokens(longest), tokens_per_batch=tokens_per_batch, progress=progress
+        scorer, tokens.shortened(longest, scorer.keeps_first), tokens_per_batch=tokens_per_batch, progress=progress
     )
     return rewards, cut
+
+
+def _at(rows: Sequence[int], name: Callable[[int], str]) -> Callable[[int], str]:
+    return lambda index: name(rows[index])

@@ -9,9 +9,16 @@ from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 
+from ..adapters import adapter_config, base_of, is_adapter, saves_head
 from ..errors import InputError, InputTypeError
 from ..hub import local_model_folder
 from ..multi_aspect.modeling import MultiAspectRewardModel, head_indices, heads_of_model
@@ -22,6 +29,9 @@ RewardModel: TypeAlias = str | os.PathLike | PreTrainedModel | tuple[PreTrainedM
 
 
 _LARGE_BYTES = 1 << 28
+_TOKENIZER_FILES = (
+    "tokenizer*", "*.model", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "chat_template*", "config.json",
+)  # fmt: skip
 
 
 def load_scorers(
@@ -59,7 +69,7 @@ def load_scorers(
     loading: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code}
     if attn_implementation is not None:
         loading["attn_implementation"] = attn_implementation
-    groups: dict[str, dict[str, Path]] = {}
+    groups: dict[tuple[str, str], dict[str, Path]] = {}
     in_memory: dict[str | int, tuple[list[str], Any]] = {}
     for aspect, source in reward_models.items():
         if not isinstance(source, (str, os.PathLike)):
@@ -69,16 +79,18 @@ def load_scorers(
             continue
         folder = local_model_folder(source, what=f"reward model of aspect '{aspect}'")
         base = None if _heads_in(folder) else _base_of_adapter(folder)
-        groups.setdefault(base or str(folder), {})[aspect] = folder
+        # Adapters with tokenizers of their own read their rows in other ways, so they share no pass.
+        group = (str(folder), "") if base is None else (base, _tokenizer_files(folder))
+        groups.setdefault(group, {})[aspect] = folder
     for aspects, source in in_memory.values():
         yield _from_memory(aspects, source, tokenizer)
-    for base, folders in groups.items():
+    for (base, _), folders in groups.items():
         some_folder = next(iter(folders.values()))
         heads = _heads_in(some_folder)
         if heads:
             scorer = _load_heads(some_folder, heads, list(folders), device, loading)
             yield scorer
-        elif _base_of_adapter(some_folder) is not None:
+        elif is_adapter(some_folder):
             scorer = _load_adapters(base, folders, device, loading)
             yield scorer
         else:
@@ -129,7 +141,7 @@ def _load_heads(
     what = f"The reward model with heads in {folder}"
     outputs = head_indices(heads, aspects, what)
     sidecars = {aspect: RewardSidecar.load(folder, aspect) for aspect in aspects}
-    base = _base_of_adapter(folder)
+    base, pad_token_id = _base_of_adapter(folder), None
     if base is None:
         model = _load_classifier(folder, what, loading, outputs=len(heads))
         tokenizer, digest = _load_tokenizer(folder, loading), weights_digest(folder)
@@ -137,13 +149,13 @@ def _load_heads(
         from peft import PeftModel
 
         base_folder = local_model_folder(base, what=f"base model of {folder}")
-        _check_head_is_saved(folder, what)
-        model = PeftModel.from_pretrained(
-            MultiAspectRewardModel.from_backbone(base_folder, heads, **loading), str(folder)
-        )
+        whole = MultiAspectRewardModel.from_backbone(base_folder, heads, **loading)
+        _check_head_is_saved(folder, what, ["score.weight"] if heads_of_model(base_folder) is None else [])
+        pad_token_id = _pad_of_adapter(folder, loading)
+        model = PeftModel.from_pretrained(whole, str(folder))
         tokenizer = _load_tokenizer(folder, loading, fallback=base_folder)
         digest = _digest_of_all([base_folder, folder])
-    return RewardModelScorer(model.to(device), tokenizer, sidecars, digest, heads=outputs)
+    return RewardModelScorer(model.to(device), tokenizer, sidecars, digest, heads=outputs, pad_token_id=pad_token_id)
 
 
 def _heads_in(folder: Path) -> list[str]:
@@ -160,8 +172,9 @@ def _load_adapters(
 
     base_folder = local_model_folder(base, what="base model of the LoRA reward models")
     model = _load_classifier(base_folder, f"The base model {base}", {**loading, "num_labels": 1}, headless=True)
+    absent = _absent_heads(base_folder, model)
     for i, (aspect, folder) in enumerate(folders.items()):
-        _check_head_is_saved(folder, f"The LoRA reward model of aspect '{aspect}' ({folder})")
+        _check_head_is_saved(folder, f"The LoRA reward model of aspect '{aspect}' ({folder})", absent)
         if i == 0:
             model = PeftModel.from_pretrained(model, str(folder), adapter_name=aspect)
         else:
@@ -169,17 +182,41 @@ def _load_adapters(
     tokenizer = _load_tokenizer(next(iter(folders.values())), loading, fallback=base_folder)
     sidecars = {aspect: RewardSidecar.load(folder) for aspect, folder in folders.items()}
     digest = _digest_of_all([base_folder, *folders.values()])
-    return RewardModelScorer(model.to(device), tokenizer, sidecars, digest, adapters=True)
+    pad_token_id = _pad_of_adapter(next(iter(folders.values())), loading)
+    return RewardModelScorer(model.to(device), tokenizer, sidecars, digest, adapters=True, pad_token_id=pad_token_id)
 
 
-def _check_head_is_saved(folder: Path, what: str) -> None:
-    from peft import PeftConfig
+def _tokenizer_files(folder: Path) -> str:
+    """Hash of what decides how an adapter's rows are read: its tokenizer, template and pad token."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(path for name in _TOKENIZER_FILES for path in folder.glob(name)):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
-    saved = PeftConfig.from_pretrained(str(folder)).modules_to_save or []
-    if not {"score", "classifier"} & set(saved):
-        raise InputError(
-            f"{what} was saved without its reward head. Train it with `modules_to_save=['score']`, as `PDRewardTrainer` does."
-        )
+
+def _pad_of_adapter(folder: Path, loading: dict[str, Any]) -> int | None:
+    """
+    The pad token that an adapter was trained with: that of a configuration beside it, else of its tokenizer, which TRL mirrors
+    into the model; its base's configuration dates from before the training. `None` where it has neither.
+    """
+    if (folder / "config.json").is_file():
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=loading["trust_remote_code"])
+        pad = getattr(config.get_text_config(), "pad_token_id", None)
+        if pad is not None:
+            return int(pad)
+    if not _has_tokenizer(folder):
+        return None
+    tokenizer = _load_tokenizer(folder, loading)
+    return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+
+
+def _check_head_is_saved(folder: Path, what: str, absent: Sequence[str]) -> None:
+    """Raises `InputError` unless the adapter holds its reward head, or adapts the one that its base holds."""
+    if saves_head(adapter_config(folder), adapted=not absent):
+        return
+    raise InputError(
+        f"{what} was saved without its reward head. Train it with `modules_to_save=['score']`, as `PDRewardTrainer` does."
+    )
 
 
 def _digest_of_all(folders: Sequence[Path]) -> str:
@@ -218,13 +255,17 @@ def _absent_heads(folder: Path, model: PreTrainedModel) -> list[str]:
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="pt") as file:
             held |= set(file.keys())
-    names = {name for name, _ in model.named_parameters()} & {"score.weight", "classifier.weight"}
+    names = {name for name, _ in model.named_parameters() if name.split(".")[0] in ("score", "classifier")}
     return sorted(names - held)
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
 
 
 def _load_tokenizer(folder: Path, loading: dict[str, Any], fallback: Path | None = None) -> PreTrainedTokenizerBase:
     for place in (folder, fallback):
-        if place is not None and any((place / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+        if place is not None and _has_tokenizer(place):
             return AutoTokenizer.from_pretrained(place, trust_remote_code=loading["trust_remote_code"])
     raise InputError(
         f"No tokenizer beside the reward model in {folder}. Save it there with `tokenizer.save_pretrained`."
@@ -255,11 +296,7 @@ def _from_memory(aspects: list[str], source: Any, tokenizer: PreTrainedTokenizer
 
 def _base_of_adapter(folder: Path) -> str | None:
     """Path or Hub id of the base model where `folder` holds a PEFT adapter."""
-    if not (folder / "adapter_config.json").is_file():
-        return None
-    from peft import PeftConfig
-
-    return str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
+    return base_of(folder) if is_adapter(folder) else None
 
 
 def weights_digest(folder: Path) -> str:

@@ -15,11 +15,12 @@ from tqdm.auto import tqdm
 
 from ..artifacts import dataset_digest
 from ..errors import InputError
+from ..model_inputs import check_token_ids
 from ..report_text import printable
 from .backends import Scorer
 from .batching import score_sequences
 from .layout import prompt_groups, shard_rows
-from .shard_tokens import ShardReader, ShardTokens
+from .shard_tokens import ShardReader, ShardTokens, side_name
 from .shards import ShardFolder, compute_shards, job_indices
 
 logger = logging.getLogger(__name__)
@@ -142,6 +143,10 @@ class ScoringRun:
         """The gaps of one shard, and what they took."""
         longest, on_long = self._longest(scorer), self.settings.on_long
         start = time.perf_counter()
+        check_token_ids(
+            shard.tokens.ids, shard.tokens.lengths, scorer.num_embeddings, scorer.tokenizer,
+            lambda index: side_name(int(np.argmax(shard.places == index)), ids.tolist()),
+        )  # fmt: skip
         lengths = shard.tokens.lengths[shard.places].reshape(-1, 2)
         too_long = (lengths > longest).any(axis=1) if longest is not None else np.zeros(len(ids), dtype=bool)
         if too_long.any() and on_long == "error":
@@ -151,7 +156,7 @@ class ScoringRun:
                 f"{str(ids[row])!r} ({int(lengths[row].max())} tokens). Shorten them, or use on_long='truncate' or 'drop'."
             )
         rewards, counts = score_sequences(
-            scorer, shard.tokens.last_tokens(longest), shard.groups, tokens_per_batch=self.settings.tokens_per_batch,
+            scorer, shard.tokens.shortened(longest, scorer.keeps_first), shard.groups, tokens_per_batch=self.settings.tokens_per_batch,
             share_prefix=self.settings.share_prefix, progress=_pairs_of(len(ids), len(shard.tokens), bar),
         )  # fmt: skip
         gaps = rewards[shard.places[0::2]] - rewards[shard.places[1::2]]

@@ -1,6 +1,9 @@
 """[`RewardModelScorer`]: a reward model on batches of token ids."""
 
+import inspect
+import logging
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,9 +12,13 @@ from numpy.typing import NDArray
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from ..errors import InputError
+from ..model_inputs import num_embeddings, positions_of
+from ..multi_aspect.configuration import is_encoder
 from ..reward_sidecar import RewardSidecar
 from ..tree_batches import backbone_of, mask_for, why_no_trees
 from .tokens import TokenRows
+
+logger = logging.getLogger(__name__)
 
 
 class RewardModelScorer:
@@ -30,6 +37,8 @@ class RewardModelScorer:
             Hash of the weights.
         heads (`list` of `int`, *optional*):
             Output of the model for each aspect, where it has one for each of several: one pass then scores all.
+        pad_token_id (`int`, *optional*):
+            The pad token of training, where the model's configuration does not say it, as that of an adapter's base.
     """
 
     def __init__(
@@ -40,14 +49,18 @@ class RewardModelScorer:
         digest: str,
         adapters: bool = False,
         heads: list[int] | None = None,
+        pad_token_id: int | None = None,
     ):
         self.model, self.tokenizer, self.sidecars, self.digest = model.eval(), tokenizer, dict(sidecars), digest
         self.adapters, self.heads = adapters, heads
-        self.pad_token_id = _pad_token_id(model, tokenizer)
+        self.pad_token_id = _pad_token_id(model, tokenizer, pad_token_id)
         self.device = next(model.parameters()).device
         self._backbone, self._head = _decoder_parts(model)
         self._direct: bool | None = None
         self._shares: bool | None = None
+        self._batched: str | None = None
+        self.longest = positions_of(model)
+        self.num_embeddings = num_embeddings(model)
 
     @property
     def aspects(self) -> list[str]:
@@ -55,9 +68,10 @@ class RewardModelScorer:
         return list(self.sidecars)
 
     @property
-    def longest(self) -> int | None:
-        """Most tokens the model has positions for, or `None` where its configuration does not say."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+    def keeps_first(self) -> int:
+        """Tokens at the start that a sequence keeps when it is cut: an encoder reads its reward at the first."""
+        config = self.model.config
+        return int(getattr(config, "pooling", None) == "first" or is_encoder(config))
 
     @property
     def default_budget(self) -> int:
@@ -89,8 +103,9 @@ class RewardModelScorer:
             last = self._on_device(tokens.last_other_than(self.pad_token_id))
             rows = torch.arange(len(tokens), device=self.device)
             return self._each_aspect(lambda: self._read(self._hidden(input_ids=ids)[rows, last]))
-        inputs = self._inputs(tokens)
-        return self._each_aspect(lambda: self.model(**inputs).logits)
+        if self._batches == "alike":
+            return self._by_length(tokens)
+        return self._whole(tokens, self._batches == "left")
 
     @torch.inference_mode()
     def shared(
@@ -116,19 +131,23 @@ class RewardModelScorer:
         in_prefix, row, column = map(self._on_device, layout.last)
 
         def read() -> torch.Tensor:
-            output = self._backbone(input_ids=prefix_ids, use_cache=True, past_key_values=DynamicCache())
-            hidden = output.last_hidden_state
+            cache = {self._cache_argument: DynamicCache()}
+            hidden = self._backbone(input_ids=prefix_ids, use_cache=True, **cache).last_hidden_state
             if mask is None:
                 return self._read(hidden[row, column])
             behind = self._backbone(
-                input_ids=branch_ids, position_ids=positions, attention_mask=mask,
-                past_key_values=output.past_key_values, use_cache=True,
+                input_ids=branch_ids, position_ids=positions, attention_mask=mask, use_cache=True, **cache
             ).last_hidden_state  # fmt: skip
             at_prefix = hidden[row, torch.where(in_prefix, column, 0)]
             at_branch = behind[row, torch.where(in_prefix, 0, column)]
             return self._read(torch.where(in_prefix[:, None], at_prefix, at_branch))
 
         return self._each_aspect(read)
+
+    @cached_property
+    def _cache_argument(self) -> str:
+        # transformers renames it in 5.40.
+        return "cache" if "cache" in inspect.signature(self._backbone.forward).parameters else "past_key_values"
 
     def _each_aspect(self, read: Any) -> torch.Tensor:
         """`read()` for each adapter, or once where one pass has all outputs."""
@@ -150,9 +169,26 @@ class RewardModelScorer:
     def _head_dtype(self) -> torch.dtype:
         return next(self._head.parameters()).dtype
 
-    def _inputs(self, tokens: TokenRows) -> dict[str, torch.Tensor]:
+    def _whole(self, tokens: TokenRows, pad_left: bool = False) -> torch.Tensor:
+        inputs = self._inputs(tokens, pad_left)
+        return self._each_aspect(lambda: self.model(**inputs).logits)
+
+    def _by_length(self, tokens: TokenRows) -> torch.Tensor:
+        """Rewards without padding: sequences of one length at a time, each by itself in an encoder with a decoder."""
+        rewards = torch.empty(len(tokens), len(self.aspects), device=self.device)
+        # BART's classifiers refuse a batch whose sequences have not all the same number of EOS tokens.
+        keys = np.arange(len(tokens)) if self.model.config.is_encoder_decoder else tokens.lengths
+        for key in np.unique(keys):
+            rows = np.flatnonzero(keys == key)
+            rewards[torch.from_numpy(rows).to(self.device)] = self._whole(tokens.take(rows))
+        return rewards
+
+    def _inputs(self, tokens: TokenRows, pad_left: bool = False) -> dict[str, torch.Tensor]:
         ids = tokens.padded(self.pad_token_id)
         mask = (np.arange(ids.shape[1]) < tokens.lengths[:, None]).astype(np.int64)
+        if pad_left:
+            column = (np.arange(ids.shape[1]) - (ids.shape[1] - tokens.lengths[:, None])) % ids.shape[1]
+            ids, mask = np.take_along_axis(ids, column, axis=1), np.take_along_axis(mask, column, axis=1)
         return {"input_ids": self._on_device(ids), "attention_mask": self._on_device(mask)}
 
     def _on_device(self, array: NDArray) -> torch.Tensor:
@@ -160,6 +196,34 @@ class RewardModelScorer:
         if self.device.type != "cuda":
             return tensor.to(self.device)
         return tensor.pin_memory().to(self.device, non_blocking=True)
+
+    @property
+    def _batches(self) -> str:
+        """
+        Which batches give each sequence the reward that it has alone: padded on the `"right"`, on the `"left"` (XLNet reads the
+        last place), or only of lengths that are `"alike"` (FNet mixes padding in).
+        """
+        if self._batched is None:
+            self._batched = "alike" if self.model.config.is_encoder_decoder else self._side_that_agrees()
+        return self._batched
+
+    @torch.inference_mode()
+    def _side_that_agrees(self) -> str:
+        size = self.num_embeddings or 0
+        ordinary = [i for i in range(size) if i not in (self.pad_token_id, *self.tokenizer.all_special_ids)]
+        if not ordinary:
+            return "right"
+        sequences = [[ordinary[(i + k) % len(ordinary)] for i in range(count)] for k, count in enumerate((4, 12))]
+        tokens = TokenRows.of(sequences).shortened(self.longest)
+        alone = self._by_length(tokens)
+        for side in ("right", "left"):
+            if _agree(alone, self._whole(tokens, side == "left"), self.model.dtype):
+                return side
+        logger.warning(
+            "The rewards of %s (%s) depend on padding: only conversations of one length are batched, which is slower.",
+            ", ".join(self.aspects), self.model.config.model_type,
+        )  # fmt: skip
+        return "alike"
 
     @property
     def _reads_directly(self) -> bool:
@@ -180,8 +244,13 @@ class RewardModelScorer:
         last = self._on_device(tokens.last_other_than(self.pad_token_id))
         whole = self.model(**inputs).logits.float()
         parts = self._read(self._hidden(input_ids=inputs["input_ids"])[torch.arange(2, device=self.device), last])
-        tolerance = 1e-4 if whole.dtype == torch.float32 and self.model.dtype == torch.float32 else 5e-2
-        return bool((whole - parts.float()).abs().max() <= tolerance * max(1.0, float(whole.abs().max())))
+        return _agree(whole, parts.float(), self.model.dtype)
+
+
+def _agree(expected: torch.Tensor, found: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Whether rewards are equal but for the rounding of the model's arithmetic."""
+    tolerance = 1e-4 if dtype == torch.float32 else 5e-2
+    return bool((expected - found).abs().max() <= tolerance * max(1.0, float(expected.abs().max())))
 
 
 class _BranchLayout:
@@ -241,19 +310,27 @@ def _decoder_parts(model: Any) -> tuple[Any, Any]:
     return backbone_of(model), inner.score
 
 
-def _pad_token_id(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
+def _pad_token_id(model: Any, tokenizer: PreTrainedTokenizerBase, trained_with: int | None) -> int:
     """
-    The pad id the model was trained with. A causal classifier reads its reward at the last token that differs from it, so
-    that batches and single rows agree, also where it is EOS; TRL's trainer mirrors the tokenizer's into the model.
+    The pad id the model was trained with, which its configuration holds: TRL's trainer mirrors the tokenizer's into it. A
+    causal classifier reads its reward at the last token that differs from it, so that batches and single rows agree, also
+    where it is EOS.
     """
     config = model.config.get_text_config()
-    if config.pad_token_id is None:
-        token = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        if token is None:
-            raise InputError(
-                "The reward model has no pad token, and its tokenizer has neither a pad nor an EOS token, so rows cannot be "
-                "batched. Set `model.config.pad_token_id`."
-            )
-        config.pad_token_id = token
-        model.config.pad_token_id = token
-    return int(config.pad_token_id)
+    own = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    token = next((i for i in (trained_with, getattr(config, "pad_token_id", None), own) if i is not None), None)
+    if token is None:
+        raise InputError(
+            "The reward model has no pad token, and its tokenizer has neither a pad nor an EOS token, so rows cannot be "
+            "batched. Set `model.config.pad_token_id`."
+        )
+    if tokenizer.pad_token_id is not None and token != tokenizer.pad_token_id:
+        logger.warning(
+            "The reward model (%s) was trained with the pad token %r (id %d), its tokenizer's is %r (id %d): rewards are read "
+            "with the model's.",
+            model.config.name_or_path or model.config.model_type, tokenizer.convert_ids_to_tokens(int(token)), token,
+            tokenizer.pad_token, tokenizer.pad_token_id,
+        )  # fmt: skip
+    config.pad_token_id = token
+    model.config.pad_token_id = token
+    return int(token)

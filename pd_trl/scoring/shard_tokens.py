@@ -42,6 +42,11 @@ class ShardTokens:
         return sum(array.nbytes for array in arrays)
 
 
+def side_name(place: int, ids: Sequence[Any]) -> str:
+    """What to call the side at a place of [`ShardTokens`], given the `pair_id` of each pair."""
+    return f"the {('chosen', 'rejected')[place % 2]} side of pair_id {str(ids[place // 2])!r}"
+
+
 def encode_shard(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], groups: NDArray[np.integer]
 ) -> ShardTokens:
@@ -63,7 +68,12 @@ def encode_shard(
             position[key] = len(distinct)
             distinct.append(i)
         places[i] = position[key]
-    encoded = encode_responses(tokenizer, [texts[i] for i in distinct], [rows[i // 2] for i in distinct])
+    encoded = encode_responses(
+        tokenizer,
+        [texts[i] for i in distinct],
+        [rows[i // 2] for i in distinct],
+        lambda index: side_name(distinct[index], [row["pair_id"] for row in rows]),
+    )
     return ShardTokens(TokenRows.of(encoded), places, np.asarray(groups)[np.array(distinct) // 2])
 
 

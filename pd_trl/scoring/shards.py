@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, load_dataset
+import pyarrow.parquet as pq
+from datasets import Dataset
 from filelock import FileLock, Timeout
 
 from ..artifacts import digest_of, read_json, write_json, write_parquet
@@ -110,7 +111,8 @@ class ShardFolder:
         for index in range(self.num_shards):
             for key, value in read_json(self.marker(index)).items():
                 counts[key] = counts.get(key, 0) + value
-        return load_dataset("parquet", data_files=files, split="train"), counts
+        # Read as they are: `load_dataset` would leave a copy in the cache for each output folder.
+        return Dataset(pq.ParquetDataset(files).read()), counts
 
     def clear_locks(self) -> None:
         """Removes the lock files of a finished run."""

@@ -45,9 +45,20 @@ class TokenRows:
         """The first `count` tokens of each sequence."""
         return replace(self, lengths=np.minimum(self.lengths, count))
 
-    def last_tokens(self, longest: int | None) -> "TokenRows":
-        """The last `longest` tokens of each: what goes is the start of the prompt, never the end of the response."""
-        return self if longest is None else self.from_start(np.maximum(0, self.lengths - longest))
+    def shortened(self, longest: int | None, keep_first: int = 0) -> "TokenRows":
+        """
+        Each sequence with `longest` tokens at most: what goes is the start of the prompt, never the end of the response. Its
+        first `keep_first` tokens stay.
+        """
+        if longest is None:
+            return self
+        if keep_first == 0 or not (self.lengths > longest).any():
+            return self.from_start(np.maximum(0, self.lengths - longest))
+        keep_first = min(keep_first, longest)
+        tokens, row, column = self.flat()
+        stays = (column < keep_first) | (column >= self.lengths[row] - longest + keep_first)
+        lengths = np.minimum(self.lengths, longest)
+        return TokenRows(tokens[stays], np.cumsum(lengths) - lengths, lengths)
 
     def flat(self) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
         """All tokens of the sequences, in their order, with the row of each and its column in the row."""

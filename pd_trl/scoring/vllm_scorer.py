@@ -13,6 +13,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 from ..artifacts import write_json
 from ..errors import InputError
+from ..model_inputs import stated_positions
 from ..multi_aspect import MultiAspectRewardConfig
 from ..multi_aspect.modeling import head_indices
 from ..reward_sidecar import RewardSidecar
@@ -39,6 +40,8 @@ class VllmScorer:
     # vLLM takes all sequences at once and makes batches of its own; it finds common prefixes by their tokens.
     default_budget = 1 << 62
     shares_prefixes = False
+    # vLLM's classifiers are decoders, which read their reward at the last token.
+    keeps_first = 0
     device = torch.device("cpu")
 
     def __init__(
@@ -65,7 +68,8 @@ class VllmScorer:
         self.digest = weights_digest(folder)
         self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        self.longest = getattr(config.get_text_config(), "max_position_embeddings", None)
+        self.longest = stated_positions(config)
+        self.num_embeddings = getattr(config.get_text_config(), "vocab_size", None)
         pad = config.get_text_config().pad_token_id
         self.pad_token_id = self.tokenizer.pad_token_id if pad is None else pad
         if isinstance(config, MultiAspectRewardConfig):

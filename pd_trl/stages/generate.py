@@ -142,6 +142,7 @@ def run_generate(arguments: GenerateArguments) -> StageResult:
     folder, config = Path(arguments.output_dir).expanduser(), decoding_of(arguments)
     dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
     source = PolicySource(name, arguments.model_revision, dtype, arguments.trust_remote_code)
+    source.check()
     sets = load_sets(arguments)
     settings = {**asdict(config), "dtype": str(source.resolved_dtype), "backend": arguments.backend}
     manifest = Manifest(

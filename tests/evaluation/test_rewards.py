@@ -10,7 +10,8 @@ from datasets import Dataset
 
 from pd_trl import evaluate_rewards, score_pairs
 from pd_trl.errors import InputError
-from pd_trl.evaluation.reward_accuracy import points_of
+from pd_trl.evaluation.reward_accuracy import Accuracy, points_of
+from pd_trl.evaluation.reward_bench import SCORE, SECTIONS, section_accuracies
 from pd_trl.evaluation.reward_data import to_examples
 from pd_trl.metrics.statistics import calibration
 from pd_trl.results import load_results
@@ -107,8 +108,43 @@ def test_reward_bench_is_read_as_a_conversation(tiny_models, tmp_path):
     plain = entries(evaluate_rewards({"m": tiny_models["reward"]}, data, chat=False))
     assert plain["all"].calibration != entries(result)["all"].calibration
     saved = load_results(tmp_path)
-    assert {record.settings["subset"] for record in saved} == {"llmbar-natural", "math-prm", "all"}
-    assert all(record.dataset == "allenai/reward-bench" and record.metric == "pair_accuracy" for record in saved)
+    sections = {"Chat Hard", "Reasoning"}
+    assert {record.settings["subset"] for record in saved} == {"llmbar-natural", "math-prm", "all", *sections}
+    assert all(record.dataset == "allenai/reward-bench" for record in saved)
+    for record in saved:
+        is_section = record.settings["subset"] in sections
+        assert record.metric == ("section_accuracy" if is_section else "pair_accuracy")
+
+
+def as_accuracy(subset, accuracy, count=10):
+    return Accuracy("m", subset, accuracy, 0.1, count, 0.5, 0.4)
+
+
+def test_sections_and_score_are_those_of_the_leaderboard():
+    # The leaderboard's own function, on all subsets: numpy's weighted mean in each section, and their mean.
+    generator = random.Random(3)
+    subsets = [as_accuracy(name, generator.random()) for weights in SECTIONS.values() for name in weights]
+    found = {entry.subset: entry for entry in section_accuracies(subsets)}
+    assert list(found) == ["Chat", "Chat Hard", "Safety", "Reasoning", SCORE]
+    values = {entry.subset: entry.accuracy for entry in subsets}
+    for section, weights in SECTIONS.items():
+        expected = np.average([values[name] for name in weights], weights=list(weights.values()))
+        assert found[section].accuracy == pytest.approx(expected)
+    assert found[SCORE].accuracy == pytest.approx(np.mean([found[name].accuracy for name in SECTIONS]))
+    # PRM math counts as much as the six of code together, whatever number of rows was read.
+    code = [entry.accuracy for entry in subsets if entry.subset.startswith("hep-")]
+    assert found["Reasoning"].accuracy == pytest.approx((values["math-prm"] + np.mean(code)) / 2)
+    share = np.array([100, 95, 95, 28, 40]) / 358
+    assert found["Chat"].standard_error == pytest.approx(0.1 * np.sqrt((share**2).sum()))
+    # Prior sets are a fifth section of half the weight.
+    prior = [as_accuracy("shp", 0.9), as_accuracy("summarize", 0.5)]
+    fifth = {entry.subset: entry for entry in section_accuracies([*subsets, *prior])}
+    four = sum(found[name].accuracy for name in SECTIONS)
+    assert fifth["Prior Sets"].accuracy == pytest.approx(0.7)
+    assert fifth[SCORE].accuracy == pytest.approx((2 * four + 0.7) / 9)
+    # Without a section there is no score; of other data there are no sections.
+    assert [entry.subset for entry in section_accuracies([as_accuracy("math-prm", 0.5)])] == ["Reasoning"]
+    assert section_accuracies([as_accuracy("Focus", 0.5), as_accuracy("shp", 0.5)]) == []
 
 
 def test_best_of_four(tiny_models):
@@ -167,6 +203,8 @@ def test_rewards_are_not_computed_twice(tiny_models, tmp_path, monkeypatch):
     alone = entries(evaluate_rewards({"m": tiny_models["reward"]}, data))
     for name, entry in entries(whole).items():
         assert entry.accuracy == alone[name].accuracy
+        if entry.calibration is None:
+            continue  # a section of RewardBench
         assert entry.calibration["log_loss"] == pytest.approx(alone[name].calibration["log_loss"], abs=1e-6)
 
 

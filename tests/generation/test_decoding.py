@@ -12,6 +12,7 @@ from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsW
 from pd_trl.errors import InputError
 from pd_trl.generation import DecodingConfig, decode, generate_outputs, load_instructions
 from pd_trl.generation.decoding import SeededDraws
+from pd_trl.generation.padding import batches_for
 from pd_trl.generation.prompts import encode_prompts
 from tests.tiny import sentence, tiny_tokenizer
 
@@ -189,7 +190,7 @@ def test_without_a_template_messages_are_refused():
         with pytest.raises(InputError, match="has no chat template"):
             encode_prompts(tokenizer, items, config)
     strict = tiny_tokenizer(chat_template="{{ raise_exception('no system role') }}")
-    with pytest.raises(InputError, match="refuses these messages: no system role"):
+    with pytest.raises(InputError, match="refuses instruction 0 of 1 .*no system role"):
         encode_prompts(strict, items, DecodingConfig())
 
 
@@ -222,3 +223,73 @@ def test_an_adapter_answers_like_its_merged_model(policy, tiny_models, tmp_path)
         for path in (tmp_path / "adapter", tmp_path / "merged", tiny_models["causal"])
     )
     assert by_adapter == by_merged != by_base
+
+
+def recurrent(kind):
+    """A tiny model of a kind whose state, positions or attention may read padding."""
+    import transformers
+
+    sizes = {"vocab_size": 31, "hidden_size": 16}
+    config = {
+        "recurrent_gemma": lambda: transformers.RecurrentGemmaConfig(
+            **sizes, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, lru_width=16, head_dim=8,
+            attention_window_size=16,
+        ),
+        "rwkv": lambda: transformers.RwkvConfig(**sizes, num_hidden_layers=2, context_length=64),
+        "xlm": lambda: transformers.XLMConfig(vocab_size=31, emb_dim=16, n_layers=2, n_heads=2, causal=True),
+        "mamba2": lambda: transformers.Mamba2Config(
+            **sizes, num_hidden_layers=2, state_size=8, num_heads=4, head_dim=8, n_groups=1
+        ),
+        "opt": lambda: transformers.OPTConfig(
+            **sizes, word_embed_proj_dim=16, ffn_dim=32, num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=64
+        ),
+    }[kind]()  # fmt: skip
+    config.pad_token_id, config.bos_token_id, config.eos_token_id = 1, BOS, EOS
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.normal_(0, 0.3)
+    return model
+
+
+@pytest.mark.parametrize(
+    "kind, batches",
+    [("recurrent_gemma", "alike"), ("rwkv", None), ("xlm", "alike"), ("mamba2", "padded"), ("opt", "padded")],
+)
+def test_no_model_writes_something_else_in_a_batch(kind, batches):
+    model, tokenizer = recurrent(kind), tiny_tokenizer()
+    if batches is not None:
+        assert batches_for(model, [EOS], 1) == batches
+    texts, config = prompts_of(10, seed=5), DecodingConfig(max_new_tokens=8)
+    alone = [item.token_ids for item in answers((model, tokenizer), texts, config, batch_size=1)]
+    for batch_size in (3, 10):
+        assert [item.token_ids for item in answers((model, tokenizer), texts, config, batch_size)] == alone
+
+
+def test_what_writes_no_text_is_refused_before_it_is_loaded(tmp_path):
+    import transformers
+
+    small = {
+        "vocab_size": 31,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+    }
+    t5 = transformers.T5Config(vocab_size=31, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    t5.decoder_start_token_id = 0
+    bert = transformers.BertConfig(**small)
+    for config, message in (
+        (t5, "an encoder with a decoder .t5."),
+        (transformers.ViTConfig(**{k: v for k, v in small.items() if k != "vocab_size"}), "no language model .vit."),
+    ):
+        config.save_pretrained(tmp_path)
+        with pytest.raises(InputError, match=message):
+            generate_outputs(str(tmp_path), ["the cat"])
+    encoder = transformers.BertLMHeadModel(bert).eval()
+    with pytest.raises(InputError, match="bert. is an encoder"):
+        generate_outputs((encoder, tiny_tokenizer()), ["the cat"])
+    with pytest.raises(InputError, match="an encoder with a decoder"):
+        generate_outputs((transformers.T5ForConditionalGeneration(t5), tiny_tokenizer()), ["the cat"])

@@ -9,9 +9,9 @@ import huggingface_hub
 import pytest
 import torch
 
-from pd_trl.cards import BEGIN, END, split_readme
+from pd_trl.cards import BEGIN, END, ModelFacts, split_readme
 from pd_trl.errors import InputError
-from pd_trl.model_push import _renamed, model_files, preferred_card
+from pd_trl.model_push import _renamed, _unknown_facts, _without_local_names, model_files, preferred_card
 from pd_trl.results import EvalResult, save_results
 from tests.hub.local import ME, ME_EXPIRED, ME_READ_ONLY, NEWCOMER, OTHER, LocalHub
 from tests.publishing import model_clients as clients
@@ -287,6 +287,95 @@ def test_only_whole_safetensors_are_published(policy):
         model_files(policy / "runs")
     with pytest.raises(InputError, match="must be a folder"):
         model_files(policy / "nowhere")
+
+
+def adapter(tiny_models, tmp_path, base: object, **config) -> Path:
+    """An adapter's folder whose configuration names `base`."""
+    folder = tmp_path / "adapter"
+    clients.adapter_on(tiny_models["reward"], str(folder))
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": base, **config}))
+    return folder
+
+
+def named_base(folder: Path, base_model: str | None = None) -> object:
+    """Base model in the `adapter_config.json` that would be published."""
+    files = _without_local_names(model_files(folder), folder, ModelFacts("reward", "x", base_model=base_model))
+    content = files["adapter_config.json"]
+    config = json.loads(content if isinstance(content, bytes) else content.read_text())
+    return config["base_model_name_or_path"], config.get("revision")
+
+
+def test_no_path_of_a_base_model_goes_out(tiny_models, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "local").mkdir()
+    for base in (
+        "/home/me/base",
+        "~/base",
+        "./base",
+        "../base",
+        "file:///home/me/base",
+        "local",
+        "C:\\\\base",
+        "",
+        None,
+    ):
+        folder = adapter(tiny_models, tmp_path, base)
+        caplog.clear()
+        assert named_base(folder) == (None, None) and "Publish the base too" in caplog.text
+        assert named_base(folder, "org/base") == ("org/base", None)
+        assert named_base(folder, "org/base@v2") == ("org/base", "v2")
+    caplog.clear()
+    assert named_base(adapter(tiny_models, tmp_path, "org/known", revision="abc")) == ("org/known", "abc")
+    assert named_base(adapter(tiny_models, tmp_path, "gpt2")) == ("gpt2", None) and not caplog.text
+
+
+def test_a_folder_beside_a_configuration_goes(policy, tmp_path):
+    path = policy / "config.json"
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "_name_or_path": str(tmp_path), "part": {"_name_or_path": "~/a"}})
+    )
+    files = _without_local_names(model_files(policy), policy, ModelFacts("policy", "x"))
+    assert b"_name_or_path" not in files["config.json"] and json.loads(files["config.json"])["part"] == {}
+
+
+@pytest.mark.parametrize(
+    "task, sidecar, saved, expected",
+    [
+        ("SEQ_CLS", False, ["score"], "reward"), ("CAUSAL_LM", False, None, "policy"), (None, True, None, "reward"),
+        (None, False, ["classifier"], "reward"), (None, False, ["model.score"], "reward"), (None, False, ["embed"], "policy"),
+        (None, False, None, "policy"), ("TOKEN_CLS", False, ["classifier", "score"], None), ("SEQ_2_SEQ_LM", False, None, None),
+    ],
+)  # fmt: skip
+def test_kind_of_an_adapter(tiny_models, tmp_path, task, sidecar, saved, expected):
+    folder = adapter(tiny_models, tmp_path, "org/base", task_type=task, modules_to_save=saved)
+    if not sidecar:
+        (folder / "pd_reward.json").unlink()
+    if expected is None:
+        with pytest.raises(InputError, match=f"is an adapter for {task}"):
+            _unknown_facts(folder, "me/x")
+    else:
+        assert _unknown_facts(folder, "me/x").kind == expected
+
+
+def test_models_of_other_kinds_are_not_published(policy):
+    path = policy / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "architectures": ["BertForTokenClassification"]}))
+    with pytest.raises(InputError, match="is a BertForTokenClassification"):
+        _unknown_facts(policy, "me/x")
+
+
+def test_an_adapter_on_a_local_base_comes_back_on_the_published_one(hub: LocalHub, tiny_models, tmp_path):
+    hub.run(clients.publish, tiny_models["reward"], "me/base-of-local")
+    folder = adapter(tiny_models, tmp_path, tiny_models["reward"])
+    alone = hub.run(clients.publish, str(folder), "me/alone")
+    assert "Its base model is not on the Hub" in alone["card"] and "score_pairs" not in alone["card"]
+    done = hub.run(clients.publish, str(folder), "me/with-base", base_model="me/base-of-local")
+    assert "score_pairs" in done["card"]
+    reader = {"user": "other", "token": None}
+    assert hub.run(clients.scored_by, {"honesty": "me/with-base"}, **reader) == clients.scored_by(
+        {"honesty": str(folder)}
+    )
 
 
 def test_a_local_card_takes_the_name_of_its_repository():

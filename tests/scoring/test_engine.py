@@ -117,7 +117,7 @@ def test_token_rows(rows, longest):
     width = max(1, max(len(row) for row in rows))
     assert tokens.padded(1).tolist() == [row + [1] * (width - len(row)) for row in rows]
     assert (
-        tokens.last_tokens(longest).padded(1).tolist()
+        tokens.shortened(longest).padded(1).tolist()
         == TokenRows.of([row[-longest:] for row in rows]).padded(1).tolist()
     )
     order = np.arange(len(rows))[::-1]

@@ -1,5 +1,7 @@
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from pd_trl.scoring.batching import run_batches
 from pd_trl.scoring.encoding import encode_pair
 from pd_trl.scoring.scorer import RewardModelScorer
 from tests.processes import ROOT, run_processes
-from tests.tiny import ASPECTS, tiny_preferences, tiny_reward_model, tiny_tokenizer
+from tests.tiny import ASPECTS, CHAT_TEMPLATE, tiny_preferences, tiny_reward_model, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +257,80 @@ def test_lora_adapters_share_one_base_and_score_as_alone(tiny_models, tmp_path, 
         by_itself = score_pairs(data, {aspect: folder})
         assert np.allclose(together[f"reward_gap_{aspect}"], by_itself[f"reward_gap_{aspect}"], atol=1e-6)
     assert not np.allclose(together["reward_gap_honesty"], together["reward_gap_helpfulness"], atol=1e-3)
+
+
+def edit_json(path: Path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("form", ["file", "home", "beside", "working directory"])
+def test_adapters_find_their_base(tiny_models, tmp_path, monkeypatch, form):
+    folder = Path(lora_folders(tiny_models, tmp_path, modules_to_save=["score"])["honesty"])
+    data = tiny_preferences(4)
+    expected = score_pairs(data, {"honesty": folder})["reward_gap_honesty"][:]
+    base = tmp_path / "my base"
+    shutil.copytree(tiny_models["reward"], base)
+    name = {"file": base.as_uri(), "home": "~/my base", "beside": "../my base", "working directory": "my base"}[form]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path if form == "working directory" else tmp_path / "helpfulness")
+    edit_json(folder / "adapter_config.json", base_model_name_or_path=name)
+    assert np.allclose(score_pairs(data, {"honesty": folder})["reward_gap_honesty"][:], expected, atol=1e-6)
+
+
+def test_an_adapter_without_a_base_is_refused(tiny_models, tmp_path):
+    folder = Path(lora_folders(tiny_models, tmp_path, modules_to_save=["score"])["honesty"])
+    for name in (None, ""):
+        edit_json(folder / "adapter_config.json", base_model_name_or_path=name)
+        with pytest.raises(InputError, match="names no base model: write its path or Hub id into"):
+            score_pairs(tiny_preferences(4), {"honesty": folder})
+
+
+def test_adapters_are_read_with_their_own_template_and_pad_token(tiny_models, tmp_path, caplog):
+    folders = lora_folders(tiny_models, tmp_path, modules_to_save=["score"])
+    data = tiny_preferences(6, chat=True)
+    # One was trained by TRL with a tokenizer without a pad token, which then is EOS; one with a template of its own.
+    tiny_tokenizer(pad_token="<eos>").save_pretrained(folders["honesty"])
+    tiny_tokenizer(chat_template="the cat " + CHAT_TEMPLATE).save_pretrained(folders["truthfulness"])
+    together = score_pairs(data, folders)
+    for aspect, folder in folders.items():
+        from peft import AutoPeftModelForSequenceClassification
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoPeftModelForSequenceClassification.from_pretrained(folder, num_labels=1).eval()
+        model.config.pad_token_id = tokenizer.pad_token_id
+        expected = []
+        for row in data:
+            with torch.no_grad():
+                sides = [model(torch.tensor([ids])).logits.item() for ids in encode_pair(tokenizer, row)]
+            expected.append(sides[0] - sides[1])
+        assert np.allclose(together[f"reward_gap_{aspect}"], expected, atol=1e-5), aspect
+
+
+def test_the_pad_token_of_the_model_counts_and_is_said(reward_folders, tmp_path, caplog):
+    folder = shutil.copytree(reward_folders["honesty"], tmp_path / "rm")
+    data = tiny_preferences(6)
+    expected = score_pairs(data, {"honesty": folder})["reward_gap_honesty"][:]
+    assert "pad token" not in caplog.text
+    tiny_tokenizer(pad_token="<eos>").save_pretrained(folder)
+    found = score_pairs(data, {"honesty": folder})["reward_gap_honesty"][:]
+    assert np.allclose(found, expected, atol=1e-6)
+    assert "was trained with the pad token '<pad>' (id 1), its tokenizer's is '<eos>' (id 3)" in caplog.text
+
+
+def test_scoring_leaves_nothing_in_the_cache(reward_folders, tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    tiny_preferences(24).to_parquet(str(tmp_path / "data.parquet"))
+    data = datasets.load_dataset("parquet", data_files=str(tmp_path / "data.parquet"), split="train")
+    before = sorted(path for path in tmp_path.rglob("*.arrow"))
+    assert before
+    for rows in (data, data.shuffle(seed=0, keep_in_memory=True), data.select([5, 1, 9, 3])):
+        for on_long in ("truncate", "drop"):
+            scored = score_pairs(rows, {"honesty": reward_folders["honesty"]}, max_length=24, on_long=on_long)
+            assert scored.column_names[-2:] == ["reward_gap_honesty", "delta_length"]
+    assert sorted(path for path in tmp_path.rglob("*.arrow")) == before
 
 
 def test_unusable_models_are_refused(tiny_models, tmp_path):
