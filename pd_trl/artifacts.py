@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from datasets import Dataset, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
 from .errors import InputError
+from .runs.forms import MANIFEST
+from .runs.schema import MAX_ROWS_BYTES, anything, parse_json, read_document, read_text, record
 
 MANIFEST_NAME = "manifest.json"
 ROWS_PER_SHARD = 50_000
@@ -63,13 +65,9 @@ class Manifest:
         path = Path(folder) / MANIFEST_NAME
         if not path.is_file():
             return None
-        content = read_json(path)
-        try:
-            return cls(**{name: value for name, value in content.items() if name != "key"})
-        except (TypeError, AttributeError) as error:
-            raise InputError(
-                f"{path} is not a manifest of pd_trl ({error}). Remove the folder or choose another."
-            ) from None
+        form = record({**{entry.name: anything for entry in fields(cls)}, **MANIFEST}, required=("stage",))
+        content = read_document(path, form, "a manifest of pd_trl", "Remove the folder or choose another.")
+        return cls(**{name: value for name, value in content.items() if name != "key"})
 
     def is_done_in(self, folder: str | os.PathLike) -> bool:
         """Whether `folder` holds the finished result of the same stage, inputs and arguments."""
@@ -114,11 +112,8 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Reads json; raises `InputError` naming the file where it cannot."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"Cannot read {path} as json: {error}.") from None
+    """Reads json; raises `InputError` naming the file where it cannot, or where that is too large or nested too deeply."""
+    return parse_json(read_text(path, MAX_ROWS_BYTES), path)
 
 
 @contextlib.contextmanager

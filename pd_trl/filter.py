@@ -11,7 +11,7 @@ from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDa
 from numpy.typing import NDArray
 
 from ._version import __version__
-from .artifacts import read_json, write_json
+from .artifacts import write_json
 from .decision import ALL_PAIRS, decide, split_kept, with_decision
 from .divergence import PreferenceDivergence, check_gamma, check_weights, preference_divergence
 from .errors import InputError, InputTypeError
@@ -19,8 +19,10 @@ from .gaps import GapMatrix, gap_matrix, numeric_column, rated_aspects, scored_a
 from .hub import local_file
 from .proxies import proxy_metrics_of, vote_weights
 from .report import SelectionReport, selection_report
+from .runs.filter_file import read_filter
 from .selection import (
     SELECTORS,
+    SOURCES,
     Threshold,
     check_budget,
     parse_budget,
@@ -31,7 +33,6 @@ from .selection import (
 
 logger = logging.getLogger(__name__)
 
-SOURCES = ("rewards", "ratings", "column")
 FILTER_NAME = "filter.json"
 
 
@@ -221,15 +222,15 @@ class PDFilter:
             budget (`float` or `int`, *optional*):
                 Another budget. The filter must then be fitted, on rows that have their gaps: those of the configuration
                 `scored` do, so that no model is needed.
+
+        Raises:
+            InputError: When there is no such file, or it holds anything that `save` does not write.
         """
-        content = read_json(local_file(path, FILTER_NAME))
-        try:
-            arguments, statistics, report = content["arguments"], content["statistics"], content["report"]
-            loaded = cls(**arguments)
-            loaded.aspects_, loaded.quantiles_ = statistics["aspects"], statistics["quantiles"]
-            loaded.thresholds_ = {name: Threshold(**values) for name, values in statistics["thresholds"].items()}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path} does not hold a saved PDFilter ({error!r}).") from None
+        content = read_filter(local_file(path, FILTER_NAME))
+        statistics, report = content["statistics"], content["report"]
+        loaded = cls(**content["arguments"])
+        loaded.aspects_, loaded.quantiles_ = statistics["aspects"], statistics["quantiles"]
+        loaded.thresholds_ = {name: Threshold(**values) for name, values in statistics["thresholds"].items()}
         loaded.report_ = SelectionReport(report) if report is not None else None
         if budget is not None:
             loaded.budget = parse_budget(budget)  # type: ignore[assignment]

@@ -100,6 +100,10 @@ def parse_budget(text: str | float | int | None) -> float | int | None:
         ) from None
 
 
+# Where the gaps of a filter come from.
+SOURCES = ("rewards", "ratings", "column")
+
+
 @dataclass(frozen=True)
 class Threshold:
     """

@@ -9,11 +9,12 @@ from typing import Any, TypeAlias
 
 import datasets
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError, DatasetsError
-from huggingface_hub import metadata_load
 from huggingface_hub.errors import HfHubHTTPError
 
+from ..cards.readme import split_readme
 from ..errors import InputError, InputTypeError
 from ..hub import download_file, split_revision
+from ..runs.schema import MAX_BYTES, read_text
 
 FORMATS = {
     ".parquet": "parquet",
@@ -188,8 +189,13 @@ def _has_config(name: str, config: str, revision: str | None) -> bool:
     where the Hub cannot be reached, and another one would be taken in silence.
     """
     card = download_file(name, "README.md", revision=revision)
-    metadata = metadata_load(card) if card is not None else None
-    entries = (metadata or {}).get("configs")
+    if card is None:
+        return False
+    try:
+        metadata, _ = split_readme(read_text(card, MAX_BYTES))
+    except InputError as error:
+        raise InputError(f"The card of {name}: {error}") from None
+    entries = metadata.get("configs")
     return isinstance(entries, list) and any(isinstance(e, dict) and e.get("config_name") == config for e in entries)
 
 

@@ -161,7 +161,7 @@ def read_selection(source: str | os.PathLike | Dataset, pd_filter: PDFilter | No
     provenance = manifest.results.get("provenance") or {}
     origin = provenance.get("source") or {}
     name = origin.get("dataset") or origin.get("name") or folder.absolute().name
-    return _selection(decided, PDFilter.load(folder / "filter.json"), provenance, str(name))
+    return _selection(decided, PDFilter.load(folder / FILTER_NAME), provenance, str(name))
 
 
 def local_selection(source: str | os.PathLike) -> Path:

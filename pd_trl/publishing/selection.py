@@ -19,6 +19,7 @@ from ..cards.readme import join_readme
 from ..errors import InputError, InputTypeError
 from ..filter import PDFilter
 from ..hub import Head
+from ..runs.schema import anything, mapping, optional, read_document, record
 from ..stages.select import write_selection
 from .facts import features_to_yaml
 from .privacy import published_json, published_value
@@ -138,7 +139,8 @@ class Layout:
                 documents[self.path(name)] = path.read_bytes()
         run = self.folder.parent / "run.json"
         if recipe is None and run.is_file():
-            recipe = read_json(run).get("recipe")
+            form = record({"recipe": optional(mapping(anything))}, others=anything)
+            recipe = read_document(run, form, "what `pd-trl run` writes").get("recipe")
         if recipe:
             text = yaml.safe_dump(published_value(dict(recipe)), sort_keys=False, allow_unicode=True)
             documents[self.path("recipe.yaml")] = text.encode()

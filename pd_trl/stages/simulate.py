@@ -173,7 +173,7 @@ def _judge(arguments: JudgeArguments, policies: dict[str, str], world_folder: Pa
     from ..simulation.judge import gold_summary, gold_win_rate
     from ..simulation.world import SimulatedWorld
 
-    world = SimulatedWorld(**read_json(world_folder / "world.json"))
+    world = SimulatedWorld.load(world_folder)
     results: dict[str, dict] = {}
     answers: dict[str, list[dict[str, str]]] = {}
     first = next(iter(policies))
