@@ -1,6 +1,5 @@
 """A model folder on its way to the Hub: which files go, what must hold of them, and one commit for all of it."""
 
-import json
 import logging
 import os
 import struct
@@ -9,7 +8,6 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
-from .artifacts import read_json
 from .cards import ModelFacts, cell, model_card, outside_text, split_readme
 from .cards.evaluations import eval_results_files
 from .cards.readme import join_readme
@@ -17,6 +15,8 @@ from .errors import InputError
 from .hub import Changes, Commit, Head, HubError, check_access, check_card, commit_files, read_head
 from .results import RESULTS_NAME, EvalResult, load_results
 from .reward_sidecar import SIDECAR_NAME, RewardSidecar
+from .runs.adapters import read_config
+from .runs.schema import anything, mapping, parse_json, read_document, record, text
 from .training_facts import existing_card, load_model_facts
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ _BESIDE = (
 _OUTDATED = (*_WEIGHTS, "adapter_config.json", "pytorch_model*.bin", "pytorch_model.bin.index.json", "adapter_model.bin",
              "training_args.bin", "optimizer.*", "scheduler.*", "rng_state*.pth", SIDECAR_NAME)  # fmt: skip
 _DTYPE_BYTES_HEADER = 8
+_INDEX = record({"weight_map": mapping(text())}, others=anything)
 
 
 @dataclass
@@ -71,7 +72,7 @@ def model_files(folder: str | os.PathLike, extra: Sequence[str] = ()) -> dict[st
     if config is None:
         raise InputError(f"{folder} holds no model: it has neither config.json nor adapter_config.json.")
     patterns = [*_WEIGHTS, *_BESIDE, *extra]
-    if "auto_map" in read_json(config):
+    if "auto_map" in read_config(config):
         patterns.append("*.py")  # a model with code of its own cannot be loaded without it
     files = {
         path.relative_to(folder).as_posix(): path
@@ -91,7 +92,8 @@ def _check_weights(folder: Path, files: Mapping[str, Path], pickles: Sequence[st
         raise InputError(f"{folder} has no weights in safetensors (*.safetensors){found}. Pickles are not published.")
     for name, path in files.items():
         if name.endswith(".safetensors.index.json"):
-            missing = sorted(set(read_json(path).get("weight_map", {}).values()) - set(files))
+            index = read_document(path, _INDEX, "an index of weights")
+            missing = sorted(set(index.get("weight_map", {}).values()) - set(files))
             if missing:
                 raise InputError(
                     f"{path} names {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not there."
@@ -106,7 +108,7 @@ def _check_safetensors(path: Path) -> None:
     try:
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(_DTYPE_BYTES_HEADER))
-            header = json.loads(file.read(length)) if length < size else {}
+            header = parse_json(file.read(length), path) if length < size else {}
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         expected = _DTYPE_BYTES_HEADER + length + max(ends, default=0)
     except (struct.error, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
@@ -222,7 +224,8 @@ def read_results(folder: str | os.PathLike) -> list[EvalResult]:
 def _unknown_facts(folder: Path, repo_id: str) -> ModelFacts:
     """Facts of a model whose making no trainer of pd_trl recorded: only what its files say."""
     adapter = folder / "adapter_config.json"
-    config = read_json(adapter if adapter.is_file() else folder / "config.json")
+    path = adapter if adapter.is_file() else folder / "config.json"
+    config = read_config(path)
     architectures = " ".join(config.get("architectures") or [])
     classifies = any(name in architectures for name in ("SequenceClassification", "MultiAspectRewardModel"))
     reward = config.get("task_type") == "SEQ_CLS" or classifies

@@ -17,7 +17,6 @@ from .cards import ModelFacts, model_card, split_readme
 from .cards.readme import join_readme
 from .cards.text import is_repo_id
 from .cards.trl_card import TRLCard, read_trl_card
-from .errors import InputError
 from .hub import scrubbed
 from .provenance import model_facts
 from .results import EvalResult

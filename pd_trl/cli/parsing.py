@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..errors import InputError
+from ..runs.schema import parse_yaml
 
 EXIT_CODE_FILE = "PD_TRL_EXIT_CODE_FILE"
 
@@ -19,11 +18,9 @@ EXIT_CODE_FILE = "PD_TRL_EXIT_CODE_FILE"
 def load_yaml(path: str | os.PathLike) -> dict[str, Any]:
     """The mapping in a YAML file; its `env` entries become environment variables, as in TRL."""
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = parse_yaml(Path(path).read_text(encoding="utf-8"), f"The configuration {path}")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read the configuration {path}: {error}.") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"The configuration {path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"The configuration {path} must hold a mapping of keys to values.")
     environment = content.pop("env", None) or {}

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from ..errors import InputError, InputTypeError
 from ..hub import local_model_folder
+from ..runs.adapters import adapter_base
 from ..scoring.reward_models import memory_digest, scoring_device, weights_digest
 
 Policy: TypeAlias = str | os.PathLike | tuple[PreTrainedModel, PreTrainedTokenizerBase]
@@ -64,10 +65,7 @@ class PolicySource:
         """Local folder of the base model where the model is an adapter."""
         if not (self.folder / "adapter_config.json").is_file():
             return None
-        from peft import PeftConfig
-
-        name = PeftConfig.from_pretrained(str(self.folder)).base_model_name_or_path
-        return local_model_folder(str(name), what=f"base model of the adapter {self.model}")
+        return local_model_folder(adapter_base(self.folder), what=f"base model of the adapter {self.model}")
 
     @cached_property
     def digest(self) -> str:

@@ -18,6 +18,7 @@ from ..aspect_rewards import heldout_rows
 from ..errors import InputError
 from ..hub import split_revision
 from ..recipe import Step
+from ..runs.adapters import adapter_base
 from ..stages.common import rows_of
 from ..stages.prepare import run_prepare
 from .lengths import PairLengths, assumed_lengths, pair_lengths
@@ -115,10 +116,7 @@ class PlannedModel:
     def _place(self) -> dict[str, Any]:
         path = Path(self.name).expanduser()
         if path.is_dir() and (path / "adapter_config.json").is_file():
-            from peft import PeftConfig
-
-            base = PlannedModel(str(PeftConfig.from_pretrained(str(path)).base_model_name_or_path))
-            return base._place
+            return PlannedModel(adapter_base(path))._place
         repo_id, pinned = (str(path), None) if path.exists() else split_revision(self.name)
         return {
             "pretrained_model_name_or_path": repo_id,

@@ -215,7 +215,9 @@ def parse_yaml(text: str, name: object) -> Any:
         InputError: Naming `name`, where the text is no yaml, or too long, too deep or too large with its aliases written out.
     """
     if len(text) > _MAX_YAML_BYTES:
-        raise InputError(f"{name} has {len(text):,} characters of YAML, and more than {_MAX_YAML_BYTES:,} are not read.")
+        raise InputError(
+            f"{name} has {len(text):,} characters of YAML, and more than {_MAX_YAML_BYTES:,} are not read."
+        )
     loader = None
     try:
         loader = yaml.SafeLoader(text)
@@ -232,7 +234,7 @@ def parse_yaml(text: str, name: object) -> Any:
     # Apart from its own errors, the parser raises whatever Python raises for a value that is no number, date or key.
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{name} holds YAML that cannot be read: {reason or type(error).__name__}.") from None
+        raise InputError(f"{name} is not valid YAML and cannot be read: {reason or type(error).__name__}.") from None
     finally:
         if loader is not None:
             loader.dispose()

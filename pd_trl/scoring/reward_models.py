@@ -16,6 +16,7 @@ from ..errors import InputError, InputTypeError
 from ..hub import local_model_folder
 from ..multi_aspect.modeling import MultiAspectRewardModel, head_indices, heads_of_model
 from ..reward_sidecar import RewardSidecar
+from ..runs.adapters import adapter_base
 from .scorer import RewardModelScorer
 
 RewardModel: TypeAlias = str | os.PathLike | PreTrainedModel | tuple[PreTrainedModel, PreTrainedTokenizerBase]
@@ -257,9 +258,7 @@ def _base_of_adapter(folder: Path) -> str | None:
     """Path or Hub id of the base model where `folder` holds a PEFT adapter."""
     if not (folder / "adapter_config.json").is_file():
         return None
-    from peft import PeftConfig
-
-    return str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
+    return adapter_base(folder)
 
 
 def weights_digest(folder: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...errors import InputError
+from ...runs.schema import parse_yaml
 from .requests import RequestFailed
 
 CHAT, COMPLETION = "chat", "completion"
@@ -186,11 +187,9 @@ def _check_address(base_url: str | None) -> None:
 
 def _client_entries(path: str | os.PathLike, model: str | None) -> list[dict[str, Any]]:
     """The entries of a file of alpaca_eval's clients for `model`, or its default ones."""
-    import yaml
-
     try:
-        content = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = parse_yaml(Path(path).expanduser().read_text(encoding="utf-8"), f"The file of clients {path}")
+    except (OSError, UnicodeDecodeError, InputError) as error:
         raise InputError(
             f"The file of clients {path} cannot be read ({type(error).__name__}). Check OPENAI_CLIENT_CONFIG_PATH."
         ) from None
