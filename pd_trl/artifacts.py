@@ -17,6 +17,7 @@ from datasets import Dataset, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
 from .errors import InputError
+from .media import check_media, undecoded_batches
 from .runs.forms import MANIFEST
 from .runs.schema import MAX_ROWS_BYTES, anything, parse_json, read_document, read_text, record
 
@@ -94,7 +95,7 @@ def dataset_digest(dataset: Dataset, columns: list[str] | None = None) -> str:
     """Hex digest of the rows of `dataset` (of `columns`, where given), in order, however they are stored."""
     names = sorted(columns if columns is not None else dataset.column_names)
     digest = hashlib.blake2b(json.dumps(names).encode(), digest_size=16)
-    for batch in dataset.select_columns(names).with_format(None).iter(batch_size=1000):
+    for batch in undecoded_batches(dataset.select_columns(names)):
         digest.update(json.dumps([batch[name] for name in names], ensure_ascii=False, default=str).encode())
     return digest.hexdigest()
 
@@ -145,6 +146,7 @@ def write_rows(dataset: Dataset, folder: str | os.PathLike, rows_per_shard: int 
     """Writes `dataset` as parquet shards into `folder`, which `read_rows` and `datasets.load_dataset` read back."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    check_media(dataset, "the data set to write")
     num_shards = max(1, -(-len(dataset) // rows_per_shard))
     for index in range(num_shards):
         shard = dataset.shard(num_shards=num_shards, index=index, contiguous=True)
@@ -183,7 +185,7 @@ def read_rows(folder: str | os.PathLike) -> Dataset:
         raise InputError(f"The parquet shards in {folder} cannot be read: {error.__cause__ or error}.") from None
     if not isinstance(dataset, Dataset):
         raise InputError(f"{folder} does not hold a single data set.")
-    return dataset
+    return check_media(dataset, str(folder))
 
 
 def copy_arguments(arguments: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

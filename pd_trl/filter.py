@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
 from numpy.typing import NDArray
 
@@ -17,6 +18,7 @@ from .divergence import PreferenceDivergence, check_gamma, check_weights, prefer
 from .errors import InputError, InputTypeError
 from .gaps import GapMatrix, gap_matrix, numeric_column, rated_aspects, scored_aspects
 from .hub import local_file
+from .media import check_media_table, media_columns, undecoded
 from .proxies import proxy_metrics_of, vote_weights
 from .report import SelectionReport, selection_report
 from .runs.filter_file import read_filter
@@ -149,7 +151,7 @@ class PDFilter:
         if isinstance(dataset, (IterableDataset, IterableDatasetDict)):
             if self.thresholds_ is None:
                 self.fit(dataset)
-            return self.transform(dataset).filter(lambda row: row["pd_kept"])
+            return _as_given(self._transform_stream(dataset).filter(lambda row: row["pd_kept"]), dataset)
         if isinstance(dataset, DatasetDict):
             self.fit(dataset)
             parts = {name: split_kept(self.transform(part)) for name, part in dataset.items()}
@@ -183,7 +185,7 @@ class PDFilter:
         if isinstance(dataset, (DatasetDict, IterableDatasetDict)):
             return type(dataset)({name: self.transform(part) for name, part in dataset.items()})
         if isinstance(dataset, IterableDataset):
-            return self._transform_stream(dataset)
+            return _as_given(self._transform_stream(dataset), dataset)
         dataset = self._prepared(dataset)
         matrix = self._matrix(dataset)
         divergence = self._divergence(matrix, fitted=True) if matrix is not None else None
@@ -382,18 +384,28 @@ class PDFilter:
         return with_decision(dataset, values, kept, reasons)
 
     def _transform_stream(self, dataset: IterableDataset) -> IterableDataset:
-        added = Features({"pd": Value("float32"), "pd_kept": Value("bool"), "pd_reason": Value("string")})
-        features = dataset.features
+        plain, media = undecoded(dataset), media_columns(dataset.features)
+        features = plain.features
+        held = Features({name: features[name] for name in media}) if media else Features()
+        read = Features({name: entry for name, entry in features.items() if name not in held}) if features else None
 
-        def transform_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-            rows = Dataset.from_dict(batch, features=features)
-            return self.transform(rows).to_dict()
+        def transform_batch(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+            carried = {name: batch.pop(name) for name in media}
+            check_media_table(pa.table(carried, held.arrow_schema), held, "the stream", indices[0])
+            return {**carried, **self.transform(Dataset.from_dict(batch, features=read)).to_dict()}
 
-        return dataset.map(
-            transform_batch, batched=True, features=Features({**features, **added}) if features else None
-        )
+        # With features given, `datasets` would take the media as decoded already.
+        given = Features({**features, **_ADDED}) if features and not media else None
+        return plain.map(transform_batch, batched=True, with_indices=True, features=given)
 
 
+def _as_given(decided: IterableDataset, stream: IterableDataset) -> IterableDataset:
+    """A decided stream whose media are decoded where those of `stream` are."""
+    features = stream.features
+    return decided.cast(Features({**features, **_ADDED})) if media_columns(features) else decided
+
+
+_ADDED = {"pd": Value("float32"), "pd_kept": Value("bool"), "pd_reason": Value("string")}
 _ARGUMENTS = (
     "budget", "source", "gamma", "weights", "per_aspect", "seed", "selector", "margin_column", "pd_column",
     "min_proxy_accuracy", "proxy_metrics",

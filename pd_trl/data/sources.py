@@ -14,6 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from ..cards.readme import split_readme
 from ..errors import InputError, InputTypeError
 from ..hub import download_file, split_revision
+from ..media import check_media
 from ..runs.schema import MAX_BYTES, read_text
 
 FORMATS = {
@@ -247,7 +248,7 @@ def open_source(
             options = dict(load_kwargs) if load_kwargs else {"name": config}
             kwargs = {"revision": revision, "num_proc": num_proc, **options}
             loaded = _load(name, hub_id, split=hub_split or split, **kwargs)
-            return Source(require_dataset(loaded, name), f"Dataset {name}", hub_id)
+            return Source(_read(loaded, name), f"Dataset {name}", hub_id)
         folder = Path(name).expanduser()
         if folder.is_dir():
             parts = (folder / part for part in wanted)
@@ -255,11 +256,15 @@ def open_source(
             loaded = _open_folder(folder, split, config, num_proc)
         else:
             loaded = _open_files([name], split, num_proc)
-        return Source(require_dataset(loaded, name), name)
+        return Source(_read(loaded, name), name)
     if isinstance(name_or_path, (list, tuple)) and all(isinstance(path, (str, PathLike)) for path in name_or_path):
         names = [fspath(path) for path in name_or_path]
-        return Source(require_dataset(_open_files(names, split, num_proc), "The files"), f"{len(names)} files")
+        return Source(_read(_open_files(names, split, num_proc), "The files"), f"{len(names)} files")
     return Source(require_dataset(name_or_path, "name_or_path"), "The dataset")
+
+
+def _read(loaded: Any, name: str) -> datasets.Dataset:
+    return check_media(require_dataset(loaded, name), name)
 
 
 def load_source(

@@ -11,6 +11,7 @@ from ..artifacts import read_json
 from ..data import load_source
 from ..errors import InputError
 from ..hub import download_file, split_revision
+from ..media import without_media
 
 logger = logging.getLogger(__name__)
 
@@ -101,9 +102,9 @@ def _open(source: str, split: str, revision: str | None) -> tuple[list[Any], str
             raise InputError(f"{source} must hold a json list of instructions, but holds a {type(rows).__name__}.")
         return rows, local.stem
     if local.exists():
-        return load_source(source, split=split).to_list(), local.stem
+        return without_media(load_source(source, split=split)).to_list(), local.stem
     repo_id, pinned = split_revision(source)
-    return load_source(repo_id, split=split, revision=revision or pinned).to_list(), source
+    return without_media(load_source(repo_id, split=split, revision=revision or pinned)).to_list(), source
 
 
 def _column_of(row: Any, name: str) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from ..media import without_media
 from ..selection import random_keys
 from .ranked import RankedPairs
 
@@ -27,7 +28,7 @@ def sample_examples(decided: Dataset, ranked: RankedPairs, most: int, seed: int)
         seed (`int`): Seed of the draw.
     """
     ranks = _draw(decided, ranked, most, seed)
-    rows = decided.select(ranked.rows[ranks].tolist())
+    rows = without_media(decided).select(ranked.rows[ranks].tolist())
     columns: dict[str, list[Any]] = {name: [] for name in ("rank", "id", "aspect", "pd", "gaps", "reason", *_TEXTS)}
     size = 0
     for rank, row in zip(ranks.tolist(), rows, strict=True):

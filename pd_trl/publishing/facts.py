@@ -12,6 +12,7 @@ from datasets import Dataset
 from ..artifacts import MANIFEST_NAME, Manifest, read_rows
 from ..cards import ConfigFacts, DatasetFacts, ExampleFacts, ProxyFacts, SourceFacts
 from ..errors import InputError
+from ..media import without_media
 from ..provenance import source_provenance
 from ..runs import forms
 from ..runs.filter_file import ARGUMENTS
@@ -108,6 +109,7 @@ def typical_example(dataset: Dataset) -> ExampleFacts | None:
     """
     if not len(dataset):
         return None
+    dataset = without_media(dataset)
     columns = dataset.column_names
     order = (
         np.argsort(np.asarray(dataset["pair_id"][:], dtype=str)) if "pair_id" in columns else np.arange(len(dataset))

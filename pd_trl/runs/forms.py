@@ -111,7 +111,7 @@ def report(value: Any, where: str) -> None:
     if "pd" in value and not ("aspects" in value and "gap_correlation" in value):
         raise Misfit(where, "a report with `aspects` and `gap_correlation` beside `pd`", value)
     correlation = value.get("gap_correlation", {})
-    for name, row in correlation.items():
+    for row in correlation.values():
         if set(row) != set(correlation):
             raise Misfit(f"{where}.gap_correlation", "a square of the same names", row)
 
