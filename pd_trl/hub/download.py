@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download, snapshot_download
-from huggingface_hub.constants import HF_HUB_OFFLINE
+from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -78,12 +78,25 @@ def _snapshot(text: str, what: str, revision: str | None, **options: Any) -> Pat
         raise InputError(f"The {what} {text!r} is neither a local folder nor a valid Hub id.") from None
 
 
-def _check_snapshot(folder: Path, repo_id: str, name: str, options: Mapping[str, Any]) -> None:
+def check_dataset_files(repo_id: str, sha: str) -> bool:
+    """
+    Compares the files of a data set that `datasets` downloaded with the listing of the Hub; `False` where one had to be downloaded
+    again.
+
+    Raises:
+        InputError: When one is another file, also when it is downloaded again.
+    """
+    folder = Path(HF_HUB_CACHE) / f"datasets--{repo_id.replace('/', '--')}" / "snapshots" / sha
+    return _check_snapshot(folder, repo_id, f"the data set {repo_id!r}", {"repo_type": "dataset"})
+
+
+def _check_snapshot(folder: Path, repo_id: str, name: str, options: Mapping[str, Any]) -> bool:
     files = [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*")) if file.is_file()]
     patterns = {key: options.get(key) for key in ("allow_patterns", "ignore_patterns")}
     paths = list(filter_repo_objects(files, **patterns))
     repo_type = options.get("repo_type", "model")
-    _check(folder, paths, listing(repo_id, repo_type, folder.name, paths), repo_id, repo_type, name)
+    listed = listing(repo_id, repo_type, folder.name, paths) if paths else {}
+    return _check(folder, paths, listed, repo_id, repo_type, name)
 
 
 def _check(
@@ -94,13 +107,13 @@ def _check(
     repo_type: str,
     name: str,
     token: str | None = None,
-) -> None:
+) -> bool:
     def again(path: str) -> None:
         hf_hub_download(
             repo_id, path, repo_type=repo_type, revision=folder.name, token=token, force_download=True
         )  # fmt: skip
 
-    check_downloads(folder, paths, listed, name, None if HF_HUB_OFFLINE else again)
+    return check_downloads(folder, paths, listed, name, None if HF_HUB_OFFLINE else again)
 
 
 def download_file(

@@ -34,7 +34,7 @@ def check_downloads(
     listed: Mapping[str, RemoteFile],
     name: str,
     again: Callable[[str], object] | None = None,
-) -> None:
+) -> bool:
     """
     Compares the files of a snapshot in the cache with the digests that the Hub lists, and with those that the cache names them by.
 
@@ -45,13 +45,18 @@ def check_downloads(
         name (`str`): What to call the repository.
         again (callable, *optional*): Downloads a file once more. `None` where the Hub cannot be reached.
 
+    Returns:
+        `bool`: Whether all were whole, and none had to be downloaded again.
+
     Raises:
         InputError: Where a file is another one, also when it is downloaded again.
     """
+    whole = True
     for path in paths:
         local, remote = folder / path, listed.get(path)
         if _is_whole(local, remote):
             continue
+        whole = False
         if again is not None:
             logger.warning("%s of %s is damaged in the cache, and is downloaded again.", path, name)
             again(path)
@@ -60,6 +65,7 @@ def check_downloads(
                 f"{path} of {name} is not the file that the Hub lists: its size or digest differ"
                 f"{', also after another download' if again is not None else ''}. Remove {local.resolve()} and try again."
             )
+    return whole
 
 
 def _is_whole(local: Path, remote: RemoteFile | None) -> bool:

@@ -1,5 +1,6 @@
 """Files and models from the Hub, by id and revision."""
 
+import json
 import os
 import subprocess
 import sys
@@ -129,3 +130,34 @@ def offline_texts(name: str) -> dict[str, str]:
         [sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
     )
     raise InputError(done.stderr.strip().splitlines()[-1])
+
+
+def loaded(repo_id: str) -> list[str]:
+    from pd_trl.data import load_source
+
+    return load_source(repo_id)["a"][:]
+
+
+def test_rows_of_a_file_that_is_not_the_listed_one_are_refused(plain_hub):
+    name, shard = f"me/altered-rows-{plain_hub.mode}", "data/train-00000-of-00001.jsonl"
+    content = json.dumps({"a": "kept whole"}).encode() + b"\n"
+    plain_hub.run(publish, name, {shard: content})
+    for path in plain_hub.root.rglob("*"):
+        if path.is_file() and path.read_bytes() == content:
+            alter(path, 9)
+    for _ in range(2):
+        plain_hub.call(loaded, name).refused(shard, "is not the file that the Hub lists")
+
+
+def test_rows_that_are_damaged_in_the_cache_are_fetched_again(plain_hub):
+    name, shard = f"me/damaged-rows-{plain_hub.mode}", "data/train-00000-of-00001.jsonl"
+    plain_hub.run(publish, name, {shard: json.dumps({"a": "whole again"}).encode() + b"\n"})
+    plain_hub.run(fetched, name, shard)
+    assert plain_hub.run(damaged_blobs, name, 9) == 1
+    assert plain_hub.run(loaded, name) == ["whole again"]
+
+
+def fetched(repo_id: str, path: str) -> None:
+    from huggingface_hub import hf_hub_download
+
+    hf_hub_download(repo_id, path, repo_type="dataset")
