@@ -72,7 +72,7 @@ def _pd_lines(numbers: Mapping[str, Any]) -> list[str]:
     rows = [["aspect", "weight", "own pairs", "scale q", "clipped", "agrees", "corr. with length", "proxy accuracy"]]
     for name, entry in numbers["aspects"].items():
         proxy = entry.get("proxy")
-        accuracy = f"{proxy['pair_accuracy']:.3f} ± {proxy['pair_accuracy_se']:.3f}" if proxy else "-"
+        accuracy = f"{proxy['pair_accuracy']:.3f} ± {proxy.get('pair_accuracy_se', 0.0):.3f}" if proxy else "-"
         rows.append([
             name, f"{entry['weight']:g}", str(entry["own_pairs"]), number(entry["quantile"]), percent(entry["clipped"]),
             percent(entry["agrees"]), number(entry["length_correlation"], 2), accuracy,

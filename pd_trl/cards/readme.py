@@ -122,6 +122,12 @@ def merge_metadata(existing: Mapping[str, Any], ours: Mapping[str, Any], forced:
     return merged
 
 
+def name_of(entry: Any, key: str = "config_name") -> str | None:
+    """The name of an entry of a list in a card, such as a configuration; `None` where it has none."""
+    name = entry.get(key) if isinstance(entry, dict) else None
+    return name if isinstance(name, str) else None
+
+
 def _listed(value: Any) -> list[str]:
     if value is None:
         return []
@@ -135,14 +141,14 @@ def _merge_named(existing: Any, ours: list[dict[str, Any]], key: str) -> list[An
         # `datasets` writes the only configuration as a mapping without a name.
         entries = [{key: "default", **entry} if isinstance(entry, dict) else entry for entry in entries]
     by_name = {entry[key]: entry for entry in ours}
-    kept = [by_name.pop(entry[key], entry) if isinstance(entry, dict) and key in entry else entry for entry in entries]
+    kept = [by_name.pop(name, entry) if (name := name_of(entry, key)) else entry for entry in entries]
     return [*kept, *by_name.values()]
 
 
 def _one_default(configs: list[Any], ours: set[Any]) -> list[Any]:
     """One configuration with `default: true`: one that is not ours, where the user chose it, else ours."""
     defaults = [c for c in configs if isinstance(c, dict) and c.get("default") is True]
-    chosen = next((c for c in defaults if c.get("config_name") not in ours), defaults[0] if defaults else None)
+    chosen = next((c for c in defaults if name_of(c) not in ours), defaults[0] if defaults else None)
     return [
         {k: v for k, v in c.items() if k != "default" or c is chosen} if isinstance(c, dict) else c for c in configs
     ]

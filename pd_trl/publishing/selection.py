@@ -15,7 +15,7 @@ from datasets import Dataset, DatasetDict
 
 from ..artifacts import MANIFEST_NAME, Manifest, dataset_digest, read_json, read_rows
 from ..cards import ConfigFacts, split_readme
-from ..cards.readme import join_readme
+from ..cards.readme import join_readme, name_of
 from ..errors import InputError, InputTypeError
 from ..filter import PDFilter
 from ..hub import Head
@@ -160,7 +160,7 @@ class Layout:
         for key in ("configs", "dataset_info"):
             entries = metadata.get(key)
             if isinstance(entries, list):
-                metadata[key] = [e for e in entries if not isinstance(e, dict) or e.get("config_name") not in ours]
+                metadata[key] = [entry for entry in entries if name_of(entry) not in ours]
         return join_readme(metadata, body) if metadata else card
 
     def configs(self) -> list[ConfigFacts]:

@@ -1,6 +1,7 @@
 """The form of each file that a run leaves beside its rows and weights, and that is read back."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,14 @@ def _scale(value: Any, where: str) -> None:
         number(0, _LARGEST_SCALE)(value, where)
 
 
+def _quantiles(value: Any, where: str) -> None:
+    """Numbers by the share of the pairs below them."""
+    mapping(number())(value, where)
+    for name in value:
+        if not re.fullmatch(r"[01](\.\d{1,10})?", name) or float(name) > 1:
+            raise Misfit(f"a name in {where}", "a share", name)
+
+
 def _budget(value: Any, where: str) -> None:
     check = integer(1) if isinstance(value, int) else number(above=0, high=1)
     check(value, where)
@@ -36,18 +45,17 @@ def _temperature(value: Any, where: str) -> None:
         number(above=0)(value, where)
 
 
-# Held-out metrics of a reward model, see `pair_metrics`, with what a report says of them.
-METRICS = record(
-    {
-        "num_pairs": number(0),
-        "pair_accuracy": _SHARE,
-        "pair_accuracy_se": number(0),
-        "length_accuracy": _SHARE,
-        "beats_coin": boolean,
-        "beats_length": boolean,
-    },
-    others=_plain,
-)
+_METRICS = {
+    "num_pairs": number(0),
+    "pair_accuracy": _SHARE,
+    "pair_accuracy_se": number(0),
+    "length_accuracy": _SHARE,
+    "gap_length_correlation": number(-1.001, 1.001),
+    "beats_coin": boolean,
+    "beats_length": boolean,
+}
+# Held-out metrics of a reward model, see `pair_metrics`.
+METRICS = record(_METRICS, others=_plain)
 _ASPECT = record(
     {
         "weight": number(0),
@@ -57,9 +65,9 @@ _ASPECT = record(
         "clipped_expected": optional(_SHARE),
         "agrees": optional(_SHARE),
         "length_correlation": optional(number(-1.001, 1.001)),
-        "proxy": METRICS,
+        "proxy": record(_METRICS, required=("pair_accuracy", "beats_coin", "beats_length"), others=_plain),
     },
-    required=("weight", "quantile", "clipped", "clipped_expected", "agrees", "length_correlation"),
+    required=("weight", "own_pairs", "quantile", "clipped", "clipped_expected", "agrees", "length_correlation"),
     others=anything,
 )
 _COUNTED = record(
@@ -73,7 +81,7 @@ _DIVERGENCE = record(
         "min": number(),
         "max": number(),
         "mean": number(),
-        "quantiles": mapping(number()),
+        "quantiles": _quantiles,
         "share_negative": optional(_SHARE),
         "mean_kept": optional(number()),
         "mean_dropped": optional(number()),
@@ -110,6 +118,9 @@ def report(value: Any, where: str) -> None:
     _REPORT(value, where)
     if "pd" in value and not ("aspects" in value and "gap_correlation" in value):
         raise Misfit(where, "a report with `aspects` and `gap_correlation` beside `pd`", value)
+    measures = [set(value["lengths"][group]) for group in _GROUPS]
+    if measures[1:] != measures[:-1]:
+        raise Misfit(f"{where}.lengths", "of the same measures for all, kept and dropped pairs", value["lengths"])
     correlation = value.get("gap_correlation", {})
     for row in correlation.values():
         if set(row) != set(correlation):

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ _MAX_EXPANSION = 1_000_000
 # What a float can still hold.
 _MAX_DIGITS = 300
 _INT64 = 2**63 - 1
+_LARGEST = sys.float_info.max
 
 
 class Misfit(Exception):
@@ -52,8 +54,9 @@ def number(low: float = -math.inf, high: float = math.inf, *, above: float = -ma
     bounds += f" up to {high:g}" if high < math.inf else ""
 
     def check(value: Any, where: str) -> None:
-        fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not fits or not low <= value <= high or not value > above:
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+        # Compared, and not converted: a whole number may be too large for a float.
+        if not fits or not -_LARGEST <= value <= _LARGEST or not low <= value <= high or not value > above:
             raise Misfit(where, f"a finite number{bounds}", value)
 
     return check
