@@ -10,7 +10,7 @@ from .dataset_tables import group_table, kept_table, matrix_table, proxy_table, 
 from .facts import ConfigFacts, DatasetFacts, ExampleFacts
 from .licenses import license_metadata
 from .readme import join_readme, merge_metadata, merge_section, name_of, split_readme
-from .text import Safe, cell, code, count, is_repo_id, literal, number, percent, plain, render, repo_link, table
+from .text import Safe, cell, code, count, is_repo_id, number, percent, plain, render, repo_link, table
 
 # What a selection keeps, after "Kept are the pairs".
 _RULES = {
@@ -114,7 +114,7 @@ def _record(facts: DatasetFacts) -> dict[str, Any]:
         ),
         "names": {config.name for config in facts.configs},
         "other_budget": _other_budget(budget, facts.total),
-        "filter_arguments": Safe(_filter_arguments(facts.arguments)),
+        "filter_id": f"{facts.repo_id}@{facts.revision_tag}" if facts.revision_tag else facts.repo_id,
         "statistics": statistics_table(report.get("pd")),
         "aspects": kept_table(report.get("kept_by_aspect"), "aspect of the label", facts),
         "votes": kept_table(report.get("kept_by_votes"), "votes of the other aspects"),
@@ -149,21 +149,6 @@ def _other_budget(budget: Any, total: int) -> float | int:
     if isinstance(budget, int) and not isinstance(budget, bool):
         return max(1, min(total, budget // 2))
     return 0.5 if isinstance(budget, float) and budget < 0.3 else 0.2
-
-
-def _filter_arguments(arguments: Mapping[str, Any]) -> str:
-    """The arguments of the selection beside the budget that are not `PDFilter`'s defaults, as Python."""
-    defaults = {"gamma": 0.9, "per_aspect": False, "selector": "pd", "source": "rewards"}
-    shown = {name: arguments[name] for name, default in defaults.items() if arguments.get(name, default) != default}
-    if arguments.get("weights"):
-        shown["weights"] = arguments["weights"]
-    return "".join(f", {name}={_python(value)}" for name, value in shown.items())
-
-
-def _python(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{literal(str(k))}: {_python(v)}" for k, v in value.items()) + "}"
-    return literal(value) if isinstance(value, str) else repr(value)
 
 
 def _unanimous(votes: Mapping[str, Any] | None) -> dict[str, Safe] | None:

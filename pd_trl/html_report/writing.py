@@ -115,7 +115,7 @@ def write_page(
             "shown": len(examples["rank"]),
             "columns": sorted(ranked.columns),
             "aspects": aspects,
-            "gaps_shown": len(record["aspects"]),
+            "gaps_shown": min(len(aspects), MAX_GAPS),
         },
         blocks={"numbers": numbers, "record": json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")},
     )  # fmt: skip

@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..runs.schema import anything, integer, mapping, read_document, record
 from .common import StageResult, check_folder, dry_result, mapping_of, owned_folder, skip_if_done, timed
 
-_DECODING = record({"counts": mapping(integer(0))}, required=("counts",), others=anything)
+_SUMMARY = record({"counts": mapping(integer(0))}, required=("counts",), others=anything)
 
 
 @dataclass
@@ -178,9 +178,8 @@ def run_generate(arguments: GenerateArguments) -> StageResult:
                 backend=arguments.backend,
                 engine_kwargs=mapping_of(arguments.engine_kwargs, "engine_kwargs"),
             )
-            for count, value in read_document(place / "decoding.json", _DECODING, "what `pd-trl generate` writes")[
-                "counts"
-            ].items():
+            summary = read_document(place / "decoding.json", _SUMMARY, "what `pd-trl generate` writes")
+            for count, value in summary["counts"].items():
                 manifest.counts[count] = manifest.counts.get(count, 0) + value
     manifest.save(folder)
     return StageResult("generate", arguments.output_dir, manifest.counts)
