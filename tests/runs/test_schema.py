@@ -96,10 +96,10 @@ def bomb(width: int = 9, depth: int = 7, start: str = "[x, x, x, x, x, x, x, x, 
     ],
 )
 def test_yaml_of_a_card_is_bounded(text):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(InputError, match="card"):
         split_readme(f"---\n{text}\n---\nbody")
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_aliases_of_little_are_read_and_written_out():
