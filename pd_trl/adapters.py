@@ -6,26 +6,34 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from .artifacts import read_json
 from .errors import InputError
 from .hub import local_model_folder
+from .runs.schema import anything, optional, read_document, record, sequence, text
 
 ADAPTER_CONFIG = "adapter_config.json"
+# The configuration of a model or an adapter, as far as it is read here.
+_CONFIG = record(
+    {
+        "architectures": optional(sequence(text())),
+        "task_type": optional(text()),
+        "base_model_name_or_path": optional(text()),
+        "modules_to_save": optional(sequence(text())),
+    },
+    others=anything,
+)
 # Modules that hold the head of a sequence classifier: of decoders, and of encoders.
 _HEADS = {"score", "classifier"}
 
 
-def adapter_config(folder: Path) -> dict[str, Any]:
-    """
-    The content of `adapter_config.json`.
-
-    Raises:
-        InputError: When it is no json object.
-    """
-    content = read_json(folder / ADAPTER_CONFIG)
-    if not isinstance(content, dict):
-        raise InputError(f"{folder / ADAPTER_CONFIG} must hold a json object, got {type(content).__name__}.")
+def read_config(path: str | os.PathLike) -> dict[str, Any]:
+    """The configuration of a model or an adapter; raises `InputError` naming the file where it is none."""
+    content: dict[str, Any] = read_document(path, _CONFIG, "the configuration of a model")
     return content
+
+
+def adapter_config(folder: Path) -> dict[str, Any]:
+    """The content of `adapter_config.json`; raises `InputError` where it cannot be used."""
+    return read_config(folder / ADAPTER_CONFIG)
 
 
 def is_adapter(folder: Path) -> bool:

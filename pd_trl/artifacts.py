@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from datasets import Dataset, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
 from .errors import InputError
+from .media import check_media, undecoded_batches
+from .runs.forms import MANIFEST
+from .runs.schema import MAX_ROWS_BYTES, anything, parse_json, read_document, read_text, record
 from .runs.secrets import masked
 
 MANIFEST_NAME = "manifest.json"
@@ -70,13 +73,9 @@ class Manifest:
         path = Path(folder) / MANIFEST_NAME
         if not path.is_file():
             return None
-        content = read_json(path)
-        try:
-            return cls(**{name: value for name, value in content.items() if name != "key"})
-        except (TypeError, AttributeError) as error:
-            raise InputError(
-                f"{path} is not a manifest of pd_trl ({error}). Remove the folder or choose another."
-            ) from None
+        form = record({**{entry.name: anything for entry in fields(cls)}, **MANIFEST}, required=("stage",))
+        content = read_document(path, form, "a manifest of pd_trl", "Remove the folder or choose another.")
+        return cls(**{name: value for name, value in content.items() if name != "key"})
 
     def is_done_in(self, folder: str | os.PathLike) -> bool:
         """Whether `folder` holds the finished result of the same stage, inputs and arguments."""
@@ -103,7 +102,7 @@ def dataset_digest(dataset: Dataset, columns: list[str] | None = None) -> str:
     """Hex digest of the rows of `dataset` (of `columns`, where given), in order, however they are stored."""
     names = sorted(columns if columns is not None else dataset.column_names)
     digest = hashlib.blake2b(json.dumps(names).encode(), digest_size=16)
-    for batch in dataset.select_columns(names).with_format(None).iter(batch_size=1000):
+    for batch in undecoded_batches(dataset.select_columns(names)):
         digest.update(json.dumps([batch[name] for name in names], ensure_ascii=False, default=str).encode())
     return digest.hexdigest()
 
@@ -129,11 +128,8 @@ def opened_privately(path: str, flags: int) -> int:
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Reads json; raises `InputError` naming the file where it cannot."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"Cannot read {path} as json: {error}.") from None
+    """Reads json; raises `InputError` naming the file where it cannot, or where that is too large or nested too deeply."""
+    return parse_json(read_text(path, MAX_ROWS_BYTES), path)
 
 
 @contextlib.contextmanager
@@ -165,6 +161,7 @@ def write_rows(dataset: Dataset, folder: str | os.PathLike, rows_per_shard: int 
     """Writes `dataset` as parquet shards into `folder`, which `read_rows` and `datasets.load_dataset` read back."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    check_media(dataset, "the data set to write")
     num_shards = max(1, -(-len(dataset) // rows_per_shard))
     for index in range(num_shards):
         shard = dataset.shard(num_shards=num_shards, index=index, contiguous=True)
@@ -203,7 +200,7 @@ def read_rows(folder: str | os.PathLike) -> Dataset:
         raise InputError(f"The parquet shards in {folder} cannot be read: {error.__cause__ or error}.") from None
     if not isinstance(dataset, Dataset):
         raise InputError(f"{folder} does not hold a single data set.")
-    return dataset
+    return check_media(dataset, str(folder))
 
 
 def copy_arguments(arguments: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -6,8 +6,9 @@ import re
 import shutil
 from pathlib import Path
 
-from .artifacts import Manifest, read_json, write_json
+from .artifacts import Manifest, write_json
 from .errors import InputError
+from .runs.schema import anything, mapping, read_document
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,11 @@ def last_checkpoint(folder: Path, manifest: Manifest, may_write: bool = True) ->
         if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and path.is_dir()
     )
     identity = folder / _IDENTITY
-    if checkpoints and identity.is_file() and read_json(identity).get("key") != manifest.key:
+    if (
+        checkpoints
+        and identity.is_file()
+        and read_document(identity, mapping(anything), "the identity of a run").get("key") != manifest.key
+    ):
         raise InputError(
             f"{folder} holds checkpoints of a run with other data, model or arguments. Use another output folder, or remove "
             "this one to start again."

@@ -7,22 +7,27 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
 from numpy.typing import NDArray
 
 from ._version import __version__
-from .artifacts import read_json, write_json
+from .artifacts import write_json
 from .decision import ALL_PAIRS, decide, split_kept, with_decision
 from .divergence import PreferenceDivergence, check_gamma, check_weights
 from .errors import InputError, InputTypeError
 from .filter_models import STREAM_ROWS, ModelGaps
 from .gaps import GAP_PREFIX, aspect_labels, numeric_column, rated_aspects, scored_aspects
 from .hub import local_file
+from .media import check_media_table, media_columns, undecoded
 from .proxies import proxy_metrics_of, vote_weights
 from .report import SelectionReport, selection_report
+from .runs.filter_file import read_filter
 from .runs.secrets import masked
 from .selection import (
+    ON_NO_VOTES,
     SELECTORS,
+    SOURCES,
     Threshold,
     check_budget,
     parse_budget,
@@ -32,8 +37,6 @@ from .votes import fitted_votes, transformed_divergence
 
 logger = logging.getLogger(__name__)
 
-SOURCES = ("rewards", "ratings", "column")
-ON_NO_VOTES = ("error", "drop")
 FILTER_NAME = "filter.json"
 
 
@@ -161,7 +164,7 @@ class PDFilter:
         if isinstance(dataset, (IterableDataset, IterableDatasetDict)):
             if self.thresholds_ is None:
                 self.fit(dataset)
-            return self.transform(dataset).filter(lambda row: row["pd_kept"])
+            return self._as_given(self._transform_stream(dataset).filter(lambda row: row["pd_kept"]), dataset)
         if isinstance(dataset, DatasetDict):
             decided = self.fit_transform(dataset)
             parts = {name: split_kept(part) for name, part in decided.items()}
@@ -195,7 +198,7 @@ class PDFilter:
         if isinstance(dataset, (DatasetDict, IterableDatasetDict)):
             return type(dataset)({name: self.transform(part) for name, part in dataset.items()})
         if isinstance(dataset, IterableDataset):
-            return self._transform_stream(dataset)
+            return self._as_given(self._transform_stream(dataset), dataset)
         return self._transform(self._prepared(dataset))
 
     def fit_transform(self, dataset: Any) -> Any:
@@ -238,16 +241,16 @@ class PDFilter:
             budget (`float` or `int`, *optional*):
                 Another budget. The filter must then be fitted, on rows that have their gaps: those of the configuration
                 `scored` do, so that no model is needed.
+
+        Raises:
+            InputError: When there is no such file, or it holds anything that `save` does not write.
         """
-        content = read_json(local_file(path, FILTER_NAME))
-        try:
-            arguments, statistics, report = content["arguments"], content["statistics"], content["report"]
-            loaded = cls(**arguments)
-            loaded.aspects_, loaded.quantiles_ = statistics["aspects"], statistics["quantiles"]
-            loaded.thresholds_ = {name: Threshold(**values) for name, values in statistics["thresholds"].items()}
-            loaded.weights_, loaded.proxy_metrics_ = statistics.get("weights"), loaded.proxy_metrics
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path} does not hold a saved PDFilter ({error!r}).") from None
+        content = read_filter(local_file(path, FILTER_NAME))
+        statistics, report = content["statistics"], content["report"]
+        loaded = cls(**content["arguments"])
+        loaded.aspects_, loaded.quantiles_ = statistics["aspects"], statistics["quantiles"]
+        loaded.thresholds_ = {name: Threshold(**values) for name, values in statistics["thresholds"].items()}
+        loaded.weights_, loaded.proxy_metrics_ = statistics.get("weights"), loaded.proxy_metrics
         loaded.report_ = SelectionReport(report) if report is not None else None
         if budget is not None:
             loaded.budget = parse_budget(budget)  # type: ignore[assignment]
@@ -378,24 +381,37 @@ class PDFilter:
         return with_decision(dataset, values, kept, reasons)
 
     def _transform_stream(self, dataset: IterableDataset) -> IterableDataset:
-        given = dataset.features
+        plain, media = undecoded(dataset), media_columns(dataset.features)
+        given = plain.features
+        held = Features({name: given[name] for name in media}) if media else Features()
+        read = Features({name: entry for name, entry in given.items() if name not in held}) if given else None
         has_divergence = self.needs_divergence or self.aspects_ is not None
         missing = self.models.missing(list(given or ()))
 
-        def transform_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-            rows = self._transform(self.models.add_to_part(Dataset.from_dict(batch, features=given)))
-            columns = rows.to_dict()
+        def transform_batch(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+            carried = {name: batch.pop(name) for name in media}
+            check_media_table(pa.table(carried, held.arrow_schema), held, "the stream", indices[0])
+            rows = self._transform(self.models.add_to_part(Dataset.from_dict(batch, features=read)))
+            columns = {**carried, **rows.to_dict()}
             return columns if "pd" in columns or not has_divergence else {**columns, "pd": [None] * len(rows)}
 
-        features = None
-        if given is not None:
-            gaps = {f"{GAP_PREFIX}{aspect}": Value("float32") for aspect in missing}
-            added = {"pd": Value("float32")} if has_divergence else {}
-            added |= {"pd_kept": Value("bool"), "pd_reason": Value("string")}
-            features = Features({**given, **gaps, **({"delta_length": Value("int32")} if missing else {}), **added})
-        return dataset.map(
-            transform_batch, batched=True, batch_size=STREAM_ROWS if missing else 1000, features=features
-        )
+        # With features given, `datasets` would take the media as decoded already.
+        features = self._stream_features(given) if given and not media else None
+        return plain.map(
+            transform_batch, batched=True, with_indices=True, batch_size=STREAM_ROWS if missing else 1000, features=features,
+        )  # fmt: skip
+
+    def _stream_features(self, given: Features) -> Features:
+        """Columns of a decided stream whose own are `given`."""
+        missing = self.models.missing(list(given))
+        added = {f"{GAP_PREFIX}{aspect}": Value("float32") for aspect in missing}
+        added |= {"delta_length": Value("int32")} if missing else {}
+        added |= {"pd": Value("float32")} if self.needs_divergence or self.aspects_ is not None else {}
+        return Features({**given, **added, "pd_kept": Value("bool"), "pd_reason": Value("string")})
+
+    def _as_given(self, decided: IterableDataset, stream: IterableDataset) -> IterableDataset:
+        """A decided stream whose media are decoded where those of `stream` are."""
+        return decided.cast(self._stream_features(stream.features)) if media_columns(stream.features) else decided
 
 
 _ARGUMENTS = (

@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from .adapters import ADAPTER_CONFIG, adapter_config, base_of, is_adapter, is_reward_adapter
+from .adapters import ADAPTER_CONFIG, adapter_config, base_of, is_adapter, is_reward_adapter, read_config
 from .artifacts import read_json
 from .cards import ModelFacts, cell, model_card, outside_text, split_readme
 from .cards.evaluations import eval_results_files
@@ -21,6 +21,7 @@ from .hub import Changes, Commit, Head, HubError, check_access, check_card, comm
 from .hub.head import Content
 from .results import RESULTS_NAME, EvalResult, load_results
 from .reward_sidecar import SIDECAR_NAME, RewardSidecar
+from .runs.schema import anything, mapping, parse_json, read_document, record, text
 from .training_facts import existing_card, load_model_facts
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ _BESIDE = (
 _OUTDATED = (*_WEIGHTS, "adapter_config.json", "pytorch_model*.bin", "pytorch_model.bin.index.json", "adapter_model.bin",
              "training_args.bin", "optimizer.*", "scheduler.*", "rng_state*.pth", SIDECAR_NAME)  # fmt: skip
 _DTYPE_BYTES_HEADER = 8
+_INDEX = record({"weight_map": mapping(text())}, others=anything)
 
 
 @dataclass
@@ -75,7 +77,7 @@ def model_files(folder: str | os.PathLike, extra: Sequence[str] = ()) -> dict[st
     if config is None:
         raise InputError(f"{folder} holds no model: it has neither config.json nor adapter_config.json.")
     patterns = [*_WEIGHTS, *_BESIDE, *extra]
-    if "auto_map" in read_json(config):
+    if "auto_map" in read_config(config):
         patterns.append("*.py")  # a model with code of its own cannot be loaded without it
     files = {
         path.relative_to(folder).as_posix(): path
@@ -95,7 +97,8 @@ def _check_weights(folder: Path, files: Mapping[str, Path], pickles: Sequence[st
         raise InputError(f"{folder} has no weights in safetensors (*.safetensors){found}. Pickles are not published.")
     for name, path in files.items():
         if name.endswith(".safetensors.index.json"):
-            missing = sorted(set(read_json(path).get("weight_map", {}).values()) - set(files))
+            index = read_document(path, _INDEX, "an index of weights")
+            missing = sorted(set(index.get("weight_map", {}).values()) - set(files))
             if missing:
                 raise InputError(
                     f"{path} names {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not there."
@@ -110,7 +113,7 @@ def _check_safetensors(path: Path) -> None:
     try:
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(_DTYPE_BYTES_HEADER))
-            header = json.loads(file.read(length)) if length < size else {}
+            header = parse_json(file.read(length), path) if length < size else {}
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         expected = _DTYPE_BYTES_HEADER + length + max(ends, default=0)
     except (struct.error, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
@@ -288,7 +291,7 @@ def _unknown_facts(folder: Path, repo_id: str) -> ModelFacts:
     """Facts of a model whose making no trainer of pd_trl recorded: only what its files say."""
     folder = folder.expanduser()
     adapter = is_adapter(folder)
-    config = adapter_config(folder) if adapter else read_json(folder / "config.json")
+    config = adapter_config(folder) if adapter else read_config(folder / "config.json")
     sidecar = RewardSidecar.load(folder)
     base = base_of(folder) if adapter and config.get("base_model_name_or_path") else None
     length = {

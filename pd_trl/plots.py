@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import InputError
-from .report_text import printable
+from .names import MAX_MATRIX, display_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 KEPT_COLOR, DROPPED_COLOR = "#0072B2", "#E08A00"
 _INK, _GRID, _CONFLICT = "#222222", "#D9D9D9", "#000000"
 _DPI = 150
+_MAX_BARS = 40
 # Behind a label that a line would cross.
 _PLAIN = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
 _STYLE = {
@@ -197,6 +198,7 @@ def vote_patterns(
     """
     if not groups:
         raise InputError("There are no groups to draw.")
+    groups = _most_groups(groups)
     total = np.array([float(entry["total"]) for entry in groups.values()])
     kept = np.array([float(entry["kept"]) for entry in groups.values()])
     with picture(path, (7.0, 1.6 + 0.42 * len(groups))) as (figure, axes):
@@ -238,16 +240,21 @@ def _matrix(
         raise InputError(
             f"A matrix of {len(names)} aspects must have shape ({len(names)}, {len(names)}), got {matrix.shape}."
         )
+    if len(names) > MAX_MATRIX:
+        title = f"{title} (the first {MAX_MATRIX} of {len(names)})"
+        matrix, names = matrix[:MAX_MATRIX, :MAX_MATRIX], names[:MAX_MATRIX]
     size = 2.2 + 0.78 * len(names)
     with picture(path, (max(size + 1.2, 6.0), max(size, 3.4))) as (figure, axes):
         image = axes.imshow(matrix, cmap=colors, vmin=limits[0], vmax=limits[1])
+        # A text inside its cell has no say in the layout, which would measure each of them several times.
+        inside: dict[str, Any] = {"ha": "center", "va": "center", "in_layout": False}
         for (row, column), value in np.ndenumerate(matrix):
             if np.isfinite(value):
                 red, green, blue, _ = image.cmap(image.norm(value))
                 dark = 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.45
-                axes.text(column, row, form(value), ha="center", va="center", color="white" if dark else _INK)
+                axes.text(column, row, form(value), color="white" if dark else _INK, **inside)
             else:
-                axes.text(column, row, "–", ha="center", va="center", color="#767676")
+                axes.text(column, row, "–", color="#767676", **inside)
         _names(axes, "x", names, most=22, rotation=35, ha="right", rotation_mode="anchor")
         _names(axes, "y", names)
         axes.tick_params(length=0)
@@ -304,10 +311,16 @@ def _percent_axis(axes: "Axes", which: Literal["x", "y"], label: str) -> None:
 def _names(
     axes: "Axes", which: str, names: Sequence[str] | Mapping[str, Any], *, most: int = 32, **style: Any
 ) -> None:
-    texts = [_short(name, most) for name in names]
+    texts = list(display_names(names, most).values())
     (axes.set_xticks if which == "x" else axes.set_yticks)(range(len(texts)), texts, **style)
 
 
-def _short(name: str, most: int) -> str:
-    text = printable(" ".join(str(name).split()))
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def _most_groups(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The first groups, and all others as one, so that the picture stays of a size that can be read."""
+    names = list(groups)
+    first = {name: groups[name] for name in names[: _MAX_BARS - 1]}
+    rest = [groups[name] for name in names[_MAX_BARS - 1 :]]
+    if len(rest) < 2:
+        return dict(groups)
+    sums = {key: sum(entry[key] for entry in rest) for key in ("total", "kept")}
+    return {**first, f"{len(rest)} others": sums}

@@ -3,10 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .names import MAX_MATRIX, display_name, display_names
+
 # Correlation of an aspect's gaps with length beyond which the report warns.
 LENGTH_ALONE = 0.9
 # What the labels are called that a selection does not see.
 _UNSEEN = {"overall": "the overall label", "other aspects": "the other aspects' labels"}
+# Longest name above a column.
+MAX_COLUMN = 32
 
 
 def printable(text: str) -> str:
@@ -51,7 +55,7 @@ def render(numbers: Mapping[str, Any]) -> str:
         if numbers.get(key):
             rows = [[f"kept {title}", "total", "kept", "share"]]
             rows += [
-                [name, str(entry["total"]), str(entry["kept"]), percent(entry["share"])]
+                [display_name(name), str(entry["total"]), str(entry["kept"]), percent(entry["share"])]
                 for name, entry in numbers[key].items()
             ]
             lines += ["", *table(rows)]
@@ -74,15 +78,19 @@ def _pd_lines(numbers: Mapping[str, Any]) -> list[str]:
     rows = [["aspect", "weight", "own pairs", "scale q", "clipped", "agrees", "corr. with length", "proxy accuracy"]]
     for name, entry in numbers["aspects"].items():
         proxy = entry.get("proxy")
-        accuracy = f"{proxy['pair_accuracy']:.3f} ± {proxy['pair_accuracy_se']:.3f}" if proxy else "-"
+        accuracy = f"{proxy['pair_accuracy']:.3f} ± {proxy.get('pair_accuracy_se', 0.0):.3f}" if proxy else "-"
         rows.append([
-            name, f"{entry['weight']:g}", str(entry["own_pairs"]), number(entry["quantile"]), percent(entry["clipped"]),
+            display_name(name), f"{entry['weight']:g}", str(entry["own_pairs"]), number(entry["quantile"]), percent(entry["clipped"]),
             percent(entry["agrees"]), number(entry["length_correlation"], 2), accuracy,
         ])  # fmt: skip
     lines += ["", *table(rows)]
-    names = list(numbers["gap_correlation"])
-    rows = [["correlation of gaps", *names]]
-    rows += [[a, *(number(numbers["gap_correlation"][a][b], 2) for b in names)] for a in names]
+    names = list(numbers["gap_correlation"])[:MAX_MATRIX]
+    shown = display_names(names, MAX_COLUMN)
+    title = "correlation of gaps"
+    if len(names) < len(numbers["gap_correlation"]):
+        title += f" (the first {len(names)} of {len(numbers['gap_correlation'])} aspects)"
+    rows = [[title, *shown.values()]]
+    rows += [[shown[a], *(number(numbers["gap_correlation"][a][b], 2) for b in names)] for a in names]
     return [*lines, "", *table(rows)]
 
 
@@ -98,14 +106,16 @@ def _group_lines(numbers: Mapping[str, Any]) -> list[str]:
         if key in lengths["all"]:
             rows.append([label, *(form(lengths[group][key]) for group in groups)])
     for name, shares in numbers["unseen_labels"].items():
-        rows.append([f"label agrees with {_UNSEEN.get(name, name)}", *(percent(shares[group]) for group in groups)])
+        unseen = _UNSEEN.get(name) or display_name(name)
+        rows.append([f"label agrees with {unseen}", *(percent(shares[group]) for group in groups)])
     return table(rows)
 
 
 def warning_lines(numbers: Mapping[str, Any]) -> list[str]:
     """What a reader of the numbers must be told: proxies that are no better than simple rules, votes that are left out."""
     lines = []
-    for name, entry in numbers.get("aspects", {}).items():
+    for aspect, entry in numbers.get("aspects", {}).items():
+        name = display_name(aspect)
         if entry["weight"] == 0:
             lines.append(f"The votes of '{name}' are left out (weight 0).")
         proxy = entry.get("proxy")
@@ -125,7 +135,7 @@ def warning_lines(numbers: Mapping[str, Any]) -> list[str]:
         elif proxy and entry["weight"] > 0 and not proxy["beats_length"]:
             lines.append(f"WARNING: the reward model of '{name}' is not better than 'longer wins' {held_out}.")
     for name, count in numbers.get("missing_gaps", {}).items():
-        lines.append(f"{count} pairs have no rating of '{name}', which has no vote there.")
+        lines.append(f"{count} pairs have no rating of '{display_name(name)}', which has no vote there.")
     votes = numbers.get("missing_votes") or {}
     if votes.get("none"):
         left_out = " and are left out" if numbers["selector"] in ("pd", "pd_high") else ""
@@ -139,6 +149,6 @@ def warning_lines(numbers: Mapping[str, Any]) -> list[str]:
         )
     for column, count in (numbers.get("missing_numbers") or {}).items():
         lines.append(
-            f"Column '{column}' has no number in {count} of {numbers['total']} pairs, which the report leaves out."
+            f"Column '{display_name(column)}' has no number in {count} of {numbers['total']} pairs, which the report leaves out."
         )
     return lines

@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from .artifacts import read_json, write_json
+from .artifacts import write_json
 from .errors import InputError
+from .runs.forms import RESULT, RESULT_REQUIRED
+from .runs.schema import anything, read_document, record, sequence
 from .runs.secrets import masked
 
 RESULTS_NAME = "eval_results.json"
@@ -87,11 +89,7 @@ def load_results(path: str | os.PathLike) -> list[EvalResult]:
     """
     path = Path(path)
     path = path / RESULTS_NAME if path.is_dir() else path
-    records = read_json(path)
+    form = sequence(record(RESULT, required=RESULT_REQUIRED, others=anything))
+    entries = read_document(path, form, "a list of results as `pd-trl evaluate` writes it")
     known = {entry.name for entry in fields(EvalResult)}
-    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise InputError(f"{path} must be a list of results, as `pd-trl evaluate` writes it.")
-    try:
-        return [EvalResult(**{name: record[name] for name in record if name in known}) for record in records]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path} is not a list of results as `pd-trl evaluate` writes it: {error}.") from None
+    return [EvalResult(**{name: value for name, value in entry.items() if name in known}) for entry in entries]

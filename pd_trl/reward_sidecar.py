@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .artifacts import read_json, write_json
+from .artifacts import write_json
 from .errors import InputError
-from .length import PENALTY_RULES, check_length_penalty
+from .length import LENGTH_CORRECTIONS, PENALTY_RULES, check_length_penalty
+from .runs.forms import SIDECAR
+from .runs.schema import read_document, record, text
 
 SIDECAR_NAME = "pd_reward.json"
 
@@ -75,30 +77,14 @@ class RewardSidecar:
         path = Path(folder) / SIDECAR_NAME
         if not path.is_file():
             return cls()
-        content = read_json(path)
-        known = {f.name for f in fields(cls)}
-        if not isinstance(content, dict) or not set(content) <= known:
-            raise InputError(f"{path} must hold a json object with the keys {sorted(known)}.")
+        content = read_document(path, _FORM, "what a reward model of pd_trl says of itself", "Train the model again.")
         sidecar = cls(**content)
-        _check(sidecar, path)
-        for head in sidecar.heads:
-            _check(sidecar.of_head(head), path)
+        try:
+            for head in (sidecar, *map(sidecar.of_head, sidecar.heads)):
+                check_length_penalty(head.length_penalty, head.length_correction)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
         return sidecar if aspect is None else sidecar.of_head(aspect)
 
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "length_penalty": (int, float),
-    "length_correction": (str,),
-    "metrics": (dict,),
-    "heads": (dict,),
-}
-
-
-def _check(sidecar: RewardSidecar, path: Path) -> None:
-    for name, kinds in _TYPES.items():
-        if not isinstance(getattr(sidecar, name), kinds):
-            raise InputError(f"`{name}` in {path} has the wrong type: {getattr(sidecar, name)!r}.")
-    known = {"length_penalty", "num_train", "metrics"}
-    if not all(isinstance(head, dict) and set(head) <= known for head in sidecar.heads.values()):
-        raise InputError(f"`heads` in {path} must map aspects to objects with the keys {sorted(known)}.")
-    check_length_penalty(sidecar.length_penalty, sidecar.length_correction)
+_FORM = record({**SIDECAR, "length_correction": text(LENGTH_CORRECTIONS)})

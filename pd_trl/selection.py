@@ -104,6 +104,12 @@ def parse_budget(text: str | float | int | None) -> float | int | None:
         ) from None
 
 
+# Where the gaps of a filter come from.
+SOURCES = ("rewards", "ratings", "column")
+# What to do where a pair has no vote of another aspect.
+ON_NO_VOTES = ("error", "drop")
+
+
 @dataclass(frozen=True)
 class Threshold:
     """

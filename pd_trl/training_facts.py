@@ -12,14 +12,15 @@ from typing import Any
 from accelerate.utils import is_peft_model
 from datasets import Dataset
 
-from .artifacts import library_versions, read_json, write_json
+from .artifacts import library_versions, write_json
 from .cards import ModelFacts, model_card, split_readme
 from .cards.readme import join_readme
 from .cards.text import is_repo_id
 from .cards.trl_card import TRLCard, read_trl_card
-from .errors import InputError
 from .provenance import model_facts
 from .results import EvalResult
+from .runs.forms import MODEL_FACTS
+from .runs.schema import anything, read_document, record
 from .runs.secrets import is_secret_name, masked, masked_text
 
 # Facts of the last card that a trainer wrote, so that a publication can write it again with what came later.
@@ -138,15 +139,11 @@ def load_model_facts(folder: str | os.PathLike) -> ModelFacts | None:
     path = Path(folder) / FACTS_NAME
     if not path.is_file():
         return None
-    record = read_json(path)
+    form = record(MODEL_FACTS, required=("kind", "name"), others=anything)
+    content = read_document(path, form, "what a trainer of pd_trl writes", "Remove it, and publish again.")
     known = {entry.name for entry in fields(ModelFacts)}
-    try:
-        results = [EvalResult(**result) for result in record.get("results", [])]
-        return ModelFacts(**{**{k: v for k, v in record.items() if k in known}, "results": results})
-    except (TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path} is not what a trainer of pd_trl writes ({error}). Remove it, and publish again."
-        ) from None
+    results = [EvalResult(**result) for result in content.get("results", [])]
+    return ModelFacts(**{**{k: v for k, v in content.items() if k in known}, "results": results})
 
 
 def _base_of(config: Any) -> tuple[str | None, str | None]:

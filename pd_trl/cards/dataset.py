@@ -9,7 +9,7 @@ from ..report_text import warning_lines
 from .dataset_tables import group_table, kept_table, matrix_table, proxy_table, scale_table, statistics_table
 from .facts import ConfigFacts, DatasetFacts, ExampleFacts
 from .licenses import license_metadata
-from .readme import join_readme, merge_metadata, merge_section, split_readme
+from .readme import join_readme, merge_metadata, merge_section, name_of, split_readme
 from .text import Safe, cell, code, count, is_repo_id, number, percent, plain, render, repo_link, table
 
 # What a selection keeps, after "Kept are the pairs".
@@ -47,7 +47,7 @@ def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
     forced = [*(["license", "license_name", "license_link"] if facts.license else []), "size_categories"]
     merged = merge_metadata(metadata, dataset_metadata(facts, title), forced)
     # A configuration of the user's own may be the default one.
-    defaults = {entry.get("config_name") for entry in merged.get("configs") or [] if entry.get("default")}
+    defaults = {name_of(entry) for entry in merged["configs"] if isinstance(entry, dict) and entry.get("default")}
     shown = replace(facts, configs=[replace(c, default=c.name in defaults) for c in facts.configs])
     return join_readme(merged, merge_section(body, render("dataset_card", _record(shown))))
 

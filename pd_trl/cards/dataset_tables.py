@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..names import MAX_MATRIX
 from .facts import DatasetFacts, ProxyFacts
 from .text import Safe, code, count, number, percent, repo_link, table
 
@@ -129,7 +130,8 @@ def matrix_table(
     """A value for every two aspects."""
     if len(matrix) < 2:
         return Safe("")
-    names = list(matrix)
+    names = list(matrix)[:MAX_MATRIX]
     rows: list[Sequence[object]] = [[corner, *names]]
     rows += [[a, *(Safe("·") if a == b else form(matrix[a].get(b)) for b in names)] for a in names]
-    return table(rows)
+    cut = f"\n\nThe first {len(names)} of {len(matrix)} aspects." if len(names) < len(matrix) else ""
+    return Safe(table(rows) + cut)

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
+from ..runs.schema import parse_yaml, shown
 
 BEGIN, END = "<!-- pd_trl:begin -->", "<!-- pd_trl:end -->"
 _FRONT_MATTER = re.compile(
@@ -18,6 +19,7 @@ _MARKERS = re.compile(rf"^[ \t]*(?:{re.escape(BEGIN)}|{re.escape(END)})[ \t]*\r?
 _UNITED = ("tags", "datasets", "source_datasets", "task_categories", "language")
 # Lists of mappings whose entries are told apart by a key.
 _NAMED = {"configs": "config_name", "dataset_info": "config_name", "model-index": "name"}
+_ADVICE = "Mend the block between the first two lines of '---' in the card (README.md), and publish again."
 # What a user may have set better than we can know.
 _KEPT = ("license", "license_name", "license_link", "pretty_name", "library_name", "pipeline_tag", "inference")
 
@@ -32,15 +34,16 @@ def split_readme(text: str) -> tuple[dict[str, Any], str]:
     found = _FRONT_MATTER.match(text)
     if found is None:
         return {}, text.lstrip("\ufeff")
-    advice = "Mend the block between the first two lines of '---' in the card (README.md), and publish again."
     try:
-        metadata = yaml.safe_load(found["yaml"])
-    except yaml.YAMLError as error:
-        raise InputError(f"The YAML of the existing card cannot be read: {_one_line(error)}. {advice}") from None
+        metadata = parse_yaml(found["yaml"], "The existing card")
+    except InputError as error:
+        raise InputError(f"{error} {_ADVICE}") from None
     if metadata is None:
         metadata = {}
-    if not isinstance(metadata, dict):
-        raise InputError(f"The YAML of the existing card must be a mapping, found {type(metadata).__name__}. {advice}")
+    if not isinstance(metadata, dict) or not all(isinstance(key, str) for key in metadata):
+        raise InputError(
+            f"The YAML of the existing card must be a mapping of names to values, found {shown(metadata)}. {_ADVICE}"
+        )
     return metadata, text[found.end() :]
 
 
@@ -119,6 +122,12 @@ def merge_metadata(existing: Mapping[str, Any], ours: Mapping[str, Any], forced:
     return merged
 
 
+def name_of(entry: Any, key: str = "config_name") -> str | None:
+    """The name of an entry of a list in a card, such as a configuration; `None` where it has none."""
+    name = entry.get(key) if isinstance(entry, dict) else None
+    return name if isinstance(name, str) else None
+
+
 def _listed(value: Any) -> list[str]:
     if value is None:
         return []
@@ -132,18 +141,14 @@ def _merge_named(existing: Any, ours: list[dict[str, Any]], key: str) -> list[An
         # `datasets` writes the only configuration as a mapping without a name.
         entries = [{key: "default", **entry} if isinstance(entry, dict) else entry for entry in entries]
     by_name = {entry[key]: entry for entry in ours}
-    kept = [by_name.pop(entry[key], entry) if isinstance(entry, dict) and key in entry else entry for entry in entries]
+    kept = [by_name.pop(name, entry) if (name := name_of(entry, key)) else entry for entry in entries]
     return [*kept, *by_name.values()]
 
 
 def _one_default(configs: list[Any], ours: set[Any]) -> list[Any]:
     """One configuration with `default: true`: one that is not ours, where the user chose it, else ours."""
     defaults = [c for c in configs if isinstance(c, dict) and c.get("default") is True]
-    chosen = next((c for c in defaults if c.get("config_name") not in ours), defaults[0] if defaults else None)
+    chosen = next((c for c in defaults if name_of(c) not in ours), defaults[0] if defaults else None)
     return [
         {k: v for k, v in c.items() if k != "default" or c is chosen} if isinstance(c, dict) else c for c in configs
     ]
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())

@@ -3,7 +3,6 @@
 import html
 import json
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -14,26 +13,17 @@ from huggingface_hub.utils import validate_repo_id
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .._version import __version__
+from ..names import visible
 from ..resources import template_path
 
 # Beyond this, a text in a card is cut: a card is read, the data set has the whole text.
 MAX_CHARACTERS = 1200
 MAX_CELL = 200
-# Cf characters that writing needs: zero-width joiner and non-joiner. The others include the bidirectional overrides.
-_WRITTEN = "\u200c\u200d"
 _SHA = re.compile(r"[0-9a-f]{40}")
 
 
 class Safe(str):
     """Text that a template may put out as it is. Everything else is escaped as by [`cell`]."""
-
-
-def visible(text: str) -> str:
-    """`text` without control characters, bidirectional overrides and lone surrogates; line breaks stay."""
-    text = re.sub(r"\r\n?|[\u0085\u2028\u2029\x0b\x0c]", "\n", text).expandtabs(4)
-    return "".join(
-        c if c == "\n" or c in _WRITTEN or not unicodedata.category(c).startswith("C") else "\ufffd" for c in text
-    )
 
 
 def shortened(text: str, most: int) -> str:

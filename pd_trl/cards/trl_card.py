@@ -38,7 +38,7 @@ def read_trl_card(text: str) -> TRLCard:
     metadata, body = split_readme(text)
     metadata.pop("licence", None)
     if isinstance(metadata.get("tags"), list):
-        metadata["tags"] = sorted(set(metadata["tags"]))
+        metadata["tags"] = sorted({tag for tag in metadata["tags"] if isinstance(tag, str)})
     body = body.replace(BEGIN, "").replace(END, "")
     sections = _sections(body)
     return TRLCard(metadata, _cleaned(sections.get("Training procedure", "")), _cleaned(sections.get("Citations", "")))

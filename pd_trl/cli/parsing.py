@@ -9,10 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..errors import InputError
 from ..recipe_rules import check_file, check_servers, set_environment
+from ..runs.schema import parse_yaml
 
 EXIT_CODE_FILE = "PD_TRL_EXIT_CODE_FILE"
 
@@ -23,11 +22,9 @@ def load_yaml(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, str]]:
     left until everything is checked.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = parse_yaml(Path(path).read_text(encoding="utf-8"), f"The configuration {path}")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read the configuration {path}: {error}.") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"The configuration {path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"The configuration {path} must hold a mapping of keys to values.")
     environment = check_file(content, path)

@@ -1,6 +1,8 @@
 """Opening a dataset from the Hub, from files and folders, or from memory."""
 
 import re
+import shutil
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +12,13 @@ from typing import Any, TypeAlias
 
 import datasets
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError, DatasetsError
-from huggingface_hub import metadata_load
 from huggingface_hub.errors import HfHubHTTPError
 
+from ..cards.readme import split_readme
 from ..errors import InputError, InputTypeError
-from ..hub import download_file, split_revision
+from ..hub import check_dataset_files, download_file, split_revision
+from ..media import check_media
+from ..runs.schema import MAX_BYTES, read_text
 from .columnar import dataset_table, table_dataset
 from .encoding import broken_text, describe_broken, json_table, json_trouble
 
@@ -141,6 +145,26 @@ def _raise_trouble(files: Sequence[Path], error: Exception) -> None:
             raise InputError(f"{file} could not be read: {trouble}.") from error
 
 
+def _load_from_hub(name: str, hub_id: str, split: str, kwargs: Mapping[str, Any]) -> datasets.Dataset:
+    """What was prepared just now is of files that are compared with the Hub's listing; those of earlier calls were."""
+    for _ in range(2):
+        started = time.time()
+        loaded = _load(name, hub_id, split=split, **kwargs)
+        prepared = {Path(file["filename"]) for file in loaded.cache_files}
+        folders = {path.parent for path in prepared if path.stat().st_mtime >= started - 1}
+        commits = {folder.name for folder in folders if re.fullmatch("[0-9a-f]{40}", folder.name)}
+        whole = False
+        try:
+            whole = all(check_dataset_files(hub_id, sha) for sha in commits)
+        finally:
+            if not whole:
+                for folder in folders:
+                    shutil.rmtree(folder, ignore_errors=True)
+        if whole:
+            break
+    return loaded
+
+
 def _hub_message(name: str, error: Exception) -> str:
     text = re.sub(r"\s+", " ", str(error)).strip()
     if "gated" in text.lower() or "401" in text or "403" in text:
@@ -219,8 +243,13 @@ def _has_config(name: str, config: str, revision: str | None) -> bool:
     where the Hub cannot be reached, and another one would be taken in silence.
     """
     card = download_file(name, "README.md", revision=revision)
-    metadata = metadata_load(card) if card is not None else None
-    entries = (metadata or {}).get("configs")
+    if card is None:
+        return False
+    try:
+        metadata, _ = split_readme(read_text(card, MAX_BYTES))
+    except InputError as error:
+        raise InputError(f"The card of {name}: {error}") from None
+    entries = metadata.get("configs")
     return isinstance(entries, list) and any(isinstance(e, dict) and e.get("config_name") == config for e in entries)
 
 
@@ -271,21 +300,25 @@ def open_source(
                 config = next((part for part in wanted if _has_config(hub_id, part, revision)), None)
             options = dict(load_kwargs) if load_kwargs else {"name": config}
             kwargs = {"revision": revision, "num_proc": num_proc, **options}
-            loaded = _load(name, hub_id, split=hub_split or split, **kwargs)
-            return Source(require_dataset(loaded, name), f"Dataset {name}", hub_id)
+            loaded = _load_from_hub(name, hub_id, hub_split or split, kwargs)
+            return Source(_read(loaded, name), f"Dataset {name}", hub_id)
         folder = Path(name).expanduser()
         if folder.is_dir():
             parts = (folder / part for part in wanted)
             folder = next((part for part in parts if any(part.glob("train-*-of-*.parquet"))), folder)
-            return Source(
-                require_dataset(_open_folder(folder, split, config, num_proc), name), name, files=_data_files(folder)
-            )
-        return Source(require_dataset(_open_files([name], split, num_proc), name), name, files=[folder])
+            loaded, files = _open_folder(folder, split, config, num_proc), _data_files(folder)
+        else:
+            loaded, files = _open_files([name], split, num_proc), [folder]
+        return Source(_read(loaded, name), name, files=files)
     if isinstance(name_or_path, (list, tuple)) and all(isinstance(path, (str, PathLike)) for path in name_or_path):
         names = [fspath(path) for path in name_or_path]
-        loaded = require_dataset(_open_files(names, split, num_proc), "The files")
+        loaded = _read(_open_files(names, split, num_proc), "The files")
         return Source(loaded, f"{len(names)} files", files=[Path(name).expanduser() for name in names])
     return Source(require_dataset(name_or_path, "name_or_path"), "The dataset")
+
+
+def _read(loaded: Any, name: str) -> datasets.Dataset:
+    return check_media(require_dataset(loaded, name), name)
 
 
 def load_source(

@@ -15,6 +15,7 @@ from ..data.json_columns import MEANINGFUL_FIELDS
 from ..data.prompts import missing_parts, prompt_of_row
 from ..errors import InputError
 from ..hub import download_file, split_revision
+from ..media import without_media
 
 logger = logging.getLogger(__name__)
 
@@ -108,9 +109,9 @@ def _open(source: str, split: str, revision: str | None) -> tuple[list[Any], str
             raise InputError(f"{source} must hold a json list of instructions, but holds a {type(rows).__name__}.")
         return rows, local.stem
     if local.exists():
-        return load_source(source, split=split).to_list(), local.stem
+        return without_media(load_source(source, split=split)).to_list(), local.stem
     repo_id, pinned = split_revision(source)
-    return load_source(repo_id, split=split, revision=revision or pinned).to_list(), source
+    return without_media(load_source(repo_id, split=split, revision=revision or pinned)).to_list(), source
 
 
 def _column_of(row: Any, name: str) -> str:

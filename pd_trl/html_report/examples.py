@@ -7,12 +7,17 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from ..media import without_media
+from ..names import display_name, display_names
 from ..selection import random_keys
 from .ranked import RankedPairs
 
 # Longest text shown, in characters, and bytes of all texts together: they decide the size of the page.
 MAX_CHARACTERS = 1500
 MAX_BYTES = 2_400_000
+# Aspects whose gaps are shown beside a pair, and the longest id.
+MAX_GAPS = 12
+_MAX_ID = 200
 _TEXTS = ("prompt", "chosen", "rejected")
 
 
@@ -27,18 +32,19 @@ def sample_examples(decided: Dataset, ranked: RankedPairs, most: int, seed: int)
         seed (`int`): Seed of the draw.
     """
     ranks = _draw(decided, ranked, most, seed)
-    rows = decided.select(ranked.rows[ranks].tolist())
+    rows = without_media(decided).select(ranked.rows[ranks].tolist())
     columns: dict[str, list[Any]] = {name: [] for name in ("rank", "id", "aspect", "pd", "gaps", "reason", *_TEXTS)}
+    aspects = display_names(ranked.groups.get("aspect", []))
     size = 0
     for rank, row in zip(ranks.tolist(), rows, strict=True):
         texts = {name: readable(row.get(name)) for name in _TEXTS}
         size += sum(len(text.encode(errors="replace")) for text in texts.values())
         if size > MAX_BYTES:
             break
-        gaps = [] if ranked.matrix is None else ranked.matrix.gaps[ranked.rows[rank]].tolist()
+        gaps = [] if ranked.matrix is None else ranked.matrix.gaps[ranked.rows[rank], :MAX_GAPS].tolist()
         value = row.get("pd") if "pd" in ranked.columns else None
         record = {
-            "rank": rank, "id": str(row["pair_id"]), "aspect": row.get("aspect"), "reason": row["pd_reason"],
+            "rank": rank, "id": display_name(row["pair_id"], _MAX_ID), "aspect": aspects.get(row.get("aspect")), "reason": row["pd_reason"],
             "pd": None if value is None else round(float(value), 4),
             "gaps": [round(gap, 4) if np.isfinite(gap) else None for gap in gaps],
         }  # fmt: skip

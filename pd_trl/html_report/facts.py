@@ -5,6 +5,7 @@ from typing import Any
 
 from ..artifacts import library_versions
 from ..filter import PDFilter
+from ..names import MAX_MATRIX, display_name, display_names
 from ..report_text import number, percent, warning_lines
 from ..selection import SELECTORS
 from .ranked import Matrix, RankedPairs
@@ -21,6 +22,8 @@ _ARGUMENTS = (
     "on_no_votes",
 )
 GROUPS = ("all", "kept", "dropped")
+# Longest name above a column of a matrix.
+MAX_HEADING = 60
 
 
 def page_facts(
@@ -40,28 +43,44 @@ def page_facts(
         "share": numbers["kept"] / numbers["total"],
         "rule": SELECTORS[pd_filter.selector].description,
         "warnings": warning_lines(numbers),
-        "groupings": _groupings(numbers),
+        "groupings": _groupings(ranked, numbers),
         "proxies": _proxies(numbers),
         "group_rows": _group_rows(ranked, numbers),
         "matrices": _matrices(ranked, numbers, provenance, pd_filter.source),
         "has_proxies": any("proxy" in entry for entry in numbers.get("aspects", {}).values()),
         "overlap": {name: percent(value) for name, value in numbers["overlap"].items()},
-        "arguments": {name: getattr(pd_filter, name) for name in _ARGUMENTS},
-        "source": provenance.get("source") or {},
+        "arguments": {name: _plain(getattr(pd_filter, name)) for name in _ARGUMENTS},
+        "source": {display_name(name): _plain(value) for name, value in (provenance.get("source") or {}).items()},
         "versions": library_versions(),
     }
 
 
-def _groupings(numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _plain(value: Any) -> Any:
+    """A value of an argument or of the source, with names and texts as they are shown."""
+    if isinstance(value, Mapping):
+        return {display_name(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    return display_name(value) if isinstance(value, str) else value
+
+
+def _groupings(ranked: RankedPairs, numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tables of kept pairs by group; the page finds a group by its index."""
     titles = {
         "aspect": ("By aspect", "Pairs whose label is of this aspect."),
         "votes": ("By votes", "How many of the other aspects that vote agree with the pair's label."),
     }
-    return [
-        {"key": key, "title": title, "note": note, "groups": numbers[f"kept_by_{key}"]}
-        for key, (title, note) in titles.items()
-        if numbers.get(f"kept_by_{key}")
-    ]
+    found = []
+    for key, (title, note) in titles.items():
+        counts = numbers.get(f"kept_by_{key}") or {}
+        index = {name: i for i, name in enumerate(ranked.groups.get(key, []))}
+        groups = [
+            {**counts[name], "name": shown, "index": index.get(name, -1)}
+            for name, shown in display_names(counts).items()
+        ]
+        if groups:
+            found.append({"key": key, "title": title, "note": note, "groups": groups})
+    return found
 
 
 def _proxies(numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -69,7 +88,7 @@ def _proxies(numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
     for name, entry in numbers.get("aspects", {}).items():
         proxy = entry.get("proxy") or {}
         row = {
-            "name": name,
+            "name": display_name(name),
             "weight": f"{entry['weight']:g}",
             "accuracy": f"{proxy['pair_accuracy']:.3f} ± {proxy.get('pair_accuracy_se', 0.0):.3f}" if proxy else "-",
             "held_out": f"{proxy['num_pairs']:,.0f}" if proxy.get("num_pairs") else "-",
@@ -146,5 +165,8 @@ def _matrices(
 
 def _matrix(title: str, note: str, names: list[str], values: Matrix, signed: bool = False) -> dict[str, Any]:
     form = (lambda value: number(value, 2)) if signed else percent
-    cells = [[{"text": form(value), "value": value} for value in row] for row in values]
-    return {"title": title, "note": note, "names": names, "cells": cells, "signed": signed}
+    cells = [[{"text": form(value), "value": value} for value in row[:MAX_MATRIX]] for row in values[:MAX_MATRIX]]
+    if len(names) > MAX_MATRIX:
+        note += f" Of {len(names)} aspects, the first {MAX_MATRIX} are shown."
+    shown = list(display_names(names[:MAX_MATRIX], MAX_HEADING).values())
+    return {"title": title, "note": note, "names": shown, "cells": cells, "signed": signed}

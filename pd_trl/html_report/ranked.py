@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from ..data.chat import normalize_text, text_length
 from ..data.columnar import dataset_table
-from ..data.label_report import disagreement
 from ..errors import InputError
 from ..filter import PDFilter
 from ..gaps import GapMatrix, aspect_labels, gap_matrix, numeric_column, vote_counts, votes_label
@@ -18,6 +17,7 @@ from ..selection import SELECTORS
 from ..trainer_utils import row_keys
 
 Matrix = list[list[float | None]]
+_BLOCK = 65_536
 
 
 @dataclass
@@ -170,8 +170,18 @@ def _opinions(matrix: GapMatrix) -> NDArray[np.float64]:
 
 
 def _conflicts(opinions: NDArray[np.float64]) -> Matrix:
-    aspects = range(opinions.shape[1])
-    return [[None if i == j else disagreement(opinions[:, i], opinions[:, j]) for j in aspects] for i in aspects]
+    """[`disagreement`] of every two aspects; blocks of rows keep the memory bounded."""
+    size = opinions.shape[1]
+    both, product = np.zeros((size, size)), np.zeros((size, size))
+    for start in range(0, len(opinions), _BLOCK):
+        signs = 2 * opinions[start : start + _BLOCK] - 1
+        both += np.abs(signs).T @ np.abs(signs)
+        product += signs.T @ signs
+    shares = np.divide((both - product) / 2, both, out=np.full_like(both, np.nan), where=both > 0)
+    return [
+        [None if i == j or np.isnan(value) else float(value) for j, value in enumerate(row)]
+        for i, row in enumerate(shares)
+    ]
 
 
 def packed(ranked: RankedPairs) -> tuple[list[dict[str, Any]], bytes]:

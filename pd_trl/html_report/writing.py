@@ -14,7 +14,8 @@ from ..artifacts import MANIFEST_NAME, Manifest, read_rows
 from ..errors import InputError, InputTypeError
 from ..filter import FILTER_NAME, PDFilter
 from ..hub import dataset_snapshot
-from .examples import sample_examples
+from ..names import MAX_NAME, display_name, display_names
+from .examples import MAX_GAPS, sample_examples
 from .facts import page_facts
 from .page import render_page
 from .ranked import RankedPairs, packed, rank_pairs
@@ -93,14 +94,15 @@ def write_page(
     check_max_examples(max_examples)
     ranked, pd_filter = selection.ranked, selection.pd_filter
     layout, numbers = packed(ranked)
+    aspects = ranked.matrix.names if ranked.matrix is not None else []
     examples = sample_examples(selection.decided, ranked, max_examples, pd_filter.seed)
     record = {
         "total": len(ranked.rows),
         "kept": ranked.kept,
         "selector": pd_filter.selector,
-        "groups": ranked.groups,
+        "groups": {key: list(display_names(names).values()) for key, names in ranked.groups.items()},
         "layout": layout,
-        "aspects": ranked.matrix.names if ranked.matrix is not None else [],
+        "aspects": [display_name(name) for name in aspects[:MAX_GAPS]],
         "delta_unit": "tokens" if "delta_length" in selection.decided.column_names else "characters",
         "examples": examples,
     }
@@ -108,12 +110,12 @@ def write_page(
     text = render_page(
         {
             **facts,
-            "title": title or f"Selection report: {selection.name}",
-            "name": selection.name,
+            "title": display_name(title or f"Selection report: {display_name(selection.name)}", 2 * MAX_NAME),
             "report_text": selection.text,
             "shown": len(examples["rank"]),
             "columns": sorted(ranked.columns),
-            "aspects": record["aspects"],
+            "aspects": aspects,
+            "gaps_shown": min(len(aspects), MAX_GAPS),
         },
         blocks={"numbers": numbers, "record": json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")},
     )  # fmt: skip
@@ -161,7 +163,7 @@ def read_selection(source: str | os.PathLike | Dataset, pd_filter: PDFilter | No
     provenance = manifest.results.get("provenance") or {}
     origin = provenance.get("source") or {}
     name = origin.get("dataset") or origin.get("name") or folder.absolute().name
-    return _selection(decided, PDFilter.load(folder / "filter.json"), provenance, str(name))
+    return _selection(decided, PDFilter.load(folder / FILTER_NAME), provenance, str(name))
 
 
 def local_selection(source: str | os.PathLike) -> Path:

@@ -2,7 +2,14 @@
 
 from .client import HubError, hub_api, retried, scrubbed
 from .commit import commit_files
-from .download import dataset_snapshot, download_file, local_file, local_model_folder, split_revision
+from .download import (
+    check_dataset_files,
+    dataset_snapshot,
+    download_file,
+    local_file,
+    local_model_folder,
+    split_revision,
+)
 from .head import Changes, Commit, Head, read_head
 from .preflight import Access, check_access, check_card, check_name, check_namespace, check_training_push, read_info
 
@@ -14,6 +21,7 @@ __all__ = [
     "HubError",
     "check_access",
     "check_card",
+    "check_dataset_files",
     "check_name",
     "check_namespace",
     "check_training_push",

@@ -11,7 +11,8 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from huggingface_hub.errors import HTTPError
 
 from .client import MOVED, HubError, Patience, explained, hub_api, is_transient, jitter, retried, scrubbed, status_of
-from .head import Build, Changes, Commit, Head, read_head, size_of
+from .files import size_of
+from .head import Build, Changes, Commit, Head, read_head
 from .preflight import check_ref, read_info
 
 logger = logging.getLogger(__name__)

@@ -1,35 +1,15 @@
 """What a repository holds, and what a publication makes of it."""
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from ..errors import InputError
 from .client import hub_api, retried
 from .download import download_file
-
-Content: TypeAlias = "Path | bytes"
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file at a commit: its size in bytes, the id of its git blob, and the sha256 of a large one."""
-
-    size: int
-    blob_id: str
-    sha256: str | None = None
-
-    def holds(self, content: Content) -> bool:
-        """Whether it is the same, byte for byte."""
-        if size_of(content) != self.size:
-            return False
-        if self.sha256 is not None:
-            return _digest(content, hashlib.sha256()) == self.sha256
-        return _digest(content, hashlib.sha1(b"blob %d\0" % self.size)) == self.blob_id  # noqa: S324
+from .files import Content, RemoteFile, listed_files
 
 
 @dataclass(frozen=True)
@@ -55,7 +35,9 @@ class Head:
         """Text of a file at this commit, `None` where there is none."""
         if path not in self.files:
             return None
-        local = download_file(self.repo_id, path, repo_type=self.repo_type, revision=self.sha, token=self.token)
+        local = download_file(
+            self.repo_id, path, repo_type=self.repo_type, revision=self.sha, token=self.token, listed=self.files[path]
+        )
         try:
             return None if local is None else local.read_bytes().decode("utf-8")
         except UnicodeDecodeError as error:
@@ -134,28 +116,6 @@ def read_head(
                 raise
             return Head(repo_id, repo_type, token=token)
         entries = api.list_repo_tree(repo_id, repo_type=repo_type, revision=info.sha, recursive=True)
-        return Head(repo_id, repo_type, info.sha, dict(_files(entries)), token)
+        return Head(repo_id, repo_type, info.sha, dict(listed_files(entries)), token)
 
     return retried(read, what)
-
-
-def size_of(content: Content) -> int:
-    """Bytes of a file to publish."""
-    return len(content) if isinstance(content, bytes) else content.stat().st_size
-
-
-def _files(entries: Any) -> Iterator[tuple[str, RemoteFile]]:
-    for entry in entries:
-        if hasattr(entry, "blob_id"):
-            lfs = getattr(entry, "lfs", None)
-            yield entry.path, RemoteFile(entry.size, entry.blob_id, lfs.sha256 if lfs is not None else None)
-
-
-def _digest(content: Content, digest: Any) -> str:
-    if isinstance(content, bytes):
-        digest.update(content)
-        return str(digest.hexdigest())
-    with open(content, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return str(digest.hexdigest())

@@ -40,6 +40,10 @@ class MultiAspectRewardConfig(PretrainedConfig):
     ):
         if pooling not in POOLINGS:
             raise InputError(f"`pooling` must be one of {', '.join(POOLINGS)}, got {pooling!r}.")
+        if isinstance(aspects, str) or not all(isinstance(aspect, str) and aspect for aspect in aspects):
+            raise InputError(f"`aspects` must be a list of names, got {aspects!r}.")
+        if len(set(aspects)) != len(list(aspects)):
+            raise InputError(f"`aspects` must name each aspect once, got {list(aspects)}.")
         if isinstance(text_config, dict):
             text_config = AutoConfig.for_model(**text_config)
         self.text_config, self.aspects, self.pooling = text_config, list(aspects), pooling

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..artifacts import read_json, write_json
 from ..decision import ALL_PAIRS, decide
 from ..gaps import VOTE_PREFIX
+from ..media import check_media_table
 from .ids import id_hashes, write_hashes
 from .parquet import ParquetSource, Unit
 from .passes import Decision, Selection
@@ -128,12 +129,14 @@ def _write_task(decider: Decider, tasks: Sequence[Sequence[Unit]], index: int, f
         return done
     source = decider.selection.source
     schema = output_schema(source.schema, bool(decider.selection.gaps.names))
+    features = Features.from_arrow_schema(source.schema)
     sums = ReportSums(decider.decision)
     hashes: list[NDArray[np.uint64]] = []
     writers = [_ShardWriter(folder / part / shard_name(index, len(tasks)), schema) for part in PARTS]
     try:
         for unit in tasks[index]:
             for row, batch in source.batches(unit):
+                check_media_table(batch, features, source.name(unit.file), row)
                 hashes.append(id_hashes(batch.column("pair_id")))
                 kept, decided = _decided(decider, batch, unit, row, sums, schema)
                 mask = pa.array(kept)

@@ -9,13 +9,24 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from ..artifacts import Manifest, read_json, read_rows
+from ..artifacts import MANIFEST_NAME, Manifest, read_rows
 from ..cards import ConfigFacts, DatasetFacts, ExampleFacts, ProxyFacts, SourceFacts
 from ..errors import InputError
+from ..media import without_media
 from ..provenance import source_provenance
+from ..runs import forms
+from ..runs.filter_file import ARGUMENTS
+from ..runs.schema import anything, check_content, integer, optional, read_document, record
 
 _ARGUMENTS = ("budget", "source", "gamma", "weights", "per_aspect", "selector", "margin_column", "pd_column",
               "min_proxy_accuracy", "seed", "on_no_votes")  # fmt: skip
+_COUNTS = ("total", "kept", "dropped")
+# Of the manifest of a selection: what its card shows, in the form of the command line.
+_SHOWN = record({
+    "counts": record(dict.fromkeys(_COUNTS, integer(0)), required=_COUNTS, others=anything),
+    "arguments": record({**{name: optional(form) for name, form in ARGUMENTS.items()}, "weights": anything}),
+})  # fmt: skip
+_ADVICE = "Run `pd-trl select` again."
 
 
 def dataset_facts(
@@ -50,9 +61,12 @@ def dataset_facts(
         made_by = f"`pd-trl {manifest.stage}`" if manifest is not None else "something else"
         raise InputError(f"{folder} must be the folder of `pd-trl select`, but was made by {made_by}.")
     selected, dropped = read_rows(folder / "selected"), read_rows(folder / "dropped")
-    report = read_json(folder / "report.json")
-    provenance = manifest.results.get("provenance", {})
+    report = read_document(folder / "report.json", forms.report, "the report of a selection", _ADVICE)
+    provenance = manifest.results.get("provenance") or {}
     counts = manifest.counts
+    arguments = {name: manifest.arguments[name] for name in _ARGUMENTS if name in manifest.arguments}
+    shown = {"counts": counts, "arguments": arguments}
+    check_content(shown, _SHOWN, folder / MANIFEST_NAME, "a manifest of `pd-trl select`", _ADVICE)
     return DatasetFacts(
         repo_id=repo_id,
         selector=str(manifest.arguments.get("selector", "pd")),
@@ -60,9 +74,9 @@ def dataset_facts(
         kept=counts["kept"],
         dropped=counts["dropped"],
         configs=list(configs) if configs is not None else default_configs(selected, counts),
-        arguments={name: manifest.arguments[name] for name in _ARGUMENTS if name in manifest.arguments},
+        arguments=arguments,
         report=report,
-        conflict=provenance.get("conflict", {}),
+        conflict=provenance.get("conflict") or {},
         source=_source(source, provenance),
         proxies=_proxies(report, provenance),
         example_kept=typical_example(selected),
@@ -95,6 +109,7 @@ def typical_example(dataset: Dataset) -> ExampleFacts | None:
     """
     if not len(dataset):
         return None
+    dataset = without_media(dataset)
     columns = dataset.column_names
     order = (
         np.argsort(np.asarray(dataset["pair_id"][:], dtype=str)) if "pair_id" in columns else np.arange(len(dataset))

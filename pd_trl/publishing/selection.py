@@ -15,10 +15,11 @@ from datasets import Dataset, DatasetDict
 
 from ..artifacts import MANIFEST_NAME, Manifest, dataset_digest, read_json, read_rows
 from ..cards import ConfigFacts, split_readme
-from ..cards.readme import join_readme
+from ..cards.readme import join_readme, name_of
 from ..errors import InputError, InputTypeError
 from ..filter import PDFilter
 from ..hub import Head
+from ..runs.schema import anything, mapping, optional, read_document, record
 from ..stages.select import write_selection
 from .facts import features_to_yaml
 from .privacy import published_json, published_value
@@ -138,7 +139,8 @@ class Layout:
                 documents[self.path(name)] = path.read_bytes()
         run = self.folder.parent / "run.json"
         if recipe is None and run.is_file():
-            recipe = read_json(run).get("recipe")
+            form = record({"recipe": optional(mapping(anything))}, others=anything)
+            recipe = read_document(run, form, "what `pd-trl run` writes").get("recipe")
         if recipe:
             text = yaml.safe_dump(published_value(dict(recipe)), sort_keys=False, allow_unicode=True)
             documents[self.path("recipe.yaml")] = text.encode()
@@ -158,7 +160,7 @@ class Layout:
         for key in ("configs", "dataset_info"):
             entries = metadata.get(key)
             if isinstance(entries, list):
-                metadata[key] = [e for e in entries if not isinstance(e, dict) or e.get("config_name") not in ours]
+                metadata[key] = [entry for entry in entries if name_of(entry) not in ours]
         return join_readme(metadata, body) if metadata else card
 
     def configs(self) -> list[ConfigFacts]:

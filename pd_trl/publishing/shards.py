@@ -1,6 +1,5 @@
 """Shards of a scoring run in a Hub data set: where jobs on machines that share no disk leave theirs, and find those of others."""
 
-import json
 import logging
 import os
 import re
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..hub import Changes, Head, check_access, commit_files, download_file, read_head
+from ..runs.schema import anything, check_content, mapping, parse_json, read_document
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,10 @@ def _check_identity(head: Head, path: str, name: str, local: Path) -> None:
     text = head.read(f"{path}/{name}")
     if text is None or not local.is_file():
         return
-    ours, theirs = json.loads(local.read_text(encoding="utf-8")), json.loads(text)
+    what, form = "the identity of a scoring run", mapping(anything)
+    ours = read_document(local, form, what)
+    place = f"{path}/{name} of {head.repo_id}"
+    theirs = check_content(parse_json(text, place), form, place, what)
     if ours != theirs:
         changed = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
         raise InputError(

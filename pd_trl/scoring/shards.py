@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 from filelock import FileLock, Timeout
 
-from ..artifacts import digest_of, read_json, write_json, write_parquet
+from ..artifacts import digest_of, write_json, write_parquet
 from ..errors import InputError
+from ..runs.forms import MARKER
+from ..runs.schema import anything, mapping, read_document
 from ..runs.secrets import masked
 
 _POLL_SECONDS = 0.05
@@ -47,7 +49,7 @@ class ShardFolder:
         identity = json.loads(json.dumps(masked({**self.identity, "num_shards": self.num_shards}), default=str))
         with FileLock(self.folder / "identity.lock"):
             if path.is_file():
-                found = masked(read_json(path))
+                found = masked(read_document(path, mapping(anything), "the identity of a scoring run"))
                 if digest_of(found) != digest_of(identity):
                     changed = sorted(k for k in {*found, *identity} if found.get(k) != identity.get(k))
                     raise OtherRunError(
@@ -109,7 +111,7 @@ class ShardFolder:
         files = [str(self.path(index)) for index in range(self.num_shards)]
         counts: dict[str, int] = {}
         for index in range(self.num_shards):
-            for key, value in read_json(self.marker(index)).items():
+            for key, value in read_document(self.marker(index), MARKER, "the marker of a shard").items():
                 counts[key] = counts.get(key, 0) + value
         # Read as they are: `load_dataset` would leave a copy in the cache for each output folder.
         return Dataset(pq.ParquetDataset(files).read()), counts

@@ -1,13 +1,17 @@
 """A small language world whose truth is known: prompts, writers of responses, and their gold rewards."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from ..errors import InputError
+from ..runs.forms import WORLD
+from ..runs.schema import read_document, record
 from .language import (
     FORMATS,
     LIMITS,
@@ -71,6 +75,18 @@ class SimulatedWorld:
             raise InputError(f"`noise` is a temperature and must be finite and not negative, but got {self.noise}.")
         if not np.isfinite(self.length_bias):
             raise InputError(f"`length_bias` must be a finite number of logits per word, but got {self.length_bias}.")
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> "SimulatedWorld":
+        """The world whose `world.json` is in `folder`; raises `InputError` where there is none."""
+        path = Path(folder).expanduser() / "world.json"
+        if not path.is_file():
+            raise InputError(f"{folder} is not the folder of a simulated world: it has no world.json.")
+        content = read_document(path, record(WORLD), "what `pd-trl run` writes of a simulated world")
+        try:
+            return cls(**content)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
     @property
     def aspects(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..artifacts import Manifest, dataset_digest, read_json
+from ..artifacts import Manifest, dataset_digest
 from ..aspect_rewards import training_identity
 from ..checkpoints import last_checkpoint
 from ..data import is_chat
@@ -14,7 +14,9 @@ from ..data.validation import check_training_rows
 from ..dpo_config import PDDPOConfig
 from ..dpo_trainer import PDDPOTrainer, select_for_training
 from ..errors import InputError
+from ..filter import FILTER_NAME
 from ..provenance import trained_on
+from ..runs.filter_file import read_filter
 from ..trainer_push import check_push
 from .common import StageResult, check_folder, dry_result, is_main_process, owned_folder, rows_of, skip_if_done, timed
 from .models import check_model, model_settings
@@ -106,9 +108,9 @@ def _selection_of(name: str | None) -> dict[str, Any] | None:
     manifest = Manifest.load(folder) if folder is not None and folder.is_dir() else None
     if folder is None or manifest is None or manifest.stage != "select":
         return None
-    thresholds = read_json(folder / "filter.json")["statistics"]["thresholds"]
+    thresholds = read_filter(folder / FILTER_NAME)["statistics"]["thresholds"]
     highest = max(threshold["score"] for threshold in thresholds.values())
-    selector = manifest.arguments["selector"]
+    selector = manifest.arguments.get("selector", "pd")
     return {**manifest.counts, "selector": selector, "column": "pd", "threshold": highest}
 
 

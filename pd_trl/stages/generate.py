@@ -5,9 +5,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..artifacts import Manifest, digest_of, read_json
+from ..artifacts import Manifest, digest_of
 from ..errors import InputError
+from ..runs.schema import anything, integer, mapping, read_document, record
 from .common import StageResult, check_folder, dry_result, mapping_of, owned_folder, skip_if_done, timed
+
+_SUMMARY = record({"counts": mapping(integer(0))}, required=("counts",), others=anything)
 
 
 @dataclass
@@ -176,7 +179,8 @@ def run_generate(arguments: GenerateArguments) -> StageResult:
                 backend=arguments.backend,
                 engine_kwargs=mapping_of(arguments.engine_kwargs, "engine_kwargs"),
             )
-            for count, value in read_json(place / "decoding.json")["counts"].items():
+            summary = read_document(place / "decoding.json", _SUMMARY, "what `pd-trl generate` writes")
+            for count, value in summary["counts"].items():
                 manifest.counts[count] = manifest.counts.get(count, 0) + value
     manifest.save(folder)
     return StageResult("generate", arguments.output_dir, manifest.counts)

@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from ..artifacts import Manifest, dataset_digest, read_json, replaced_folder, write_json, write_rows
+from ..artifacts import Manifest, dataset_digest, replaced_folder, write_json, write_rows
 from ..data.sources import is_path
 from ..decision import split_kept
 from ..errors import InputError
 from ..filter import FILTER_NAME, PDFilter
 from ..hub import download_file
 from ..provenance import inherited_provenance
+from ..runs.filter_file import read_filter
 from .common import StageResult, check_folder, dry_result, mapping_of, rows_of, skip_if_done, timed
 
 logger = logging.getLogger(__name__)
@@ -215,7 +216,7 @@ def _proxy_metrics(name: str | None) -> dict[str, dict[str, float]]:
     """What is known of the reward models behind the gaps: by the folder of `pd-trl score`, or by a published selection."""
     if name and not is_path(name):
         published = download_file(name, FILTER_NAME)
-        return read_json(published)["arguments"].get("proxy_metrics", {}) if published is not None else {}
+        return read_filter(published)["arguments"].get("proxy_metrics", {}) if published is not None else {}
     manifest = Manifest.load(Path(name).expanduser()) if name and Path(name).expanduser().is_dir() else None
     return manifest.results.get("proxy_metrics", {}) if manifest is not None else {}
 

@@ -3,9 +3,22 @@
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ..artifacts import Manifest, read_json, replaced_folder, write_json, write_rows
+from ..artifacts import Manifest, replaced_folder, write_json, write_rows
 from ..errors import InputError
+from ..runs.schema import anything, mapping, number, optional, read_document, record, sequence, text
 from .common import StageResult, check_folder, dry_result, mapping_of, skip_if_done, timed
+
+_MEASURES = ("gold", "gold_se", "num_words")
+_RESULTS = mapping(
+    record(
+        {**dict.fromkeys(_MEASURES, number()), "against": mapping(mapping(optional(number())))},
+        required=_MEASURES,
+        others=anything,
+    ),
+    empty=False,
+)
+_TEXTS = dict.fromkeys(("instruction", "output"), text())
+_OUTPUTS = sequence(record(_TEXTS, required=tuple(_TEXTS), others=anything))
 
 
 @dataclass
@@ -158,7 +171,7 @@ def run_judge(arguments: JudgeArguments) -> StageResult:
     check_folder("judge", arguments.output_dir, [arguments.world, *policies.values()])
     done = skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
     if done:
-        results = read_json(Path(arguments.output_dir) / "results.json")
+        results = read_document(Path(arguments.output_dir) / "results.json", _RESULTS, "the results of the gold judge")
         done.lines = _judge_table(results)
         return done
     with replaced_folder(arguments.output_dir) as folder, timed(manifest):
@@ -173,15 +186,17 @@ def _judge(arguments: JudgeArguments, policies: dict[str, str], world_folder: Pa
     from ..simulation.judge import gold_summary, gold_win_rate
     from ..simulation.world import SimulatedWorld
 
-    world = SimulatedWorld(**read_json(world_folder / "world.json"))
+    world = SimulatedWorld.load(world_folder)
     results: dict[str, dict] = {}
     answers: dict[str, list[dict[str, str]]] = {}
     first = next(iter(policies))
     for name, path in policies.items():
         if arguments.outputs:
-            answers[name] = read_json(Path(path) / "model_outputs.json")
+            answers[name] = read_document(Path(path) / "model_outputs.json", _OUTPUTS, "a list of outputs")
         else:
-            answers[name] = _answers(arguments, path, read_json(world_folder / "prompts.json"))
+            answers[name] = _answers(
+                arguments, path, read_document(world_folder / "prompts.json", sequence(text()), "a list of prompts")
+            )
             write_json(folder / f"{name}.json", answers[name])
         results[name] = dict(gold_summary(answers[name], world))
         if name != first:

@@ -1,6 +1,7 @@
 """What clients of the Hub do in tests of data sets: each runs in a process of its own."""
 
 import os
+import re
 import signal
 import sys
 import time
@@ -46,6 +47,17 @@ def kept_at(repo_id: str, budget: float | int) -> list[str]:
     if by_file != by_arguments:
         raise RuntimeError("the filter of the repository selects other pairs")
     return by_arguments
+
+
+def kept_by_the_card(repo_id: str) -> list[str]:
+    """What the snippet of the card that chooses another budget keeps."""
+    from huggingface_hub import hf_hub_download
+
+    card = Path(hf_hub_download(repo_id, "README.md", repo_type="dataset")).read_text(encoding="utf-8")
+    snippet = next(code for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL) if "PDFilter" in code)
+    names: dict[str, Any] = {}
+    exec(snippet, names)
+    return sorted(names["kept"]["pair_id"])
 
 
 def transformed(repo_id: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Small selections to publish."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -20,14 +21,16 @@ def scored_rows(count: int = 60, seed: int = 0) -> Dataset:
     return rows.add_column("delta_length", generator.integers(-5, 6, count).astype(np.int32))
 
 
-def select_into(folder: Path, budget: float | int = 0.3, count: int = 60, seed: int = 0) -> Path:
+def select_into(
+    folder: Path, budget: float | int = 0.3, count: int = 60, data_seed: int = 0, **arguments: Any
+) -> Path:
     """The folder of a selection, as `pd-trl select` leaves it."""
     from pd_trl.stages.select import SelectArguments, run_select
 
     source = folder.parent / f"{folder.name}-scored.parquet"
     source.parent.mkdir(parents=True, exist_ok=True)
-    scored_rows(count, seed).to_parquet(source)
-    run_select(SelectArguments(str(source), str(folder), budget=budget, overwrite=True))
+    scored_rows(count, data_seed).to_parquet(source)
+    run_select(SelectArguments(str(source), str(folder), budget=budget, overwrite=True, **arguments))
     return folder
 
 

@@ -65,6 +65,20 @@ def test_another_lambda_without_a_model(hub, selection):
     assert hub.run(clients.transformed, name) == sorted(read_rows(selection / "selected")["pair_id"])
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"weights": {"honesty": 3.0, "helpfulness": 0.2}}, {"selector": "random", "seed": 7}, {"per_aspect": True}],
+    ids=["plain", "weights", "seed", "per_aspect"],
+)
+def test_the_snippet_of_the_card_is_the_same_selection_at_another_budget(plain_hub, tmp_path, arguments):
+    folder = select_into(tmp_path / "select", **arguments)
+    name = f"me/snippet-{'-'.join(arguments) or 'plain'}"
+    plain_hub.run(clients.publish, folder, name, **({"tag": "v1"} if arguments else {}))
+    assert "PDFilter.load(" in plain_hub.text("datasets", name, "README.md")
+    here = kept_ids(scored_rows(), budget=0.2, **arguments)
+    assert plain_hub.run(clients.kept_by_the_card, name, token=OTHER, user="other") == here
+
+
 def test_published_again_nothing_changes(plain_hub, selection):
     first = plain_hub.run(clients.publish, selection, "me/again")
     again = plain_hub.run(clients.publish, selection, "me/again")

@@ -149,7 +149,7 @@ def local_shards(folder: Path) -> dict[str, str]:
 def test_killed_at_ten_random_points(hub, tmp_path):
     """A publisher killed by SIGKILL at any moment leaves the old version or the new one, and never a part of either."""
     name = f"me/killed-{hub.mode}"
-    versions = [select_into(tmp_path / f"v{n}", budget=0.1 + n / 20, seed=100 + n) for n in range(12)]
+    versions = [select_into(tmp_path / f"v{n}", budget=0.1 + n / 20, data_seed=100 + n) for n in range(12)]
     code, seconds = hub.run(clients.killed, versions[0], name, None, user="forks")
     assert code == 0
     generator = random.Random(7)
@@ -176,7 +176,7 @@ def info_of(hub, name: str) -> list[dict]:
 
 def test_finished_shards_are_not_sent_again(hub, tmp_path):
     """What was uploaded before the commit failed is known to the Hub when the same command runs again."""
-    name, folder = f"me/resumed-{hub.mode}", select_into(tmp_path / "select", seed=500)
+    name, folder = f"me/resumed-{hub.mode}", select_into(tmp_path / "select", data_seed=500)
     sent = "/_lfs/" if hub.mode == "lfs" else "/_cas/v1/xorbs"
     verb = "PUT" if hub.mode == "lfs" else "POST"
     hub.fault("/commit/", method="POST", status=400)

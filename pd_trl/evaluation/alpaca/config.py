@@ -5,9 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ...errors import InputError
+from ...runs.schema import parse_yaml
 from .completions import DECODERS
 
 OFFICIAL_CONFIG = "weighted_alpaca_eval_gpt4_turbo"
@@ -45,8 +44,8 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
         InputError: When it is no configuration, or asks for a decoder that is unknown.
     """
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        config = parse_yaml(path.read_text(encoding="utf-8"), f"The annotator's configuration {path}")
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"The annotator's configuration {path} cannot be read: {' '.join(str(error).split())}"
         ) from None

@@ -159,6 +159,9 @@ def judge_by_records(source: Any, rows: Sequence[Mapping[str, str]]) -> Judgemen
         missing = [name for name in wanted if name not in record]
         if missing:
             raise InputError(f"Record {i} of the annotations has no {' and no '.join(missing)}.")
+        strange = [name for name in wanted[:3] if isinstance(record[name], (Mapping, list))]
+        if strange:
+            raise InputError(f"`{strange[0]}` of record {i} of the annotations must be a text.")
     judges = sorted({str(record.get("annotator") or "unknown judge") for record in records})
     if len(judges) > 1:
         raise InputError(

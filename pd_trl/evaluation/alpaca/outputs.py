@@ -13,6 +13,7 @@ from ...data.encoding import read_json_rows
 from ...errors import InputError
 from ...generation.instructions import ALPACA_FILE, ALPACA_REPOSITORY, ALPACA_REVISION, instruction_text
 from ...hub import download_file
+from ...media import without_media
 
 logger = logging.getLogger(__name__)
 
@@ -183,7 +184,7 @@ def _rows_of(source: Any, role: str) -> tuple[list[Mapping[str, Any]], str]:
         path = path / "model_outputs.json" if (path / "model_outputs.json").is_file() else path
         if not path.exists():
             raise InputError(f"The {role} {path} do not exist. Make them with `pd-trl generate`.")
-        rows: Any = read_json_rows(path) if path.suffix == ".json" else load_source(str(path)).to_list()
+        rows: Any = read_json_rows(path) if path.suffix == ".json" else without_media(load_source(str(path))).to_list()
         name = str(path)
     else:
         name = f"a {type(source).__name__}"

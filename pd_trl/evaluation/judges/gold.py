@@ -3,13 +3,10 @@
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...artifacts import read_json
-from ...errors import InputError
 from ...simulation.world import SimulatedWorld
 from .base import ScoreJudge
 
@@ -38,10 +35,4 @@ def gold_judge(folder: str | os.PathLike) -> GoldJudge:
     Raises:
         InputError: When `folder` holds no world.
     """
-    path = Path(folder).expanduser() / "world.json"
-    if not path.is_file():
-        raise InputError(f"{folder} is not the folder of a simulated world: it has no world.json.")
-    try:
-        return GoldJudge(SimulatedWorld(**read_json(path)))
-    except TypeError as error:
-        raise InputError(f"{path} does not describe a simulated world: {error}.") from None
+    return GoldJudge(SimulatedWorld.load(folder))

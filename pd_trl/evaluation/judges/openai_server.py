@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from ...errors import InputError
 from ...report_text import printable
 from ...runs.keys import check_key_variable
+from ...runs.schema import parse_yaml
 from ...runs.secrets import known_secrets, masked, masked_text
 from .answers import CHAT, COMPLETION, read_answer
 from .limits import RequestLimits
@@ -195,11 +196,9 @@ def _check_address(base_url: str | None) -> None:
 
 def _client_entries(path: str | os.PathLike, model: str | None) -> list[dict[str, Any]]:
     """The entries of a file of alpaca_eval's clients for `model`, or its default ones."""
-    import yaml
-
     try:
-        content = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = parse_yaml(Path(path).expanduser().read_text(encoding="utf-8"), f"The file of clients {path}")
+    except (OSError, UnicodeDecodeError, InputError) as error:
         raise InputError(
             f"The file of clients {path} cannot be read ({type(error).__name__}). Check OPENAI_CLIENT_CONFIG_PATH."
         ) from None

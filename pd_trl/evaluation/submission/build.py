@@ -12,12 +12,25 @@ import yaml
 
 from ...artifacts import read_json, replaced_folder, write_json
 from ...errors import InputError
+from ...runs.schema import anything, integer, number, optional, read_document, record
 from ...runs.secrets import masked
 from ..alpaca.instructions import canonical_positions
 from ..alpaca.outputs import read_outputs
 from ..alpaca.session import alpaca_eval_session
 from ..alpaca.summary import ANNOTATIONS_NAME, SUMMARY_NAME
 from .layout import LEADERBOARD, LEADERBOARD_COLUMNS, WEIGHT_COLUMNS, WEIGHTS, Layout, checked_name
+
+_WEIGHTS = record(dict.fromkeys(WEIGHT_COLUMNS[1:], number()), required=WEIGHT_COLUMNS[1:], others=anything)
+_CONTROL = record(
+    {"weights": _WEIGHTS, "win_rate": number(), "predicted_standard_error": number()}, required=("weights",), others=anything
+)  # fmt: skip
+_COUNTS = ("num_wins", "num_losses", "num_ties", "num_judged")
+_MEASURES = ("win_rate", "standard_error", "discrete_win_rate", "average_length")
+_SUMMARY = record(
+    {**dict.fromkeys(_COUNTS, integer(0)), **dict.fromkeys(_MEASURES, number()), "length_control": optional(_CONTROL)},
+    required=(*_COUNTS, *_MEASURES, "length_control"),
+    others=anything,
+)
 
 
 def build_submission(
@@ -76,7 +89,9 @@ def build_submission(
     leaderboard = _table(repository, LEADERBOARD, LEADERBOARD_COLUMNS)
     weights = _table(repository, WEIGHTS, WEIGHT_COLUMNS)
     prompt = _prompt(prompt_template)
-    summary = read_json(results / SUMMARY_NAME) if results is not None else None
+    summary = None
+    if results is not None:
+        summary = read_document(results / SUMMARY_NAME, _SUMMARY, "the summary of `pd-trl evaluate alpaca`")
     if summary is not None and name in _names(leaderboard):
         raise InputError(f"The name {name!r} is on the leaderboard already: choose another.")
     with replaced_folder(folder) as root:

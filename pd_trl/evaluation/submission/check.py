@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ...artifacts import read_json
 from ...errors import InputError
+from ...runs.schema import parse_yaml
 from ..alpaca.instructions import NUM_INSTRUCTIONS, canonical_positions, num_other_references
 from ..alpaca.outputs import read_reference
 from .layout import (
@@ -74,8 +73,8 @@ def _config_problems(layout: Layout) -> Iterator[str]:
         yield f"{name} is missing."
         return
     try:
-        content = yaml.safe_load(layout.config.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        content = parse_yaml(layout.config.read_text(encoding="utf-8"), name)
+    except (UnicodeDecodeError, InputError) as error:
         yield f"{name} is not YAML: {' '.join(str(error).split())[:120]}."
         return
     if not isinstance(content, dict) or list(content) != [layout.name] or not isinstance(content[layout.name], dict):
@@ -141,7 +140,7 @@ def _annotation_problems(
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         yield f"{name} must be a list of records."
         return
-    incomplete = [i for i, row in enumerate(rows) if any(key not in row for key in ANNOTATION_KEYS)]
+    incomplete = [i for i, row in enumerate(rows) if not all(_has(row, key) for key in ANNOTATION_KEYS)]
     if incomplete:
         yield f"{len(incomplete)} rows of {name} lack one of {', '.join(ANNOTATION_KEYS)} (the first: row {incomplete[0]})."
         return
@@ -165,6 +164,10 @@ def _annotation_problems(
     other = _other_references(rows, reference)
     if other:
         yield f"`output_1` of {other} rows of {name} is not the output of {BASELINE}."
+
+
+def _has(row: Mapping[str, Any], key: str) -> bool:
+    return key in row if key == "preference" else isinstance(row.get(key), str)
 
 
 def _other_references(rows: list[dict[str, Any]], reference: Any) -> int:

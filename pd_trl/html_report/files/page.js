@@ -23,8 +23,9 @@ function showNumbers(state) {
 
 function showGroups(table, names, kept, totals) {
   const rows = new Map([...table.tBodies[0].rows].map((row) => [row.dataset.group, row]));
-  names.forEach((name, i) => {
-    const row = rows.get(name);
+  names.forEach((_, i) => {
+    const row = rows.get(String(i));
+    if (!row) return;
     const share = ratio(kept[i], totals[i]);
     row.querySelector('[data-cell="kept"]').textContent = thousands(kept[i]);
     row.querySelector('[data-cell="share"]').textContent = percent(share);
