@@ -12,6 +12,7 @@ from .data.columnar import dataset_table
 from .divergence import PreferenceDivergence
 from .gaps import GapMatrix, numeric_column, vote_counts
 from .report_text import render
+from .reward_metrics import verdict
 from .selection import SELECTORS, select_lowest
 from .trainer_utils import row_keys
 
@@ -132,9 +133,10 @@ def _aspects(
 
 
 def proxy_verdict(metrics: Mapping[str, float]) -> dict[str, bool]:
-    """Whether a proxy is better than a coin, and than "longer wins", by two standard errors of its accuracy."""
+    """Whether a proxy is worse than a coin, better than it, and than "longer wins", by two standard errors of its accuracy."""
     accuracy, error = metrics.get("pair_accuracy", 0.0), metrics.get("pair_accuracy_se", 0.0)
     return {
+        "worse_than_coin": verdict(metrics) == "worse than a coin",
         "beats_coin": accuracy - 2 * error > 0.5,
         "beats_length": accuracy - 2 * error > metrics.get("length_accuracy", 0.5),
     }

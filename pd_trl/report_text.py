@@ -114,7 +114,11 @@ def warning_lines(numbers: Mapping[str, Any]) -> list[str]:
                 "for this length penalty, which is per token: lower it, or try length_correction='residual'."
             )
         held_out = f"on {proxy.get('num_pairs', '?')} held-out pairs" if proxy else ""
-        if proxy and entry["weight"] > 0 and not proxy["beats_coin"]:
+        if proxy and entry["weight"] > 0 and proxy.get("worse_than_coin"):
+            lines.append(
+                f"WARNING: the reward model of '{name}' is worse than a coin {held_out}: its votes point the wrong way."
+            )
+        elif proxy and entry["weight"] > 0 and not proxy["beats_coin"]:
             lines.append(f"WARNING: the reward model of '{name}' cannot be told from a coin {held_out}.")
         elif proxy and entry["weight"] > 0 and not proxy["beats_length"]:
             lines.append(f"WARNING: the reward model of '{name}' is not better than 'longer wins' {held_out}.")

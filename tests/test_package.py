@@ -35,6 +35,7 @@ LAYERS = {
     "provenance": 1,
     "report_text": 1,
     "resources": 1,
+    "reward_metrics": 1,
     "row_log": 1,
     "results": 1,
     # L2: models
@@ -47,7 +48,8 @@ LAYERS = {
     "packed_pairs": 2,
     "prefix_sharing": 2,
     "reward_config": 2,
-    "reward_metrics": 2,
+    "reward_evaluation": 2,
+    "reward_rows": 2,
     "reward_results": 2,
     "reward_sidecar": 2,
     "reward_trainer": 2,

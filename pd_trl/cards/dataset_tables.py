@@ -101,6 +101,8 @@ def _verdict(aspect: Mapping[str, Any]) -> str:
         return "no vote"
     if not proxy:
         return "not measured"
+    if proxy.get("worse_than_coin"):
+        return "**worse than a coin**"
     if not proxy["beats_coin"]:
         return "**no better than a coin**"
     return "better than both" if proxy["beats_length"] else "**no better than “longer wins”**"

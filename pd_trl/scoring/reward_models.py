@@ -2,21 +2,27 @@
 
 import gc
 import hashlib
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 
+from ..cards.text import is_repo_id
 from ..errors import InputError, InputTypeError
 from ..hub import local_model_folder
 from ..multi_aspect.modeling import MultiAspectRewardModel, head_indices, heads_of_model
-from ..reward_sidecar import RewardSidecar
+from ..reward_sidecar import SIDECAR_NAME, RewardSidecar
+from ..trainer_utils import HEAD_NAMES, has_head
 from .scorer import RewardModelScorer
+
+logger = logging.getLogger(__name__)
 
 RewardModel: TypeAlias = str | os.PathLike | PreTrainedModel | tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
@@ -59,7 +65,7 @@ def load_scorers(
     loading: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code}
     if attn_implementation is not None:
         loading["attn_implementation"] = attn_implementation
-    groups: dict[str, dict[str, Path]] = {}
+    groups: dict[tuple[str, int | None], dict[str, Path]] = {}
     in_memory: dict[str | int, tuple[list[str], Any]] = {}
     for aspect, source in reward_models.items():
         if not isinstance(source, (str, os.PathLike)):
@@ -69,17 +75,18 @@ def load_scorers(
             continue
         folder = local_model_folder(source, what=f"reward model of aspect '{aspect}'")
         base = None if _heads_in(folder) else _base_of_adapter(folder)
-        groups.setdefault(base or str(folder), {})[aspect] = folder
+        group = (str(folder), None) if base is None else (base, _pad_of_adapter(folder, loading))
+        groups.setdefault(group, {})[aspect] = folder
     for aspects, source in in_memory.values():
         yield _from_memory(aspects, source, tokenizer)
-    for base, folders in groups.items():
+    for (base, pad_token_id), folders in groups.items():
         some_folder = next(iter(folders.values()))
         heads = _heads_in(some_folder)
         if heads:
             scorer = _load_heads(some_folder, heads, list(folders), device, loading)
             yield scorer
         elif _base_of_adapter(some_folder) is not None:
-            scorer = _load_adapters(base, folders, device, loading)
+            scorer = _load_adapters(base, pad_token_id, folders, device, loading)
             yield scorer
         else:
             for aspect, folder in folders.items():
@@ -138,9 +145,9 @@ def _load_heads(
 
         base_folder = local_model_folder(base, what=f"base model of {folder}")
         _check_head_is_saved(folder, what)
-        model = PeftModel.from_pretrained(
-            MultiAspectRewardModel.from_backbone(base_folder, heads, **loading), str(folder)
-        )
+        backbone = MultiAspectRewardModel.from_backbone(base_folder, heads, **loading)
+        _set_pad_token(backbone, _pad_of_adapter(folder, loading))
+        model = PeftModel.from_pretrained(backbone, str(folder))
         tokenizer = _load_tokenizer(folder, loading, fallback=base_folder)
         digest = _digest_of_all([base_folder, folder])
     return RewardModelScorer(model.to(device), tokenizer, sidecars, digest, heads=outputs)
@@ -154,14 +161,15 @@ def _heads_in(folder: Path) -> list[str]:
 
 
 def _load_adapters(
-    base: str, folders: dict[str, Path], device: torch.device, loading: dict[str, Any]
+    base: str, pad_token_id: int | None, folders: dict[str, Path], device: torch.device, loading: dict[str, Any]
 ) -> RewardModelScorer:
     from peft import PeftModel
 
     base_folder = local_model_folder(base, what="base model of the LoRA reward models")
     model = _load_classifier(base_folder, f"The base model {base}", {**loading, "num_labels": 1}, headless=True)
+    _set_pad_token(model, pad_token_id)
     for i, (aspect, folder) in enumerate(folders.items()):
-        _check_head_is_saved(folder, f"The LoRA reward model of aspect '{aspect}' ({folder})")
+        _check_head_is_saved(folder, f"The LoRA reward model of aspect '{aspect}' ({folder})", base_folder)
         if i == 0:
             model = PeftModel.from_pretrained(model, str(folder), adapter_name=aspect)
         else:
@@ -172,11 +180,12 @@ def _load_adapters(
     return RewardModelScorer(model.to(device), tokenizer, sidecars, digest, adapters=True)
 
 
-def _check_head_is_saved(folder: Path, what: str) -> None:
+def _check_head_is_saved(folder: Path, what: str, base_folder: Path | None = None) -> None:
+    """Raises `InputError` unless the adapter, or the base with a single output, was saved with its reward head."""
     from peft import PeftConfig
 
     saved = PeftConfig.from_pretrained(str(folder)).modules_to_save or []
-    if not {"score", "classifier"} & set(saved):
+    if not set(HEAD_NAMES) & set(saved) and not (base_folder is not None and has_head(str(base_folder))):
         raise InputError(
             f"{what} was saved without its reward head. Train it with `modules_to_save=['score']`, as `PDRewardTrainer` does."
         )
@@ -224,11 +233,15 @@ def _absent_heads(folder: Path, model: PreTrainedModel) -> list[str]:
 
 def _load_tokenizer(folder: Path, loading: dict[str, Any], fallback: Path | None = None) -> PreTrainedTokenizerBase:
     for place in (folder, fallback):
-        if place is not None and any((place / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+        if place is not None and _has_tokenizer(place):
             return AutoTokenizer.from_pretrained(place, trust_remote_code=loading["trust_remote_code"])
     raise InputError(
         f"No tokenizer beside the reward model in {folder}. Save it there with `tokenizer.save_pretrained`."
     )
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
 
 
 def _from_memory(aspects: list[str], source: Any, tokenizer: PreTrainedTokenizerBase | None) -> RewardModelScorer:
@@ -249,8 +262,30 @@ def _from_memory(aspects: list[str], source: Any, tokenizer: PreTrainedTokenizer
                 f"{what} is in memory and does not say where its tokenizer is. Pass a tuple (model, tokenizer)."
             )
         tokenizer = _load_tokenizer(local_model_folder(name, what="tokenizer"), {"trust_remote_code": False})
-    sidecars = {aspect: RewardSidecar() for aspect in aspects}
+    known = _sidecar_of(model)
+    sidecars = {aspect: known.of_head(aspect) for aspect in aspects}
     return RewardModelScorer(model, tokenizer, sidecars, memory_digest(model), heads=outputs)
+
+
+def _sidecar_of(model: Any) -> RewardSidecar:
+    """
+    How a model in memory was trained: what its [`PDRewardTrainer`] left on it, else what the folder that it was loaded from
+    says.
+    """
+    own = getattr(model, "pd_reward_sidecar", None)
+    if isinstance(own, RewardSidecar):
+        return own
+    if hasattr(model, "peft_config"):
+        logger.warning(
+            "A reward model in memory is an adapter and does not say how it was trained: its gaps are scored without a length "
+            "term. Pass its folder, or `length_penalty`."
+        )
+        return RewardSidecar()
+    name = getattr(model.config, "_name_or_path", None)
+    if name and not os.path.isdir(name):
+        cached = try_to_load_from_cache(name, SIDECAR_NAME) if is_repo_id(name, namespaced=False) else None
+        name = os.path.dirname(cached) if isinstance(cached, str) else None
+    return RewardSidecar.load(name) if name else RewardSidecar()
 
 
 def _base_of_adapter(folder: Path) -> str | None:
@@ -260,6 +295,23 @@ def _base_of_adapter(folder: Path) -> str | None:
     from peft import PeftConfig
 
     return str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
+
+
+def _pad_of_adapter(folder: Path, loading: dict[str, Any]) -> int | None:
+    """
+    Pad token that an adapter was trained with: what its trainer wrote, else that of the tokenizer beside it, which TRL trains
+    with. `None` where neither says: it is then the base's.
+    """
+    known = RewardSidecar.load(folder).pad_token_id
+    if known is not None or not _has_tokenizer(folder):
+        return known
+    return _load_tokenizer(folder, loading).pad_token_id
+
+
+def _set_pad_token(model: PreTrainedModel, pad_token_id: int | None) -> None:
+    if pad_token_id is not None:
+        model.config.get_text_config().pad_token_id = pad_token_id
+        model.config.pad_token_id = pad_token_id
 
 
 def weights_digest(folder: Path) -> str:

@@ -1,5 +1,6 @@
 """[`RewardModelScorer`]: a reward model on batches of token ids."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -116,19 +117,23 @@ class RewardModelScorer:
         in_prefix, row, column = map(self._on_device, layout.last)
 
         def read() -> torch.Tensor:
-            output = self._backbone(input_ids=prefix_ids, use_cache=True, past_key_values=DynamicCache())
-            hidden = output.last_hidden_state
+            cache = {self._cache_argument: DynamicCache()}
+            hidden = self._backbone(input_ids=prefix_ids, use_cache=True, **cache).last_hidden_state
             if mask is None:
                 return self._read(hidden[row, column])
             behind = self._backbone(
-                input_ids=branch_ids, position_ids=positions, attention_mask=mask,
-                past_key_values=output.past_key_values, use_cache=True,
+                input_ids=branch_ids, position_ids=positions, attention_mask=mask, use_cache=True, **cache,
             ).last_hidden_state  # fmt: skip
             at_prefix = hidden[row, torch.where(in_prefix, column, 0)]
             at_branch = behind[row, torch.where(in_prefix, 0, column)]
             return self._read(torch.where(in_prefix[:, None], at_prefix, at_branch))
 
         return self._each_aspect(read)
+
+    @property
+    def _cache_argument(self) -> str:
+        """What the backbone calls its cache: `past_key_values` before transformers 5.24."""
+        return "cache" if "cache" in inspect.signature(self._backbone.forward).parameters else "past_key_values"
 
     def _each_aspect(self, read: Any) -> torch.Tensor:
         """`read()` for each adapter, or once where one pass has all outputs."""
