@@ -241,3 +241,12 @@ def test_resources_of_a_wheel(tmp_path, monkeypatch):
     (package / "recipes" / "llama-3.1-8b.yaml").touch()
     assert list_recipes() == ["llama-3.1-8b"]
     assert recipe_path("llama-3.1-8b") == package / "recipes" / "llama-3.1-8b.yaml"
+
+
+@pytest.mark.parametrize(
+    "name", ["gradient_checkpointing_enable", "gradient_checkpointing_disable", "past_key_values="]
+)
+def test_what_transformers_is_going_to_remove_is_called_nowhere(name):
+    """The warning names transformers' own module, and TRL calls the first two: no filter of warnings tells who called."""
+    callers = [str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if name in path.read_text()]
+    assert not callers

@@ -7,7 +7,13 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast, TrainingArguments
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    PreTrainedTokenizerFast,
+    TrainingArguments,
+)
 
 WORDS = "the a cat dog bird sees likes eats small big red blue fish house tree runs sleeps and very well".split()
 ASPECTS = ("helpfulness", "honesty", "truthfulness")

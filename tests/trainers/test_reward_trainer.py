@@ -2,6 +2,7 @@ import inspect
 import math
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, TrainerCallback
 from trl import RewardConfig, RewardTrainer
 
-from pd_trl import PDRewardConfig, PDRewardTrainer, score_pairs
+from pd_trl import PDRewardConfig, PDRewardTrainer, score_pairs, trainer_utils
 from pd_trl.errors import InputError
 from pd_trl.length import PENALTY_RULES
 from pd_trl.reward_metrics import half_of_prompts
@@ -275,22 +276,50 @@ def test_resume_equals_an_uninterrupted_run(tiny_models, tmp_path, balance):
         assert torch.allclose(a, b, atol=1e-6), name
 
 
-def test_lora_head_survives_saving(tiny_models, tmp_path):
-    from peft import AutoPeftModelForSequenceClassification, LoraConfig, PeftModel
+LORAS = {
+    "no task type": {},
+    "sequence classification": {"task_type": "SEQ_CLS"},
+    "all linear layers": {"target_modules": "all-linear"},
+    "the head among the targets": {"target_modules": ["score", "q_proj"]},
+    "the head in a pattern": {"target_modules": r"score|.*\.q_proj"},
+    "the head saved": {"modules_to_save": ["score"]},
+    "embeddings saved": {"modules_to_save": ["embed_tokens"]},
+}
 
-    data = tiny_preferences(16)
-    trainer = make(tiny_models["reward"], tmp_path, data, dict(max_steps=3), peft_config=LoraConfig(r=2))
-    assert isinstance(trainer.model, PeftModel)
-    trainer.train()
-    trainer.save_model()
-    trainer.model.eval()
-    ids = torch.tensor([trainer.train_dataset[0]["chosen_ids"]])
-    reloaded = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path, num_labels=1).eval()
+
+@pytest.mark.parametrize("base", ["reward", "causal"])
+@pytest.mark.parametrize("name", LORAS)
+def test_a_lora_head_is_added_only_where_trl_loses_it(tiny_models, tmp_path, caplog, base, name):
+    from peft import LoraConfig, PeftModel
+
+    trainer_utils._say_once.cache_clear()
+    data, path = tiny_preferences(16), tiny_models[base]
+    ours, theirs = (
+        make(path, tmp_path / str(i), data, dict(max_steps=2), config_class=RewardConfig, trainer_class=kind, peft_config=LoraConfig(r=2, **LORAS[name]))
+        for i, kind in enumerate((PDRewardTrainer, RewardTrainer))
+    )  # fmt: skip
+    adds = base == "causal" and name in ("no task type", "embeddings saved")
+    layers = [{n for n, p in t.model.named_parameters() if p.requires_grad} for t in (ours, theirs)]
+    assert layers[0] - layers[1] == ({"base_model.model.score.modules_to_save.default.weight"} if adds else set())
+    targets = "target_modules" in LORAS[name]
+    assert ("'score' is added to its `modules_to_save`" in caplog.text) == adds
+    assert ("drawn anew when the adapter is loaded" in caplog.text) == (base == "causal" and targets)
+    if not adds:
+        assert losses(ours) == losses(theirs)
+    if base == "causal" and targets:
+        return
+    ours.train()
+    ours.save_model()
+    ids = torch.tensor([ours.train_dataset[0]["chosen_ids"]])
     with torch.no_grad():
-        expected, found = trainer.model(ids).logits.item(), reloaded(ids).logits.item()
-        base = AutoModelForSequenceClassification.from_pretrained(tiny_models["reward"]).eval()(ids).logits.item()
+        expected = ours.model.eval()(ids).logits.item()
+        fresh = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1)
+        found = PeftModel.from_pretrained(fresh, tmp_path / "0").eval()(ids).logits.item()
     assert found == pytest.approx(expected, abs=1e-6)
-    assert found != pytest.approx(base, abs=1e-3)
+    score = score_pairs(data, {"honesty": str(tmp_path / "0")})["reward_gap_honesty"][0]
+    rejected = torch.tensor([ours.train_dataset[0]["rejected_ids"]])
+    with torch.no_grad():
+        assert score == pytest.approx(expected - ours.model(rejected).logits.item(), abs=1e-5)
 
 
 def test_saved_model_says_how_it_was_trained(tiny_models, tmp_path):
@@ -440,7 +469,13 @@ def test_signatures_are_supersets_of_trl():
 
 def test_every_constructor_argument_reaches_the_parent(monkeypatch):
     received = {}
-    monkeypatch.setattr(RewardTrainer, "__init__", lambda self, **kwargs: received.update(kwargs))
+
+    def init(self, **kwargs):
+        received.update(kwargs)
+        self.data_collator, self.model = None, SimpleNamespace()
+        self.processing_class = SimpleNamespace(pad_token_id=1)
+
+    monkeypatch.setattr(RewardTrainer, "__init__", init)
     names = [
         n for n in inspect.signature(PDRewardTrainer.__init__).parameters if n not in ("self", "args", "peft_config")
     ]
