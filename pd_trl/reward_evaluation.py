@@ -63,7 +63,7 @@ def measure_pairs(
         gaps, delta = pairs.gaps[rows], pairs.delta_lengths[rows]
         penalty = sidecar.of_head(aspect).length_penalty
         if rule is not None and chooses:
-            half = half_of_prompts(*pairs.keys[rows].T, args.seed)
+            half = half_of_prompts(pairs.keys[rows, 0], pairs.keys[rows, 1], args.seed)
             penalty = PENALTY_RULES[rule](gaps[half], delta[half])
             sidecar.set_penalty(penalty, aspect if aspects is not None else None)
             measured[rows] = ~half
