@@ -69,7 +69,7 @@ def test_learns_what_can_be_learnt_and_says_what_cannot(trained, caplog, tiny_mo
         assert rewards[aspect].metrics["pair_accuracy"] > 0.9
     assert rewards["truthfulness"].metrics["pair_accuracy"] < 0.8
     # The accuracy is that on the pairs of half of the held-out prompts.
-    assert all(reward.num_train == 60 and 0 < reward.metrics["num_pairs"] < 20 for reward in rewards.values())
+    assert all(0 < reward.metrics["num_pairs"] < 80 - reward.num_train for reward in rewards.values())
     sidecar = RewardSidecar.load(rewards["honesty"].path)
     assert sidecar.aspect == "honesty" and sidecar.metrics == rewards["honesty"].metrics
     from pd_trl.aspect_rewards import warn_of_weakness
