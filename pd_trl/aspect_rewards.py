@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    set_seed,
-)
-from trl.trainer.reward_trainer import suppress_seqcls_warning
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from .artifacts import Manifest, dataset_digest
 from .checkpoints import last_checkpoint
@@ -27,6 +20,7 @@ from .errors import InputError
 from .multi_aspect.modeling import MultiAspectRewardModel
 from .reward_config import PDRewardConfig
 from .reward_results import AspectReward, fill_sidecar, rewards_in, warn_of_weakness
+from .reward_rows import check_margin
 from .reward_trainer import PDRewardTrainer
 from .runs.secrets import masked
 from .selection import random_keys, resolve_budget, select_lowest
@@ -38,7 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_TRAINED_ON = ("pair_id", "prompt", "chosen", "rejected", "aspect", "margin")
+_TRAINED_ON = ("pair_id", "prompt_id", "prompt", "chosen", "rejected", "aspect")
 # Folder of the one model that has a head for each aspect.
 HEADS_FOLDER = "heads"
 
@@ -79,7 +73,7 @@ def train_aspect_rewards(
         heldout (`float`, *optional*, defaults to `0.1`):
             Share of the prompts to hold out, in [0, 1). 0 trains on all and measures nothing.
         peft_config ([`~peft.PeftConfig`], *optional*):
-            Trains an adapter for each aspect on one base, which is held once in memory.
+            Trains an adapter for each aspect on one base. Each starts from the base as it is on disk.
         processing_class ([`~transformers.PreTrainedTokenizerBase`], *optional*):
             Tokenizer. `None` is the model's.
         resume (`bool`, *optional*, defaults to `True`):
@@ -103,7 +97,8 @@ def train_aspect_rewards(
     check_aspect_names(aspects or found)
     args = args or PDRewardConfig(str(output_dir), **device_arguments())
     is_heldout = heldout_rows(preferences, heldout, args.seed)
-    columns = [name for name in _TRAINED_ON if name in preferences.column_names]
+    check_margin(preferences, args.margin_column, "training")
+    columns = [name for name in (*_TRAINED_ON, args.margin_column) if name and name in preferences.column_names]
     labels = np.asarray(preferences["aspect"][:])
     names = list(aspects or found)
     for name in [HEADS_FOLDER] if heads else names:
@@ -123,11 +118,10 @@ def train_aspect_rewards(
         train, test = _parts(preferences, np.isin(labels, names), is_heldout, columns)
         folder = Path(output_dir) / HEADS_FOLDER
         return _train(names, model, train, test, folder, args, peft_config, processing_class, resume, inputs)
-    start = model if peft_config is None else _shared_base(model, args)
     results: dict[str, AspectReward] = {}
     for aspect, (train, test) in parts.items():
         folder = Path(output_dir) / aspect
-        results |= _train(aspect, start, train, test, folder, args, peft_config, processing_class, resume, inputs)
+        results |= _train(aspect, model, train, test, folder, args, peft_config, processing_class, resume, inputs)
     return results
 
 
@@ -164,15 +158,6 @@ def hub_name(args: PDRewardConfig, output_dir: Path, aspect: str) -> str | None:
     return f"{args.hub_model_id or output_dir.absolute().name}-{aspect}" if args.push_to_hub else args.hub_model_id
 
 
-def _shared_base(model: str, args: PDRewardConfig) -> PreTrainedModel:
-    from trl.trainer.utils import create_model_from_path
-
-    set_seed(args.seed)
-    settings = {**(args.model_init_kwargs or {}), "num_labels": 1, "trust_remote_code": args.trust_remote_code}
-    with suppress_seqcls_warning():
-        return create_model_from_path(model, AutoModelForSequenceClassification, **settings)
-
-
 def _with_heads(model: str, args: PDRewardConfig, aspects: Sequence[str]) -> PreTrainedModel:
     set_seed(args.seed)
     settings = {**(args.model_init_kwargs or {}), "trust_remote_code": args.trust_remote_code}
@@ -186,7 +171,7 @@ def _tokenizer(model: str, args: PDRewardConfig) -> PreTrainedTokenizerBase:
 
 def _train(
     aspects: str | list[str],
-    model: str | PreTrainedModel,
+    model: str,
     train: Dataset,
     test: Dataset,
     folder: Path,
@@ -213,12 +198,14 @@ def _train(
         logger.info("The reward model in %s is finished.", folder)
         return rewards_in(folder, done, aspects)
     checkpoint = last_checkpoint(folder, manifest, args.should_save) if resume else None
+    # Loaded anew for each aspect: PEFT leaves a trained head, biases or weights made for LoRA behind in a base that it adapted.
+    start: str | PreTrainedModel = model
     if isinstance(aspects, list):
-        processing_class = processing_class or _tokenizer(str(model), args)
-        model = _with_heads(str(model), args, aspects)
+        processing_class = processing_class or _tokenizer(model, args)
+        start = _with_heads(model, args, aspects)
         args.model_init_kwargs = None
     trainer = PDRewardTrainer(
-        model=model,
+        model=start,
         args=args,
         train_dataset=train,
         eval_dataset=test if len(test) else None,
@@ -241,8 +228,6 @@ def _train(
     rewards = rewards_in(folder, manifest, aspects)
     for reward in rewards.values():
         warn_of_weakness(reward.aspect, reward.metrics)
-    if peft_config is not None:
-        trainer.accelerator.unwrap_model(trainer.model).unload()
     trainer.accelerator.free_memory()
     return rewards
 

@@ -35,6 +35,7 @@ from .trainer_utils import (
     orders_by_length,
     row_keys,
     token_counts,
+    without_empty_images,
 )
 from .training_facts import card_name, existing_card, planned_card, write_model_card
 
@@ -77,7 +78,8 @@ class PDDPOTrainer(HubPushes, SharesPrefixes, DPOTrainer):
             with our own parameters at their defaults.
         train_dataset ([`~datasets.Dataset`], [`~datasets.IterableDataset`] or `str`):
             As in [`~trl.DPOTrainer`], with the column `pd_column` where `pd_budget` or `pd_loss` needs it; or the Hub id
-            or path of such a data set, of which the split `train` is used. Of a selection that was published, that is all
+            or path of such a data set, of which the split `train` is used. A column `image` or `images` without a single image
+            is left out. Of a selection that was published, that is all
             pairs where `pd_budget` selects, and the kept ones otherwise.
 
     Attributes:
@@ -133,6 +135,11 @@ class PDDPOTrainer(HubPushes, SharesPrefixes, DPOTrainer):
         self.selection_: dict[str, Any] | None = None
         if args.pd_budget is not None:
             train_dataset, self.selection_ = select_for_training(train_dataset, args.pd_budget, args.pd_column)
+        train_dataset = without_empty_images(train_dataset, "train")
+        if isinstance(eval_dataset, dict):
+            eval_dataset = {name: without_empty_images(part, name) for name, part in eval_dataset.items()}
+        else:
+            eval_dataset = without_empty_images(eval_dataset, "eval")
         self._kappa = _num_aspects(train_dataset, args) if args.pd_loss == "dfpo" else None
         super().__init__(
             model=model,

@@ -25,6 +25,7 @@ from .gaps import (
     votes_label,
 )
 from .report_text import render
+from .reward_metrics import verdict
 from .selection import SELECTORS, select_lowest
 from .trainer_utils import row_keys
 
@@ -157,11 +158,11 @@ def _aspects(
 
 
 def proxy_verdict(metrics: Mapping[str, float]) -> dict[str, bool]:
-    """Whether a proxy is better than a coin, worse than one, and better than "longer wins", by two standard errors of its accuracy."""
+    """Whether a proxy is worse than a coin, better than it, and than "longer wins", by two standard errors of its accuracy."""
     accuracy, error = metrics.get("pair_accuracy", 0.0), metrics.get("pair_accuracy_se", 0.0)
     return {
+        "worse_than_coin": verdict(metrics) == "worse than a coin",
         "beats_coin": accuracy - 2 * error > 0.5,
-        "worse_than_coin": accuracy + 2 * error < 0.5,
         "beats_length": accuracy - 2 * error > metrics.get("length_accuracy", 0.5),
     }
 

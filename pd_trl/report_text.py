@@ -128,7 +128,7 @@ def warning_lines(numbers: Mapping[str, Any]) -> list[str]:
         held_out = f"on {proxy.get('num_pairs', '?')} held-out pairs" if proxy else ""
         if proxy and entry["weight"] > 0 and proxy.get("worse_than_coin"):
             lines.append(
-                f"WARNING: the reward model of '{name}' is worse than a coin {held_out}: it contradicts its labels."
+                f"WARNING: the reward model of '{name}' is worse than a coin {held_out}: its votes point the wrong way."
             )
         elif proxy and entry["weight"] > 0 and not proxy["beats_coin"]:
             lines.append(f"WARNING: the reward model of '{name}' cannot be told from a coin {held_out}.")

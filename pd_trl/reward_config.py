@@ -30,7 +30,8 @@ class PDRewardConfig(RewardConfig):
         length_penalty (`float` or `str`, *optional*, defaults to `"decorrelate"`):
             Length penalty rho per completion token (Eq. 16). 0 or `None` switches it off. The paper's value is not known. Two
             rules, ours and not the paper's, train without the term and subtract it from the gap afterwards (Eq. 17), with a rho
-            chosen on the evaluation set; without one there is no term. `"decorrelate"`, the default: the gap no longer
+            chosen on half of the prompts of the evaluation set (of several sets, the first); without one there is no term. The
+            accuracy is then that of the adjusted gap on the other half. `"decorrelate"`, the default: the gap no longer
             depends on length ([`~length.decorrelating_penalty`]). `"auto"`: the reward is right equally often on pairs whose
             chosen response is the longer and the shorter one ([`~length.balancing_penalty`]). In our benchmark both beat
             a fixed rho used as in Eq. 16 and 17, which the model learns back; docs/benchmark.md has the numbers.
@@ -43,6 +44,11 @@ class PDRewardConfig(RewardConfig):
 
         train_share (`float`, *optional*, defaults to `1.0`):
             Share of the training pairs to train on, in (0, 1], drawn by `seed` (the paper's p_r).
+        margin_column (`str`, *optional*):
+            Column with a margin for each pair, which the reward of the chosen response is to exceed the other's by: the
+            training logit is `r(chosen) - r(rejected) - margin`, as in TRL. `None` reads none, whatever the data holds: a
+            column named `margin` that came with the data is often something else. (A plain [`~trl.RewardConfig`] reads a
+            column named `margin`, as TRL does.)
 
         > Parameters that control the speed
 
@@ -80,6 +86,13 @@ class PDRewardConfig(RewardConfig):
     train_share: float = field(
         default=1.0,
         metadata={"help": "Share of the training pairs to train on, in (0, 1], drawn by `seed` (the paper's p_r)."},
+    )
+    margin_column: str | None = field(
+        default=None,
+        metadata={
+            "help": "Column with a margin for each pair, subtracted from the difference of the rewards in the loss. Unset reads "
+            "none, not even a column named 'margin'."
+        },
     )
     share_prefix: bool = field(
         default=False,

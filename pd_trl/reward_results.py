@@ -11,12 +11,14 @@ from datasets import Dataset
 
 from .artifacts import Manifest
 from .length import balanced_shares
+from .reward_metrics import verdict
 
 logger = logging.getLogger(__name__)
 
 _REPORTED = (
-    "num_pairs", "pair_accuracy", "pair_accuracy_se", "length_accuracy", "pair_accuracy_chosen_longer",
-    "pair_accuracy_chosen_shorter", "gap_length_correlation", "length_penalty", "loss",
+    "num_pairs", "num_prompts", "pair_accuracy", "pair_accuracy_se", "length_accuracy", "pair_accuracy_chosen_longer",
+    "pair_accuracy_chosen_shorter", "gap_length_correlation", "raw_pair_accuracy", "raw_pair_accuracy_se",
+    "raw_gap_length_correlation", "length_penalty", "loss",
 )  # fmt: skip
 
 
@@ -29,7 +31,7 @@ class AspectReward:
         aspect (`str`): Its aspect.
         path (`str`): Folder of the model or adapter, with its tokenizer and `pd_reward.json`; the same for all heads of one.
         num_train (`int`): Pairs it was trained on.
-        metrics (`dict`): Held-out metrics, see [`pair_metrics`], and `share_longer`, `share_longer_drawn`: the share of
+        metrics (`dict`): Held-out metrics, see [`~reward_metrics.vote_metrics`], and `share_longer`, `share_longer_drawn`: the share of
             training pairs whose chosen response is the longer one, before and after length balancing.
     """
 
@@ -85,20 +87,27 @@ def _balance(rows: Dataset, args: Any) -> dict[str, float]:
 
 
 def warn_of_weakness(aspect: str, metrics: Mapping[str, float]) -> None:
-    """Warns of a reward model that is not better than a coin, or than "longer wins", by two standard errors."""
-    if "pair_accuracy" not in metrics:
+    """Warns of a reward model that is worse than a coin, or not better than it or than "longer wins", by two standard errors."""
+    found = verdict(metrics)
+    if found == "not measured":
         return
-    accuracy, error = metrics["pair_accuracy"], metrics["pair_accuracy_se"]
-    found = f"right on {100 * accuracy:.1f} ± {100 * error:.1f} % of {metrics['num_pairs']} held-out pairs"
-    if accuracy - 2 * error <= 0.5:
+    accuracy, error = 100 * metrics["pair_accuracy"], 100 * metrics["pair_accuracy_se"]
+    measured = f"right on {accuracy:.1f} ± {error:.1f} % of {metrics['num_pairs']} held-out pairs"
+    if found == "worse than a coin":
         logger.warning(
-            "The reward model of '%s' cannot be told from a coin: %s. Hold out more prompts to be sure, or leave it out of PD "
-            "with `min_proxy_accuracy` or a weight of 0.", aspect, found,
+            "The reward model of '%s' is worse than a coin: %s. It has learned the opposite of the held-out labels: look whether "
+            "chosen and rejected are swapped in a part of the data, or whether its length penalty is too large.",
+            aspect, measured,
         )  # fmt: skip
-    elif accuracy - 2 * error <= metrics["length_accuracy"]:
+    elif found == "no better than a coin":
         logger.warning(
-            "The reward model of '%s' is not better than 'longer wins' (%.1f %%): %s.",
-            aspect, 100 * metrics["length_accuracy"], found,
+            "The reward model of '%s' is no better than a coin: %s. Hold out more prompts to be sure, or leave it out of PD "
+            "with `min_proxy_accuracy` or a weight of 0.", aspect, measured,
+        )  # fmt: skip
+    elif found == "no better than length":
+        logger.warning(
+            "The reward model of '%s' is no better than 'longer wins' (%.1f %%): %s.",
+            aspect, 100 * metrics["length_accuracy"], measured,
         )  # fmt: skip
     else:
-        logger.info("The reward model of '%s' is %s.", aspect, found)
+        logger.info("The reward model of '%s' is %s.", aspect, measured)

@@ -24,6 +24,8 @@ class RewardSidecar:
         length_balance_temperature (`float`, *optional*): The temperature tau of length-balanced sampling.
         train_share (`float`, *optional*, defaults to `1.0`): Share of the pairs trained on.
         max_length (`int`, *optional*): Longest training sequence, in tokens.
+        pad_token_id (`int`, *optional*): Pad token of the training. A causal classifier reads its reward at the last token
+            that differs from it, and an adapter is saved without its base's configuration.
         aspect (`str`, *optional*): Aspect whose labels it was trained on.
         num_train (`int`, *optional*): Number of training pairs.
         metrics (`dict`): Held-out metrics, see [`pair_metrics`].
@@ -36,13 +38,14 @@ class RewardSidecar:
     length_balance_temperature: float | None = None
     train_share: float = 1.0
     max_length: int | None = None
+    pad_token_id: int | None = None
     aspect: str | None = None
     num_train: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     heads: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, args: Any, heads: Sequence[str] = ()) -> "RewardSidecar":
+    def of(cls, args: Any, heads: Sequence[str] = (), pad_token_id: int | None = None) -> "RewardSidecar":
         """The sidecar of a model trained with `args`, a [`PDRewardConfig`], and with `heads` for these aspects."""
         return cls(
             heads={aspect: {} for aspect in heads},
@@ -52,6 +55,7 @@ class RewardSidecar:
             length_balance_temperature=args.length_balance_temperature,
             train_share=args.train_share,
             max_length=args.max_length,
+            pad_token_id=pad_token_id,
         )
 
     def save(self, folder: str | os.PathLike) -> None:
@@ -60,6 +64,13 @@ class RewardSidecar:
         if not self.heads:
             del content["heads"]
         write_json(Path(folder) / SIDECAR_NAME, content)
+
+    def set_penalty(self, penalty: float, aspect: str | None = None) -> None:
+        """Sets the length penalty, with `aspect` that of one head."""
+        if aspect is None:
+            self.length_penalty = penalty
+        else:
+            self.heads[aspect]["length_penalty"] = penalty
 
     def of_head(self, aspect: str) -> "RewardSidecar":
         """What holds for one aspect: of a model with heads, its head's; else all. A single head stands for any name."""

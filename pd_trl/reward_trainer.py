@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     TrainerCallback,
 )
-from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, EvalPrediction
 from trl import RewardTrainer
 
 from .errors import InputError
@@ -25,13 +26,13 @@ from .multi_aspect.batches import (
     AspectCollator,
     aspect_ids,
     check_aspect_column,
-    metrics_by_aspect,
 )
 from .multi_aspect.modeling import heads_of_model
 from .multi_aspect.training import passing_for_one_output, with_target_modules
 from .prefix_sharing import SharesPrefixes, check_sharing_trainer, prefix_sharing_of
 from .reward_config import PDRewardConfig
-from .reward_metrics import pair_metrics
+from .reward_evaluation import HeldOutPairs, measure_pairs
+from .reward_rows import MARGIN, PAIR_KEYS, PairCollator, check_margin, keys_of_batch, with_pair_keys
 from .reward_sidecar import RewardSidecar
 from .selection import random_keys, resolve_budget, select_lowest
 from .trainer_push import HubPushes, check_push, check_pushed_card
@@ -41,6 +42,7 @@ from .trainer_utils import (
     default_arguments,
     describe_dropped,
     ensure_score_is_saved,
+    has_head,
     orders_by_length,
     row_keys,
     token_counts,
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_NEUTRAL = {"length_balance_temperature": None, "length_penalty": 0.0}
+_NEUTRAL = {"length_balance_temperature": None, "length_penalty": 0.0, "margin_column": MARGIN}
 
 
 class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
@@ -64,9 +66,12 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
     evaluation metrics split by length, working `train_sampling_strategy="group_by_length"`, and a count of the rows that
     TRL filters for their length.
 
-    `evaluate()` adds, for each evaluation set and whatever the batch size: `pair_accuracy` and its standard error
-    `pair_accuracy_se`, `pair_accuracy_chosen_longer`, `pair_accuracy_chosen_shorter`, `length_accuracy` (of the rule
-    "longer wins"), `gap_length_correlation`, `num_pairs`.
+    `evaluate()` adds, for each evaluation set and whatever the batch size: `pair_accuracy`, that of the gap that enters the PD
+    (Eq. 17), its standard error by prompt `pair_accuracy_se`, `pair_accuracy_chosen_longer`, `pair_accuracy_chosen_shorter`,
+    `length_accuracy` (of the rule "longer wins"), `gap_length_correlation`, `num_pairs`, `num_prompts`; and of the reward as it
+    is, on the same pairs, `raw_pair_accuracy`, `raw_pair_accuracy_se`, `raw_gap_length_correlation`. A rule of
+    `length_penalty` chooses the penalty on the trainer's own evaluation set only, on the pairs of half of its prompts, and the
+    accuracy is that on the other half; other sets, or rows, are measured with the penalty as it is.
 
     Example:
 
@@ -84,8 +89,10 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
     Args:
         model, data_collator, train_dataset, eval_dataset, processing_class, compute_metrics, callbacks, optimizers,
         optimizer_cls_and_kwargs, preprocess_logits_for_metrics, quantization_config, peft_config:
-            As in [`~trl.RewardTrainer`]. A `peft_config` for sequence classification gets `"score"` among its
-            `modules_to_save`, so that the reward head is saved.
+            As in [`~trl.RewardTrainer`], but for one thing: where an adapter would lose a new reward head, because its
+            `peft_config` neither saves it nor names it in `target_modules` (such as a `LoraConfig()` without a `task_type` on
+            a language model), `"score"` is added to its `modules_to_save`. TRL then trains an adapter below a head that is
+            drawn anew at each loading.
         args ([`PDRewardConfig`], *optional*):
             Configuration for this trainer. If `None`, a default configuration is used. With a plain
             [`~trl.RewardConfig`], length balancing and penalty are off: the losses are TRL's.
@@ -130,6 +137,7 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
         quantization_config: "BitsAndBytesConfig | None" = None,
         peft_config: "PeftConfig | None" = None,
     ):
+        as_trl = args is not None and not isinstance(args, PDRewardConfig)
         args = default_arguments(args, PDRewardConfig, model, "Reward", neutral=_NEUTRAL)
         check_push(args)
         check_offloading(args)
@@ -147,8 +155,13 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
         if isinstance(train_dataset, Dataset) and args.train_share < 1:
             train_dataset = _share_of(train_dataset, args.train_share, args.seed)
         self._eval_rows: list[tuple[torch.Tensor, ...]] | None = None
+        self._reads_margin_as_trl, self._train_is_prepared, self._chooses_penalty = as_trl, False, False
+        self._penalty_step: int | None = None
         self._margin_per_token = training_margin(args.length_penalty, args.length_correction)
-        self._aspects = heads_of_model(model, (args.model_init_kwargs or {}).get("revision"))
+        revision = (args.model_init_kwargs or {}).get("revision")
+        self._aspects = heads_of_model(model, revision)
+        # The heads of several aspects are always an adapter's own.
+        base_has_head = self._aspects is None and has_head(model, revision)
         self.aspect_metrics_: dict[str, dict[str, float]] = {}
         with passing_for_one_output(model):
             super().__init__(
@@ -164,13 +177,16 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
                 optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
                 preprocess_logits_for_metrics=preprocess_logits_for_metrics,
                 quantization_config=quantization_config,
-                peft_config=with_target_modules(ensure_score_is_saved(peft_config), model),
+                peft_config=with_target_modules(ensure_score_is_saved(peft_config, base_has_head), model),
             )
+        self.data_collator = PairCollator(self.data_collator, args.margin_column, as_trl)
         if self._aspects is not None:
             self.data_collator = AspectCollator(self.data_collator, self._aspects)
         check_tokenised(self)
         check_sharing_trainer(self)
-        self.sidecar_ = RewardSidecar.of(args, self._aspects or ())
+        self.sidecar_ = RewardSidecar.of(args, self._aspects or (), pad_token_id=self.processing_class.pad_token_id)
+        # So that the model, scored in memory, is scored as it was trained.
+        self.model.pd_reward_sidecar = self.sidecar_
         if args.push_to_hub and self.is_world_process_zero():
             check_pushed_card(planned_card(self, **self._card_facts()), args, self.hub_model_id)
 
@@ -178,6 +194,8 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
         check_sides(dataset, dataset_name)
         if self._aspects is not None:
             check_aspect_column(dataset, self._aspects, dataset_name)
+        if not self._reads_margin_as_trl:
+            check_margin(dataset, args.margin_column, dataset_name)
         with readable_rows(dataset, processing_class, dataset_name) as rows:
             prepared = super()._prepare_dataset(rows, processing_class, args, dataset_name)
         if isinstance(prepared, Dataset):
@@ -188,15 +206,23 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
             if orders_by_length(args) and column not in prepared.column_names:
                 chosen, rejected = token_counts(prepared, "chosen_ids", "rejected_ids")
                 prepared = prepared.add_column(column, np.maximum(chosen, rejected).tolist())
+        if self._train_is_prepared:
+            return with_pair_keys(prepared)
+        # The first set that the constructor prepares is the training set.
+        self._train_is_prepared = True
         return prepared
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        # The samplers that group by length look for this column after the unused ones have been removed.
-        if self.args.length_column_name not in self._signature_columns:
-            self._signature_columns = [*self._signature_columns, self.args.length_column_name]
-        if self._aspects is not None and "aspect" not in self._signature_columns:
-            self._signature_columns = [*self._signature_columns, "aspect"]
+        # The samplers that group by length look for their column after the unused ones have been removed.
+        needed = [
+            self.args.length_column_name,
+            PAIR_KEYS,
+            self.args.margin_column,
+            "aspect" if self._aspects else None,
+        ]
+        added = [name for name in needed if name is not None and name not in self._signature_columns]
+        self._signature_columns = [*self._signature_columns, *added]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset = self.train_dataset if train_dataset is None else train_dataset
@@ -220,6 +246,7 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         recorded = None if self.model.training else self._eval_rows
+        keys = inputs.pop(PAIR_KEYS, None)
         if recorded is None and self._margin_per_token == 0:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         # The prompt and the template are the same on both sides, so this is the difference in completion tokens.
@@ -229,12 +256,37 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
             inputs = {**inputs, "margin": inputs.get("margin", 0.0) + self._margin_per_token * delta_length}
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if recorded is not None:
+            keys = keys_of_batch(inputs) if keys is None else keys
             chosen, rejected = outputs.logits.detach().squeeze(-1).chunk(2)
-            rows: tuple[torch.Tensor, ...] = ((chosen - rejected).float(), delta_length)
+            rows: tuple[torch.Tensor, ...] = ((chosen - rejected).float(), delta_length, keys)
             if self._aspects is not None:
                 rows = (*rows, inputs["aspect_ids"].chunk(2)[0])
             recorded.append(tuple(column.cpu() for column in self.accelerator.gather_for_metrics(rows)))
         return (loss, outputs) if return_outputs else loss
+
+    def evaluate(
+        self,
+        eval_dataset: Dataset
+        | IterableDataset
+        | DatasetDict
+        | IterableDatasetDict
+        | dict[str, Dataset | IterableDataset]
+        | str
+        | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        own = self.eval_dataset
+        # Of several own sets, which are evaluated one by one under their names, the first chooses.
+        self._chooses_penalty = (
+            eval_dataset == next(iter(own), None) and isinstance(eval_dataset, str)
+            if isinstance(own, dict)
+            else eval_dataset is None or eval_dataset is own
+        )
+        try:
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        finally:
+            self._chooses_penalty = False
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
         self._eval_rows = []
@@ -244,24 +296,16 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
         finally:
             self._eval_rows = None
         if rows and output.metrics is not None:
-            gaps, delta_lengths, *heads = (torch.cat(column).numpy() for column in zip(*rows, strict=True))
-            metrics = pair_metrics(gaps, delta_lengths)
-            if self._aspects is not None:
-                metrics |= self._aspect_metrics(gaps, delta_lengths, heads[0])
-            elif self.args.length_penalty in PENALTY_RULES:
-                rho = PENALTY_RULES[self.args.length_penalty](gaps, delta_lengths)
-                self.sidecar_.length_penalty = metrics["length_penalty"] = rho
+            pairs = HeldOutPairs(*(torch.cat(column).numpy() for column in zip(*rows, strict=True)))
+            metrics, self.aspect_metrics_ = measure_pairs(
+                pairs, self.args, self.sidecar_, aspects=self._aspects, chooses=self._chooses_penalty
+            )
+            if self._chooses_penalty:
+                self._penalty_step = self.state.global_step
+            for aspect, found in self.aspect_metrics_.items():
+                metrics |= {f"{key}_{aspect}": value for key, value in found.items()}
             output.metrics.update({f"{metric_key_prefix}_{key}": value for key, value in metrics.items()})
         return output
-
-    def _aspect_metrics(self, gaps: np.ndarray, delta_lengths: np.ndarray, heads: np.ndarray) -> dict[str, float]:
-        """Keeps the metrics of each aspect, and the penalty that is chosen by them, and returns them under flat names."""
-        found = metrics_by_aspect(gaps, delta_lengths, heads, self._aspects or [], self.args.length_penalty)
-        self.aspect_metrics_ = found
-        for aspect, metrics in found.items():
-            if "length_penalty" in metrics:
-                self.sidecar_.heads[aspect]["length_penalty"] = metrics["length_penalty"]
-        return {f"{key}_{aspect}": value for aspect, metrics in found.items() for key, value in metrics.items()}
 
     def create_model_card(
         self,
@@ -287,6 +331,19 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
         }  # fmt: skip
 
     def _save_beside(self, folder: str) -> None:
+        rule, step = self.args.length_penalty, self.state.global_step
+        is_checkpoint = Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR)
+        if (
+            rule in PENALTY_RULES
+            and self.eval_dataset is not None
+            and self._penalty_step != step
+            and not is_checkpoint
+        ):
+            logger.warning(
+                f"`length_penalty='{rule}'`: the penalty that is saved was "
+                + ("never chosen" if self._penalty_step is None else f"chosen at step {self._penalty_step}")
+                + f", and the weights are those of step {step}. Call `evaluate()` before saving."
+            )
         if self.args.should_save:
             self.sidecar_.save(folder)
 

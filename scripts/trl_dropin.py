@@ -6,7 +6,7 @@ Runs TRL's own trainer tests on the CPU, first with TRL's classes, then with pd_
     python scripts/trl_dropin.py --scenarios              # pd_trl's own scenarios (scripts/trl_scenarios), not TRL's
 
 Prints passed, failed and skipped per file for both, and exits with 1 if a test passes with TRL's classes and does not
-with ours. TRL's releases on PyPI leave their tests out (its MANIFEST.in prunes them), so that without `--tests` the
+with ours, but for those that differ on purpose. TRL's releases on PyPI leave their tests out (its MANIFEST.in prunes them), so that without `--tests` the
 scenarios run instead, and the output says so. Tests that fail with both, for instance for want of a stand-in of an
 image model, are counted and listed with `--verbose`.
 
@@ -31,6 +31,12 @@ from typing import Any
 
 SCRIPTS = Path(__file__).resolve().parent
 FILES = ("test_reward_trainer.py", "test_dpo_trainer.py")
+_NEW_HEAD = "a new reward head that TRL would lose is trained and saved (see `PDRewardTrainer`'s `peft_config`)"
+# Tests of TRL's that say otherwise than we do on purpose.
+DOCUMENTED = {
+    ("test_reward_trainer.py", f"TestRewardTrainer::{name}"): _NEW_HEAD
+    for name in ("test_train_dense_with_peft_config", "test_train_with_peft_config_and_gradient_checkpointing")
+}
 NAMES = ("RewardTrainer", "RewardConfig", "DPOTrainer", "DPOConfig")
 
 
@@ -156,6 +162,10 @@ def compare(theirs: dict, ours: dict, verbose: bool) -> int:
     if verbose:
         for test in both:
             print(f"  {test[0]} {test[1]}: {theirs[test][1][:200]}")
+    different = [test for test in DOCUMENTED if theirs.get(test, ("",))[0] == "passed" != ours.get(test, ("",))[0]]
+    for test in different:
+        print(f"differs as documented: {test[0]} {test[1]}: {DOCUMENTED[test]}")
+    theirs = {test: found for test, found in theirs.items() if test not in different}
     lost = [test for test, (state, _) in theirs.items() if state == "passed" and ours.get(test, ("",))[0] != "passed"]
     for test in lost:
         state, message = ours.get(test, ("not run", ""))

@@ -1,12 +1,19 @@
 """Tiny models, tokenizers and preference data, built on the spot."""
 
+import dataclasses
 import random
 from pathlib import Path
 
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    PreTrainedTokenizerFast,
+    TrainingArguments,
+)
 
 WORDS = "the a cat dog bird sees likes eats small big red blue fish house tree runs sleeps and very well".split()
 ASPECTS = ("helpfulness", "honesty", "truthfulness")
@@ -63,6 +70,19 @@ def save_tiny_models(folder: Path) -> dict[str, str]:
     for path in paths.values():
         tokenizer.save_pretrained(path)
     return paths
+
+
+def enable_checkpointing(model) -> None:
+    """Gradient checkpointing under the name that this transformers has for it."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
+def checkpointing_kwargs(**kwargs) -> dict:
+    """The training argument for `torch.utils.checkpoint`, under the name that this transformers has for it."""
+    names = {item.name for item in dataclasses.fields(TrainingArguments)}
+    new = "activation_checkpointing_kwargs"
+    return {new if new in names else "gradient_checkpointing_kwargs": kwargs}
 
 
 def sentence(generator: random.Random, low: int = 2, high: int = 14) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..reward_metrics import verdict
 from .text import Safe, cell, count, number, percent, table
 
 Heads = Mapping[str, Mapping[str, Any]]
@@ -33,7 +34,15 @@ def heads_verdict(heads: Heads) -> Safe:
     }
     if not measured:
         return Safe("The accuracy of its heads on held-out pairs was not measured.")
-    weak = [a for a, m in measured.items() if m["pair_accuracy"] - 2 * m.get("pair_accuracy_se", 0.0) <= 0.5]
-    if weak:
-        return Safe(f"**Not to be told from a coin** (by two standard errors): {', '.join(map(cell, weak))}.")
+    found = {aspect: verdict(metrics) for aspect, metrics in measured.items()}
+    said = []
+    for kind, words in (
+        ("worse than a coin", "Worse than a coin"),
+        ("no better than a coin", "Not to be told from a coin"),
+    ):
+        names = [cell(aspect) for aspect, told in found.items() if told == kind]
+        if names:
+            said.append(f"**{words}** (by two standard errors): {', '.join(names)}.")
+    if said:
+        return Safe(" ".join(said))
     return Safe("Each head is better than a coin, by two standard errors.")

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..results import EvalResult
+from ..reward_metrics import verdict
 from .evaluations import evaluation_tables, model_index
 from .facts import ModelFacts
 from .heads import heads_table, heads_verdict
@@ -148,8 +149,10 @@ def _accuracy(metrics: Mapping[str, float]) -> Safe:
         ("pair_accuracy_chosen_longer", "where the chosen response is longer"),
         ("pair_accuracy_chosen_shorter", "where the chosen response is shorter"),
         ("length_accuracy", "accuracy of “longer wins”"),
+        ("raw_pair_accuracy", "accuracy of the reward without its length term"),
     ):
-        if metrics.get(key) is not None:
+        says_more = key != "raw_pair_accuracy" or metrics.get(key) != accuracy
+        if metrics.get(key) is not None and says_more:
             rows.append([label, percent(metrics[key])])
     if metrics.get("gap_length_correlation") is not None:
         rows.append(["correlation of reward gap and length difference", number(metrics["gap_length_correlation"], 2)])
@@ -158,15 +161,17 @@ def _accuracy(metrics: Mapping[str, float]) -> Safe:
     return table(rows)
 
 
+_VERDICTS = {
+    "not measured": "Its accuracy on held-out pairs was not measured.",
+    "worse than a coin": "**It is worse than a coin** (by two standard errors): it says the opposite of the held-out labels.",
+    "no better than a coin": "**It cannot be told from a coin** (by two standard errors).",
+    "no better than length": "**It is not better than choosing the longer response** (by two standard errors).",
+    "better": "It is better than a coin and than choosing the longer response, by two standard errors.",
+}
+
+
 def _verdict(metrics: Mapping[str, float]) -> Safe:
-    if "pair_accuracy" not in metrics:
-        return Safe("Its accuracy on held-out pairs was not measured.")
-    bound = metrics["pair_accuracy"] - 2 * metrics.get("pair_accuracy_se", 0.0)
-    if bound <= 0.5:
-        return Safe("**It cannot be told from a coin** (by two standard errors).")
-    if bound <= metrics.get("length_accuracy", 0.5):
-        return Safe("**It is not better than choosing the longer response** (by two standard errors).")
-    return Safe("It is better than a coin and than choosing the longer response, by two standard errors.")
+    return Safe(_VERDICTS[verdict(metrics)])
 
 
 def _length(length: Mapping[str, Any], heads: Mapping[str, Any]) -> Safe:

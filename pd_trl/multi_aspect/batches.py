@@ -1,4 +1,4 @@
-"""Rows of several aspects on their way to the heads: their sampler, collator and metrics."""
+"""Rows of several aspects on their way to the heads: their sampler and collator."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..data.columnar import closest
 from ..errors import InputError
-from ..length import PENALTY_RULES, LengthBalancedSampler, group_by_length
-from ..reward_metrics import pair_metrics
+from ..length import LengthBalancedSampler, group_by_length
 
 
 class AspectCollator:
@@ -105,25 +104,3 @@ def check_aspect_column(dataset: Any, aspects: Sequence[str], dataset_name: str)
         )
     if isinstance(dataset, Dataset):
         aspect_ids(dataset["aspect"][:], aspects)
-
-
-def metrics_by_aspect(
-    gaps: NDArray, delta_lengths: NDArray, heads: NDArray, aspects: Sequence[str], length_penalty: float | str
-) -> dict[str, dict[str, float]]:
-    """
-    [`pair_metrics`] of each aspect that has pairs, and `length_penalty` where a rule chooses it.
-
-    Args:
-        gaps, delta_lengths (arrays of shape `(num_pairs,)`): See [`pair_metrics`].
-        heads (array of shape `(num_pairs,)`): Head of each pair.
-        aspects (sequence of `str`): Aspects of the heads.
-        length_penalty (`float` or `str`): See [`PDRewardConfig`].
-    """
-    found = {}
-    for head, aspect in enumerate(aspects):
-        rows = heads == head
-        if rows.any():
-            found[aspect] = pair_metrics(gaps[rows], delta_lengths[rows])
-            if length_penalty in PENALTY_RULES:
-                found[aspect]["length_penalty"] = PENALTY_RULES[length_penalty](gaps[rows], delta_lengths[rows])
-    return found

@@ -218,6 +218,7 @@ SIDECAR = {
     "length_balance_temperature": optional(_temperature),
     "train_share": number(0, 1, above=0),
     "max_length": optional(integer(1)),
+    "pad_token_id": optional(integer(0)),
     "aspect": optional(text()),
     "heads": mapping(record(_HEAD)),
 }

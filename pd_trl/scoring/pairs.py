@@ -75,7 +75,8 @@ def score_pairs(
             What to do with a pair of which a side is longer than `max_length`: `"truncate"` the start of its prompt and
             count it, `"drop"` the pair and count it, or raise an `"error"`.
         length_penalty (`float` or `dict`, *optional*):
-            Length penalty rho per completion token, for all aspects or each. `None` is what each model was trained with.
+            Length penalty rho per completion token, for all aspects or each, which is subtracted as in Eq. 17 however the
+            model was trained. `None`, and an aspect that is not named, is what the model was trained with.
         length_correction (`str`, *optional*):
             `"penalty"` adjusts the gap as in Eq. 17, `"residual"` and `"none"` keep it raw. `None` is what each model was
             trained with.
@@ -199,8 +200,20 @@ def _check(
     check_preferences(preferences)
     check_reward_models(reward_models)
     _check_aspects(preferences, list(reward_models))
+    if isinstance(length_penalty, Mapping) and not set(length_penalty) <= set(reward_models):
+        unknown = sorted(set(map(str, length_penalty)) - set(reward_models))
+        raise InputError(
+            f"`length_penalty` names {', '.join(map(repr, unknown))}, but the reward models are those of "
+            f"{', '.join(reward_models)}."
+        )
     for name in reward_models:
-        check_length_penalty(*_length_term(name, RewardSidecar(), length_penalty, length_correction))
+        rho, correction = _length_term(name, RewardSidecar(), length_penalty, length_correction)
+        check_length_penalty(rho, correction)
+        if rho and correction != "penalty":
+            raise InputError(
+                f"`length_penalty={rho:g}` of '{name}' would have no effect: `length_correction={correction!r}` keeps the gap raw. "
+                "Leave one of the two out."
+            )
 
 
 def _with_gaps(
@@ -251,11 +264,9 @@ def _folder(output_dir: str | os.PathLike | None) -> Iterator[Path]:
 def _length_term(
     aspect: str, sidecar: RewardSidecar, penalty: float | Mapping[str, float] | None, correction: str | None
 ) -> tuple[float, str]:
+    """Penalty and correction of one aspect: as given, else as the model was trained. A given penalty is subtracted."""
     if isinstance(penalty, Mapping):
         penalty = penalty.get(aspect)
-    if penalty is not None and correction is None and sidecar.length_correction == "none":
-        correction = "penalty"
-    return (
-        sidecar.length_penalty if penalty is None else penalty,
-        sidecar.length_correction if correction is None else correction,
-    )
+    if penalty is None:
+        return sidecar.length_penalty, correction or sidecar.length_correction
+    return penalty, correction or "penalty"

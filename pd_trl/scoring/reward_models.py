@@ -2,12 +2,14 @@
 
 import gc
 import hashlib
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -19,11 +21,14 @@ from transformers import (
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 
 from ..adapters import adapter_config, base_of, is_adapter, saves_head
+from ..cards.text import is_repo_id
 from ..errors import InputError, InputTypeError
 from ..hub import local_model_folder
 from ..multi_aspect.modeling import MultiAspectRewardModel, head_indices, heads_of_model
-from ..reward_sidecar import RewardSidecar
+from ..reward_sidecar import SIDECAR_NAME, RewardSidecar
 from .scorer import RewardModelScorer
+
+logger = logging.getLogger(__name__)
 
 RewardModel: TypeAlias = str | os.PathLike | PreTrainedModel | tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
@@ -79,8 +84,12 @@ def load_scorers(
             continue
         folder = local_model_folder(source, what=f"reward model of aspect '{aspect}'")
         base = None if _heads_in(folder) else _base_of_adapter(folder)
-        # Adapters with tokenizers of their own read their rows in other ways, so they share no pass.
-        group = (str(folder), "") if base is None else (base, _tokenizer_files(folder))
+        # Adapters with tokenizers or pad tokens of their own read their rows in other ways, so they share no pass.
+        group = (
+            (str(folder), "")
+            if base is None
+            else (base, f"{_pad_of_adapter(folder, loading)} {_tokenizer_files(folder)}")
+        )
         groups.setdefault(group, {})[aspect] = folder
     for aspects, source in in_memory.values():
         yield _from_memory(aspects, source, tokenizer)
@@ -196,9 +205,13 @@ def _tokenizer_files(folder: Path) -> str:
 
 def _pad_of_adapter(folder: Path, loading: dict[str, Any]) -> int | None:
     """
-    The pad token that an adapter was trained with: that of a configuration beside it, else of its tokenizer, which TRL mirrors
-    into the model; its base's configuration dates from before the training. `None` where it has neither.
+    The pad token that an adapter was trained with: what its trainer wrote, else that of a configuration beside it, else of its
+    tokenizer, which TRL mirrors into the model; its base's configuration dates from before the training. `None` where none
+    says.
     """
+    known = RewardSidecar.load(folder).pad_token_id
+    if known is not None:
+        return known
     if (folder / "config.json").is_file():
         config = AutoConfig.from_pretrained(folder, trust_remote_code=loading["trust_remote_code"])
         pad = getattr(config.get_text_config(), "pad_token_id", None)
@@ -211,8 +224,8 @@ def _pad_of_adapter(folder: Path, loading: dict[str, Any]) -> int | None:
 
 
 def _check_head_is_saved(folder: Path, what: str, absent: Sequence[str]) -> None:
-    """Raises `InputError` unless the adapter holds its reward head, or adapts the one that its base holds."""
-    if saves_head(adapter_config(folder), adapted=not absent):
+    """Raises `InputError` unless the adapter or its base, which lacks `absent`, holds the reward head."""
+    if not absent or saves_head(adapter_config(folder), adapted=False):
         return
     raise InputError(
         f"{what} was saved without its reward head. Train it with `modules_to_save=['score']`, as `PDRewardTrainer` does."
@@ -290,8 +303,30 @@ def _from_memory(aspects: list[str], source: Any, tokenizer: PreTrainedTokenizer
                 f"{what} is in memory and does not say where its tokenizer is. Pass a tuple (model, tokenizer)."
             )
         tokenizer = _load_tokenizer(local_model_folder(name, what="tokenizer"), {"trust_remote_code": False})
-    sidecars = {aspect: RewardSidecar() for aspect in aspects}
+    known = _sidecar_of(model)
+    sidecars = {aspect: known.of_head(aspect) for aspect in aspects}
     return RewardModelScorer(model, tokenizer, sidecars, memory_digest(model), heads=outputs)
+
+
+def _sidecar_of(model: Any) -> RewardSidecar:
+    """
+    How a model in memory was trained: what its [`PDRewardTrainer`] left on it, else what the folder that it was loaded from
+    says.
+    """
+    own = getattr(model, "pd_reward_sidecar", None)
+    if isinstance(own, RewardSidecar):
+        return own
+    if hasattr(model, "peft_config"):
+        logger.warning(
+            "A reward model in memory is an adapter and does not say how it was trained: its gaps are scored without a length "
+            "term. Pass its folder, or `length_penalty`."
+        )
+        return RewardSidecar()
+    name = getattr(model.config, "_name_or_path", None)
+    if name and not os.path.isdir(name):
+        cached = try_to_load_from_cache(name, SIDECAR_NAME) if is_repo_id(name, namespaced=False) else None
+        name = os.path.dirname(cached) if isinstance(cached, str) else None
+    return RewardSidecar.load(name) if name else RewardSidecar()
 
 
 def _base_of_adapter(folder: Path) -> str | None:

@@ -172,6 +172,47 @@ def test_peft_config(tmp_path):
             assert torch.equal(param, before[name]), f"{name} has changed"
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"target_modules": "all-linear"},
+        {"target_modules": ["score", "q_proj"]},
+        {"target_modules": r"score|.*\.v_proj"},
+        {},
+        {"modules_to_save": ["score"]},
+        {"modules_to_save": ["embed_tokens"]},
+    ],
+    ids=str,
+)
+def test_lora_config_without_task_type(tmp_path, changes):
+    """The base is a reward model, so that its head is not lost: what is trained is what the configuration says."""
+    from peft import get_peft_model
+
+    expected = get_peft_model(
+        AutoModelForSequenceClassification.from_pretrained(MODEL, num_labels=1), LoraConfig(**changes)
+    )
+    trainer = RewardTrainer(
+        model=MODEL, args=arguments(tmp_path), train_dataset=zen(), peft_config=LoraConfig(**changes)
+    )
+    before = {name: param.clone() for name, param in trainer.model.named_parameters()}
+    trainable = {name for name, param in expected.named_parameters() if param.requires_grad}
+    assert {name for name, param in trainer.model.named_parameters() if param.requires_grad} == trainable
+    trainer.train()
+    for name, param in trainer.model.named_parameters():
+        assert torch.equal(param, before[name]) != (name in trainable), name
+
+
+def test_lora_on_the_head_of_a_language_model(tmp_path):
+    trainer = RewardTrainer(
+        model="trl-internal-testing/tiny-Qwen2ForCausalLM-2.5",
+        args=arguments(tmp_path),
+        train_dataset=zen(),
+        peft_config=LoraConfig(target_modules=["score", "q_proj"]),
+    )
+    names = [name for name, _ in trainer.model.named_parameters() if "score" in name]
+    assert any("lora_A" in name for name in names) and not any("modules_to_save" in name for name in names)
+
+
 def test_peft_model(tmp_path):
     model = get_peft_model(AutoModelForSequenceClassification.from_pretrained(MODEL, num_labels=1), lora())
     trainer = RewardTrainer(model=model, args=arguments(tmp_path), train_dataset=zen())

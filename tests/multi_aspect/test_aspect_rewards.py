@@ -66,9 +66,11 @@ def test_one_model_learns_every_aspect(trained):
     for aspect in ("helpfulness", "honesty"):
         assert rewards[aspect].metrics["pair_accuracy"] > 0.9
     assert rewards["truthfulness"].metrics["pair_accuracy"] < 0.8
-    assert all(reward.metrics["num_pairs"] + reward.num_train == 80 for reward in rewards.values())
+    # The accuracy of a head is that on the pairs of half of its held-out prompts.
+    assert all(0 < reward.metrics["num_pairs"] < 80 - reward.num_train for reward in rewards.values())
     sidecar = RewardSidecar.load(folder / "heads")
-    assert list(sidecar.heads) == ASKED and sidecar.num_train == 180 and sidecar.metrics["num_pairs"] == 60
+    assert list(sidecar.heads) == ASKED and sidecar.num_train == 180
+    assert sidecar.metrics["num_pairs"] == sum(reward.metrics["num_pairs"] for reward in rewards.values())
     for aspect in ASKED:
         own = RewardSidecar.load(folder / "heads", aspect)
         assert own.aspect == aspect and own.metrics == rewards[aspect].metrics

@@ -16,7 +16,7 @@ from transformers import (
 
 from pd_trl.errors import InputError
 from pd_trl.multi_aspect import MultiAspectRewardConfig, MultiAspectRewardModel
-from tests.tiny import ASPECTS
+from tests.tiny import ASPECTS, enable_checkpointing
 
 SMALL = dict(vocab_size=40, pad_token_id=1, bos_token_id=2, eos_token_id=3)
 WIDTH = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
@@ -121,7 +121,7 @@ def test_a_head_for_each_row(tiny_models):
 def test_gradient_touches_only_the_heads_of_the_rows(tiny_models, checkpointing):
     model = MultiAspectRewardModel.from_backbone(tiny_models["causal"], [*ASPECTS, "style"]).train()
     if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        enable_checkpointing(model)
     model(**batch(), aspect_ids=torch.tensor([3, 1, 1, 3]), use_cache=False).logits.sum().backward()
     gradient = model.score.weight.grad
     assert (gradient[[0, 2]] == 0).all() and (gradient[[1, 3]] != 0).any(1).all()

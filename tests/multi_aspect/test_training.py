@@ -12,7 +12,7 @@ from pd_trl.errors import InputError
 from pd_trl.length import PENALTY_RULES, LengthBalancedSampler
 from pd_trl.multi_aspect import MultiAspectRewardModel
 from pd_trl.multi_aspect.batches import AspectBalancedSampler
-from pd_trl.reward_metrics import pair_metrics
+from pd_trl.reward_metrics import half_of_prompts, pair_metrics
 from pd_trl.reward_sidecar import RewardSidecar
 from tests.processes import run_processes
 from tests.tiny import ASPECTS, tiny_preferences, tiny_tokenizer
@@ -50,11 +50,12 @@ def of_one_aspect(count: int, **kwargs):
 def test_one_head_trains_as_a_single_output(tiny_models, tmp_path, config):
     data = of_one_aspect(24).add_column("margin", [0.1 * (i % 4) for i in range(24)])
     own = {k: v for k, v in config.items() if not k.startswith(("length", "train"))}
-    ours = make(one_head_like(tiny_models), tmp_path / "a", data, {**NEUTRAL, **config})
+    neutral = {**NEUTRAL, "margin_column": "margin"}
+    ours = make(one_head_like(tiny_models), tmp_path / "a", data, {**neutral, **config})
     if own == config:
         theirs = make(tiny_models["reward"], tmp_path / "b", data, own, RewardTrainer, RewardConfig)
     else:
-        theirs = make(tiny_models["reward"], tmp_path / "b", data, {**NEUTRAL, **config})
+        theirs = make(tiny_models["reward"], tmp_path / "b", data, {**neutral, **config})
     assert losses(ours) == pytest.approx(losses(theirs), abs=1e-6)
     for (name, a), (_, b) in zip(ours.model.named_parameters(), theirs.model.named_parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=0, msg=name)
@@ -137,14 +138,22 @@ def test_metrics_and_penalty_of_each_aspect(tiny_models, tmp_path, rule):
         gaps.append(a - b)
         deltas.append(len(sides[0]) - len(sides[1]))
     gaps, deltas = np.array(gaps), np.array(deltas)
-    labels = np.array(test["aspect"])
+    labels, keys = np.array(test["aspect"]), np.array(trainer.eval_dataset["pd_pair_keys"][:])
+    # The penalty of an aspect is chosen on half of its prompts, its accuracy is that on the others.
+    adjusted, measured, penalties = gaps.copy(), np.zeros(gaps.size, dtype=bool), {}
+    for aspect in ASPECTS:
+        own = np.flatnonzero(labels == aspect)
+        half = half_of_prompts(*keys[own].T, trainer.args.seed)
+        penalties[aspect] = PENALTY_RULES[rule](gaps[own[half]], deltas[own[half]])
+        adjusted[own] -= penalties[aspect] * deltas[own]
+        measured[own[~half]] = True
     for metrics in found:
-        assert metrics["eval_pair_accuracy"] == pytest.approx((gaps > 0).mean())
-        for aspect in ASPECTS:
-            own = labels == aspect
-            for key, value in pair_metrics(gaps[own], deltas[own]).items():
-                assert metrics[f"eval_{key}_{aspect}"] == pytest.approx(value, abs=1e-4), key
-            rho = PENALTY_RULES[rule](gaps[own], deltas[own])
+        assert metrics["eval_pair_accuracy"] == pytest.approx((adjusted[measured] > 0).mean())
+        assert metrics["eval_raw_pair_accuracy"] == pytest.approx((gaps[measured] > 0).mean())
+        for aspect, rho in penalties.items():
+            own = (labels == aspect) & measured
+            for key, value in pair_metrics(adjusted[own], deltas[own]).items():
+                assert metrics[f"eval_{key}_{aspect}"] == pytest.approx(value, abs=1e-3), key
             assert metrics[f"eval_length_penalty_{aspect}"] == pytest.approx(rho, abs=1e-6)
             assert trainer.sidecar_.of_head(aspect).length_penalty == pytest.approx(rho, abs=1e-6)
     trainer.save_model()

@@ -22,7 +22,7 @@ from pd_trl.plan import (
     training_memory,
 )
 from pd_trl.plan.formulas import layer_activations
-from tests.tiny import tiny_config
+from tests.tiny import enable_checkpointing, tiny_config
 
 # One layer: q and o 8 x 8, k and v 8 x 4, gate, up and down 8 x 16 = 576. Head and embedding: 100 x 8.
 HAND = {
@@ -139,7 +139,7 @@ def build(lora: bool):
 def test_flops_are_those_that_torch_counts(lora, checkpointing):
     model, shape = build(lora)
     if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        enable_checkpointing(model)
         model.train()
     if lora:
         # The gradient of the first layer's input is counted, which is needed with checkpointing only.

@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset
 
 from pd_trl import PDRewardConfig, score_pairs, train_aspect_rewards
@@ -16,7 +18,7 @@ from pd_trl.aspect_rewards import heldout_rows, training_identity
 from pd_trl.errors import InputError
 from pd_trl.reward_sidecar import RewardSidecar
 from tests.processes import ROOT
-from tests.tiny import ASPECTS, WORDS, tiny_preferences
+from tests.tiny import ASPECTS, WORDS, tiny_preferences, tiny_tokenizer
 
 CPU = dict(
     use_cpu=True,
@@ -66,13 +68,14 @@ def test_learns_what_can_be_learnt_and_says_what_cannot(trained, caplog, tiny_mo
     for aspect in ("helpfulness", "honesty"):
         assert rewards[aspect].metrics["pair_accuracy"] > 0.9
     assert rewards["truthfulness"].metrics["pair_accuracy"] < 0.8
-    assert all(reward.metrics["num_pairs"] + reward.num_train == 80 for reward in rewards.values())
+    # The accuracy is that on the pairs of half of the held-out prompts.
+    assert all(0 < reward.metrics["num_pairs"] < 80 - reward.num_train for reward in rewards.values())
     sidecar = RewardSidecar.load(rewards["honesty"].path)
     assert sidecar.aspect == "honesty" and sidecar.metrics == rewards["honesty"].metrics
     from pd_trl.aspect_rewards import warn_of_weakness
 
     warn_of_weakness("truthfulness", rewards["truthfulness"].metrics)
-    assert "'truthfulness' cannot be told from a coin" in caplog.text
+    assert "'truthfulness' is no better than a coin" in caplog.text
 
 
 def test_heldout_prompts_are_shared_by_no_training_pair():
@@ -115,7 +118,8 @@ def test_lora_shares_one_base(tiny_models, tmp_path, monkeypatch):
     rewards = train_aspect_rewards(
         learnable(), tiny_models["causal"], tmp_path, args=PDRewardConfig("x", **CPU), peft_config=config, heldout=0.25
     )
-    assert len(loads) == 1 and (tmp_path / "honesty" / "adapter_config.json").is_file()
+    assert {str(load[0]) for load in loads} == {tiny_models["causal"]}
+    assert (tmp_path / "honesty" / "adapter_config.json").is_file()
     assert rewards["helpfulness"].metrics["pair_accuracy"] > 0.9 and rewards["honesty"].metrics["pair_accuracy"] > 0.9
     scored = score_pairs(learnable(60, seed=9), {aspect: reward.path for aspect, reward in rewards.items()})
     labels = np.array(scored["aspect"])
@@ -138,6 +142,78 @@ def test_refuses(tiny_models, tmp_path):
     one_prompt = tiny_preferences(9).map(lambda row: {"prompt": "the cat "})
     with pytest.raises(InputError, match="two of them"):
         train_aspect_rewards(one_prompt, tiny_models["causal"], tmp_path, args=args)
+
+
+STARTS = {
+    "full": None,
+    "head of PEFT": dict(task_type="SEQ_CLS"),
+    "head and embeddings": dict(modules_to_save=["score", "embed_tokens"]),
+    "biases": dict(task_type="SEQ_CLS", bias="all"),
+    "weights made for LoRA": dict(task_type="SEQ_CLS", init_lora_weights="pissa"),
+}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_each_aspect_starts_from_the_same_weights(tiny_models, tmp_path, name):
+    """Alone, second, or with the others done already: the same weights, bit for bit."""
+    from peft import LoraConfig
+    from safetensors.torch import load_file
+
+    args = PDRewardConfig("x", **{**CPU, "num_train_epochs": 1, "max_steps": 2})
+    data = learnable(72)
+
+    def train(folder, *aspects):
+        peft_config = LoraConfig(r=2, **STARTS[name]) if STARTS[name] is not None else None
+        train_aspect_rewards(
+            data,
+            tiny_models["causal"],
+            tmp_path / folder,
+            args=args,
+            aspects=aspects,
+            peft_config=peft_config,
+            heldout=0.2,
+        )
+        file = next((tmp_path / folder / "honesty").glob("*model.safetensors"))
+        return load_file(file), RewardSidecar.load(tmp_path / folder / "honesty").metrics
+
+    alone, metrics = train("alone", "honesty")
+    second = train("both", "helpfulness", "honesty")
+    shutil.rmtree(tmp_path / "both" / "honesty")
+    for weights, measured in (second, train("both", "honesty", "helpfulness")):
+        assert weights.keys() == alone.keys() and measured == metrics
+        assert all(torch.equal(weights[key], alone[key]) for key in alone)
+
+
+@pytest.mark.parametrize("adapter,heads", [(True, False), (True, True), (False, False)])
+def test_the_pad_token_of_training_is_that_of_scoring(tiny_models, tmp_path, adapter, heads):
+    """The tokenizer has no pad token, so that TRL trains with EOS; the base's configuration names another one."""
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM
+
+    for name, pad in (("agrees", None), ("differs", 1)):
+        model = AutoModelForCausalLM.from_pretrained(tiny_models["causal"])
+        model.config.pad_token_id = pad
+        model.save_pretrained(tmp_path / name)
+        tiny_tokenizer(pad_token=None).save_pretrained(tmp_path / name)
+    args = PDRewardConfig("x", **{**CPU, "max_steps": 4, "length_penalty": 0.0})
+    data = learnable(36)
+    gaps = []
+    for name in ("agrees", "differs"):
+        rewards = train_aspect_rewards(
+            data, str(tmp_path / name), tmp_path / f"rewards-{name}", args=args, heads=heads,
+            aspects=ASPECTS[:2], peft_config=LoraConfig(task_type="SEQ_CLS", r=2) if adapter else None,
+        )  # fmt: skip
+        assert RewardSidecar.load(rewards["honesty"].path).pad_token_id == 3
+        scored = score_pairs(data, {aspect: reward.path for aspect, reward in rewards.items()})
+        gaps.append(np.array([scored[f"reward_gap_{aspect}"] for aspect in ASPECTS[:2]]))
+        if adapter and name == "differs":
+            # Without the record, as after TRL's own trainer: the tokenizer that was saved says it.
+            for reward in rewards.values():
+                path = Path(reward.path) / "pd_reward.json"
+                path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token_id": None}))
+            again = score_pairs(data, {aspect: reward.path for aspect, reward in rewards.items()})
+            np.testing.assert_allclose(np.array(again["reward_gap_honesty"]), gaps[1][1], atol=1e-6)
+    np.testing.assert_allclose(gaps[0], gaps[1], atol=1e-6)
 
 
 @pytest.mark.multiprocess

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, Features, Image
 from transformers import AutoModelForCausalLM
 from trl import DPOConfig, DPOTrainer
 
@@ -282,3 +282,42 @@ def test_two_processes_equal_one(tiny_models, tmp_path):
 def test_offloading_without_a_gpu_is_refused_in_one_line(tiny_models, tmp_path):
     with pytest.raises(InputError, match="`activation_offloading`.*no GPU"):
         make(tiny_models["causal"], tmp_path, scored(8), {"activation_offloading": True})
+
+
+def with_images(data: Dataset, column: str, values: list) -> Dataset:
+    return Dataset.from_list([{**row, column: value} for row, value in zip(data, values, strict=True)])
+
+
+@pytest.mark.parametrize(
+    "column,value", [("image", None), ("images", None), ("images", []), ("images", [None]), ("image", "")], ids=str
+)
+def test_image_columns_without_an_image_are_left_out(tiny_models, tmp_path, caplog, column, value):
+    caplog.set_level("INFO")
+    data = with_images(tiny_preferences(8), column, [value] * 8)
+    trainer = make(tiny_models["causal"], tmp_path, data, {"max_steps": 1}, eval_dataset={"one": data})
+    assert f"No row of the train set has an image: '{column}' is left out" in caplog.text
+    trainer.train()
+    assert trainer.evaluate()["eval_one_loss"] > 0
+
+
+def test_declared_image_columns_without_an_image_are_left_out(tiny_models, tmp_path):
+    features = Features({**tiny_preferences(4).features, "image": Image(), "images": [Image()]})
+    rows = [{**row, "image": None, "images": []} for row in tiny_preferences(4)]
+    data = Dataset.from_list(rows, features=features)
+    assert len(make(tiny_models["causal"], tmp_path, data).train_dataset) == 4
+
+
+@pytest.mark.parametrize("column,value", [("image", "a.png"), ("images", ["a.png"])])
+def test_a_single_image_is_not_left_out(tiny_models, tmp_path, column, value):
+    none = [] if column == "images" else None
+    with pytest.raises(ValueError, match="vision"):
+        make(tiny_models["causal"], tmp_path, with_images(tiny_preferences(4), column, [none, none, value, none]))
+
+
+def test_a_foreign_margin_enters_no_dpo_loss(tiny_models, tmp_path):
+    found = []
+    for data in (tiny_preferences(8), tiny_preferences(8).add_column("margin", [9.0 * i for i in range(8)])):
+        trainer = make(tiny_models["causal"], tmp_path, data, {"max_steps": 2})
+        trainer.train()
+        found.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert found[0] == found[1]

@@ -25,7 +25,7 @@ from pd_trl.packed_pairs import MOST_CELLS, pack_pairs
 from pd_trl.prefix_sharing import PrefixSharing
 from pd_trl.tree_batches import backbone_of
 from tests.processes import run_processes
-from tests.tiny import sentence, tiny_preferences, tiny_tokenizer
+from tests.tiny import checkpointing_kwargs, sentence, tiny_preferences, tiny_tokenizer
 
 CPU = dict(
     use_cpu=True,
@@ -97,7 +97,7 @@ VARIANTS = {
     "plain": ({}, None),
     "gradient checkpointing": (dict(gradient_checkpointing=True), None),
     "reentrant checkpointing": (
-        dict(gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": True}),
+        dict(gradient_checkpointing=True, **checkpointing_kwargs(use_reentrant=True)),
         None,
     ),
     "accumulation": (dict(per_device_train_batch_size=2, gradient_accumulation_steps=2), None),

@@ -2,6 +2,7 @@ import inspect
 import math
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, TrainerCallback
 from trl import RewardConfig, RewardTrainer
 
-from pd_trl import PDRewardConfig, PDRewardTrainer, score_pairs
+from pd_trl import PDRewardConfig, PDRewardTrainer, score_pairs, trainer_utils
 from pd_trl.errors import InputError
 from pd_trl.length import PENALTY_RULES
+from pd_trl.reward_metrics import half_of_prompts
 from pd_trl.reward_sidecar import RewardSidecar
 from tests.processes import run_processes
 from tests.tiny import tiny_preferences
@@ -61,6 +63,7 @@ def test_length_penalty_enters_the_logit(tiny_models, tmp_path, correction, sign
     rho = 0.05
     data = tiny_preferences(8).add_column("margin", [0.25 * i for i in range(8)])
     config = dict(length_penalty=rho, length_correction=correction, length_balance_temperature=None)
+    config["margin_column"] = "margin"
     trainer = make(tiny_models["reward"], tmp_path, data, {**config, "per_device_train_batch_size": 8})
     batch = batch_of(trainer)
     trainer.model.eval()
@@ -81,6 +84,44 @@ def test_delta_length_counts_completion_tokens_only(tiny_models, tmp_path, form)
         side = (lambda s: s[-1]["content"]) if form["chat"] else (lambda s: s)
         expected = len(side(row["chosen"]).split()) - len(side(row["rejected"]).split())
         assert len(tokens["chosen_ids"]) - len(tokens["rejected_ids"]) == expected
+
+
+def first_loss(model, folder, data, config=None, **kwargs) -> float:
+    return losses(make(model, folder, data, {"max_steps": 1, **(config or {})}, **kwargs))[0]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("keeps_columns", [False, True])
+def test_a_foreign_margin_enters_no_loss_unasked(tiny_models, tmp_path, caplog, stream, keeps_columns):
+    data = tiny_preferences(8)
+    foreign = data.add_column("margin", [float(i - 30) for i in range(8)])
+    asked = foreign.rename_column("margin", "how_much").add_column("margin", [100.0] * 8)
+    config = {**NEUTRAL, "remove_unused_columns": not keeps_columns}
+
+    def loss(rows, **changes):
+        rows = rows.to_iterable_dataset() if stream else rows
+        return first_loss(tiny_models["reward"], tmp_path, rows, {**config, **changes})
+
+    assert loss(foreign) == loss(data)
+    assert caplog.text.count("'margin' of the train set does not enter the loss") == 1
+    assert loss(foreign, margin_column="margin") == loss(asked, margin_column="how_much") != loss(data)
+
+
+def test_a_plain_trl_config_reads_the_margin_as_trl_does(tiny_models, tmp_path):
+    data = tiny_preferences(8).add_column("margin", [0.5 * i for i in range(8)])
+    plain = dict(config_class=RewardConfig)
+    theirs = first_loss(tiny_models["reward"], tmp_path / "a", data, trainer_class=RewardTrainer, **plain)
+    assert first_loss(tiny_models["reward"], tmp_path / "b", data, **plain) == theirs
+    assert first_loss(tiny_models["reward"], tmp_path / "c", data.remove_columns("margin"), **plain) != theirs
+
+
+def test_a_margin_that_was_asked_for_must_be_there(tiny_models, tmp_path):
+    config = {**NEUTRAL, "margin_column": "margin", "max_steps": 2}
+    with pytest.raises(InputError, match="'margin'.*is not a column of the train set.*aspect, chosen"):
+        make(tiny_models["reward"], tmp_path, tiny_preferences(8), config)
+    gap = tiny_preferences(8).add_column("margin", [1.0, None, *[0.5] * 6])
+    with pytest.raises(InputError, match="finite number in every row, got None"):
+        losses(make(tiny_models["reward"], tmp_path, gap, config))
 
 
 def test_exact_metrics_do_not_depend_on_the_batch_size(tiny_models, tmp_path):
@@ -235,22 +276,50 @@ def test_resume_equals_an_uninterrupted_run(tiny_models, tmp_path, balance):
         assert torch.allclose(a, b, atol=1e-6), name
 
 
-def test_lora_head_survives_saving(tiny_models, tmp_path):
-    from peft import AutoPeftModelForSequenceClassification, LoraConfig, PeftModel
+LORAS = {
+    "no task type": {},
+    "sequence classification": {"task_type": "SEQ_CLS"},
+    "all linear layers": {"target_modules": "all-linear"},
+    "the head among the targets": {"target_modules": ["score", "q_proj"]},
+    "the head in a pattern": {"target_modules": r"score|.*\.q_proj"},
+    "the head saved": {"modules_to_save": ["score"]},
+    "embeddings saved": {"modules_to_save": ["embed_tokens"]},
+}
 
-    data = tiny_preferences(16)
-    trainer = make(tiny_models["reward"], tmp_path, data, dict(max_steps=3), peft_config=LoraConfig(r=2))
-    assert isinstance(trainer.model, PeftModel)
-    trainer.train()
-    trainer.save_model()
-    trainer.model.eval()
-    ids = torch.tensor([trainer.train_dataset[0]["chosen_ids"]])
-    reloaded = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path, num_labels=1).eval()
+
+@pytest.mark.parametrize("base", ["reward", "causal"])
+@pytest.mark.parametrize("name", LORAS)
+def test_a_lora_head_is_added_only_where_trl_loses_it(tiny_models, tmp_path, caplog, base, name):
+    from peft import LoraConfig, PeftModel
+
+    trainer_utils._say_once.cache_clear()
+    data, path = tiny_preferences(16), tiny_models[base]
+    ours, theirs = (
+        make(path, tmp_path / str(i), data, dict(max_steps=2), config_class=RewardConfig, trainer_class=kind, peft_config=LoraConfig(r=2, **LORAS[name]))
+        for i, kind in enumerate((PDRewardTrainer, RewardTrainer))
+    )  # fmt: skip
+    adds = base == "causal" and name in ("no task type", "embeddings saved")
+    layers = [{n for n, p in t.model.named_parameters() if p.requires_grad} for t in (ours, theirs)]
+    assert layers[0] - layers[1] == ({"base_model.model.score.modules_to_save.default.weight"} if adds else set())
+    targets = "target_modules" in LORAS[name]
+    assert ("'score' is added to its `modules_to_save`" in caplog.text) == adds
+    assert ("drawn anew when the adapter is loaded" in caplog.text) == (base == "causal" and targets)
+    if not adds:
+        assert losses(ours) == losses(theirs)
+    if base == "causal" and targets:
+        return
+    ours.train()
+    ours.save_model()
+    ids = torch.tensor([ours.train_dataset[0]["chosen_ids"]])
     with torch.no_grad():
-        expected, found = trainer.model(ids).logits.item(), reloaded(ids).logits.item()
-        base = AutoModelForSequenceClassification.from_pretrained(tiny_models["reward"]).eval()(ids).logits.item()
+        expected = ours.model.eval()(ids).logits.item()
+        fresh = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1)
+        found = PeftModel.from_pretrained(fresh, tmp_path / "0").eval()(ids).logits.item()
     assert found == pytest.approx(expected, abs=1e-6)
-    assert found != pytest.approx(base, abs=1e-3)
+    score = score_pairs(data, {"honesty": str(tmp_path / "0")})["reward_gap_honesty"][0]
+    rejected = torch.tensor([ours.train_dataset[0]["rejected_ids"]])
+    with torch.no_grad():
+        assert score == pytest.approx(expected - ours.model(rejected).logits.item(), abs=1e-5)
 
 
 def test_saved_model_says_how_it_was_trained(tiny_models, tmp_path):
@@ -266,9 +335,19 @@ def test_saved_model_says_how_it_was_trained(tiny_models, tmp_path):
     )
 
 
+def pairs_of_prompts(count: int, per_prompt: int, seed: int) -> Dataset:
+    """Pairs of which each `per_prompt` share a prompt, with the chosen response mostly the longer one."""
+    rows = tiny_preferences(count, seed=seed).to_list()
+    for i, row in enumerate(rows):
+        row["prompt"] = rows[i - i % per_prompt]["prompt"]
+        short, long = sorted((row["chosen"], row["rejected"]), key=lambda text: len(text.split()))
+        row["chosen"], row["rejected"] = (short, long) if i % 5 == 0 else (long, short)
+    return Dataset.from_list(rows)
+
+
 @pytest.mark.parametrize("rule", PENALTY_RULES)
-def test_chosen_penalty_comes_from_the_evaluation_set_and_is_used_at_scoring(tiny_models, tmp_path, rule):
-    train, test = tiny_preferences(24), tiny_preferences(40, seed=7)
+def test_penalty_is_chosen_on_half_of_the_prompts_and_measured_on_the_other(tiny_models, tmp_path, rule):
+    train, test = pairs_of_prompts(40, 1, 3), pairs_of_prompts(60, 3, 7)
     config = dict(length_penalty=rule, length_balance_temperature=None, num_train_epochs=3)
     trainer = make(tiny_models["reward"], tmp_path / "auto", train, config, eval_dataset=test)
     raw = make(tiny_models["reward"], tmp_path / "raw", train, {**config, "length_penalty": 0.0})
@@ -277,7 +356,11 @@ def test_chosen_penalty_comes_from_the_evaluation_set_and_is_used_at_scoring(tin
     trainer.save_model()
     scored = score_pairs(test, {"honesty": str(tmp_path / "auto")}, length_penalty=0.0)
     gaps, deltas = np.array(scored["reward_gap_honesty"]), np.array(scored["delta_length"])
-    expected = PENALTY_RULES[rule](gaps, deltas)
+    keys = np.array(trainer.eval_dataset["pd_pair_keys"][:])
+    assert np.unique(keys[:, 0]).size == 20
+    half = half_of_prompts(keys[:, 0], keys[:, 1], trainer.args.seed)
+    assert not set(keys[half, 0]) & set(keys[~half, 0])
+    expected = PENALTY_RULES[rule](gaps[half], deltas[half])
     assert (
         RewardSidecar.load(tmp_path / "auto").length_penalty
         == metrics["eval_length_penalty"]
@@ -285,6 +368,65 @@ def test_chosen_penalty_comes_from_the_evaluation_set_and_is_used_at_scoring(tin
     )
     adjusted = np.array(score_pairs(test, {"honesty": str(tmp_path / "auto")})["reward_gap_honesty"])
     np.testing.assert_allclose(adjusted, gaps - expected * deltas, atol=1e-5)
+    assert metrics["eval_num_pairs"] == (~half).sum() and metrics["eval_num_prompts"] == 10
+    assert metrics["eval_pair_accuracy"] == pytest.approx((adjusted[~half] > 0).mean())
+    assert metrics["eval_raw_pair_accuracy"] == pytest.approx((gaps[~half] > 0).mean())
+    in_memory = score_pairs(test, {"honesty": (trainer.model, trainer.processing_class)})
+    np.testing.assert_allclose(np.array(in_memory["reward_gap_honesty"]), adjusted, atol=1e-5)
+
+
+def test_only_the_own_evaluation_set_chooses_a_penalty(tiny_models, tmp_path):
+    train, test = pairs_of_prompts(40, 1, 3), pairs_of_prompts(60, 3, 7)
+    config = dict(length_balance_temperature=None, num_train_epochs=3)
+    backwards = test.select(range(59, -1, -1))
+    found = []
+    for own in (test, backwards, {"first": test, "second": train}):
+        trainer = make(tiny_models["reward"], tmp_path, train, config, eval_dataset=own)
+        trainer.train()
+        metrics = trainer.evaluate()
+        chosen = trainer.sidecar_.length_penalty
+        name = "eval_first" if isinstance(own, dict) else "eval"
+        found.append((chosen, metrics[f"{name}_pair_accuracy"], metrics[f"{name}_raw_pair_accuracy"]))
+        if isinstance(own, dict):
+            assert metrics["eval_second_num_pairs"] == 40 and metrics["eval_second_length_penalty"] == chosen
+        # Swapped sides, and the training set: measured whole, by the penalty as it is.
+        swapped = test.rename_columns({"chosen": "rejected", "rejected": "chosen"})
+        for other, count in ((swapped, 60), (trainer.train_dataset, 40), ({"x": swapped}, None)):
+            metrics = trainer.evaluate(other)
+            assert trainer.sidecar_.length_penalty == chosen > 0
+            if count:
+                assert metrics["eval_num_pairs"] == count and metrics["eval_length_penalty"] == chosen
+        trainer.predict(trainer.train_dataset)
+        assert trainer.sidecar_.length_penalty == chosen
+    assert found[0] == pytest.approx(found[1]) and found[0] == pytest.approx(found[2])
+
+
+def test_a_fixed_penalty_is_in_the_reported_accuracy(tiny_models, tmp_path):
+    test = pairs_of_prompts(40, 2, 7)
+    config = dict(length_penalty=0.05, length_balance_temperature=None)
+    trainer = make(tiny_models["reward"], tmp_path, tiny_preferences(8), config, eval_dataset=test)
+    metrics = trainer.evaluate()
+    model = (trainer.model, trainer.processing_class)
+    adjusted, raw = (
+        np.array(score_pairs(test, {"honesty": model}, **given)["reward_gap_honesty"])
+        for given in ({}, {"length_penalty": 0.0})
+    )
+    assert metrics["eval_num_pairs"] == 40
+    assert metrics["eval_pair_accuracy"] == pytest.approx((adjusted > 0).mean())
+    assert metrics["eval_raw_pair_accuracy"] == pytest.approx((raw > 0).mean()) != metrics["eval_pair_accuracy"]
+
+
+def test_saving_a_penalty_of_other_weights_is_said(tiny_models, tmp_path, caplog):
+    trainer = make(
+        tiny_models["reward"], tmp_path, tiny_preferences(8), dict(max_steps=2), eval_dataset=tiny_preferences(8)
+    )
+    trainer.train()
+    trainer.save_model()
+    assert "was never chosen, and the weights are those of step 2" in caplog.text
+    caplog.clear()
+    trainer.evaluate()
+    trainer.save_model()
+    assert "the weights are those of step" not in caplog.text
 
 
 def test_automatic_penalty_without_an_evaluation_set_says_so(tiny_models, tmp_path, caplog):
@@ -327,7 +469,13 @@ def test_signatures_are_supersets_of_trl():
 
 def test_every_constructor_argument_reaches_the_parent(monkeypatch):
     received = {}
-    monkeypatch.setattr(RewardTrainer, "__init__", lambda self, **kwargs: received.update(kwargs))
+
+    def init(self, **kwargs):
+        received.update(kwargs)
+        self.data_collator, self.model = None, SimpleNamespace()
+        self.processing_class = SimpleNamespace(pad_token_id=1)
+
+    monkeypatch.setattr(RewardTrainer, "__init__", init)
     names = [
         n for n in inspect.signature(PDRewardTrainer.__init__).parameters if n not in ("self", "args", "peft_config")
     ]
