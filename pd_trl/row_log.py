@@ -52,7 +52,6 @@ class RowLog:
     ) -> None:
         self._file.close()
         self._lock.release()
-        Path(self._lock.lock_file).unlink(missing_ok=True)
 
     def __contains__(self, key: str) -> bool:
         return key in self.rows

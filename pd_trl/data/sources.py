@@ -12,6 +12,7 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError, Da
 from huggingface_hub import metadata_load
 from huggingface_hub.errors import HfHubHTTPError
 
+from ..artifacts import system_error
 from ..errors import InputError, InputTypeError
 from ..hub import download_file, split_revision
 
@@ -99,6 +100,8 @@ def _load(what: str, *args: Any, split: str, **kwargs: Any) -> datasets.Dataset:
     try:
         loaded = datasets.load_dataset(*args, split=split, **kwargs)
     except DatasetGenerationError as error:
+        if (full := system_error(error)) is not None:
+            raise full from None
         raise InputError(
             f"{what} could not be read: {error.__cause__ or error}. The file is damaged, has another format than its "
             "name says, or its rows disagree in their types."
@@ -106,6 +109,8 @@ def _load(what: str, *args: Any, split: str, **kwargs: Any) -> datasets.Dataset:
     except (DatasetNotFoundError, HfHubHTTPError, ConnectionError) as error:
         raise InputError(_hub_message(what, error)) from error
     except (DatasetsError, ValueError, OSError, StopIteration) as error:
+        if (full := system_error(error)) is not None:
+            raise full from None
         if isinstance(error, FileNotFoundError) and "doesn't contain any data files" in str(error):
             raise InputError(f"{what} has no data files (parquet, jsonl, json).") from error
         empty = isinstance(error, StopIteration) or "corresponds to no data" in str(error)

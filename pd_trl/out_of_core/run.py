@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..filter import PDFilter
 from ..provenance import inherited_provenance
 from ..stages.common import StageResult, check_folder, dry_result, owned_folder, skip_if_done, timed
-from ..stages.select import IDENTITY, write_documents
+from ..stages.select import selection_manifest, write_documents
 from .ids import check_unique
 from .parquet import ParquetSource
 from .passes import Decision, Selection
@@ -98,8 +98,7 @@ def run_out_of_core(
     folder = Path(output_dir).expanduser()
     if not dry_run:
         check_folder("select", folder, [path for system, path in source.files if system is None])
-    arguments = {**{name: getattr(pd_filter, name) for name in IDENTITY}, "weights": dict(pd_filter.weights) or None}
-    manifest = Manifest("select", inputs={"scored": source.digest()}, arguments=arguments)
+    manifest = selection_manifest(pd_filter, source.digest())
     done = None if dry_run else skip_if_done(manifest, folder, overwrite)
     if done:
         return done

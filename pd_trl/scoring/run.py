@@ -13,8 +13,8 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ..artifacts import dataset_digest
 from ..errors import InputError
+from ..runs.identity import data_key, shard_identity
 from .backends import Scorer
 from .batching import score_sequences
 from .layout import prompt_groups, shard_rows
@@ -67,12 +67,11 @@ class ScoringRun:
         self.rows = shard_rows(groups, settings.pairs_per_shard)
         self._reader = ShardReader(self.texts, groups, self.rows)
         self._identity = {
-            "data": dataset_digest(self.texts),
             "max_length": settings.max_length,
             "on_long": settings.on_long,
-            "dtype": str(settings.dtype),
             "pairs_per_shard": settings.pairs_per_shard,
         }
+        self._data = data_key(self.texts)
 
     def close(self) -> None:
         """Ends what works beside the model."""
@@ -80,9 +79,12 @@ class ScoringRun:
 
     def shards_of(self, scorer: Scorer) -> ShardFolder:
         """Folder of a model's shards."""
-        identity = {"model": scorer.digest, "aspects": scorer.aspects, "longest": self._longest(scorer)}
+        identity = shard_identity(
+            data=self._data, model=scorer.digest, aspects=scorer.aspects, computation=scorer.computation,
+            longest=self._longest(scorer), **self._identity,
+        )  # fmt: skip
         folder = self.folder / "shards" / "+".join(scorer.aspects)
-        return ShardFolder(folder, len(self.rows), {**self._identity, **identity})
+        return ShardFolder(folder, len(self.rows), identity)
 
     def compute(
         self, scorer: Scorer, job: str | None = None, finished: Callable[[], None] = lambda: None

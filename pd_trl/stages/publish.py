@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..artifacts import Manifest, dataset_digest, read_rows
+from ..artifacts import Manifest, read_rows
 from ..errors import InputError
 from ..hub import check_access, check_card, check_namespace
 from ..publishing.collection import (
@@ -21,7 +21,17 @@ from ..publishing.publication import Publication
 from ..publishing.report import publish_report, space_card
 from ..results import RESULTS_NAME
 from ..reward_sidecar import SIDECAR_NAME, RewardSidecar
-from .common import StageResult, check_folder, dry_result, mapping_of, owned_folder, skip_if_done, timed
+from ..runs.identity import data_key
+from .common import (
+    StageResult,
+    check_folder,
+    dry_result,
+    holding_output_dir,
+    mapping_of,
+    owned_folder,
+    skip_if_done,
+    timed,
+)
 from .publish_commands import TARGET_HELP
 
 
@@ -126,6 +136,7 @@ def check_publish(arguments: PublishArguments) -> None:
         check_collection(arguments.collection, owner, bool(arguments.private))
 
 
+@holding_output_dir
 def run_publish(arguments: PublishArguments) -> StageResult:
     """Publishes what the other stages made: reward models, report, data set and policy, each in one commit, and a collection."""
     wanted = {name: folder for name, folder in _FOLDERS.items() if getattr(arguments, name)}
@@ -243,8 +254,9 @@ def _identity(folder: str) -> str:
     manifest = Manifest.load(folder)
     if manifest is None:
         raise InputError(f"There is nothing to publish in {folder}: run the stage that makes it first.")
+    manifest.check_files(folder)
     if manifest.stage == "select":
         # The rows count, not only the arguments that chose them.
-        parts = [dataset_digest(read_rows(Path(folder) / part)) for part in ("selected", "dropped")]
+        parts = [data_key(read_rows(Path(folder) / part)) for part in ("selected", "dropped")]
         return " ".join([manifest.key, *parts])
     return f"{manifest.key} {manifest.created}"
