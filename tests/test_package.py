@@ -36,6 +36,7 @@ LAYERS = {
     "report_text": 1,
     "resources": 1,
     "row_log": 1,
+    "runs": 1,
     "results": 1,
     # L2: models
     "aspect_rewards": 2,

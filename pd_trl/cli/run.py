@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ..report_text import printable
 from ..resources import list_recipes, recipe_path
 from ..selection import parse_budget
 from .parsing import check_launch_flags, launch, load_yaml, refuse, string_to_bool, unknown
+from .processes import StageEnded
 from .stage_commands import LAUNCHED, check_stage, run_stage, set_up_logging, show, stage_parser
 from .stage_commands import STAGES as COMMANDS
 
@@ -129,11 +131,12 @@ def run_step(step: Step, launch_args: list[str], *, overwrite: bool) -> None:
     section = {**step.section, "overwrite": overwrite}
     sys.stderr.write(f"--- {step.name}\n")
     if launch_args and step.stage in LAUNCHED:
-        config = Path(step.output_dir).expanduser().parent / f".{Path(step.output_dir).name}.yaml"
-        _write_yaml(config, section)
-        code = launch(step.stage, launch_args, ["--config", str(config)])
+        with tempfile.TemporaryDirectory() as folder:
+            config = Path(folder) / "arguments.yaml"
+            _write_yaml(config, section)
+            code = launch(step.stage, launch_args, ["--config", str(config)])
         if code:
-            raise InputError(f"The stage '{step.name}' failed with exit code {code}; its messages are above.")
+            raise StageEnded(f"The stage '{step.name}' failed with exit code {code}; its messages are above.", code)
         return
     result = run_stage(step.stage, parse_step(step, section))
     if step.name != step.stage:
@@ -206,5 +209,4 @@ def _check_push(step: Step, arguments: Any) -> None:
 def _write_yaml(path: Path, section: dict[str, Any]) -> None:
     import yaml
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(section, sort_keys=False), encoding="utf-8")

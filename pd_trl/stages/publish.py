@@ -63,7 +63,7 @@ class PublishArguments:
             Tag of all of these.
         selection_dir, reward_dir, policy_dir (`str`, *optional*):
             Folders of the stages `select`, `reward` and `dpo`.
-        evaluation_dir (`str`, *optional*):
+        evaluation_dir (`str` or `dict`, *optional*):
             Folder of the stage `evaluate`, whose numbers about the policy its card shows.
         recipe (`dict`, *optional*):
             The whole recipe, which is published beside the data.
@@ -90,7 +90,9 @@ class PublishArguments:
     selection_dir: str | None = field(default=None, metadata={"help": "Folder of the stage `select`."})
     reward_dir: str | None = field(default=None, metadata={"help": "Folder of the stage `reward`."})
     policy_dir: str | None = field(default=None, metadata={"help": "Folder of the stage `dpo`."})
-    evaluation_dir: str | None = field(default=None, metadata={"help": "Folder of the stage `evaluate`."})
+    evaluation_dir: dict[str, str] | str | None = field(
+        default=None, metadata={"help": "Folder of the stage `evaluate`, or that of each kind (YAML mapping, or json)."}
+    )
     recipe: dict[str, Any] | str | None = field(default=None, metadata={"help": "The whole recipe."})
     output_dir: str = field(default="published", metadata={"help": "Folder of the record of what was published."})
     dry_run: bool = field(default=False, metadata={"help": "Show what would change, and change nothing."})
@@ -204,9 +206,14 @@ def _publish_all(arguments: PublishArguments) -> list[Publication | CollectionRe
     return results
 
 
-def _evaluations(folder: str | None) -> list[Path] | None:
+def _evaluations(folder: str | dict[str, str] | None) -> list[Path] | None:
     """Results about the policy, not about the reward models; `None` where nothing was evaluated."""
-    found = [Path(folder) / kind / RESULTS_NAME for kind in ("alpaca", "pairwise")] if folder else []
+    if isinstance(folder, str) and not folder.lstrip().startswith("{"):
+        places = [Path(folder).expanduser() / kind for kind in ("alpaca", "pairwise")]
+    else:
+        own = mapping_of(folder, "evaluation_dir")
+        places = [Path(str(own[kind])).expanduser() for kind in ("alpaca", "pairwise") if kind in own]
+    found = [place / RESULTS_NAME for place in places]
     return [path for path in found if path.is_file()] or None
 
 
