@@ -181,7 +181,11 @@ def _policies(sections: Mapping[str, Any], world: str | None, folders: Mapping[s
 def _judged(sections: Mapping[str, Any], world: str | None, folders: Mapping[str, Path]) -> dict[str, Any]:
     """Outputs where a stage makes them, else the policies that `judge` asks itself."""
     policies = _policies(sections, world, folders)
-    return {"outputs": output_folders(policies, folders["generate"])} if "generate" in sections else {"policies": policies}
+    return (
+        {"outputs": output_folders(policies, folders["generate"])}
+        if "generate" in sections
+        else {"policies": policies}
+    )
 
 
 def _outputs_and_results(

@@ -5,9 +5,10 @@ import functools
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,13 +112,25 @@ def _owner_of(folder: Path) -> tuple[str | None, str]:
     return stage or None, key.strip()
 
 
-def skip_if_done(manifest: Manifest, folder: str | os.PathLike, overwrite: bool) -> StageResult | None:
+def skip_if_done(
+    manifest: Manifest, folder: str | os.PathLike, overwrite: bool, hold: bool = True
+) -> StageResult | None:
     """
     The result of a stage whose folder already holds it; `None` when there is work to do.
 
+    Args:
+        manifest ([`Manifest`]): What the stage will have done.
+        folder (`str`): Folder of its result.
+        overwrite (`bool`): Whether another result may be replaced.
+        hold (`bool`, *optional*, defaults to `True`): Whether to keep other commands out until the stage ends.
+
     Raises:
-        InputError: When the folder holds another result and `overwrite` is off.
+        InputError: When the folder holds another result and `overwrite` is off, when its result is damaged, or when another
+            command is writing there.
     """
+    locks = getattr(_running, "locks", None)
+    if locks is not None and hold:
+        locks.enter_context(folder_lock(folder))
     found = Manifest.load(folder)
     if found is None:
         return None
@@ -158,8 +171,8 @@ def dry_result(manifest: Manifest, folder: str, counts: dict[str, int], lines: l
 
 def holding_output_dir(run: Callable[..., StageResult], exclusive: bool = True) -> Callable[..., StageResult]:
     """
-    A stage that, if `exclusive`, keeps other commands out of its `output_dir` while it runs. An error that leaves it carries
-    the folder as its attribute `output_dir`.
+    A stage that, if `exclusive`, keeps other commands out of its `output_dir` from [`skip_if_done`] on.
+    An error that leaves it carries the folder as its attribute `output_dir`.
     """
 
     @functools.wraps(run)
@@ -167,15 +180,22 @@ def holding_output_dir(run: Callable[..., StageResult], exclusive: bool = True) 
         arguments = tuple(_expanded(part) for part in arguments)
         folder = next((part.output_dir for part in arguments if getattr(part, "output_dir", None)), None)
         writes = is_main_process() and not getattr(arguments[0], "dry_run", False)
+        outer = getattr(_running, "locks", None)
         try:
-            with folder_lock(folder) if folder and writes and exclusive else nullcontext():
+            with ExitStack() as stack:
+                _running.locks = stack if writes and exclusive else None
                 return run(*arguments)
         except Exception as error:
             if folder and writes and not hasattr(error, "output_dir"):
                 error.output_dir = folder  # type: ignore[attr-defined]
             raise
+        finally:
+            _running.locks = outer
 
     return held
+
+
+_running = threading.local()
 
 
 def sharing_output_dir(run: Callable[..., StageResult]) -> Callable[..., StageResult]:

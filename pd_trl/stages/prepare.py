@@ -107,7 +107,7 @@ def run_prepare(arguments: PrepareArguments) -> StageResult:
         inputs={"pairs": data_key(pairs)},
         arguments=deciding(arguments, _IDENTITY),
     )
-    done = None if arguments.dry_run else skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
+    done = None if arguments.dry_run else skip_if_done(manifest, arguments.output_dir, arguments.overwrite, hold=False)
     if done:
         return done
     with timed(manifest):
@@ -129,6 +129,8 @@ def run_prepare(arguments: PrepareArguments) -> StageResult:
         manifest.results = {"load": load_report, "labels": report.to_dict(), "source": _source(arguments)}
         manifest.results["provenance"] = {"source": _provenance(arguments), "conflict": report.conflict}
     if not arguments.dry_run:
+        if done := skip_if_done(manifest, arguments.output_dir, arguments.overwrite):
+            return done  # by another command, meanwhile
         with replaced_folder(arguments.output_dir) as folder:
             write_rows(pairs, folder / "pairs")
             write_rows(preferences, folder / "preferences")

@@ -91,7 +91,8 @@ class PublishArguments:
     reward_dir: str | None = field(default=None, metadata={"help": "Folder of the stage `reward`."})
     policy_dir: str | None = field(default=None, metadata={"help": "Folder of the stage `dpo`."})
     evaluation_dir: dict[str, str] | str | None = field(
-        default=None, metadata={"help": "Folder of the stage `evaluate`, or that of each kind (YAML mapping, or json)."}
+        default=None,
+        metadata={"help": "Folder of the stage `evaluate`, or that of each kind (YAML mapping, or json)."},
     )
     recipe: dict[str, Any] | str | None = field(default=None, metadata={"help": "The whole recipe."})
     output_dir: str = field(default="published", metadata={"help": "Folder of the record of what was published."})

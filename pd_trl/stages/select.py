@@ -126,7 +126,7 @@ def run_select(arguments: SelectArguments) -> StageResult:
     scored = _scored_rows(arguments.dataset_name)
     pd_filter.proxy_metrics = _proxy_metrics(arguments.dataset_name)
     manifest = selection_manifest(pd_filter, data_key(scored))
-    done = None if arguments.dry_run else skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
+    done = None if arguments.dry_run else skip_if_done(manifest, arguments.output_dir, arguments.overwrite, hold=False)
     if done:
         return done
     with timed(manifest):
@@ -138,6 +138,8 @@ def run_select(arguments: SelectArguments) -> StageResult:
     manifest.counts = {"total": len(decided), "kept": int(kept.sum()), "dropped": int((~kept).sum())}
     manifest.results = {"report": report.to_dict(), "provenance": inherited_provenance(arguments.dataset_name)}
     if not arguments.dry_run:
+        if done := skip_if_done(manifest, arguments.output_dir, arguments.overwrite):
+            return done  # by another command, meanwhile
         with replaced_folder(arguments.output_dir) as folder:
             write_selection(decided, pd_filter, manifest, folder)
     if arguments.dry_run:
