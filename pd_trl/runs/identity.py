@@ -74,7 +74,7 @@ def canonical(value: Any, name: str = "") -> Any:
     if isinstance(value, Mapping):
         return {str(key): canonical(entry, str(key)) for key, entry in value.items()}
     if isinstance(value, (set, frozenset)):
-        return sorted((canonical(entry) for entry in value), key=digest_of)
+        return sorted((canonical(entry) for entry in value), key=lambda entry: json.dumps(entry, sort_keys=True))
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
         return [canonical(entry) for entry in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
