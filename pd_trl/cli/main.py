@@ -107,7 +107,7 @@ def _guarded(command: str, arguments: list[str]) -> int:
     except Exception as error:
         if os.environ.get("PD_TRL_TRACEBACK"):
             raise
-        if not hasattr(error, "output_dir"):
+        if getattr(error, "output_dir", None) is None:
             error.output_dir = _output_dir(arguments)  # type: ignore[attr-defined]
         return _fail(prog, *describe(error))
 

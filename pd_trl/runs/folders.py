@@ -19,6 +19,9 @@ LOCK_NAME = f"{_OWN}_lock"
 OWNER_NAME = f"{_OWN}_stage"
 ERROR_LOG = "error.log"
 _held = threading.local()
+# A child holds nothing, whatever its parent does.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_held.__dict__.clear)
 
 
 def is_empty(folder: Path) -> bool:
