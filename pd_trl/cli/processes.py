@@ -86,7 +86,7 @@ def _handled(handler: Any) -> Iterator[None]:
 
 def _family(pid: int) -> list[Any]:
     """A process and all that it and its own started, the youngest first."""
-    import psutil
+    import psutil  # type: ignore[import-untyped]
 
     try:
         process = psutil.Process(pid)
