@@ -320,8 +320,15 @@ def training_identity(args: Any) -> dict[str, Any]:
             values[name] = _content_at(values[name])
     if hasattr(values.get("accelerator_config"), "to_dict"):
         values["accelerator_config"] = values["accelerator_config"].to_dict()
-    plain = canonical(values)
+    plain = canonical({name: _without_tokens(value) for name, value in values.items()})
     return dict(plain)
+
+
+def _without_tokens(value: Any) -> Any:
+    """Nested settings without what opens a door: `token`, `hub_token` and the like."""
+    if isinstance(value, Mapping):
+        return {key: _without_tokens(entry) for key, entry in value.items() if str(key).split("_")[-1] != "token"}
+    return [_without_tokens(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
 def _content_at(name: str | os.PathLike) -> str:

@@ -186,4 +186,4 @@ def test_identity_of_a_training_holds_no_token_however_deep(tmp_path):
     )  # fmt: skip
     identity = training_identity(args)
     assert "hf_secret" not in json.dumps(identity, default=str)
-    assert identity["model_init_kwargs"] == {"revision": "main", "nested": [{}]}
+    assert identity["model_init_kwargs"] == {"nested": [{}]}
