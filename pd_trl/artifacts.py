@@ -1,13 +1,14 @@
 """Folders that stages leave for each other: parquet shards, json and a manifest, each written whole or not at all."""
 
 import contextlib
-import hashlib
+import errno
 import importlib.metadata
+import itertools
 import json
 import os
-import shutil
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from datasets import Dataset, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
 from .errors import InputError
-from .media import check_media, undecoded_batches
+from .media import check_media
+from .runs.folders import replaced_folder as replaced_folder
 from .runs.forms import MANIFEST
+from .runs.identity import digest_of as digest_of
+from .runs.identity import file_keys, settings_key
 from .runs.schema import MAX_ROWS_BYTES, anything, parse_json, read_document, read_text, record
 from .runs.secrets import masked
 
@@ -41,6 +45,7 @@ class Manifest:
         results (`dict`): Anything else worth keeping, such as an accuracy.
         versions (`dict`): Versions of the libraries that matter.
         created (`str`): UTC time of writing.
+        files (`dict`): Digest of each file of the result, by its path in the folder.
     """
 
     stage: str
@@ -51,6 +56,7 @@ class Manifest:
     results: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=lambda: library_versions())
     created: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    files: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Masked before they are compared, so that neither a key nor a file depends on a password or a token.
@@ -60,10 +66,11 @@ class Manifest:
     @property
     def key(self) -> str:
         """Digest of what decides the result: the stage, its inputs and its arguments."""
-        return digest_of({"stage": self.stage, "inputs": self.inputs, "arguments": self.arguments})
+        return settings_key({"stage": self.stage, "inputs": self.inputs, "arguments": self.arguments})
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Writes `manifest.json` into `folder`."""
+        """Writes `manifest.json` into `folder`, with the digests of the files that are there."""
+        self.files = file_keys(Path(folder), _result_files(Path(folder)))
         content = {**asdict(self), "results": masked(self.results), "key": self.key}
         write_json(Path(folder) / MANIFEST_NAME, content, private=True)
 
@@ -80,7 +87,49 @@ class Manifest:
     def is_done_in(self, folder: str | os.PathLike) -> bool:
         """Whether `folder` holds the finished result of the same stage, inputs and arguments."""
         done = Manifest.load(folder)
-        return done is not None and done.key == self.key
+        if done is None or done.key != self.key:
+            return False
+        done.check_files(folder)
+        return True
+
+    def check_files(self, folder: str | os.PathLike, names: Iterable[str] | None = None) -> None:
+        """
+        Raises `InputError` where a file of the result is not what was written. What is written after the result, such as a card,
+        is not checked, nor is a manifest of a version that kept no digests.
+
+        Args:
+            folder (`str`): Folder of the result.
+            names (iterable of `str`, *optional*): Files to look at. `None` is all.
+        """
+        root = Path(folder)
+        wanted = [name for name in (self.files if names is None else names) if name in self.files]
+        missing = [name for name in wanted if not (root / name).is_file()]
+        found = file_keys(root, [name for name in wanted if name not in missing])
+        damaged = [name for name in found if found[name] != self.files[name]]
+        if missing or damaged:
+            what = f"{root / missing[0]} is missing" if missing else f"{root / damaged[0]} is damaged"
+            more = f", and {len(missing) + len(damaged) - 1} more" if len(missing) + len(damaged) > 1 else ""
+            raise InputError(
+                f"{what}{more}: not what the stage '{self.stage}' wrote. Run that stage again with --overwrite. If the change was "
+                f"meant, remove {root / MANIFEST_NAME}."
+            )
+
+
+# What a run needs to go on, what is written after it, and our own marks.
+_NO_RESULT = re.compile(
+    r"(.*/)?(\..*|checkpoint-\d+/.*|runs/.*|shards/.*|README\.md|pd_card\.json|manifest\.json|run_identity\.json|error\.log|.*\.jsonl)"
+)
+
+
+def _result_files(folder: Path) -> list[str]:
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return [name for name in names if not any(_NO_RESULT.fullmatch(part) for part in _tails(name))]
+
+
+def _tails(name: str) -> list[str]:
+    """A path and what follows each of its folders."""
+    parts = name.split("/")
+    return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
 def library_versions() -> dict[str, str]:
@@ -90,21 +139,6 @@ def library_versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     return versions
-
-
-def digest_of(value: Any) -> str:
-    """Hex digest of a json-like value, the same in every process."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def dataset_digest(dataset: Dataset, columns: list[str] | None = None) -> str:
-    """Hex digest of the rows of `dataset` (of `columns`, where given), in order, however they are stored."""
-    names = sorted(columns if columns is not None else dataset.column_names)
-    digest = hashlib.blake2b(json.dumps(names).encode(), digest_size=16)
-    for batch in undecoded_batches(dataset.select_columns(names)):
-        digest.update(json.dumps([batch[name] for name in names], ensure_ascii=False, default=str).encode())
-    return digest.hexdigest()
 
 
 def write_json(path: str | os.PathLike, content: Any, private: bool = False) -> None:
@@ -130,31 +164,6 @@ def opened_privately(path: str, flags: int) -> int:
 def read_json(path: str | os.PathLike) -> Any:
     """Reads json; raises `InputError` naming the file where it cannot, or where that is too large or nested too deeply."""
     return parse_json(read_text(path, MAX_ROWS_BYTES), path)
-
-
-@contextlib.contextmanager
-def replaced_folder(folder: str | os.PathLike) -> Iterator[Path]:
-    """
-    Yields an empty folder that takes the place of `folder` when the block ends well. An error, or a kill, leaves what was
-    there before.
-    """
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("new", "old"))
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(folder, old)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        elif old.exists():
-            os.replace(old, folder)
 
 
 def write_rows(dataset: Dataset, folder: str | os.PathLike, rows_per_shard: int = ROWS_PER_SHARD) -> None:
@@ -189,20 +198,50 @@ def read_rows(folder: str | os.PathLike) -> Dataset:
         raise InputError(
             f"{folder} holds {len(files)} of {expected} parquet shards: run the stage that writes them again."
         )
+    check_read(files)
     if expected == 1 and pq.read_metadata(files[0]).num_rows == 0:
         # `load_dataset` knows no split without rows; the parquet schema carries the features.
         return Dataset(pq.read_table(files[0]))
     try:
         dataset = load_dataset("parquet", data_files=[str(f) for f in files], split="train", keep_in_memory=False)
     except DatasetGenerationError as error:
-        if isinstance(error.__cause__, OSError):
-            raise error.__cause__ from None  # such as a full disk
+        if (full := system_error(error)) is not None:
+            raise full from None
         raise InputError(f"The parquet shards in {folder} cannot be read: {error.__cause__ or error}.") from None
     if not isinstance(dataset, Dataset):
         raise InputError(f"{folder} does not hold a single data set.")
     return check_media(dataset, str(folder))
 
 
-def copy_arguments(arguments: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """The named entries of `arguments`, for a manifest."""
-    return {name: arguments[name] for name in names if name in arguments}
+def check_read(files: Iterable[Path]) -> None:
+    """Compares files with the manifest of their stage, which lies in their folder or the one above, where there is one."""
+    for folder, group in itertools.groupby(sorted(files), key=lambda path: path.parent):
+        for root in (folder, folder.parent):
+            manifest = Manifest.load(root)
+            if manifest is not None:
+                manifest.check_files(root, [path.relative_to(root).as_posix() for path in group])
+                break
+
+
+# The disk, its quota, the limits on a file's size and on open files, memory.
+_OF_THE_SYSTEM = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EROFS,
+    errno.EACCES,
+)
+
+
+def system_error(error: BaseException | None) -> OSError | None:
+    """The error of the system, such as a full disk, among the causes of an error: the file itself is sound then."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM:
+            return error
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return None

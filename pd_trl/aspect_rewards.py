@@ -5,14 +5,14 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from .artifacts import Manifest, dataset_digest
+from .artifacts import Manifest
 from .checkpoints import last_checkpoint
 from .data.ids import canonical_json
 from .data.validation import check_aspect_names, check_preferences
@@ -22,7 +22,7 @@ from .reward_config import PDRewardConfig
 from .reward_results import AspectReward, fill_sidecar, rewards_in, warn_of_weakness
 from .reward_rows import check_margin
 from .reward_trainer import PDRewardTrainer
-from .runs.secrets import masked
+from .runs.identity import data_key, model_key, peft_settings, tokenizer_key, training_identity
 from .selection import random_keys, resolve_budget, select_lowest
 from .trainer_push import check_push
 from .trainer_utils import device_arguments
@@ -113,7 +113,9 @@ def train_aspect_rewards(
                 f"The aspect '{aspect}' has {len(train)} pairs to train on ({len(test)} held out): label more pairs by it, or "
                 "leave it out with `aspects`."
             )
-    inputs = {"model": str(model)}
+    inputs = {"model": model_key(model, (args.model_init_kwargs or {}).get("revision"))}
+    if processing_class is not None:
+        inputs["tokenizer"] = tokenizer_key(processing_class)
     if heads:
         train, test = _parts(preferences, np.isin(labels, names), is_heldout, columns)
         folder = Path(output_dir) / HEADS_FOLDER
@@ -188,9 +190,9 @@ def _train(
     heads = {} if isinstance(aspects, str) else {"heads": aspects}
     manifest = Manifest(
         "reward",
-        inputs={**inputs, "train": dataset_digest(train), "heldout": dataset_digest(test) if len(test) else ""},
+        inputs={**inputs, "train": data_key(train), "heldout": data_key(test) if len(test) else ""},
         arguments={
-            **training_identity(args), "peft": peft_config.to_dict() if peft_config is not None else None, **heads,
+            "training": training_identity(args), "peft": peft_settings(peft_config), **heads,
         },
     )  # fmt: skip
     done = Manifest.load(folder) if manifest.is_done_in(folder) else None
@@ -219,7 +221,11 @@ def _train(
     trainer.save_model()
     sidecar = trainer.sidecar_
     manifest.counts = {"train": len(trainer.train_dataset), "train_given": len(train), "heldout": len(test)}
-    manifest.results = {"metrics": sidecar.metrics, **({"heads": sidecar.heads} if heads else {})}
+    manifest.results = {
+        "metrics": sidecar.metrics,
+        "base_model": getattr(trainer.model.config, "_name_or_path", None),
+        **({"heads": sidecar.heads} if heads else {}),
+    }
     if args.should_save:
         trainer.create_model_card(model_name=f"{Path(args.output_dir).name} reward")
         manifest.seconds = sum(entry.get("train_runtime", 0.0) for entry in trainer.state.log_history)
@@ -239,13 +245,3 @@ def _check_none_is_empty(trainer: PDRewardTrainer, aspects: list[str]) -> None:
             f"No pair of {', '.join(empty)} is left to train on: all are longer than max_length={trainer.args.max_length} tokens "
             "or not in `train_share`. Raise them, or leave the aspect out with `aspects`."
         )
-
-
-_NOT_IDENTITY = {"output_dir", "share_prefix", "logging_dir", "run_name", "disable_tqdm", "log_level", "log_level_replica", "report_to",
-                 "hub_token", "push_to_hub_token", "local_rank", "resume_from_checkpoint", "push_to_hub", "hub_model_id",
-                 "logging_steps", "save_steps", "save_total_limit", "dataset_num_proc", "dataloader_num_workers"}  # fmt: skip
-
-
-def training_identity(args: Any) -> dict[str, Any]:
-    """The training arguments that decide the weights, for a manifest; tokens are never among them."""
-    return {k: v for k, v in masked(args.to_dict()).items() if k not in _NOT_IDENTITY}

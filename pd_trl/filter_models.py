@@ -7,8 +7,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from .artifacts import dataset_digest
 from .gaps import GAP_PREFIX
+from .runs.identity import data_key
 
 # Rows of a stream that are scored together.
 STREAM_ROWS = 10_000
@@ -56,6 +56,6 @@ class ModelGaps:
         folder = None
         if self.output_dir is not None:
             texts = dataset.select_columns([name for name in _TEXT_COLUMNS if name in dataset.column_names])
-            folder = Path(self.output_dir) / dataset_digest(texts)[:16]
+            folder = Path(self.output_dir) / data_key(texts)[:16]
         models = {name: self.reward_models[name] for name in missing}
         return scoring.score_pairs(dataset, models, output_dir=folder, **options)

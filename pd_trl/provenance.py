@@ -74,7 +74,8 @@ def proxy_provenance(name: str | os.PathLike, folder: Path, sidecar: Any) -> dic
     manifest = Manifest.load(folder)
     on_hub = not Path(name).expanduser().exists() and is_repo_id(str(name).partition("@")[0])
     snapshot = _SHA.fullmatch(folder.name)
-    base = manifest.inputs.get("model") if manifest is not None else None
+    # Older manifests have the name among the inputs.
+    base = manifest.results.get("base_model") or manifest.inputs.get("model") if manifest is not None else None
     record = {
         "model": str(name).partition("@")[0] if on_hub else None,
         "revision": folder.name if snapshot else manifest.key if manifest is not None else None,

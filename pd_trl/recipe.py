@@ -96,40 +96,56 @@ def plan(recipe: Mapping[str, Any], only: Iterable[str] | None = None) -> list[S
     for name in wanted:
         if name not in sections:
             raise InputError(f"The recipe has no stage '{name}' to run; its stages are {', '.join(sections)}.")
-    _fill(sections, recipe, root)
+    folders = _folders(sections, root)
+    _fill(sections, recipe, folders)
     steps: list[Step] = []
     for stage in (name for name in STAGES if name in wanted):
         if stage == "compare":
-            steps += _rivals(sections, root)
+            steps += _rivals(sections, folders)
         elif stage in ("generate", "evaluate"):
-            steps += _outputs_and_results(stage, sections, recipe, root)
+            steps += _outputs_and_results(stage, sections, recipe, folders)
         else:
-            steps.append(Step(stage, stage, sections[stage], _needs(sections[stage], root)))
+            steps.append(Step(stage, stage, sections[stage]))
+    for step in steps:
+        step.needs += _needs(step.section, folders)
     return steps
 
 
-def _fill(sections: dict[str, Any], recipe: Mapping[str, Any], root: Path) -> None:
+def _folders(sections: Mapping[str, Any], root: Path) -> dict[str, Path]:
+    """Where each stage's result is, and is read by the stages after it: its section's `output_dir`, else a folder of the run."""
+    folders = {"run": root}
+    for stage in STAGES:
+        section = sections.get(stage)
+        own = section.get("output_dir") if isinstance(section, Mapping) and stage != "evaluate" else None
+        if own is not None and not isinstance(own, str):
+            raise InputTypeError(f"`output_dir` of the section '{stage}' must be a path, got {own!r}.")
+        default = root / {"simulate": "world", "generate": "outputs"}.get(stage, stage)
+        folders[stage] = Path(own).expanduser() if own else default
+    return folders
+
+
+def _fill(sections: dict[str, Any], recipe: Mapping[str, Any], folders: Mapping[str, Path]) -> None:
     """Fills in what a section leaves open: folders, inputs, seed, budget, model."""
     for stage, section in sections.items():
         if stage in ("compare", "evaluate"):
             continue
-        section.setdefault("output_dir", str(root / {"simulate": "world", "generate": "outputs"}.get(stage, stage)))
+        section["output_dir"] = str(folders[stage])
         if stage in _SEEDED and recipe.get("seed") is not None:
             section.setdefault("seed", recipe["seed"])
     world = sections.get("simulate", {}).get("output_dir")
     defaults: dict[str, dict[str, Any]] = {
         "prepare": {"dataset_name": recipe.get("dataset_name") or (world and str(Path(world) / "pairs"))},
-        "reward": {"dataset_name": str(root / "prepare")},
-        "score": {"dataset_name": str(root / "prepare"), "reward_models": str(root / "reward")},
-        "select": {"dataset_name": str(root / ("score" if "score" in sections else "prepare"))},
-        "report": {"dataset_name": str(root / "select")},
-        "dpo": {"dataset_name": str(root / "select")},
-        "judge": {"world": world, **_judged(sections, world, root)},
+        "reward": {"dataset_name": str(folders["prepare"])},
+        "score": {"dataset_name": str(folders["prepare"]), "reward_models": str(folders["reward"])},
+        "select": {"dataset_name": str(folders["score" if "score" in sections else "prepare"])},
+        "report": {"dataset_name": str(folders["select"])},
+        "dpo": {"dataset_name": str(folders["select"])},
+        "judge": {"world": world, **_judged(sections, world, folders)},
         "publish": {
             "selection_dir": sections.get("select", {}).get("output_dir"),
             "reward_dir": sections.get("reward", {}).get("output_dir"),
             "policy_dir": sections.get("dpo", {}).get("output_dir"),
-            "evaluation_dir": str(root / "evaluate") if "evaluate" in sections else None,
+            "evaluation_dir": _evaluation_folders(sections, folders) if "evaluate" in sections else None,
             "recipe": {key: deepcopy(value) for key, value in recipe.items() if key != "publish"},
         },
     }
@@ -145,55 +161,66 @@ def _fill(sections: dict[str, Any], recipe: Mapping[str, Any], root: Path) -> No
                     sections[stage].setdefault(key, value)
 
 
-def _policies(sections: Mapping[str, Any], world: str | None, root: Path) -> dict[str, str]:
+def _evaluation_folders(sections: Mapping[str, Any], folders: Mapping[str, Path]) -> str | dict[str, str]:
+    """The folder of all evaluations, or that of each where one has its own."""
+    known = evaluate_sections(sections["evaluate"], {}, None, None, folders)
+    own = {kind: section["output_dir"] for kind, section in known.items()}
+    usual = all(path == str(folders["evaluate"] / kind) for kind, path in own.items())
+    return str(folders["evaluate"]) if usual else own
+
+
+def _policies(sections: Mapping[str, Any], world: str | None, folders: Mapping[str, Path]) -> dict[str, str]:
     policies = {"SFT": str(Path(world) / "model")} if world else {}
     if "dpo" in sections:
-        policies["PD"] = str(root / "dpo")
+        policies["PD"] = str(folders["dpo"])
     for rival in sections.get("compare") or []:
-        policies[rival] = str(root / "compare" / rival / "dpo")
+        policies[rival] = str(folders["compare"] / rival / "dpo")
     return policies
 
 
-def _judged(sections: Mapping[str, Any], world: str | None, root: Path) -> dict[str, Any]:
+def _judged(sections: Mapping[str, Any], world: str | None, folders: Mapping[str, Path]) -> dict[str, Any]:
     """Outputs where a stage makes them, else the policies that `judge` asks itself."""
-    policies = _policies(sections, world, root)
-    return {"outputs": output_folders(policies, sections, root)} if "generate" in sections else {"policies": policies}
+    policies = _policies(sections, world, folders)
+    return (
+        {"outputs": output_folders(policies, folders["generate"])}
+        if "generate" in sections
+        else {"policies": policies}
+    )
 
 
-def _outputs_and_results(stage: str, sections: Mapping[str, Any], recipe: Mapping[str, Any], root: Path) -> list[Step]:
+def _outputs_and_results(
+    stage: str, sections: Mapping[str, Any], recipe: Mapping[str, Any], folders: Mapping[str, Path]
+) -> list[Step]:
     world = sections.get("simulate", {}).get("output_dir")
-    policies = _policies(sections, world, root)
-    folders = output_folders(policies, sections, root)
+    policies = _policies(sections, world, folders)
+    outputs = output_folders(policies, folders["generate"])
     if stage == "generate":
-        filled = generate_sections(sections["generate"], policies, folders, world)
-        return [Step(f"generate {name}", stage, section, _needs(section, root)) for name, section in filled.items()]
-    filled = evaluate_sections(sections["evaluate"], folders, world, recipe.get("seed"), root)
-    return [
-        Step(f"evaluate {kind}", f"evaluate {kind}", section, _needs(section, root))
-        for kind, section in filled.items()
-    ]
+        filled = generate_sections(sections["generate"], policies, outputs, world)
+        return [Step(f"generate {name}", stage, section) for name, section in filled.items()]
+    filled = evaluate_sections(sections["evaluate"], outputs, world, recipe.get("seed"), folders)
+    return [Step(f"evaluate {kind}", f"evaluate {kind}", section) for kind, section in filled.items()]
 
 
-def _rivals(sections: Mapping[str, Any], root: Path) -> list[Step]:
+def _rivals(sections: Mapping[str, Any], folders: Mapping[str, Path]) -> list[Step]:
     """Policies trained like the main one, on all pairs or on those of another selector."""
     if "dpo" not in sections:
         raise InputError("`compare` trains other policies like the one of the section 'dpo', which the recipe lacks.")
-    scored = sections.get("select", {}).get("dataset_name", str(root / "score"))
+    scored = sections.get("select", {}).get("dataset_name", str(folders["score"]))
     steps = []
     for rival in sections["compare"]:
-        folder = root / "compare" / rival
+        folder = folders["compare"] / rival
         source = scored
         if rival != "all":
             select = {**sections.get("select", {}), "selector": rival, "output_dir": str(folder / "select")}
-            steps.append(Step(f"compare {rival}: select", "select", select, [scored]))
+            steps.append(Step(f"compare {rival}: select", "select", select))
             source = str(folder / "select")
         dpo = {**sections["dpo"], "dataset_name": source, "output_dir": str(folder / "dpo")}
         dpo.pop("pd_budget", None)
-        steps.append(Step(f"compare {rival}: dpo", "dpo", dpo, [source]))
+        steps.append(Step(f"compare {rival}: dpo", "dpo", dpo))
     return steps
 
 
-def _needs(section: Mapping[str, Any], root: Path) -> list[str]:
+def _needs(section: Mapping[str, Any], folders: Mapping[str, Path]) -> list[str]:
     """Inputs of a stage that this run is to make."""
     keys = (
         "dataset_name",
@@ -206,10 +233,10 @@ def _needs(section: Mapping[str, Any], root: Path) -> list[str]:
         "instructions",
         "model_outputs",
     )
-    values = [section.get(key) for key in keys]
+    values: list[Any] = [section.get(key) for key in keys]
     for key in ("policies", "outputs", "baselines"):
         named = section.get(key)
         values += named.values() if isinstance(named, Mapping) else [named]
     judge = section.get("judge")
     values.append(judge.partition(":")[2] if isinstance(judge, str) else None)
-    return [str(v) for v in values if isinstance(v, str) and Path(v).is_relative_to(root)]
+    return [v for v in values if isinstance(v, str) and any(Path(v).is_relative_to(made) for made in folders.values())]

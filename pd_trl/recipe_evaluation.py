@@ -34,9 +34,8 @@ def evaluations_of(section: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {kind: nested[kind] for kind in EVALUATIONS if kind in nested}
 
 
-def output_folders(policies: Mapping[str, str], sections: Mapping[str, Any], root: Path) -> dict[str, str]:
-    """Where the outputs of each policy are."""
-    folder = Path(sections.get("generate", {}).get("output_dir", root / "outputs"))
+def output_folders(policies: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Where the outputs of each policy are, in the folder of all."""
     return {name: str(folder / name) for name in policies}
 
 
@@ -60,18 +59,20 @@ def generate_sections(
 
 
 def evaluate_sections(
-    section: Mapping[str, Any], folders: Mapping[str, str], world: str | None, seed: Any, root: Path
+    section: Mapping[str, Any], outputs: Mapping[str, str], world: str | None, seed: Any, folders: Mapping[str, Path]
 ) -> dict[str, dict[str, Any]]:
-    """The arguments of each evaluation, with what it takes from the stages before it: `folders` hold each policy's outputs."""
-    main = folders.get(PD)
-    others = {name: folder for name, folder in folders.items() if name != PD}
+    """The arguments of each evaluation, with what it takes from the stages before it: each policy's outputs, and the folders of stages."""
+    main = outputs.get(PD)
+    others = {name: folder for name, folder in outputs.items() if name != PD}
     defaults: dict[str, dict[str, Any]] = {
         "alpaca": {"model_outputs": main},
         "pairwise": {"outputs": main, "baselines": others, "judge": world and f"gold:{world}", "seed": seed},
-        "rewards": {"reward_models": str(root / "reward")},
+        "rewards": {"reward_models": str(folders["reward"])},
     }
     filled = {}
     for kind, arguments in evaluations_of(section).items():
         known = {key: value for key, value in defaults[kind].items() if value}
-        filled[kind] = {"output_dir": str(root / "evaluate" / kind), **known, **arguments}
+        own = arguments.pop("output_dir", None)
+        place = Path(str(own)).expanduser() if own else folders["evaluate"] / kind
+        filled[kind] = {"output_dir": str(place), **known, **arguments}
     return filled

@@ -16,13 +16,14 @@ from datasets import Audio, Dataset, Features, Image, List, Value
 from PIL import Image as Picture
 
 from pd_trl import PDFilter, load_pairs
-from pd_trl.artifacts import dataset_digest, read_rows, write_rows
+from pd_trl.artifacts import read_rows, write_rows
 from pd_trl.data import load_source
 from pd_trl.errors import InputError
 from pd_trl.html_report import write_report
 from pd_trl.media import check_media, media_columns, without_media
 from pd_trl.out_of_core.run import select_out_of_core
 from pd_trl.publishing.facts import typical_example
+from pd_trl.runs.identity import data_key
 from pd_trl.stages.common import rows_of
 from tests.processes import run
 
@@ -160,7 +161,7 @@ def test_a_data_set_in_memory_is_not_decoded(named, site, tmp_path):
     kept = pd_filter(named)
     assert len(kept) == 6 and kept.features["media"] == named.features["media"]
     write_report(named, tmp_path / "report.html", pd_filter=PDFilter())
-    assert typical_example(kept) is not None and dataset_digest(named) == dataset_digest(named)
+    assert typical_example(kept) is not None and data_key(named) == data_key(named)
     with pytest.raises(InputError, match="'media'"):
         write_rows(kept, tmp_path / "rows")
     assert site.asked == []
@@ -184,7 +185,7 @@ def test_media_that_are_there_are_carried_along(tmp_path):
     assert back.features["media"] == Image() and isinstance(
         back.select_columns("media")[1]["media"], Picture.Image | None
     )
-    assert dataset_digest(back) == dataset_digest(kept)
+    assert data_key(back) == data_key(kept)
     stream = PDFilter().fit(data).transform(data.to_iterable_dataset())
     decided = list(stream)
     assert [row["pair_id"] for row in decided if row["pd_kept"]] == kept["pair_id"][:]

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from .._version import __version__
-from ..errors import InputError
+from .failures import describe
 from .terminal import complain
 
 # Name of the command: module of this package, and a line of help.
@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit code: 0, 2 on bad input, 130 when interrupted."""
+    """Runs the command line and returns its exit code: 0, 2 on what the user can mend, 1 on any other error, and 130 when interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _parser()
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -107,34 +107,26 @@ def _guarded(command: str, arguments: list[str]) -> int:
     except Exception as error:
         if os.environ.get("PD_TRL_TRACEBACK"):
             raise
-        expected = isinstance(error, (InputError, OSError, ValueError, TypeError, ImportError)) or _disk_is_full(error)
-        return _fail(prog, _message(error), code=2 if expected else 1)
+        if getattr(error, "output_dir", None) is None:
+            error.output_dir = _output_dir(arguments)  # type: ignore[attr-defined]
+        return _fail(prog, *describe(error))
 
 
-def _disk_is_full(error: Exception) -> bool:
-    # torch and safetensors have errors of their own for a file that cannot be written.
-    text = str(error)
-    return "No space left" in text or "PytorchStreamWriter failed" in text or "unexpected pos" in text
-
-
-def _message(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    if isinstance(error, InputError):
-        return text
-    if _disk_is_full(error):
-        return f"No space left on the disk ({' '.join(text.split())[:160]}). Make room or choose another folder, and run it again."
-    if isinstance(error, OSError) and error.strerror:
-        place = f": {error.filename}" if error.filename else ""
-        return f"{error.strerror}{place}. What was finished is kept: make room or choose another folder, and run it again."
-    return f"{text} ({type(error).__name__}; set PD_TRL_TRACEBACK=1 to see where)"
+def _output_dir(arguments: Sequence[str]) -> str | None:
+    """The folder that a command line names, for an error before the stage began."""
+    for i, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag in ("--output_dir", "--output-dir"):
+            return value if equals else next(iter(arguments[i + 1 : i + 2]), None)
+    return None
 
 
 def _fail(prog: str, message: str, code: int = 2) -> int:
     if place := os.environ.get("PD_TRL_EXIT_CODE_FILE"):
         Path(place).write_text(str(code))
-    # Of several processes, one speaks for all.
-    if os.environ.get("RANK", "0") == "0":
-        complain(f"{prog}: {message}" if code == 130 else f"{prog}: error: {message}")
+    # Of several processes, one speaks for all; a fault may be of another alone.
+    if os.environ.get("RANK", "0") == "0" or code == 1:
+        complain(f"{prog}: {message}" if code > 128 else f"{prog}: error: {message}")
     return code
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import InputError
 from ..recipe_rules import check_file, check_servers, set_environment
 from ..runs.schema import parse_yaml
+from .processes import run_forwarding
 
 EXIT_CODE_FILE = "PD_TRL_EXIT_CODE_FILE"
 
@@ -108,7 +109,13 @@ class StageParser:
         known, launch = self._split(rest)
         if content:
             check_servers(content, {flag.partition("=")[0].lstrip("-").replace("-", "_") for flag in known})
-        outputs = self.parser.parse_args_into_dataclasses(args=[*from_file, *known], look_for_args_file=False)
+        try:
+            outputs = self.parser.parse_args_into_dataclasses(args=[*from_file, *known], look_for_args_file=False)
+        except InputError:
+            raise
+        except (ValueError, TypeError, ImportError) as error:
+            # TRL's and transformers' own checks of their arguments.
+            raise InputError(" ".join(str(error).split())) from error
         if not any(getattr(output, "dry_run", False) for output in outputs):
             set_environment(environment)
         return outputs[: len(self.parser.dataclass_types)], launch
@@ -232,7 +239,6 @@ def launch(command: str, launch_args: list[str], arguments: list[str]) -> int:
     Runs `pd-trl COMMAND ARGUMENTS` in the processes of `accelerate launch LAUNCH_ARGS`. Without a GPU, where accelerate
     starts a single process whatever it is told, `--num_processes` starts that many by torch's launcher.
     """
-    import subprocess
     import tempfile
 
     import torch
@@ -259,7 +265,7 @@ def launch(command: str, launch_args: list[str], arguments: list[str]) -> int:
         code_file = Path(folder) / "code"
         environment = {**os.environ, EXIT_CODE_FILE: str(code_file)}
         program = [sys.executable, "-m", *program, "pd_trl", command, *arguments]
-        code = subprocess.run(program, env=environment).returncode
+        code = run_forwarding(program, environment, EXIT_CODE_FILE)
         return int(code_file.read_text()) if code and code_file.is_file() else code
 
 

@@ -17,6 +17,7 @@ from ..resources import list_recipes, recipe_path
 from ..runs.secrets import masked
 from ..selection import parse_budget
 from .parsing import check_launch_flags, launch, load_yaml, refuse, string_to_bool, unknown
+from .processes import StageEnded
 from .stage_commands import LAUNCHED, check_stage, run_stage, set_up_logging, show, stage_parser
 from .stage_commands import STAGES as COMMANDS
 from .terminal import complain, say
@@ -146,7 +147,7 @@ def run_step(step: Step, launch_args: list[str], *, overwrite: bool) -> None:
             config.write_text(yaml.safe_dump(section, sort_keys=False), encoding="utf-8")
             code = launch(step.stage, launch_args, ["--config", str(config)])
         if code:
-            raise InputError(f"The stage '{step.name}' failed with exit code {code}; its messages are above.")
+            raise StageEnded(f"The stage '{step.name}' failed with exit code {code}; its messages are above.", code)
         return
     result = run_stage(step.stage, parse_step(step, section))
     if step.name != step.stage:

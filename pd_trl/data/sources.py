@@ -14,6 +14,7 @@ import datasets
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError, DatasetsError
 from huggingface_hub.errors import HfHubHTTPError
 
+from ..artifacts import system_error
 from ..cards.readme import split_readme
 from ..errors import InputError, InputTypeError
 from ..hub import check_dataset_files, download_file, split_revision
@@ -114,6 +115,8 @@ def _load(what: str, *args: Any, split: str, files: Sequence[Path] = (), **kwarg
     try:
         loaded = datasets.load_dataset(*args, split=split, **kwargs)
     except (DatasetGenerationError, EOFError, zlib.error) as error:
+        if (full := system_error(error)) is not None:
+            raise full from None
         _raise_trouble(files, error)
         if args[:1] == ("json",) and "[" not in split and all(file.suffix != ".zst" for file in files):
             # Readable, but of several types in a column, and not so near the beginning that `datasets` would expect it.
@@ -125,6 +128,8 @@ def _load(what: str, *args: Any, split: str, files: Sequence[Path] = (), **kwarg
     except (DatasetNotFoundError, HfHubHTTPError, ConnectionError) as error:
         raise InputError(_hub_message(what, error)) from error
     except (DatasetsError, ValueError, OSError, StopIteration) as error:
+        if (full := system_error(error)) is not None:
+            raise full from None
         if isinstance(error, FileNotFoundError) and "doesn't contain any data files" in str(error):
             raise InputError(f"{what} has no data files (parquet, jsonl, json).") from error
         empty = isinstance(error, StopIteration) or "corresponds to no data" in str(error)

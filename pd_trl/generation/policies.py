@@ -13,7 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from ..adapters import base_folder
 from ..errors import InputError, InputTypeError
 from ..hub import local_model_folder
-from ..scoring.reward_models import memory_digest, scoring_device, weights_digest
+from ..runs.identity import memory_key, model_key
+from ..scoring.reward_models import scoring_device
 from .padding import check_language_model
 
 Policy: TypeAlias = str | os.PathLike | tuple[PreTrainedModel, PreTrainedTokenizerBase]
@@ -82,10 +83,8 @@ class PolicySource:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of all weights."""
-        if isinstance(self.model, tuple):
-            return memory_digest(self.model[0])
-        return "+".join(weights_digest(folder) for folder in (self.folder, self.base) if folder is not None)
+        """Key of the model with its base and its tokenizer."""
+        return memory_key(*self.model) if isinstance(self.model, tuple) else model_key(self.folder)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:

@@ -1,6 +1,5 @@
 """Parquet files, local or remote, as a table that is read in units and never as a whole."""
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +12,9 @@ import fsspec  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..artifacts import digest_of
+from ..artifacts import check_read, system_error
 from ..errors import InputError
+from ..runs.identity import digest_of, file_key
 
 Result = TypeVar("Result")
 
@@ -98,11 +98,23 @@ class ParquetSource:
 
     def digest(self) -> str:
         """
-        Hex digest of the files' footers and sizes: schema, row counts, and place, size, minimum and maximum of each column of
-        each row group. It is read from the footers alone; the rows are not.
+        Hex digest of the files' bytes. Of files that are elsewhere, which are not read for it, it is that of their footers
+        (schema, row counts, and place, size, minimum and maximum of each column of each row group) and of what their store
+        says of their content.
+
+        Raises:
+            InputError: When a file is not the one that its stage wrote.
         """
-        parts = [hashlib.blake2b(_footer(metadata).encode(), digest_size=16).hexdigest() for metadata in self.metadata]
-        return digest_of({"footers": parts})
+        check_read([Path(path) for system, path in self.files if system is None])
+        with ThreadPoolExecutor(self.num_threads) as pool:
+            return digest_of(list(pool.map(self._content, range(len(self.files)))))
+
+    def _content(self, file: int) -> Any:
+        system, path = self.files[file]
+        if system is None:
+            return file_key(path)
+        known = system.info(path)
+        return [_footer(self.metadata[file]), *(str(known[name]) for name in _CONTENT if known.get(name))]
 
     def each(self, work: Callable[[Unit], Result], units: Sequence[Unit] | None = None) -> Iterator[Result]:
         """`work` of each unit, by several threads, in the order of the units."""
@@ -144,6 +156,8 @@ class ParquetSource:
                     yield row, batch
                     row += batch.num_rows
         except (pa.ArrowInvalid, OSError) as error:
+            if (full := system_error(error)) is not None:
+                raise full from None
             raise InputError(
                 f"{path} could not be read: {error}. The file is damaged, or changed meanwhile."
             ) from None
@@ -235,6 +249,10 @@ def _folder_files(folder: Path) -> list[Path]:
             f"{place} holds {len(shards)} of {expected} parquet shards: write them again, or name the files."
         )
     return files
+
+
+# What stores call the digest of a file.
+_CONTENT = ("ETag", "etag", "md5Hash", "content_md5", "lfs", "blob_id")
 
 
 def _footer(metadata: Any) -> str:

@@ -3,14 +3,16 @@
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from ..artifacts import Manifest, read_json, replaced_folder, write_json
 from ..errors import InputError
 from ..filter import PDFilter
 from ..provenance import inherited_provenance
+from ..runs.folders import folder_lock
 from ..stages.common import StageResult, check_folder, dry_result, owned_folder, skip_if_done, timed
-from ..stages.select import IDENTITY, write_documents
+from ..stages.select import selection_manifest, write_documents
 from .ids import check_unique
 from .parquet import ParquetSource
 from .passes import Decision, Selection
@@ -100,8 +102,16 @@ def run_out_of_core(
     folder = Path(output_dir).expanduser()
     if not dry_run:
         check_folder("select", folder, [path for system, path in source.files if system is None])
-    arguments = {**{name: getattr(pd_filter, name) for name in IDENTITY}, "weights": dict(pd_filter.weights) or None}
-    manifest = Manifest("select", inputs={"scored": source.digest()}, arguments=arguments)
+    manifest = selection_manifest(pd_filter, source.digest())
+    with nullcontext() if dry_run else folder_lock(folder):
+        return _held(pd_filter, source, manifest, data, folder, overwrite, dry_run, rows_per_shard, budgets)
+
+
+def _held(
+    pd_filter: PDFilter, source: ParquetSource, manifest: Manifest, data: Data, folder: Path, overwrite: bool, dry_run: bool,
+    rows_per_shard: int, budgets: Budgets | None,
+) -> StageResult:  # fmt: skip
+    """The selection, in a folder that no other command writes."""
     done = None if dry_run else skip_if_done(manifest, folder, overwrite)
     if done:
         return done
@@ -111,19 +121,19 @@ def run_out_of_core(
     if dry_run:
         decision = selection.decide()
         pd_filter.report_ = summed(Decider(selection, decision)).report(pd_filter)
-        return dry_result(manifest, str(output_dir), _counts(decision), _lines(pd_filter))
+        return dry_result(manifest, str(folder), _counts(decision), _lines(pd_filter))
     partial = folder.with_name(f".{folder.name}.partial")
     check_folder("select", partial, [])
-    with owned_folder("select", partial, overwrite=False):
+    with owned_folder("select", partial, overwrite=False, exclusive=False):
         with timed(manifest):
             _write(selection, manifest, partial, rows_per_shard)
-        write_documents(pd_filter, manifest, partial)
-    with replaced_folder(folder) as place:
         for scratch in _SCRATCH:
             _remove(partial / scratch)
+        write_documents(pd_filter, manifest, partial)
+    with replaced_folder(folder) as place:
         place.rmdir()
         os.replace(partial, place)
-    return StageResult("select", str(output_dir), manifest.counts, _lines(pd_filter))
+    return StageResult("select", str(folder), manifest.counts, _lines(pd_filter))
 
 
 def _write(selection: Selection, manifest: Manifest, folder: Path, rows_per_shard: int) -> None:

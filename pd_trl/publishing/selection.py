@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 import yaml
 from datasets import Dataset, DatasetDict
 
-from ..artifacts import MANIFEST_NAME, Manifest, dataset_digest, read_json, read_rows
+from ..artifacts import MANIFEST_NAME, Manifest, read_json, read_rows
 from ..cards import ConfigFacts, split_readme
 from ..cards.readme import join_readme, name_of
 from ..errors import InputError, InputTypeError
 from ..filter import PDFilter
 from ..hub import Head
+from ..runs.identity import data_key
 from ..runs.schema import anything, mapping, optional, read_document, record
 from ..stages.select import write_selection
 from .facts import features_to_yaml
@@ -84,7 +85,7 @@ def _write(dataset: Dataset, pd_filter: PDFilter | None, folder: Path) -> None:
                  "min_proxy_accuracy", "seed", "on_no_votes")  # fmt: skip
     manifest = Manifest(
         "select",
-        inputs={"scored": dataset_digest(dataset)},
+        inputs={"scored": data_key(dataset)},
         arguments={name: getattr(pd_filter, name) for name in arguments},
         counts={"total": len(decided), "kept": kept, "dropped": len(decided) - kept},
     )

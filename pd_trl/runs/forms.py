@@ -207,6 +207,7 @@ MANIFEST = {
     ),
     "versions": mapping(text()),
     "created": text(),
+    "files": mapping(text()),
     "key": text(),
 }
 
@@ -281,5 +282,5 @@ WORLD = {
 }
 
 # The marker of a finished shard.
-MARKER = record(dict.fromkeys(("rows", "truncated", "sequences", "tokens", "computed", "cells", "microseconds"), integer(0)),
-                required=("rows",), others=integer(0))  # fmt: skip
+_SHARD_COUNTS = ("rows", "truncated", "sequences", "tokens", "computed", "cells", "microseconds")
+MARKER = record({**dict.fromkeys(_SHARD_COUNTS, integer(0)), "digest": text()}, required=("rows",), others=integer(0))

@@ -1,7 +1,6 @@
 """Reward models as scorers: full models, and LoRA adapters that share one base."""
 
 import gc
-import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from ..errors import InputError, InputTypeError
 from ..hub import local_model_folder
 from ..multi_aspect.modeling import MultiAspectRewardModel, head_indices, heads_of_model
 from ..reward_sidecar import SIDECAR_NAME, RewardSidecar
+from ..runs.identity import digest_of, file_keys, memory_key, model_key
 from .scorer import RewardModelScorer
 
 logger = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def _load_full(aspect: str, folder: Path, device: torch.device, loading: dict[st
     what = f"The reward model of aspect '{aspect}' ({folder})"
     model = _load_classifier(folder, what, loading)
     tokenizer = _load_tokenizer(folder, loading)
-    return RewardModelScorer(model.to(device), tokenizer, {aspect: RewardSidecar.load(folder)}, weights_digest(folder))
+    return RewardModelScorer(model.to(device), tokenizer, {aspect: RewardSidecar.load(folder)}, model_key(folder))
 
 
 def _load_heads(
@@ -153,7 +153,7 @@ def _load_heads(
     base, pad_token_id = _base_of_adapter(folder), None
     if base is None:
         model = _load_classifier(folder, what, loading, outputs=len(heads))
-        tokenizer, digest = _load_tokenizer(folder, loading), weights_digest(folder)
+        tokenizer, digest = _load_tokenizer(folder, loading), model_key(folder)
     else:
         from peft import PeftModel
 
@@ -163,7 +163,7 @@ def _load_heads(
         pad_token_id = _pad_of_adapter(folder, loading)
         model = PeftModel.from_pretrained(whole, str(folder))
         tokenizer = _load_tokenizer(folder, loading, fallback=base_folder)
-        digest = _digest_of_all([base_folder, folder])
+        digest = model_key(folder)
     return RewardModelScorer(model.to(device), tokenizer, sidecars, digest, heads=outputs, pad_token_id=pad_token_id)
 
 
@@ -190,17 +190,15 @@ def _load_adapters(
             model.load_adapter(str(folder), adapter_name=aspect)
     tokenizer = _load_tokenizer(next(iter(folders.values())), loading, fallback=base_folder)
     sidecars = {aspect: RewardSidecar.load(folder) for aspect, folder in folders.items()}
-    digest = _digest_of_all([base_folder, *folders.values()])
+    digest = digest_of([model_key(folder) for folder in folders.values()])
     pad_token_id = _pad_of_adapter(next(iter(folders.values())), loading)
     return RewardModelScorer(model.to(device), tokenizer, sidecars, digest, adapters=True, pad_token_id=pad_token_id)
 
 
 def _tokenizer_files(folder: Path) -> str:
     """Hash of what decides how an adapter's rows are read: its tokenizer, template and pad token."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(path for name in _TOKENIZER_FILES for path in folder.glob(name)):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+    names = {path.name for name in _TOKENIZER_FILES for path in folder.glob(name)}
+    return digest_of(file_keys(folder, names))
 
 
 def _pad_of_adapter(folder: Path, loading: dict[str, Any]) -> int | None:
@@ -230,10 +228,6 @@ def _check_head_is_saved(folder: Path, what: str, absent: Sequence[str]) -> None
     raise InputError(
         f"{what} was saved without its reward head. Train it with `modules_to_save=['score']`, as `PDRewardTrainer` does."
     )
-
-
-def _digest_of_all(folders: Sequence[Path]) -> str:
-    return hashlib.blake2b("".join(weights_digest(folder) for folder in folders).encode()).hexdigest()[:32]
 
 
 def _load_classifier(
@@ -305,7 +299,7 @@ def _from_memory(aspects: list[str], source: Any, tokenizer: PreTrainedTokenizer
         tokenizer = _load_tokenizer(local_model_folder(name, what="tokenizer"), {"trust_remote_code": False})
     known = _sidecar_of(model)
     sidecars = {aspect: known.of_head(aspect) for aspect in aspects}
-    return RewardModelScorer(model, tokenizer, sidecars, memory_digest(model), heads=outputs)
+    return RewardModelScorer(model, tokenizer, sidecars, memory_key(model, tokenizer), heads=outputs)
 
 
 def _sidecar_of(model: Any) -> RewardSidecar:
@@ -332,27 +326,3 @@ def _sidecar_of(model: Any) -> RewardSidecar:
 def _base_of_adapter(folder: Path) -> str | None:
     """Path or Hub id of the base model where `folder` holds a PEFT adapter."""
     return base_of(folder) if is_adapter(folder) else None
-
-
-def weights_digest(folder: Path) -> str:
-    """Hash of a model's weights, configuration and tokenizer files."""
-    digest = hashlib.blake2b(digest_size=16)
-    names: Sequence[Path] = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json"))
-    for path in names:
-        # The sidecar decides how gaps are used, not what they are; the tokenizer is among the json files.
-        if path.name in ("pd_reward.json", "trainer_state.json", "manifest.json"):
-            continue
-        digest.update(path.name.encode())
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def memory_digest(model: torch.nn.Module) -> str:
-    """Hash of the weights of a model in memory."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

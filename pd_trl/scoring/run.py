@@ -13,10 +13,10 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ..artifacts import dataset_digest
 from ..errors import InputError
 from ..model_inputs import check_token_ids
 from ..report_text import printable
+from ..runs.identity import data_key, shard_identity
 from .backends import Scorer
 from .batching import score_sequences
 from .layout import prompt_groups, shard_rows
@@ -69,12 +69,11 @@ class ScoringRun:
         self.rows = shard_rows(groups, settings.pairs_per_shard)
         self._reader = ShardReader(self.texts, groups, self.rows)
         self._identity = {
-            "data": dataset_digest(self.texts),
             "max_length": settings.max_length,
             "on_long": settings.on_long,
-            "dtype": str(settings.dtype),
             "pairs_per_shard": settings.pairs_per_shard,
         }
+        self._data = data_key(self.texts)
 
     def close(self) -> None:
         """Ends what works beside the model."""
@@ -82,9 +81,12 @@ class ScoringRun:
 
     def shards_of(self, scorer: Scorer) -> ShardFolder:
         """Folder of a model's shards."""
-        identity = {"model": scorer.digest, "aspects": scorer.aspects, "longest": self._longest(scorer)}
+        identity = shard_identity(
+            data=self._data, model=scorer.digest, aspects=scorer.aspects, computation=scorer.computation,
+            longest=self._longest(scorer), **self._identity,
+        )  # fmt: skip
         folder = self.folder / "shards" / "+".join(scorer.aspects)
-        return ShardFolder(folder, len(self.rows), {**self._identity, **identity})
+        return ShardFolder(folder, len(self.rows), identity)
 
     def compute(
         self, scorer: Scorer, job: str | None = None, finished: Callable[[], None] = lambda: None

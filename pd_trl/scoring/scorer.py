@@ -57,6 +57,7 @@ class RewardModelScorer:
         self.device = next(model.parameters()).device
         self._backbone, self._head = _decoder_parts(model)
         self._direct: bool | None = None
+        self._backend = "engine"
         self._shares: bool | None = None
         self._batched: str | None = None
         self.longest = positions_of(model)
@@ -85,9 +86,16 @@ class RewardModelScorer:
             self._shares = self._reads_directly and why_no_trees(self.model) is None
         return self._shares
 
+    @property
+    def computation(self) -> dict[str, Any]:
+        """What changes the rounding of the rewards, for the identity of their shards."""
+        attention = getattr(self.model.config, "_attn_implementation", None)
+        return {"dtype": str(self.model.dtype), "backend": self._backend, "attention": attention}
+
     def call_whole_model(self) -> None:
         """From now on calls the model as it is, with an attention mask, and shares no prompt."""
         self._direct = False
+        self._backend = "transformers"
 
     def compile(self) -> None:
         """Compiles the backbone by `torch.compile`, for shapes that differ. The first batches then take long."""

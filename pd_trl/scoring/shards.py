@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-import os
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,13 +13,17 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 from filelock import FileLock, Timeout
 
-from ..artifacts import digest_of, write_json, write_parquet
+from ..artifacts import write_json, write_parquet
 from ..errors import InputError
 from ..runs.forms import MARKER
+from ..runs.identity import file_key, settings_key
 from ..runs.schema import anything, mapping, read_document
 from ..runs.secrets import masked
 
+logger = logging.getLogger(__name__)
+
 _POLL_SECONDS = 0.05
+_DIGEST = "digest"
 
 
 class OtherRunError(InputError):
@@ -50,7 +54,7 @@ class ShardFolder:
         with FileLock(self.folder / "identity.lock"):
             if path.is_file():
                 found = masked(read_document(path, mapping(anything), "the identity of a scoring run"))
-                if digest_of(found) != digest_of(identity):
+                if settings_key(found) != settings_key(identity):
                     changed = sorted(k for k in {*found, *identity} if found.get(k) != identity.get(k))
                     raise OtherRunError(
                         f"{self.folder} holds shards of another run: {', '.join(changed)} differ. Use another output folder, "
@@ -68,8 +72,16 @@ class ShardFolder:
         return self.folder / f"{index:05d}.done"
 
     def is_done(self, index: int) -> bool:
-        """Whether a shard is finished."""
-        return self.marker(index).is_file() and self.path(index).is_file()
+        """Whether a shard is finished and as it was written; one that is not is scored again."""
+        marker, path = self.marker(index), self.path(index)
+        if not (marker.is_file() and path.is_file()):
+            return False
+        digest = read_document(marker, MARKER, "the marker of a shard").get(_DIGEST)
+        if digest is None or file_key(path) == digest:
+            return True
+        logger.warning("%s is damaged: its pairs are scored again.", path)
+        marker.unlink(missing_ok=True)
+        return False
 
     @property
     def done(self) -> list[int]:
@@ -104,23 +116,19 @@ class ShardFolder:
     def finish(self, index: int, rows: Dataset, counts: dict[str, int]) -> None:
         """Writes a shard and then its marker."""
         write_parquet(rows, self.path(index))
-        write_json(self.marker(index), {"rows": len(rows), **counts})
+        write_json(self.marker(index), {"rows": len(rows), **counts, _DIGEST: file_key(self.path(index))})
 
     def merged(self) -> tuple[Dataset, dict[str, int]]:
         """All rows in order, and the sum of the counts of the markers."""
         files = [str(self.path(index)) for index in range(self.num_shards)]
         counts: dict[str, int] = {}
         for index in range(self.num_shards):
-            for key, value in read_document(self.marker(index), MARKER, "the marker of a shard").items():
+            found = read_document(self.marker(index), MARKER, "the marker of a shard")
+            found.pop(_DIGEST, None)
+            for key, value in found.items():
                 counts[key] = counts.get(key, 0) + value
         # Read as they are: `load_dataset` would leave a copy in the cache for each output folder.
         return Dataset(pq.ParquetDataset(files).read()), counts
-
-    def clear_locks(self) -> None:
-        """Removes the lock files of a finished run."""
-        for path in self.folder.glob("*.lock"):
-            with contextlib.suppress(OSError):
-                os.unlink(path)
 
 
 def compute_shards(

@@ -17,7 +17,7 @@ from ..model_inputs import stated_positions
 from ..multi_aspect import MultiAspectRewardConfig
 from ..multi_aspect.modeling import head_indices
 from ..reward_sidecar import RewardSidecar
-from .reward_models import weights_digest
+from ..runs.identity import canonical, model_key
 from .tokens import TokenRows
 
 
@@ -65,7 +65,11 @@ class VllmScorer:
                 "(`merge_and_unload`), or score with backend='engine'."
             )
         self.sidecars = {aspect: RewardSidecar.load(folder, aspect) for aspect in aspects}
-        self.digest = weights_digest(folder)
+        self.digest = model_key(folder)
+        # Where its parts run changes nothing that it promises.
+        placing = ("tensor_parallel_size", "pipeline_parallel_size", "gpu_memory_utilization")
+        own = {name: value for name, value in (engine_kwargs or {}).items() if name not in placing}
+        self.computation = {"dtype": str(dtype), "backend": "vllm", "engine": canonical(own)}
         self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         self.longest = stated_positions(config)

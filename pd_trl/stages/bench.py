@@ -11,7 +11,7 @@ from typing import Any
 from ..artifacts import read_json, write_json
 from ..errors import InputError
 from ..report_text import printable
-from .common import StageResult, owned_folder
+from .common import StageResult, holding_output_dir, owned_folder
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ class BenchArguments:
 _ABLATION_CONFLICT = 0.3
 
 
+@holding_output_dir
 def run_bench(arguments: BenchArguments) -> StageResult:
     """Writes `results.json`, `tables.md` and `figures/`: every row of the paper's table in a world whose truth is known."""
     from ..bench.run import ablation_units, gather, run_units, table_units

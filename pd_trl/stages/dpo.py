@@ -1,13 +1,13 @@
 """Stage `dpo`: a policy trained on the kept pairs."""
 
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..artifacts import Manifest, dataset_digest
-from ..aspect_rewards import training_identity
+from ..artifacts import Manifest
 from ..checkpoints import last_checkpoint
 from ..data import is_chat
 from ..data.validation import check_training_rows
@@ -17,11 +17,20 @@ from ..errors import InputError
 from ..filter import FILTER_NAME
 from ..provenance import trained_on
 from ..runs.filter_file import read_filter
+from ..runs.identity import data_key, model_key, peft_settings, training_identity
 from ..trainer_push import check_push
-from .common import StageResult, check_folder, dry_result, is_main_process, owned_folder, rows_of, skip_if_done, timed
+from .common import (
+    StageResult,
+    check_folder,
+    dry_result,
+    holding_output_dir,
+    is_main_process,
+    owned_folder,
+    rows_of,
+    skip_if_done,
+    timed,
+)
 from .models import check_model, model_settings
-
-_IDENTITY = ("pd_budget", "pd_column", "pd_loss", "pd_num_aspects")
 
 
 @dataclass
@@ -52,6 +61,7 @@ def check_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: A
         check_push(training_args)
 
 
+@holding_output_dir
 def run_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: Any) -> StageResult:
     """Trains a policy into `output_dir`, going on from the last checkpoint of an interrupted run."""
     if not training_args.output_dir:
@@ -69,10 +79,8 @@ def run_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: Any
     folder = training_args.output_dir
     manifest = Manifest(
         "dpo",
-        inputs={"pairs": dataset_digest(dataset), "model": model},
-        arguments={
-            "peft": peft_config.to_dict() if peft_config is not None else None, "training": training_identity(training_args),
-        },
+        inputs={"pairs": data_key(dataset), "model": model_key(model, model_args.model_revision)},
+        arguments={"peft": peft_settings(peft_config), "training": training_identity(training_args)},
     )  # fmt: skip
     selection = None
     if training_args.pd_budget is not None:
@@ -87,18 +95,22 @@ def run_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: Any
     done = skip_if_done(manifest, folder, arguments.overwrite)
     if done:
         return done
-    with owned_folder("dpo", folder, arguments.overwrite), timed(manifest):
-        checkpoint = last_checkpoint(Path(folder), manifest, is_main_process())
-        trainer = PDDPOTrainer(model=model, args=training_args, train_dataset=dataset, peft_config=peft_config)
-        trainer.selection_ = trainer.selection_ or _selection_of(arguments.dataset_name)
-        trainer.datasets_ = trained_on(arguments.dataset_name)
-        trainer.train(resume_from_checkpoint=checkpoint)
-        trainer.save_model()
-    manifest.counts = {"given": len(dataset), "trained on": len(trainer.train_dataset)}
-    manifest.results = {"selection": trainer.selection_, "steps": trainer.state.global_step}
-    if is_main_process():
-        trainer.create_model_card()
-        manifest.save(folder)
+    with owned_folder(manifest, folder, arguments.overwrite) as root:
+        with timed(manifest):
+            checkpoint = last_checkpoint(root, manifest, is_main_process())
+            own_args = copy.copy(training_args)
+            own_args.output_dir = str(root)
+            trainer = PDDPOTrainer(model=model, args=own_args, train_dataset=dataset, peft_config=peft_config)
+            trainer.selection_ = trainer.selection_ or _selection_of(arguments.dataset_name)
+            trainer.datasets_ = trained_on(arguments.dataset_name)
+            trainer.train(resume_from_checkpoint=checkpoint)
+            trainer.save_model()
+        manifest.counts = {"given": len(dataset), "trained on": len(trainer.train_dataset)}
+        steps = trainer.state.global_step
+        manifest.results = {"selection": trainer.selection_, "steps": steps, "base_model": model}
+        if is_main_process():
+            trainer.create_model_card()
+            manifest.save(root)
     return StageResult("dpo", folder, manifest.counts)
 
 

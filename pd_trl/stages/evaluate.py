@@ -5,13 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..artifacts import Manifest, dataset_digest
+from ..artifacts import Manifest
 from ..errors import InputError
 from ..results import RESULTS_NAME, load_results, save_results
+from ..runs.identity import data_key, model_key
 from .common import (
     StageResult,
     check_folder,
     dry_result,
+    holding_output_dir,
     mapping_of,
     owned_folder,
     skip_if_done,
@@ -89,6 +91,7 @@ def check_evaluate_pairwise(arguments: PairwiseArguments) -> None:
         raise InputError(f"`num_resamples` must be at least 1, got {arguments.num_resamples}.")
 
 
+@holding_output_dir
 def run_pairwise(arguments: PairwiseArguments) -> StageResult:
     """Judges the model's outputs against each baseline's and writes `eval_results.json`, the judgements and the manifest."""
     from ..evaluation.judges import load_judge
@@ -125,24 +128,25 @@ def run_pairwise(arguments: PairwiseArguments) -> StageResult:
         done.lines = _pairwise_lines(folder)
         return done
     judge = load_judge(str(arguments.judge), **settings)
-    with owned_folder("evaluate pairwise", folder, arguments.overwrite), timed(manifest):
-        scores = [
-            win_score(
-                sides["the model"],
-                sides[name],
-                judge=judge,
-                output_dir=folder / name,
-                max_problem_share=arguments.max_problem_share,
-                baseline=name if len(baselines) > 1 or isinstance(arguments.baselines, Mapping) else None,
-                num_resamples=arguments.num_resamples,
-                seed=arguments.seed,
-            )
-            for name in baselines
-        ]
-        save_results([record for score in scores for record in score.results()], folder)
-    manifest.counts = {"instructions": judgements // 2 // len(baselines), "baselines": len(baselines)}
-    manifest.results = {score.baseline: score.value for score in scores}
-    manifest.save(folder)
+    with owned_folder(manifest, folder, arguments.overwrite) as root:
+        with timed(manifest):
+            scores = [
+                win_score(
+                    sides["the model"],
+                    sides[name],
+                    judge=judge,
+                    output_dir=root / name,
+                    max_problem_share=arguments.max_problem_share,
+                    baseline=name if len(baselines) > 1 or isinstance(arguments.baselines, Mapping) else None,
+                    num_resamples=arguments.num_resamples,
+                    seed=arguments.seed,
+                )
+                for name in baselines
+            ]
+            save_results([record for score in scores for record in score.results()], root)
+        manifest.counts = {"instructions": judgements // 2 // len(baselines), "baselines": len(baselines)}
+        manifest.results = {score.baseline: score.value for score in scores}
+        manifest.save(root)
     lines = [line for score in scores for line in (score.lines() if len(scores) == 1 else score.lines()[:1])]
     return StageResult("evaluate pairwise", arguments.output_dir, manifest.counts, lines)
 
@@ -231,12 +235,12 @@ def check_evaluate_rewards(arguments: RewardsArguments) -> None:
             raise InputError(f"`{name}` must be at least 1, got {value}.")
 
 
+@holding_output_dir
 def run_rewards(arguments: RewardsArguments) -> StageResult:
     """Scores pairs by each reward model and writes their accuracies into `eval_results.json`."""
     from ..evaluation.reward_data import to_examples
     from ..evaluation.rewards import evaluate_rewards
     from ..hub import local_model_folder
-    from ..scoring.reward_models import weights_digest
     from .score import reward_models_of
 
     check_evaluate_rewards(arguments)
@@ -247,8 +251,8 @@ def run_rewards(arguments: RewardsArguments) -> StageResult:
     manifest = Manifest(
         "evaluate rewards",
         inputs={
-            "pairs": dataset_digest(rows),
-            **{f"model {name}": weights_digest(folder) for name, folder in folders.items()},
+            "pairs": data_key(rows),
+            **{f"model {name}": model_key(folder) for name, folder in folders.items()},
         },
         arguments={"chat": arguments.chat, "max_length": arguments.max_length},
     )
@@ -261,20 +265,21 @@ def run_rewards(arguments: RewardsArguments) -> StageResult:
     if done:
         done.lines = [f"accuracy of {model}: {value:.3f}" for model, value in stored_results(folder).items()]
         return done
-    with owned_folder("evaluate rewards", folder, arguments.overwrite), timed(manifest):
-        result = evaluate_rewards(
-            models,
-            rows,
-            name=arguments.dataset_name,
-            revision=arguments.dataset_revision,
-            chat=arguments.chat,
-            max_length=arguments.max_length,
-            tokens_per_batch=arguments.tokens_per_batch,
-            output_dir=folder,
-            trust_remote_code=arguments.trust_remote_code,
-        )
-    manifest.results = {entry.model: entry.accuracy for entry in result.entries if entry.subset == "all"}
-    manifest.save(folder)
+    with owned_folder(manifest, folder, arguments.overwrite) as root:
+        with timed(manifest):
+            result = evaluate_rewards(
+                models,
+                rows,
+                name=arguments.dataset_name,
+                revision=arguments.dataset_revision,
+                chat=arguments.chat,
+                max_length=arguments.max_length,
+                tokens_per_batch=arguments.tokens_per_batch,
+                output_dir=root,
+                trust_remote_code=arguments.trust_remote_code,
+            )
+        manifest.results = {entry.model: entry.accuracy for entry in result.entries if entry.subset == "all"}
+        manifest.save(root)
     return StageResult("evaluate rewards", arguments.output_dir, manifest.counts, result.lines())
 
 

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ..artifacts import Manifest, digest_of
@@ -11,7 +10,17 @@ from ..evaluation.alpaca import evaluate_alpaca, plan_alpaca
 from ..evaluation.alpaca.outputs import read_outputs, read_reference
 from ..evaluation.judges.digest import judge_digest
 from ..evaluation.judges.settings import RequestSettings
-from .common import StageResult, check_folder, mapping_of, owned_folder, skip_if_done, stored_results, timed
+from ..runs.identity import deciding, file_key
+from .common import (
+    StageResult,
+    check_folder,
+    holding_output_dir,
+    mapping_of,
+    owned_folder,
+    skip_if_done,
+    stored_results,
+    timed,
+)
 
 _STAGE = "evaluate alpaca"
 
@@ -134,6 +143,7 @@ _DECIDING = (
 )  # fmt: skip
 
 
+@holding_output_dir
 def run_evaluate_alpaca(arguments: AlpacaArguments) -> StageResult:
     """Evaluates a model's outputs as AlpacaEval 2 does, and writes annotations and `eval_results.json`."""
     if not arguments.model_outputs:
@@ -157,7 +167,7 @@ def run_evaluate_alpaca(arguments: AlpacaArguments) -> StageResult:
         return StageResult(f"{_STAGE} (dry run)", arguments.output_dir, counts, str(plan).split("\n"))
     inputs = [arguments.model_outputs, arguments.reference_outputs, arguments.annotations, arguments.difficulty_file]
     check_folder(_STAGE, arguments.output_dir, inputs)
-    manifest = Manifest(_STAGE, _digests(arguments), {name: getattr(arguments, name) for name in _DECIDING})
+    manifest = Manifest(_STAGE, _digests(arguments), deciding(arguments, _DECIDING))
     done = skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
     if done:
         found = stored_results(arguments.output_dir)
@@ -202,5 +212,5 @@ def _digests(arguments: AlpacaArguments) -> dict[str, str]:
     for name in ("annotations", "difficulty_file"):
         path = getattr(arguments, name)
         if path and os.path.isfile(path):
-            digests[name] = digest_of(Path(path).read_bytes().hex())
+            digests[name] = file_key(path)
     return digests | (judge_digest(arguments.judge) if arguments.annotations is None else {})

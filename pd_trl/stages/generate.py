@@ -8,7 +8,16 @@ from typing import Any
 from ..artifacts import Manifest, digest_of
 from ..errors import InputError
 from ..runs.schema import anything, integer, mapping, read_document, record
-from .common import StageResult, check_folder, dry_result, mapping_of, owned_folder, skip_if_done, timed
+from .common import (
+    StageResult,
+    check_folder,
+    dry_result,
+    holding_output_dir,
+    mapping_of,
+    owned_folder,
+    skip_if_done,
+    timed,
+)
 
 _SUMMARY = record({"counts": mapping(integer(0))}, required=("counts",), others=anything)
 
@@ -131,6 +140,7 @@ def decoding_of(arguments: GenerateArguments) -> Any:
     return DecodingConfig(**{name: getattr(arguments, name) for name in _DECODING}, chat_template_kwargs=kwargs)
 
 
+@holding_output_dir
 def run_generate(arguments: GenerateArguments) -> StageResult:
     """Writes `model_outputs.json` (in a subfolder for each of several sets), the decoding settings and the manifest."""
     import torch
@@ -166,23 +176,24 @@ def run_generate(arguments: GenerateArguments) -> StageResult:
     if done:
         return done
     manifest.counts = {"instructions": total}
-    with owned_folder("generate", folder, arguments.overwrite), timed(manifest):
-        for key, items in sets.items():
-            place = folder if len(sets) == 1 else folder / key
-            generate_outputs(
-                source,
-                items,
-                output_dir=place,
-                generator=arguments.generator,
-                config=config,
-                batch_size=arguments.batch_size,
-                backend=arguments.backend,
-                engine_kwargs=mapping_of(arguments.engine_kwargs, "engine_kwargs"),
-            )
-            summary = read_document(place / "decoding.json", _SUMMARY, "what `pd-trl generate` writes")
-            for count, value in summary["counts"].items():
-                manifest.counts[count] = manifest.counts.get(count, 0) + value
-    manifest.save(folder)
+    with owned_folder(manifest, folder, arguments.overwrite) as root:
+        with timed(manifest):
+            for key, items in sets.items():
+                place = root if len(sets) == 1 else root / key
+                generate_outputs(
+                    source,
+                    items,
+                    output_dir=place,
+                    generator=arguments.generator,
+                    config=config,
+                    batch_size=arguments.batch_size,
+                    backend=arguments.backend,
+                    engine_kwargs=mapping_of(arguments.engine_kwargs, "engine_kwargs"),
+                )
+                summary = read_document(place / "decoding.json", _SUMMARY, "what `pd-trl generate` writes")
+                for count, value in summary["counts"].items():
+                    manifest.counts[count] = manifest.counts.get(count, 0) + value
+        manifest.save(root)
     return StageResult("generate", arguments.output_dir, manifest.counts)
 
 

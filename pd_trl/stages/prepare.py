@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..artifacts import Manifest, dataset_digest, replaced_folder, write_json, write_rows
+from ..artifacts import Manifest, replaced_folder, write_json, write_rows
 from ..data import effective_labels, prepare_preferences, read_pairs
 from ..errors import InputError
 from ..provenance import source_provenance
+from ..runs.identity import data_key, deciding
 from ..selection import random_keys, select_lowest
-from .common import StageResult, check_folder, dry_result, mapping_of, rows_of, skip_if_done, timed
+from .common import StageResult, check_folder, dry_result, holding_output_dir, mapping_of, rows_of, skip_if_done, timed
 
 
 @dataclass
@@ -98,6 +99,7 @@ class PrepareArguments:
 _IDENTITY = ("pairing", "on_invalid", "labels", "conflict", "relabel", "aspects", "max_pairs", "seed")
 
 
+@holding_output_dir
 def run_prepare(arguments: PrepareArguments) -> StageResult:
     """Loads the source, makes preferences, and writes `pairs/`, `preferences/`, `labels.json` and the manifest."""
     if not arguments.dry_run:
@@ -114,10 +116,10 @@ def run_prepare(arguments: PrepareArguments) -> StageResult:
     choice = effective_labels(pairs, arguments.labels, arguments.conflict)
     manifest = Manifest(
         "prepare",
-        inputs={"pairs": dataset_digest(pairs)},
-        arguments={name: getattr(arguments, name) for name in _IDENTITY} | {"labels": choice},
+        inputs={"pairs": data_key(pairs)},
+        arguments=deciding(arguments, _IDENTITY) | {"labels": choice},
     )
-    done = None if arguments.dry_run else skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
+    done = None if arguments.dry_run else skip_if_done(manifest, arguments.output_dir, arguments.overwrite, hold=False)
     if done:
         return done
     with timed(manifest):
@@ -139,6 +141,8 @@ def run_prepare(arguments: PrepareArguments) -> StageResult:
         manifest.results = {"load": load_report, "labels": report.to_dict(), "source": _source(arguments)}
         manifest.results["provenance"] = {"source": _provenance(arguments), "conflict": report.conflict}
     if not arguments.dry_run:
+        if done := skip_if_done(manifest, arguments.output_dir, arguments.overwrite):
+            return done  # by another command, meanwhile
         with replaced_folder(arguments.output_dir) as folder:
             write_rows(pairs, folder / "pairs")
             write_rows(preferences, folder / "preferences")

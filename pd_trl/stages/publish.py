@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..artifacts import Manifest, dataset_digest, read_rows
+from ..artifacts import Manifest, read_rows
 from ..errors import InputError
 from ..hub import check_access, check_card, check_namespace
 from ..publishing.collection import (
@@ -21,7 +21,17 @@ from ..publishing.publication import Publication
 from ..publishing.report import publish_report, space_card
 from ..results import RESULTS_NAME
 from ..reward_sidecar import SIDECAR_NAME, RewardSidecar
-from .common import StageResult, check_folder, dry_result, mapping_of, owned_folder, skip_if_done, timed
+from ..runs.identity import data_key
+from .common import (
+    StageResult,
+    check_folder,
+    dry_result,
+    holding_output_dir,
+    mapping_of,
+    owned_folder,
+    skip_if_done,
+    timed,
+)
 from .publish_commands import TARGET_HELP
 
 
@@ -53,7 +63,7 @@ class PublishArguments:
             Tag of all of these.
         selection_dir, reward_dir, policy_dir (`str`, *optional*):
             Folders of the stages `select`, `reward` and `dpo`.
-        evaluation_dir (`str`, *optional*):
+        evaluation_dir (`str` or `dict`, *optional*):
             Folder of the stage `evaluate`, whose numbers about the policy its card shows.
         recipe (`dict`, *optional*):
             The whole recipe, which is published beside the data.
@@ -80,7 +90,10 @@ class PublishArguments:
     selection_dir: str | None = field(default=None, metadata={"help": "Folder of the stage `select`."})
     reward_dir: str | None = field(default=None, metadata={"help": "Folder of the stage `reward`."})
     policy_dir: str | None = field(default=None, metadata={"help": "Folder of the stage `dpo`."})
-    evaluation_dir: str | None = field(default=None, metadata={"help": "Folder of the stage `evaluate`."})
+    evaluation_dir: dict[str, str] | str | None = field(
+        default=None,
+        metadata={"help": "Folder of the stage `evaluate`, or that of each kind (YAML mapping, or json)."},
+    )
     recipe: dict[str, Any] | str | None = field(default=None, metadata={"help": "The whole recipe."})
     output_dir: str = field(default="published", metadata={"help": "Folder of the record of what was published."})
     dry_run: bool = field(default=False, metadata={"help": "Show what would change, and change nothing."})
@@ -126,6 +139,7 @@ def check_publish(arguments: PublishArguments) -> None:
         check_collection(arguments.collection, owner, bool(arguments.private))
 
 
+@holding_output_dir
 def run_publish(arguments: PublishArguments) -> StageResult:
     """Publishes what the other stages made: reward models, report, data set and policy, each in one commit, and a collection."""
     wanted = {name: folder for name, folder in _FOLDERS.items() if getattr(arguments, name)}
@@ -193,9 +207,14 @@ def _publish_all(arguments: PublishArguments) -> list[Publication | CollectionRe
     return results
 
 
-def _evaluations(folder: str | None) -> list[Path] | None:
+def _evaluations(folder: str | dict[str, str] | None) -> list[Path] | None:
     """Results about the policy, not about the reward models; `None` where nothing was evaluated."""
-    found = [Path(folder) / kind / RESULTS_NAME for kind in ("alpaca", "pairwise")] if folder else []
+    if isinstance(folder, str) and not folder.lstrip().startswith("{"):
+        places = [Path(folder).expanduser() / kind for kind in ("alpaca", "pairwise")]
+    else:
+        own = mapping_of(folder, "evaluation_dir")
+        places = [Path(str(own[kind])).expanduser() for kind in ("alpaca", "pairwise") if kind in own]
+    found = [place / RESULTS_NAME for place in places]
     return [path for path in found if path.is_file()] or None
 
 
@@ -243,8 +262,9 @@ def _identity(folder: str) -> str:
     manifest = Manifest.load(folder)
     if manifest is None:
         raise InputError(f"There is nothing to publish in {folder}: run the stage that makes it first.")
+    manifest.check_files(folder)
     if manifest.stage == "select":
         # The rows count, not only the arguments that chose them.
-        parts = [dataset_digest(read_rows(Path(folder) / part)) for part in ("selected", "dropped")]
+        parts = [data_key(read_rows(Path(folder) / part)) for part in ("selected", "dropped")]
         return " ".join([manifest.key, *parts])
     return f"{manifest.key} {manifest.created}"

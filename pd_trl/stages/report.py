@@ -15,7 +15,7 @@ from ..html_report.writing import (
     write_page,
 )
 from ..plots import require_matplotlib
-from .common import StageResult, check_folder, dry_result, skip_if_done, timed
+from .common import StageResult, check_folder, dry_result, holding_output_dir, skip_if_done, timed
 
 
 @dataclass
@@ -58,6 +58,7 @@ def check_report(arguments: ReportArguments) -> None:
     require_matplotlib()
 
 
+@holding_output_dir
 def run_report(arguments: ReportArguments) -> StageResult:
     """Writes `report.html`, the pictures and the manifest."""
     check_report(arguments)
@@ -67,6 +68,8 @@ def run_report(arguments: ReportArguments) -> StageResult:
         check_folder("report", arguments.output_dir, [arguments.dataset_name])
     selection = read_selection(arguments.dataset_name)
     selected = Manifest.load(local_selection(arguments.dataset_name))
+    if selected is not None:
+        selected.check_files(local_selection(arguments.dataset_name))
     manifest = Manifest(
         "report",
         inputs={"selection": selected.key if selected is not None else ""},

@@ -7,15 +7,26 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
-from ..artifacts import Manifest, dataset_digest
-from ..aspect_rewards import HEADS_FOLDER, heldout_rows, hub_name, train_aspect_rewards, training_identity
+from ..artifacts import Manifest
+from ..aspect_rewards import HEADS_FOLDER, heldout_rows, hub_name, train_aspect_rewards
 from ..data import OVERALL, RESERVED_ASPECTS, check_preferences, is_chat
 from ..errors import InputError
 from ..report_text import number, table
 from ..reward_config import PDRewardConfig
 from ..reward_results import AspectReward
+from ..runs.identity import data_key, model_key, peft_settings, training_identity
 from ..trainer_push import check_push
-from .common import StageResult, check_folder, dry_result, is_main_process, owned_folder, rows_of, skip_if_done, timed
+from .common import (
+    StageResult,
+    check_folder,
+    dry_result,
+    holding_output_dir,
+    is_main_process,
+    owned_folder,
+    rows_of,
+    skip_if_done,
+    timed,
+)
 from .models import check_model, model_settings
 
 
@@ -67,6 +78,7 @@ def check_reward(arguments: RewardArguments, training_args: PDRewardConfig, mode
             check_push(training_args, hub_name(training_args, Path(training_args.output_dir or "."), aspect))
 
 
+@holding_output_dir
 def run_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_args: Any) -> StageResult:
     """Trains the models into subfolders of `output_dir` and writes a manifest with their metrics."""
     if not training_args.output_dir:
@@ -91,10 +103,10 @@ def run_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_
     folder = training_args.output_dir
     manifest = Manifest(
         "reward",
-        inputs={"preferences": dataset_digest(preferences), "model": model},
+        inputs={"preferences": data_key(preferences), "model": model_key(model, model_args.model_revision)},
         arguments={
             "aspects": arguments.aspects, "heldout": arguments.heldout, "unified": arguments.unified,
-            "peft": peft_config.to_dict() if peft_config is not None else None, "training": training_identity(training_args),
+            "peft": peft_settings(peft_config), "training": training_identity(training_args),
             **({"heads": True} if arguments.heads else {}),
         },
     )  # fmt: skip
@@ -103,17 +115,25 @@ def run_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_
     done = skip_if_done(manifest, folder, arguments.overwrite)
     if done:
         return done
-    with owned_folder("reward", folder, arguments.overwrite), timed(manifest):
-        settings: dict[str, Any] = {"args": training_args, "heldout": arguments.heldout, "peft_config": peft_config}
-        rewards = train_aspect_rewards(
-            preferences, model, folder, aspects=arguments.aspects, heads=arguments.heads, **settings
-        )
-        if arguments.unified:
-            rewards |= train_aspect_rewards(_pooled(preferences), model, folder, **settings)
-    manifest.counts = {f"train {name}": reward.num_train for name, reward in rewards.items()}
-    manifest.results = {"metrics": {name: reward.metrics for name, reward in rewards.items()}}
-    if is_main_process():
-        manifest.save(folder)
+    with owned_folder(manifest, folder, arguments.overwrite) as root:
+        with timed(manifest):
+            settings: dict[str, Any] = {
+                "args": training_args,
+                "heldout": arguments.heldout,
+                "peft_config": peft_config,
+            }
+            rewards = train_aspect_rewards(
+                preferences, model, root, aspects=arguments.aspects, heads=arguments.heads, **settings
+            )
+            if arguments.unified:
+                rewards |= train_aspect_rewards(_pooled(preferences), model, root, **settings)
+        manifest.counts = {f"train {name}": reward.num_train for name, reward in rewards.items()}
+        metrics = {name: reward.metrics for name, reward in rewards.items()}
+        manifest.results = {"metrics": metrics, "base_model": model}
+        if is_main_process():
+            manifest.save(root)
+    for reward in rewards.values():
+        reward.path = str(Path(folder) / Path(reward.path).relative_to(root))
     return StageResult("reward", folder, manifest.counts, reward_table(rewards))
 
 

@@ -4,13 +4,13 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 
-from ..artifacts import Manifest, dataset_digest, replaced_folder, write_rows
+from ..artifacts import Manifest, replaced_folder, write_rows
 from ..errors import InputError
 from ..hub import local_model_folder
 from ..length import check_length_penalty
@@ -18,6 +18,8 @@ from ..provenance import inherited_provenance, proxy_provenance
 from ..publishing.shards import pull_shards, push_shards
 from ..report_text import number, table
 from ..reward_sidecar import SIDECAR_NAME, RewardSidecar
+from ..runs.folders import folder_lock
+from ..runs.identity import data_key, deciding, model_key, settings_key
 from ..scoring import score_pairs, score_shard
 from ..scoring.backends import BACKENDS
 from ..scoring.shards import OtherRunError, job_indices
@@ -29,6 +31,7 @@ from .common import (
     mapping_of,
     owned_folder,
     rows_of,
+    sharing_output_dir,
     skip_if_done,
     timed,
 )
@@ -133,8 +136,8 @@ _SCORING = (
     "max_length", "tokens_per_batch", "on_long", "length_penalty", "length_correction", "pairs_per_shard", "share_prefix",
     "backend", "attn_implementation", "torch_compile", "trust_remote_code",
 )  # fmt: skip
-# What changes no score by more than rounding.
-_HOW = ("tokens_per_batch", "share_prefix", "backend", "attn_implementation", "torch_compile")
+# What changes no score by more than the order of a sum does.
+_HOW = ("tokens_per_batch", "share_prefix", "torch_compile")
 _OF_THE_GAP = ("length_penalty", "length_correction")
 _SECONDS_BETWEEN_PUSHES = 600.0
 
@@ -187,6 +190,7 @@ def check_score(arguments: ScoreArguments) -> None:
         job_indices(arguments.shard, 1)
 
 
+@sharing_output_dir
 def run_score(arguments: ScoreArguments) -> StageResult:
     """Scores the preferences and writes `scored/` and a manifest with the proxies' metrics."""
     check_score(arguments)
@@ -201,10 +205,12 @@ def run_score(arguments: ScoreArguments) -> StageResult:
     manifest = Manifest(
         "score",
         inputs={
-            "preferences": dataset_digest(preferences),
-            **{f"model {a}": _identity(f) for a, f in folders.items()},
+            "preferences": data_key(preferences),
+            **{f"model {aspect}": model_key(folder) for aspect, folder in folders.items()},
+            # What was measured of a model, and its length penalty, are part of the result.
+            **{f"what is said of {aspect}": settings_key(asdict(sidecar)) for aspect, sidecar in sidecars.items()},
         },
-        arguments={name: getattr(arguments, name) for name in _SCORING if name not in _HOW},
+        arguments=deciding(arguments, [name for name in _SCORING if name not in _HOW]),
     )
     if arguments.dry_run:
         lines = [f"{len(preferences)} pairs, {len(models)} reward models: {', '.join(models)}"]
@@ -212,28 +218,45 @@ def run_score(arguments: ScoreArguments) -> StageResult:
     done = skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
     if done:
         return done
-    settings = {name: getattr(arguments, name) for name in _SCORING}
-    with owned_folder("score", arguments.output_dir, arguments.overwrite, exclusive=False), timed(manifest):
-        with _shards_of_others(arguments):
-            if arguments.shard is not None:
-                return _run_job(arguments, preferences, models, settings)
-            scored = score_pairs(preferences, models, output_dir=arguments.output_dir, **settings)
-    manifest.counts = {"pairs": len(preferences), "scored": len(scored), "dropped": len(preferences) - len(scored)}
     metrics = {aspect: sidecar.metrics for aspect, sidecar in sidecars.items() if sidecar.metrics}
-    manifest.results = {"proxy_metrics": metrics, "models": models}
     proxies = {
         aspect: proxy_provenance(models[aspect], folder, sidecars[aspect]) for aspect, folder in folders.items()
     }
-    manifest.results["provenance"] = {**inherited_provenance(arguments.dataset_name), "proxies": proxies}
-    if is_main_process():
-        with replaced_folder(Path(arguments.output_dir) / "scored") as folder:
-            write_rows(scored, folder)
-        manifest.save(arguments.output_dir)
+    provenance = {**inherited_provenance(arguments.dataset_name), "proxies": proxies}
+    manifest.results = {"proxy_metrics": metrics, "models": models, "provenance": provenance}
+    settings = {name: getattr(arguments, name) for name in _SCORING}
+    try:
+        with owned_folder(manifest, arguments.output_dir, arguments.overwrite, exclusive=False) as root:
+            here = replace(arguments, output_dir=str(root))
+            with timed(manifest), _shards_of_others(here):
+                if arguments.shard is not None:
+                    return _run_job(here, preferences, models, settings)
+                scored = score_pairs(preferences, models, output_dir=root, **settings)
+            dropped = len(preferences) - len(scored)
+            manifest.counts = {"pairs": len(preferences), "scored": len(scored), "dropped": dropped}
+            if is_main_process():
+                _write(manifest, scored, root, arguments.overwrite)
+    except FileNotFoundError:
+        # Another process of the same run was first to put the result in its place.
+        done = skip_if_done(manifest, arguments.output_dir, overwrite=False)
+        if done is None:
+            raise
+        return done
     rows = [["reward_gap", "mean", "standard deviation", "positive"]]
     for aspect in models:
         gap = scored.with_format("numpy")[f"reward_gap_{aspect}"][:]
         rows.append([aspect, number(float(gap.mean())), number(float(gap.std())), number(float((gap > 0).mean()))])
     return StageResult("score", arguments.output_dir, manifest.counts, table(rows))
+
+
+def _write(manifest: Manifest, scored: Dataset, root: Path, overwrite: bool) -> None:
+    """Writes the result, unless another process that shares the shards has done so, or a run of other settings."""
+    with folder_lock(root, wait=600.0):
+        if skip_if_done(manifest, root, overwrite):
+            return
+        with replaced_folder(root / "scored") as folder:
+            write_rows(scored, folder)
+        manifest.save(root)
 
 
 @contextmanager
@@ -278,12 +301,3 @@ def _run_job(
         lines.append(f"{counts['missing']} shards of other jobs are not here yet.")
     lines.append("When all jobs are done, the same command without --shard merges them.")
     return StageResult("score", arguments.output_dir, counts, lines)
-
-
-def _identity(folder: Path) -> str:
-    """What tells a model from another without reading its weights: its manifest, or the size and time of its files."""
-    manifest = Manifest.load(folder)
-    if manifest is not None:
-        return manifest.key
-    files = sorted(folder.glob("*.safetensors"))
-    return ", ".join(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)

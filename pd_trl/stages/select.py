@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from ..artifacts import Manifest, dataset_digest, replaced_folder, write_json, write_rows
+from ..artifacts import Manifest, replaced_folder, write_json, write_rows
 from ..data.sources import is_path
 from ..decision import split_kept
 from ..errors import InputError
@@ -18,7 +18,8 @@ from ..filter import FILTER_NAME, PDFilter
 from ..hub import download_file
 from ..provenance import inherited_provenance
 from ..runs.filter_file import read_filter
-from .common import StageResult, check_folder, dry_result, mapping_of, rows_of, skip_if_done, timed
+from ..runs.identity import data_key, settings_key
+from .common import StageResult, check_folder, dry_result, holding_output_dir, mapping_of, rows_of, skip_if_done, timed
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +124,7 @@ def check_select(arguments: SelectArguments) -> PDFilter:
     return PDFilter(arguments.budget, weights=mapping_of(arguments.weights, "weights"), **settings)  # type: ignore[arg-type]
 
 
+@holding_output_dir
 def run_select(arguments: SelectArguments) -> StageResult:
     """Selects and writes `selected/`, `dropped/`, `filter.json`, `report.json`, `report.txt` and the manifest."""
     if arguments.out_of_core:
@@ -133,12 +135,8 @@ def run_select(arguments: SelectArguments) -> StageResult:
     pd_filter = check_select(arguments)
     scored = _scored_rows(arguments.dataset_name)
     pd_filter.proxy_metrics = _proxy_metrics(arguments.dataset_name)
-    manifest = Manifest(
-        "select",
-        inputs={"scored": dataset_digest(scored, _decisive(scored.column_names))},
-        arguments={**{name: getattr(arguments, name) for name in IDENTITY}, "budget": pd_filter.budget},
-    )
-    done = None if arguments.dry_run else skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
+    manifest = selection_manifest(pd_filter, data_key(scored))
+    done = None if arguments.dry_run else skip_if_done(manifest, arguments.output_dir, arguments.overwrite, hold=False)
     if done:
         return done
     with timed(manifest):
@@ -150,11 +148,22 @@ def run_select(arguments: SelectArguments) -> StageResult:
     manifest.counts = {"total": len(decided), "kept": int(kept.sum()), "dropped": int((~kept).sum())}
     manifest.results = {"report": report.to_dict(), "provenance": inherited_provenance(arguments.dataset_name)}
     if not arguments.dry_run:
+        if done := skip_if_done(manifest, arguments.output_dir, arguments.overwrite):
+            return done  # by another command, meanwhile
         with replaced_folder(arguments.output_dir) as folder:
             write_selection(decided, pd_filter, manifest, folder)
     if arguments.dry_run:
         return dry_result(manifest, arguments.output_dir, manifest.counts, str(report).splitlines())
     return StageResult("select", arguments.output_dir, manifest.counts, str(report).splitlines())
+
+
+def selection_manifest(pd_filter: PDFilter, scored: str) -> Manifest:
+    """What a selection of data with the key `scored` will have done: the rows count whole, for they are what it writes."""
+    arguments = {name: getattr(pd_filter, name) for name in IDENTITY}
+    inputs = {"scored": scored}
+    if pd_filter.proxy_metrics:
+        inputs["proxy_metrics"] = settings_key(pd_filter.proxy_metrics)
+    return Manifest("select", inputs=inputs, arguments={**arguments, "weights": dict(pd_filter.weights) or None})
 
 
 def _run_out_of_core(arguments: SelectArguments) -> StageResult:
@@ -219,9 +228,3 @@ def _proxy_metrics(name: str | None) -> dict[str, dict[str, float]]:
         return read_filter(published)["arguments"].get("proxy_metrics", {}) if published is not None else {}
     manifest = Manifest.load(Path(name).expanduser()) if name and Path(name).expanduser().is_dir() else None
     return manifest.results.get("proxy_metrics", {}) if manifest is not None else {}
-
-
-def _decisive(columns: list[str]) -> list[str]:
-    """Columns that a selection depends on: not the texts."""
-    prefixes = ("reward_gap_", "rating_", "vote_")
-    return [c for c in columns if c.startswith(prefixes) or c in ("pair_id", "aspect", "delta_length", "pd")]

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from ..artifacts import Manifest, replaced_folder, write_json, write_rows
 from ..errors import InputError
+from ..runs.identity import file_key, model_key
 from ..runs.schema import anything, mapping, number, optional, read_document, record, sequence, text
-from .common import StageResult, check_folder, dry_result, mapping_of, skip_if_done, timed
+from .common import StageResult, check_folder, dry_result, holding_output_dir, mapping_of, skip_if_done, timed
 
 _MEASURES = ("gold", "gold_se", "num_words")
 _RESULTS = mapping(
@@ -70,6 +71,7 @@ class SimulateArguments:
     overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
 
 
+@holding_output_dir
 def run_simulate(arguments: SimulateArguments) -> StageResult:
     """Writes `pairs/`, `model/`, `prompts.json`, `world.json` and the manifest."""
     from ..simulation.data import simulate_corpus, simulate_pairs, simulate_prompts
@@ -152,6 +154,10 @@ class JudgeArguments:
     overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
 
 
+_WORLD = ("world.json", "prompts.json")
+
+
+@holding_output_dir
 def run_judge(arguments: JudgeArguments) -> StageResult:
     """Writes each policy's answers, `results.json` and the manifest; shows a table of gold scores and win rates."""
     answered = mapping_of(arguments.outputs, "outputs")
@@ -161,7 +167,10 @@ def run_judge(arguments: JudgeArguments) -> StageResult:
     world_folder = Path(arguments.world).expanduser()
     manifest = Manifest(
         "judge",
-        inputs={name: _policy_identity(Path(path)) for name, path in policies.items()},
+        inputs={
+            **{f"policy {name}": _policy_key(Path(path), bool(answered)) for name, path in policies.items()},
+            **{name: file_key(world_folder / name) for name in _WORLD if (world_folder / name).is_file()},
+        },
         arguments={}
         if answered
         else {name: getattr(arguments, name) for name in ("temperature", "max_new_tokens", "seed")},
@@ -219,11 +228,11 @@ def _answers(arguments: JudgeArguments, path: str, prompts: list[str]) -> list[d
     )
 
 
-def _policy_identity(folder: Path) -> str:
-    manifest = Manifest.load(folder) or Manifest.load(folder.parent)
-    if manifest is None:
+def _policy_key(path: Path, answered: bool) -> str:
+    folder = path.expanduser()
+    if Manifest.load(folder) is None and Manifest.load(folder.parent) is None:
         raise InputError(f"{folder} is not the folder of a policy or its outputs: it has no manifest.")
-    return manifest.key
+    return file_key(folder / "model_outputs.json") if answered else model_key(folder)
 
 
 def _judge_table(results: dict[str, dict]) -> list[str]:

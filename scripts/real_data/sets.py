@@ -8,9 +8,9 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from pd_trl import load_pairs, to_preferences
-from pd_trl.artifacts import dataset_digest
 from pd_trl.errors import InputError
 from pd_trl.gaps import gap_matrix, numeric_column
+from pd_trl.runs.identity import data_key
 from pd_trl.selection import random_keys
 
 # One split of the prompts for every assignment of aspects, so that seeds differ by their labels alone.
@@ -107,7 +107,7 @@ def load_set(path: Path, seed: int, folds: int, max_prompts: int | None = None, 
     chosen, rejected = (np.array([position[text] for text in side]) for side in sides)
     return RealSet(
         path.stem, seed, rows, aspects, own, votes, overall, prompts, prompt_folds(names, folds)[prompts],
-        texts, chosen, rejected, dataset_digest(rows),
+        texts, chosen, rejected, data_key(rows),
     )  # fmt: skip
 
 

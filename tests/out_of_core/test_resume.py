@@ -102,7 +102,7 @@ def test_a_failure_leaves_the_earlier_result_and_another_selection_starts_anew(t
     # The shards that are there were made by another budget.
     run_out_of_core(PDFilter(0.7), folder, out, overwrite=True, rows_per_shard=20, batch_rows=10)
     assert len(read_rows(out / "selected")) == 63 and not partial.exists()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".out.lock", "in", "out"]
 
 
 def test_the_whole_budget_and_one_pair(tmp_path):

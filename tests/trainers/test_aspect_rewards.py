@@ -14,9 +14,10 @@ import torch
 from datasets import Dataset
 
 from pd_trl import PDRewardConfig, score_pairs, train_aspect_rewards
-from pd_trl.aspect_rewards import heldout_rows, training_identity
+from pd_trl.aspect_rewards import heldout_rows
 from pd_trl.errors import InputError
 from pd_trl.reward_sidecar import RewardSidecar
+from pd_trl.runs.identity import training_identity
 from tests.processes import ROOT
 from tests.tiny import ASPECTS, WORDS, tiny_preferences, tiny_tokenizer
 
@@ -262,4 +263,4 @@ def test_identity_of_a_training_holds_no_token_however_deep(tmp_path):
     )  # fmt: skip
     identity = training_identity(args)
     assert "hf_secret" not in json.dumps(identity, default=str)
-    assert identity["model_init_kwargs"] == {"revision": "main", "nested": [{}]}
+    assert identity["model_init_kwargs"] == {"nested": [{}]}

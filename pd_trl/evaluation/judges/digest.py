@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ...artifacts import digest_of, read_json
+from ...runs.identity import model_key
 from .base import split_aspect
 
 
@@ -14,9 +15,8 @@ def judge_digest(judge: str | None) -> dict[str, str]:
     kind, colon, value = str(judge or "").partition(":")
     if kind == "reward":
         from ...hub import local_model_folder
-        from ...scoring.reward_models import weights_digest
 
-        return {"judge": weights_digest(local_model_folder(split_aspect(value)[0], what="judge"))}
+        return {"judge": model_key(local_model_folder(split_aspect(value)[0], what="judge"))}
     if kind == "gold":
         path = Path(value).expanduser() / "world.json"
         return {"judge": digest_of(read_json(path))} if path.is_file() else {}

@@ -1,0 +1,152 @@
+"""Folders that one command at a time writes, and that a finished one replaces as a whole."""
+
+import contextlib
+import glob
+import os
+import secrets
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..errors import InputError
+
+# What lies in a folder beside its content: our marks, and the log of an error.
+_OWN = ".pd_trl"
+LOCK_NAME = f"{_OWN}_lock"
+OWNER_NAME = f"{_OWN}_stage"
+ERROR_LOG = "error.log"
+_held = threading.local()
+# A child holds nothing, whatever its parent does.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_held.__dict__.clear)
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing but our own marks."""
+    return all(path.name == ERROR_LOG or path.name.startswith(_OWN) for path in folder.iterdir())
+
+
+@contextlib.contextmanager
+def folder_lock(folder: str | os.PathLike, wait: float = 0.0) -> Iterator[None]:
+    """
+    Holds a folder, so that no other command writes there; a block within a block of the same thread is free. The lock is a
+    hidden file beside the folder. It stays there: a process that holds a removed file keeps nobody out.
+
+    Args:
+        folder (`str`): The folder, which need not exist.
+        wait (`float`, *optional*): Seconds to wait for another command.
+
+    Raises:
+        InputError: When another command holds it.
+    """
+    place = Path(folder).expanduser().resolve()
+    held: set[Path] = _held.__dict__.setdefault("folders", set())
+    path = _lock_of(place) if place not in held else None
+    if path is None:
+        yield  # held already, or on a disk that takes no file: whatever is written there fails by itself
+        return
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=wait)
+    except Timeout:
+        raise InputError(
+            f"Another command is writing into {folder}. Wait for it, or choose another `output_dir`."
+        ) from None
+    held.add(place)
+    try:
+        _recover(place)
+        yield
+    finally:
+        held.discard(place)
+        lock.release()
+
+
+def _lock_of(place: Path) -> Path | None:
+    path = place / LOCK_NAME if _stays(place) else place.with_name(f".{place.name[:200]}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError:
+        return None
+    return path
+
+
+def _stays(place: Path) -> bool:
+    """Whether a folder cannot be renamed: a mount point, or the root of what the user may write."""
+    return place.is_dir() and (os.path.ismount(place) or not os.access(place.parent, os.W_OK))
+
+
+def beside(folder: Path, label: str, alone: bool = False) -> Path:
+    """
+    A place for what is to replace `folder`: a folder of the same name, in a hidden one beside it, made where missing.
+
+    Args:
+        folder (`Path`): The folder.
+        label (`str`): A kind, a dot, and what tells this place from others of the kind.
+        alone (`bool`, *optional*, defaults to `False`): Whether to remove the others of the kind.
+    """
+    place = folder.expanduser().resolve()
+    root, prefix = (place, _OWN) if _stays(place) else (place.parent, f".{place.name[:200]}")
+    parent = root / f"{prefix}.{label}"
+    for other in root.glob(f"{glob.escape(prefix)}.{label.partition('.')[0]}.*") if alone else ():
+        if other != parent:
+            _remove(other)
+    new = parent / place.name
+    new.mkdir(parents=True, exist_ok=True)
+    return new
+
+
+def swap(new: Path, folder: Path) -> None:
+    """Puts `new`, made by [`beside`], in the place of `folder`, whose old content is removed."""
+    place = folder.expanduser().resolve()
+    with folder_lock(place, wait=600.0):
+        if _stays(place):
+            for path in place.iterdir():
+                if path.name != LOCK_NAME and path != new.parent:
+                    _remove(path)
+            for path in new.iterdir():
+                os.replace(path, place / path.name)
+        else:
+            old = place.with_name(f".{place.name[:200]}.old.{secrets.token_hex(4)}")
+            if place.exists():
+                os.replace(place, old)
+            os.replace(new, place)
+            _remove(old)
+        _remove(new.parent)
+
+
+@contextlib.contextmanager
+def replaced_folder(folder: str | os.PathLike) -> Iterator[Path]:
+    """
+    Yields an empty folder that takes the place of `folder` when the block ends well. An error, or a kill, leaves what was
+    there before. Other commands that replace it wait.
+    """
+    folder = Path(folder)
+    with folder_lock(folder, wait=600.0):
+        new = beside(folder, f"tmp.{os.getpid()}.{secrets.token_hex(4)}")
+        try:
+            yield new
+            swap(new, folder)
+        finally:
+            _remove(new.parent)
+
+
+def _recover(place: Path) -> None:
+    """Puts back what a kill left aside in the middle of [`swap`], and removes what one left half made."""
+    prefix = f".{place.name[:200]}."
+    for path in sorted(place.parent.glob(f"{glob.escape(prefix)}*")):
+        kind = path.name[len(prefix) :].split(".")[0]
+        if kind == "old" and not place.exists():
+            os.replace(path, place)
+        elif kind in ("old", "tmp"):
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,274 @@
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+from datasets import Dataset
+
+from pd_trl.artifacts import Manifest, read_rows, write_rows
+from pd_trl.errors import InputError
+from pd_trl.row_log import RowLog
+from pd_trl.runs.folders import beside, folder_lock, replaced_folder, swap
+from pd_trl.stages.common import StageResult, holding_output_dir, owned_folder, skip_if_done
+
+FORK = multiprocessing.get_context("fork")
+
+
+def in_another(work, *arguments):
+    """The exit code of `work` in another process: 2 for a refusal."""
+
+    def run():
+        try:
+            work(*arguments)
+        except InputError:
+            os._exit(2)
+
+    process = FORK.Process(target=run)
+    process.start()
+    process.join(30)
+    return process.exitcode
+
+
+def take(folder):
+    with folder_lock(folder):
+        pass
+
+
+def test_a_folder_is_held_by_one_command_and_free_within(tmp_path):
+    folder = tmp_path / "out"
+    with folder_lock(folder), folder_lock(folder):
+        assert in_another(take, folder) == 2
+        assert in_another(take, tmp_path / "x" / ".." / "out") == 2, "by whatever path"
+        (tmp_path / "link").symlink_to(folder)
+        assert in_another(take, tmp_path / "link") == 2
+        assert in_another(take, tmp_path / "other") == 0
+    assert in_another(take, folder) == 0
+    assert (tmp_path / ".out.lock").is_file(), "an unlinked lock keeps nobody out"
+
+
+def test_the_lock_of_a_row_log_stays(tmp_path):
+    for _ in range(2):
+        with RowLog(tmp_path / "rows.jsonl", {}) as log:
+            log.add("a", 1)
+        assert (tmp_path / ".rows.jsonl.lock").is_file()
+
+
+def fill(folder, value, hold=0.0):
+    with replaced_folder(folder) as new:
+        for name in "ab":
+            (new / name).write_text(str(value))
+            time.sleep(hold)
+
+
+def test_replacing_at_once_leaves_one_whole_result(tmp_path):
+    processes = [FORK.Process(target=fill, args=(tmp_path / "out", i, 0.01)) for i in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 8
+    texts = {(tmp_path / "out" / name).read_text() for name in "ab"}
+    assert len(texts) == 1 and sorted(p.name for p in tmp_path.iterdir()) == [".out.lock", "out"]
+
+
+def test_an_error_leaves_the_old_content(tmp_path):
+    fill(tmp_path / "out", 1)
+    with pytest.raises(ZeroDivisionError), replaced_folder(tmp_path / "out") as new:
+        (new / "a").write_text("half")
+        raise ZeroDivisionError
+    assert (tmp_path / "out" / "a").read_text() == "1" and not list(tmp_path.glob(".out.tmp*"))
+
+
+@pytest.mark.parametrize("where", ["before", "between", "after"])
+def test_a_kill_at_any_point_of_the_swap_leaves_the_old_or_the_new(tmp_path, monkeypatch, where):
+    fill(tmp_path / "out", "old")
+
+    def killed():
+        place, count = os.replace, []
+
+        def replace(source, target):
+            if len(count) == {"before": 0, "between": 1, "after": 2}[where]:
+                os._exit(9)
+            count.append(1)
+            place(source, target)
+            if where == "after" and len(count) == 2:
+                os._exit(9)
+
+        monkeypatch.setattr("os.replace", replace)
+        fill(tmp_path / "out", "new")
+
+    assert in_another(killed) == 9
+    take(tmp_path / "out")
+    assert (tmp_path / "out" / "a").read_text() == ("new" if where == "after" else "old")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".out.lock", "out"]
+
+
+def test_a_folder_that_cannot_be_renamed_is_filled_in_place(tmp_path, monkeypatch):
+    fill(tmp_path / "out", "old")
+    (tmp_path / "out" / "c").write_text("only in the old one")
+    monkeypatch.setattr("pd_trl.runs.folders._stays", lambda place: place.name == "out")
+    inode = (tmp_path / "out").stat().st_ino
+    fill(tmp_path / "out", "new")
+    assert (tmp_path / "out").stat().st_ino == inode
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".pd_trl_lock", "a", "b"]
+
+
+def grow(manifest, folder, value, error=None):
+    with owned_folder(manifest, folder, overwrite=True) as root:
+        assert root.name == folder.name
+        (root / "checkpoint").write_text(value)
+        if error:
+            raise error
+        (root / "result").write_text(value)
+        manifest.save(root)
+
+
+def test_what_grows_is_built_beside_the_old_result_and_goes_on_there(tmp_path):
+    folder, old, new = tmp_path / "out", Manifest("s", arguments={"a": 1}), Manifest("s", arguments={"a": 2})
+    grow(old, folder, "old")
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            grow(new, folder, "new", ZeroDivisionError())
+        assert old.is_done_in(folder) and (folder / "result").read_text() == "old"
+    with owned_folder(new, folder, overwrite=True) as root:
+        assert (root / "checkpoint").read_text() == "new"
+    with pytest.raises(ZeroDivisionError):
+        grow(Manifest("s", arguments={"a": 3}), folder, "third", ZeroDivisionError())
+    grow(new, folder, "new")
+    assert new.is_done_in(folder) and (folder / "result").read_text() == "new"
+    with owned_folder(old, folder, overwrite=True) as root:
+        assert not (root / "checkpoint").exists()
+    assert len(list(tmp_path.glob(".out.new.*"))) == 1, "those of given up runs are removed"
+
+
+def test_a_swap_takes_the_marks_of_the_old_folder_with_it(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "error.log").write_text("old")
+    new = beside(folder, "new.1")
+    (new / "x").touch()
+    swap(new, folder)
+    assert [path.name for path in folder.iterdir()] == ["x"]
+
+
+def test_an_unfinished_run_of_other_settings_is_not_taken_for_ones_own(tmp_path):
+    one, other = Manifest("s", arguments={"a": 1}), Manifest("s", arguments={"a": 2})
+    for manifest in (one, other):
+        with owned_folder(manifest, tmp_path / "out", overwrite=False) as root:
+            (root / "checkpoint").touch()
+    with owned_folder(other, tmp_path / "out", overwrite=True) as root:
+        assert root != tmp_path / "out" and not (root / "checkpoint").exists()
+
+
+def test_a_stage_holds_its_folder_from_its_first_look_to_its_end(tmp_path):
+    class Arguments:
+        output_dir = str(tmp_path / "out")
+
+    @holding_output_dir
+    def stage(arguments):
+        assert in_another(take, arguments.output_dir) == 0
+        skip_if_done(Manifest("s"), arguments.output_dir, False)
+        assert in_another(take, arguments.output_dir) == 2
+        return StageResult("s", arguments.output_dir)
+
+    stage(Arguments())
+    assert in_another(take, tmp_path / "out") == 0
+
+
+def test_the_home_of_the_user_is_meant_by_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    class Arguments:
+        output_dir = "~/out"
+
+    given = Arguments()
+    assert holding_output_dir(lambda arguments: StageResult("s", arguments.output_dir))(given).folder == str(
+        tmp_path / "out"
+    )
+    assert given.output_dir == "~/out"
+
+
+def rank(number, world, port, folder, manifest, seen, delay=0.0):
+    os.environ |= {"RANK": str(number), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    time.sleep(delay)
+    with owned_folder(manifest, folder, overwrite=True) as root:
+        seen.put((number, str(root), (Path(root) / "stale").exists()))
+        if number == 0:
+            manifest.save(root)
+    os._exit(0)
+
+
+@pytest.mark.multiprocess
+@pytest.mark.parametrize("late", [0, 1])
+def test_processes_of_a_launch_agree_on_the_folder_and_leave_it_together(tmp_path, late):
+    """An old launch's marker, with the same port, lets nobody pass."""
+    from tests.processes import free_port
+
+    folder, manifest = tmp_path / "out", Manifest("s", arguments={"a": 2})
+    grow(Manifest("s", arguments={"a": 1}), folder, "old")
+    (folder / "stale").touch()
+    spawn = multiprocessing.get_context("spawn")
+    seen, port = spawn.SimpleQueue(), free_port()
+    ranks = [
+        spawn.Process(target=rank, args=(n, 2, port, folder, manifest, seen, 2.0 * (n == late))) for n in range(2)
+    ]
+    for process in ranks:
+        process.start()
+    places = {seen.get() for _ in ranks}
+    for process in ranks:
+        process.join(60)
+    assert {(where, stale) for _, where, stale in places} == {(next(iter(places))[1], False)} and len(places) == 2
+    assert manifest.is_done_in(folder) and not (folder / "stale").exists()
+
+
+def test_a_process_without_a_first_one_does_not_pass(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    (tmp_path / ".pd_trl_stage").write_text("s\n127.0.0.1 29500 none\n")
+    with pytest.raises(InputError, match="first process of this launch"), owned_folder("s", tmp_path, overwrite=True):
+        pytest.fail("passed")
+
+
+@pytest.fixture
+def result(tmp_path):
+    write_rows(
+        Dataset.from_dict({"x": [f"text {i}" for i in range(50)]}), tmp_path / "r" / "scored", rows_per_shard=20
+    )
+    (tmp_path / "r" / "README.md").write_text("card")
+    Manifest("score").save(tmp_path / "r")
+    return tmp_path / "r"
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "flipped bit": flip,
+    "emptied": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-9]),
+    "other rows": lambda path: Dataset.from_dict({"x": ["y"]}).to_parquet(path),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_noticed_when_a_stage_is_skipped_and_when_its_result_is_read(result, damage):
+    DAMAGES[damage](result / "scored" / "train-00001-of-00003.parquet")
+    with pytest.raises(InputError, match="train-00001-of-00003.parquet is (damaged|missing).*'score'.*--overwrite"):
+        skip_if_done(Manifest("score"), result, overwrite=False)
+    with pytest.raises(InputError, match="train-00001-of-00003.parquet is damaged|holds 2 of 3"):
+        read_rows(result / "scored")
+    assert skip_if_done(Manifest("score"), result, overwrite=True) is None
+
+
+def test_what_is_written_after_a_result_and_older_manifests_are_no_damage(result):
+    (result / "README.md").write_text("another card")
+    (result / "error.log").write_text("x")
+    assert skip_if_done(Manifest("score"), result, overwrite=False).skipped
+    flip(result / "scored" / "train-00001-of-00003.parquet")
+    content = (result / "manifest.json").read_text()
+    (result / "manifest.json").write_text(content[: content.index(',\n  "files"')] + "\n}\n")
+    assert skip_if_done(Manifest("score"), result, overwrite=False).skipped
