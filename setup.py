@@ -76,7 +76,7 @@ DEV_REQUIRES = (
 COMPAT_REQUIRES = TEST_REQUIRES + [f"{name}=={low}" for name, low in LOWEST.items()]
 
 # Templates and recipes live at the top of the repository, where people look for them; the wheel carries them inside
-# the package. pd_trl/resources.py finds them in either place.
+# the package. pd_trl/runs/resources.py finds them in either place.
 DATA_PACKAGES = {"pd_trl.recipes": "scripts/recipes", "pd_trl.model_cards": "model_cards"}
 
 
@@ -101,7 +101,7 @@ setup(
     package_dir=DATA_PACKAGES,
     package_data={
         "pd_trl": ["py.typed"],
-        "pd_trl.html_report": ["files/*"],
+        "pd_trl.report": ["files/*"],
         "pd_trl.evaluation.alpaca": ["instructions.csv"],
         "pd_trl.recipes": ["*.yaml"],
         "pd_trl.model_cards": ["*"],

@@ -10,48 +10,48 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .aspect_rewards import train_aspect_rewards
     from .data import load_pairs, to_preferences
-    from .divergence import preference_divergence
-    from .dpo_config import PDDPOConfig
-    from .dpo_trainer import PDDPOTrainer
     from .evaluation.alpaca import evaluate_alpaca
     from .evaluation.pairwise import win_score
     from .evaluation.rewards import evaluate_rewards
-    from .filter import PDFilter
     from .generation import generate_outputs
-    from .length import LengthBalancedSampler
-    from .multi_aspect import MultiAspectRewardModel
-    from .out_of_core import select_out_of_core
+    from .method.divergence import preference_divergence
+    from .models.heads import MultiAspectRewardModel
     from .publishing.collection import publish_collection
     from .publishing.dataset import publish_dataset
     from .publishing.model import publish_model
     from .publishing.report import publish_report
-    from .reward_config import PDRewardConfig
-    from .reward_trainer import PDRewardTrainer
     from .scoring import score_pairs
+    from .selection.filter import PDFilter
+    from .selection.out_of_core import select_out_of_core
+    from .trainers.dpo.config import PDDPOConfig
+    from .trainers.dpo.trainer import PDDPOTrainer
+    from .trainers.reward.aspects import train_aspect_rewards
+    from .trainers.reward.config import PDRewardConfig
+    from .trainers.reward.sampler import LengthBalancedSampler
+    from .trainers.reward.trainer import PDRewardTrainer
 
 _MODULE_OF = {
-    "LengthBalancedSampler": "length",
-    "MultiAspectRewardModel": "multi_aspect",
-    "PDDPOConfig": "dpo_config",
-    "PDDPOTrainer": "dpo_trainer",
-    "PDFilter": "filter",
-    "PDRewardConfig": "reward_config",
-    "PDRewardTrainer": "reward_trainer",
+    "LengthBalancedSampler": "trainers.reward.sampler",
+    "MultiAspectRewardModel": "models.heads",
+    "PDDPOConfig": "trainers.dpo.config",
+    "PDDPOTrainer": "trainers.dpo.trainer",
+    "PDFilter": "selection.filter",
+    "PDRewardConfig": "trainers.reward.config",
+    "PDRewardTrainer": "trainers.reward.trainer",
     "evaluate_alpaca": "evaluation.alpaca",
     "evaluate_rewards": "evaluation.rewards",
     "generate_outputs": "generation",
     "load_pairs": "data",
-    "preference_divergence": "divergence",
+    "preference_divergence": "method.divergence",
     "publish_collection": "publishing.collection",
     "publish_dataset": "publishing.dataset",
     "publish_model": "publishing.model",
     "publish_report": "publishing.report",
     "score_pairs": "scoring",
-    "select_out_of_core": "out_of_core",
+    "select_out_of_core": "selection.out_of_core",
     "to_preferences": "data",
-    "train_aspect_rewards": "aspect_rewards",
+    "train_aspect_rewards": "trainers.reward.aspects",
     "win_score": "evaluation.pairwise",
 }
 

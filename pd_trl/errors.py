@@ -1,6 +1,6 @@
 """The exceptions pd_trl raises for input it cannot work with."""
 
-from .runs.secrets import masked_text
+from .safety.secrets import masked_text
 
 
 class InputError(ValueError):

@@ -33,8 +33,8 @@ from real_data.results import REFERENCE_BUDGET, set_results
 from real_data.settings import CHOSEN_ON_SEED, choose_settings
 from real_data.tables import markdown, report
 
-from pd_trl.artifacts import library_versions, write_json
 from pd_trl.errors import InputError
+from pd_trl.runs.artifacts import library_versions, write_json
 
 logger = logging.getLogger("bench_real")
 

@@ -68,7 +68,7 @@ def main() -> None:
     import datasets
     import transformers
 
-    from pd_trl.artifacts import library_versions
+    from pd_trl.runs.artifacts import library_versions
 
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()

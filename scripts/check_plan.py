@@ -169,7 +169,7 @@ def measure(recipe_path: str, stage: str, what: str) -> dict[str, float]:
     """Runs a stage in this process, after a run of it with a tiny model."""
     from pd_trl.cli.run import load_recipe, parse_step
     from pd_trl.cli.stage_commands import run_stage, set_up_logging
-    from pd_trl.recipe import plan
+    from pd_trl.pipeline.recipe import plan
 
     set_up_logging()
     step = next(step for step in plan(load_recipe(recipe_path)[0]) if step.stage == stage)
@@ -209,7 +209,7 @@ def peak_bytes(work: Any) -> int:
 
 def warm_up(section: dict[str, Any], stage: str, root: Path) -> dict[str, Any]:
     """The section with a tiny model and few rows, into another folder."""
-    from pd_trl.artifacts import read_rows, write_rows
+    from pd_trl.runs.artifacts import read_rows, write_rows
 
     small = {**section, "output_dir": str(root / "warm_up" / stage)}
     if stage == "score":
@@ -228,9 +228,9 @@ def warm_up(section: dict[str, Any], stage: str, root: Path) -> dict[str, Any]:
 
 def count_batches(counts: dict[str, int]) -> None:
     """Counts the tokens of the batches that trainers, scorers and the decoder are given."""
-    from pd_trl.dpo_trainer import PDDPOTrainer
     from pd_trl.generation import decoding
-    from pd_trl.reward_trainer import PDRewardTrainer
+    from pd_trl.trainers.dpo.trainer import PDDPOTrainer
+    from pd_trl.trainers.reward.trainer import PDRewardTrainer
 
     def counting(kind: Any) -> Any:
         inner = kind.compute_loss

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pd_trl.artifacts import read_rows
 from pd_trl.cards import ModelFacts, dataset_card, model_card
 from pd_trl.errors import InputError
-from pd_trl.model_push import read_results
-from pd_trl.plots import divergence_histogram
 from pd_trl.publishing.facts import dataset_facts
-from pd_trl.training_facts import load_model_facts
+from pd_trl.publishing.model_push import read_results
+from pd_trl.publishing.training_facts import load_model_facts
+from pd_trl.report.plots import divergence_histogram
+from pd_trl.runs.artifacts import read_rows
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,7 +11,7 @@ import yaml
 
 import pd_trl
 from pd_trl.errors import InputError
-from pd_trl.resources import list_recipes, recipe_path, template_path
+from pd_trl.runs.resources import list_recipes, recipe_path, template_path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pd_trl"
@@ -176,7 +176,7 @@ def loaded_after(statement: str) -> set[str]:
 HEAVY = {"accelerate", "datasets", "numpy", "peft", "torch", "transformers", "trl"}
 
 
-@pytest.mark.parametrize("statement", ["import pd_trl", "import pd_trl; dir(pd_trl)", "import pd_trl.resources"])
+@pytest.mark.parametrize("statement", ["import pd_trl", "import pd_trl; dir(pd_trl)", "import pd_trl.runs.resources"])
 def test_import_is_lazy(statement):
     assert not loaded_after(statement) & HEAVY
 
@@ -246,7 +246,7 @@ def test_templates_are_found():
 
 def test_resources_of_a_wheel(tmp_path, monkeypatch):
     """In a wheel the files lie inside the package; without any, the error says that the installation is incomplete."""
-    resources = importlib.import_module("pd_trl.resources")
+    resources = importlib.import_module("pd_trl.runs.resources")
     package = tmp_path / "pd_trl"
     monkeypatch.setattr(resources, "_PACKAGE", package)
     with pytest.raises(InputError, match="installation is incomplete"):

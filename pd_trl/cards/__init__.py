@@ -1,9 +1,9 @@
 """Cards of data sets and models: from plain facts to a whole README.md, YAML included."""
 
+from ..hub.readme import BEGIN, END, merge_section, outside_text, split_readme
 from .dataset import dataset_card, size_category
 from .facts import ConfigFacts, DatasetFacts, ExampleFacts, ModelFacts, ProxyFacts, SourceFacts
 from .model import model_card
-from .readme import BEGIN, END, merge_section, outside_text, split_readme
 from .text import Safe, cell, code
 from .text import render as render_section
 

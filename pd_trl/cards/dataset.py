@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..report_text import warning_lines
+from ..hub.names import is_repo_id
+from ..hub.readme import join_readme, merge_metadata, merge_section, name_of, split_readme
+from ..selection.report_text import warning_lines
 from .dataset_tables import group_table, kept_table, matrix_table, proxy_table, scale_table, statistics_table
 from .facts import ConfigFacts, DatasetFacts, ExampleFacts
 from .licenses import license_metadata
-from .readme import join_readme, merge_metadata, merge_section, name_of, split_readme
-from .text import Safe, cell, code, count, is_repo_id, number, percent, plain, render, repo_link, table
+from .text import Safe, cell, code, count, number, percent, plain, render, repo_link, table
 
 # What a selection keeps, after "Kept are the pairs".
 _RULES = {

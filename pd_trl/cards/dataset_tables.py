@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..names import MAX_MATRIX
+from ..text.names import MAX_MATRIX
 from .facts import DatasetFacts, ProxyFacts
 from .text import Safe, code, count, number, percent, repo_link, table
 

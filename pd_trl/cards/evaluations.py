@@ -7,8 +7,9 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
-from ..results import EvalResult
-from .text import Safe, cell, code, count, is_repo_id, plain, repo_link, table
+from ..hub.names import is_repo_id
+from ..runs.results import EvalResult
+from .text import Safe, cell, code, count, plain, repo_link, table
 
 _METRICS = {
     "win_rate": "win rate",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..results import EvalResult
+from ..runs.results import EvalResult
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..reward_metrics import verdict
+from ..method.accuracy import verdict
 from .text import Safe, cell, count, number, percent, table
 
 Heads = Mapping[str, Mapping[str, Any]]

@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import InputError
-from ..results import EvalResult
-from ..reward_metrics import verdict
+from ..hub.names import is_repo_id
+from ..hub.readme import join_readme, merge_metadata, merge_section, split_readme
+from ..method.accuracy import verdict
+from ..runs.results import EvalResult
 from .evaluations import evaluation_tables, model_index
 from .facts import ModelFacts
 from .heads import heads_table, heads_verdict
 from .licenses import license_metadata
-from .readme import join_readme, merge_metadata, merge_section, split_readme
-from .text import Safe, cell, code, count, is_repo_id, literal, number, percent, render, repo_link, table
+from .text import Safe, cell, code, count, literal, number, percent, render, repo_link, table
 
 _TEMPLATES = {"reward": "reward_model_card", "policy": "aligned_model_card"}
 # The Hub's task of each kind, and the tags that its users filter for.

@@ -8,13 +8,12 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .._version import __version__
-from ..names import visible
-from ..resources import template_path
+from ..hub.names import is_repo_id
+from ..runs.resources import template_path
+from ..text.names import visible
 
 # Beyond this, a text in a card is cut: a card is read, the data set has the whole text.
 MAX_CHARACTERS = 1200
@@ -76,17 +75,6 @@ def number(value: float | None, digits: int = 3) -> Safe:
 def percent(value: float | None, digits: int = 1) -> Safe:
     """A share as a percentage, or a dash for a missing one."""
     return Safe("–" if value is None else f"{100 * value:.{digits}f} %")
-
-
-def is_repo_id(name: object, namespaced: bool = True) -> bool:
-    """Whether `name` has the form of a Hub id: with a namespace, or, unless `namespaced`, of an old one without (`gpt2`)."""
-    if not isinstance(name, str) or not name or name.startswith(("/", ".", "~")) or ("/" not in name and namespaced):
-        return False
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return True
 
 
 def repo_link(name: str, kind: str = "model", revision: str | None = None) -> Safe:

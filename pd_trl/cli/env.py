@@ -16,7 +16,7 @@ def main(command: str, arguments: list[str]) -> int:
         raise unknown(arguments[0].lstrip("-"), [], "argument")
     import torch
 
-    from ..artifacts import library_versions
+    from ..runs.artifacts import library_versions
     from .terminal import say
 
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or ["CPU"]

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..recipe_rules import check_file, check_servers, set_environment
-from ..runs.schema import parse_yaml
+from ..pipeline.recipe_rules import check_file, check_servers, set_environment
+from ..safety.schema import parse_yaml
 from .processes import run_forwarding
 
 EXIT_CODE_FILE = "PD_TRL_EXIT_CODE_FILE"

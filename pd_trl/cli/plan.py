@@ -3,9 +3,9 @@
 import argparse
 
 from ..errors import InputError
-from ..recipe import check_recipe
-from ..recipe import plan as steps_of
-from ..recipe_rules import set_environment
+from ..pipeline.recipe import check_recipe
+from ..pipeline.recipe import plan as steps_of
+from ..pipeline.recipe_rules import set_environment
 from .parsing import pop_option
 from .run import load_recipe, parse_step, with_overrides
 from .stage_commands import run_stage, set_up_logging, stage_parser
@@ -34,7 +34,7 @@ def main(command: str, arguments: list[str]) -> int:
     (options,), _ = stage_parser(command).parse(own)
     given = argparse.Namespace(**values, output_dir=options.run_dir, seed=None)
     recipe, _ = with_overrides(recipe, given, overrides, argparse.ArgumentParser(add_help=False))
-    from ..plan.sources import ParsedStep
+    from ..pipeline.cost.sources import ParsedStep
 
     steps = [ParsedStep(step, parse_step(step, step.section)) for step in steps_of(recipe)]
     say(run_stage(command, (options, steps)))

@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 
-from ..artifacts import library_versions, write_json
 from ..errors import InputError
-from ..recipe import STAGES, Step, check_recipe, plan
-from ..recipe_rules import check_no_secret, check_servers, set_environment
-from ..resources import list_recipes, recipe_path
-from ..runs.secrets import masked
-from ..selection import parse_budget
+from ..method.ranking import parse_budget
+from ..pipeline.recipe import STAGES, Step, check_recipe, plan
+from ..pipeline.recipe_rules import check_no_secret, check_servers, set_environment
+from ..runs.artifacts import library_versions, write_json
+from ..runs.resources import list_recipes, recipe_path
+from ..safety.secrets import masked
 from .parsing import check_launch_flags, launch, load_yaml, refuse, string_to_bool, unknown
 from .processes import StageEnded
 from .stage_commands import LAUNCHED, check_stage, run_stage, set_up_logging, show, stage_parser
@@ -215,7 +215,7 @@ def _check(steps: list[Step], named: Collection[str] = ()) -> None:
 
 def _check_push(step: Step, arguments: Any) -> None:
     """What the Hub would refuse after the training is refused before the first stage."""
-    from ..trainer_push import check_push
+    from ..trainers.push import check_push
 
     # Each reward model has a repository of its own, whose name ends with its aspect.
     name = arguments.hub_model_id or Path(step.output_dir).expanduser().absolute().name

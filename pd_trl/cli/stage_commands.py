@@ -12,48 +12,56 @@ from ..errors import InputError
 from .parsing import StageParser, launch, pop_option, without
 from .terminal import ShownFormatter, say
 
-# Command: module under pd_trl.stages, function, and dataclasses as "module:name".
+# Command: module under pd_trl.pipeline.stages, function, and dataclasses as "module:name".
 _MODEL = "trl:ModelConfig"
 STAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "simulate": ("simulate", "run_simulate", ("pd_trl.stages.simulate:SimulateArguments",)),
-    "prepare": ("prepare", "run_prepare", ("pd_trl.stages.prepare:PrepareArguments",)),
+    "simulate": ("simulate", "run_simulate", ("pd_trl.pipeline.stages.simulate:SimulateArguments",)),
+    "prepare": ("prepare", "run_prepare", ("pd_trl.pipeline.stages.prepare:PrepareArguments",)),
     "reward": (
         "reward",
         "run_reward",
-        ("pd_trl.stages.reward:RewardArguments", "pd_trl.reward_config:PDRewardConfig", _MODEL),
+        ("pd_trl.pipeline.stages.reward:RewardArguments", "pd_trl.trainers.reward.config:PDRewardConfig", _MODEL),
     ),
-    "score": ("score", "run_score", ("pd_trl.stages.score:ScoreArguments",)),
-    "select": ("select", "run_select", ("pd_trl.stages.select:SelectArguments",)),
-    "dpo": ("dpo", "run_dpo", ("pd_trl.stages.dpo:DPOArguments", "pd_trl.dpo_config:PDDPOConfig", _MODEL)),
-    "bench": ("bench", "run_bench", ("pd_trl.stages.bench:BenchArguments",)),
-    "plan": ("plan", "run_plan", ("pd_trl.stages.plan:PlanArguments",)),
-    "judge": ("simulate", "run_judge", ("pd_trl.stages.simulate:JudgeArguments",)),
-    "report": ("report", "run_report", ("pd_trl.stages.report:ReportArguments",)),
-    "generate": ("generate", "run_generate", ("pd_trl.stages.generate:GenerateArguments",)),
-    "evaluate alpaca": ("evaluate_alpaca", "run_evaluate_alpaca", ("pd_trl.stages.evaluate_alpaca:AlpacaArguments",)),
-    "evaluate pairwise": ("evaluate", "run_pairwise", ("pd_trl.stages.evaluate:PairwiseArguments",)),
-    "evaluate rewards": ("evaluate", "run_rewards", ("pd_trl.stages.evaluate:RewardsArguments",)),
-    "submission": ("submission", "run_submission", ("pd_trl.stages.submission:SubmissionArguments",)),
-    "publish": ("publish", "run_publish", ("pd_trl.stages.publish:PublishArguments",)),
+    "score": ("score", "run_score", ("pd_trl.pipeline.stages.score:ScoreArguments",)),
+    "select": ("select", "run_select", ("pd_trl.pipeline.stages.select:SelectArguments",)),
+    "dpo": (
+        "dpo",
+        "run_dpo",
+        ("pd_trl.pipeline.stages.dpo:DPOArguments", "pd_trl.trainers.dpo.config:PDDPOConfig", _MODEL),
+    ),
+    "bench": ("bench", "run_bench", ("pd_trl.pipeline.stages.bench:BenchArguments",)),
+    "plan": ("plan", "run_plan", ("pd_trl.pipeline.stages.plan:PlanArguments",)),
+    "judge": ("simulate", "run_judge", ("pd_trl.pipeline.stages.simulate:JudgeArguments",)),
+    "report": ("report", "run_report", ("pd_trl.pipeline.stages.report:ReportArguments",)),
+    "generate": ("generate", "run_generate", ("pd_trl.pipeline.stages.generate:GenerateArguments",)),
+    "evaluate alpaca": (
+        "evaluate_alpaca",
+        "run_evaluate_alpaca",
+        ("pd_trl.pipeline.stages.evaluate_alpaca:AlpacaArguments",),
+    ),
+    "evaluate pairwise": ("evaluate", "run_pairwise", ("pd_trl.pipeline.stages.evaluate:PairwiseArguments",)),
+    "evaluate rewards": ("evaluate", "run_rewards", ("pd_trl.pipeline.stages.evaluate:RewardsArguments",)),
+    "submission": ("submission", "run_submission", ("pd_trl.pipeline.stages.submission:SubmissionArguments",)),
+    "publish": ("publish", "run_publish", ("pd_trl.pipeline.stages.publish:PublishArguments",)),
     "publish dataset": (
         "publish_commands",
         "run_publish_dataset",
-        ("pd_trl.stages.publish_commands:PublishDatasetArguments",),
+        ("pd_trl.pipeline.stages.publish_commands:PublishDatasetArguments",),
     ),
     "publish model": (
         "publish_commands",
         "run_publish_model",
-        ("pd_trl.stages.publish_commands:PublishModelArguments",),
+        ("pd_trl.pipeline.stages.publish_commands:PublishModelArguments",),
     ),
     "publish report": (
         "publish_commands",
         "run_publish_report",
-        ("pd_trl.stages.publish_commands:PublishReportArguments",),
+        ("pd_trl.pipeline.stages.publish_commands:PublishReportArguments",),
     ),
     "publish collection": (
         "publish_commands",
         "run_publish_collection",
-        ("pd_trl.stages.publish_commands:PublishCollectionArguments",),
+        ("pd_trl.pipeline.stages.publish_commands:PublishCollectionArguments",),
     ),
 }
 LAUNCHED = ("reward", "score", "dpo")
@@ -92,11 +100,11 @@ def stage_parser(command: str) -> StageParser:
         types.append(getattr(importlib.import_module(place), attribute))
     defaults: Mapping[str, Any] = {}
     if _MODEL in STAGES[command][2]:
-        from ..trainer_utils import device_arguments
+        from ..trainers.arguments import device_arguments
 
         # A bar that is redrawn is of no use in a file.
         defaults = {**device_arguments(), "report_to": "none", "disable_tqdm": not sys.stderr.isatty()}
-    module = importlib.import_module(f"pd_trl.stages.{STAGES[command][0]}")
+    module = importlib.import_module(f"pd_trl.pipeline.stages.{STAGES[command][0]}")
     description = (getattr(module, STAGES[command][1]).__doc__ or "").split("\n\n")[0]
     return StageParser(types, f"pd-trl {command}", description, defaults)
 
@@ -104,7 +112,7 @@ def stage_parser(command: str) -> StageParser:
 def run_stage(command: str, outputs: tuple[Any, ...]) -> Any:
     """Runs a stage with parsed arguments."""
     module, function, _ = STAGES[command]
-    return getattr(importlib.import_module(f"pd_trl.stages.{module}"), function)(*outputs)
+    return getattr(importlib.import_module(f"pd_trl.pipeline.stages.{module}"), function)(*outputs)
 
 
 def leave_process_group() -> None:
@@ -123,7 +131,7 @@ def leave_process_group() -> None:
 
 def show(result: Any) -> None:
     """Prints a stage's result, from one process only."""
-    from ..stages.common import is_main_process
+    from ..runs.stage_folders import is_main_process
 
     if is_main_process():
         say(result)
@@ -131,7 +139,7 @@ def show(result: Any) -> None:
 
 def check_stage(command: str, outputs: tuple[Any, ...]) -> None:
     """Checks of values that a parser cannot make, before a run starts."""
-    module = importlib.import_module(f"pd_trl.stages.{STAGES[command][0]}")
+    module = importlib.import_module(f"pd_trl.pipeline.stages.{STAGES[command][0]}")
     check = getattr(module, f"check_{command.replace(' ', '_')}", None)
     if check is not None:
         check(*outputs)

@@ -3,8 +3,8 @@
 import logging
 import sys
 
-from ..report_text import printable
-from ..runs.secrets import known_secrets, masked_text
+from ..safety.secrets import known_secrets, masked_text
+from ..text.tables import printable
 
 
 def shown(text: object) -> str:

@@ -5,8 +5,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pyarrow as pa
+from datasets import Dataset
+from numpy.typing import NDArray
 
+from ..errors import InputError
 from .columnar import CHUNK_ROWS
 
 
@@ -58,3 +62,23 @@ def number_repeats(ids: Sequence[str], content: Callable[[list[int]], list[str]]
             numbered[row] = f"{name}-{seen[name]}"
         seen[name] += 1
     return numbered
+
+
+def row_keys(dataset: "Dataset") -> NDArray[np.str_]:
+    """The `pair_id` of each row, shape `(num_rows,)`, or its position where the data set has none."""
+    if "pair_id" not in dataset.column_names:
+        return np.array([f"{row:012d}" for row in range(len(dataset))])
+    values = dataset["pair_id"][:]
+    null = [row for row, value in enumerate(values) if value is None]
+    if null:
+        raise InputError(
+            f"`pair_id` must not be null, but it is in {len(null)} rows, the first of them row {null[0]}."
+        )
+    ids = np.asarray(values, dtype=str)
+    unique, counts = np.unique(ids, return_counts=True)
+    if unique.size < ids.size:
+        raise InputError(
+            f"`pair_id` must be unique, but {int((counts > 1).sum())} ids occur more than once, such as "
+            f"{str(unique[counts > 1][0])!r}. Give each row an id of its own, or remove the column."
+        )
+    return ids

@@ -14,12 +14,12 @@ import datasets
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError, DatasetsError
 from huggingface_hub.errors import HfHubHTTPError
 
-from ..artifacts import system_error
-from ..cards.readme import split_readme
 from ..errors import InputError, InputTypeError
 from ..hub import check_dataset_files, download_file, split_revision
-from ..media import check_media
-from ..runs.schema import MAX_BYTES, read_text
+from ..hub.readme import split_readme
+from ..runs.artifacts import system_error
+from ..safety.media import check_media
+from ..safety.schema import MAX_BYTES, read_text
 from .columnar import dataset_table, table_dataset
 from .encoding import broken_text, describe_broken, json_table, json_trouble
 

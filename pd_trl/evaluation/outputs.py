@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..artifacts import digest_of
 from ..errors import InputError
 from ..generation import OUTPUTS_NAME
+from ..runs.artifacts import digest_of
 from .alpaca.outputs import AlignedOutputs, ModelOutputs, align, check_problems, read_outputs
 
 logger = logging.getLogger(__name__)

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ..artifacts import digest_of, library_versions
 from ..errors import InputError, InputTypeError
-from ..metrics.statistics import bootstrap_interval, verdicts, win_counts
-from ..report_text import printable
-from ..results import save_results
-from ..row_log import RowLog
+from ..runs.artifacts import digest_of, library_versions
+from ..runs.results import save_results
+from ..runs.row_log import RowLog
+from ..text.tables import printable
 from .alpaca.outputs import AlignedOutputs
 from .judges.base import AskingJudge, Comparison, Judge, is_preference
+from .metrics.statistics import bootstrap_interval, verdicts, win_counts
 from .outputs import align_sets, load_output_sets
 from .win_scores import SetScore, WinScore
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..metrics.statistics import calibration
-from ..report_text import number, table
-from ..results import EvalResult
-from ..reward_metrics import binomial_error
+from ..method.accuracy import binomial_error
+from ..runs.results import EvalResult
+from ..text.tables import number, table
+from .metrics.statistics import calibration
 from .reward_data import Example, characters
 
 ALL = "all"

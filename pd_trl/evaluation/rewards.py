@@ -13,16 +13,16 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ..artifacts import digest_of
 from ..data import load_source
 from ..errors import InputError
 from ..hub import split_revision
-from ..report_text import printable
-from ..results import save_results
-from ..row_log import RowLog
+from ..runs.artifacts import digest_of
+from ..runs.results import save_results
+from ..runs.row_log import RowLog
 from ..scoring.responses import conversation, score_responses
 from ..scoring.reward_models import RewardModel, load_scorers
 from ..scoring.scorer import RewardModelScorer
+from ..text.tables import printable
 from .reward_accuracy import Accuracy, RewardEvaluation, accuracies_of
 from .reward_bench import section_accuracies
 from .reward_data import Examples, to_examples

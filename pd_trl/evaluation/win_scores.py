@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..report_text import number, table
-from ..results import EvalResult
+from ..runs.results import EvalResult
+from ..text.tables import number, table
 
 
 @dataclass(frozen=True)

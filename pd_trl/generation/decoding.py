@@ -13,7 +13,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
 
 from ..errors import InputError
-from ..model_inputs import check_token_ids, num_embeddings, positions_of
+from ..models.inputs import check_token_ids, num_embeddings, positions_of
 from .padding import batches_for, check_language_model, check_reads_back_only
 from .settings import DecodingConfig
 

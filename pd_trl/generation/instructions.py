@@ -15,7 +15,7 @@ from ..data.json_columns import MEANINGFUL_FIELDS
 from ..data.prompts import missing_parts, prompt_of_row
 from ..errors import InputError
 from ..hub import download_file, split_revision
-from ..media import without_media
+from ..safety.media import without_media
 
 logger = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from ..artifacts import write_json
 from ..errors import InputError
-from ..report_text import printable
-from ..row_log import RowLog
-from ..runs.secrets import masked
+from ..runs.artifacts import write_json
+from ..runs.row_log import RowLog
+from ..safety.secrets import masked
+from ..text.tables import printable
 from .decoding import Decoded, decode
 from .instructions import Instruction, load_instructions
 from .policies import Policy, PolicySource

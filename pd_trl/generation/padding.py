@@ -9,8 +9,8 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from ..errors import InputError
-from ..model_inputs import num_embeddings, positions_of
-from ..multi_aspect.configuration import is_encoder
+from ..models.heads.configuration import is_encoder
+from ..models.inputs import num_embeddings, positions_of
 
 logger = logging.getLogger(__name__)
 

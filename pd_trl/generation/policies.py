@@ -10,9 +10,9 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..adapters import base_folder
 from ..errors import InputError, InputTypeError
 from ..hub import local_model_folder
+from ..models.adapters import base_folder
 from ..runs.identity import memory_key, model_key
 from ..scoring.reward_models import scoring_device
 from .padding import check_language_model

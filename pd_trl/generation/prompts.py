@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
-from ..model_inputs import naming_refused_rows
+from ..models.inputs import naming_refused_rows
 from .instructions import Instruction
 from .settings import DecodingConfig
 

@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFound
 
 from .._version import __version__
 from ..errors import InputError
-from ..runs.secrets import masked_text
+from ..safety.secrets import masked_text
 
 logger = logging.getLogger(__name__)
 

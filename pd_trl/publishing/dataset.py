@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from ..artifacts import Manifest, read_rows
 from ..cards import BEGIN, DatasetFacts, SourceFacts, dataset_card, split_readme
 from ..cards.dataset import dataset_metadata
-from ..cards.readme import join_readme, merge_metadata
-from ..filter import PDFilter
 from ..hub import Changes, Head, check_access, check_card, commit_files, read_head, split_revision
+from ..hub.readme import join_readme, merge_metadata
+from ..runs.artifacts import Manifest, read_rows
+from ..selection.filter import PDFilter
 from .facts import dataset_facts
 from .publication import Publication, page_of
 from .selection import FILES, PICTURE, Layout, find_selection, selection_folder
@@ -171,7 +171,7 @@ def _picture(folder: Path, scratch: Path) -> Path | None:
     if find_spec("matplotlib") is None:
         logger.info("The card gets no picture of the PD: matplotlib is not installed.")
         return None
-    from ..plots import divergence_histogram
+    from ..report.plots import divergence_histogram
 
     values = np.concatenate([np.asarray(part["pd"][:], dtype=np.float64) for part in parts])
     kept = np.repeat([True, False], [len(part) for part in parts])

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from ..artifacts import MANIFEST_NAME, Manifest, read_rows
 from ..cards import ConfigFacts, DatasetFacts, ExampleFacts, ProxyFacts, SourceFacts
 from ..errors import InputError
-from ..media import without_media
-from ..provenance import source_provenance
 from ..runs import forms
-from ..runs.filter_file import ARGUMENTS
-from ..runs.schema import anything, check_content, integer, optional, read_document, record
+from ..runs.artifacts import MANIFEST_NAME, Manifest, read_rows
+from ..runs.provenance import source_provenance
+from ..safety.media import without_media
+from ..safety.schema import anything, check_content, integer, optional, read_document, record
+from ..selection.filter_file import ARGUMENTS
 
 _ARGUMENTS = ("budget", "source", "gamma", "weights", "per_aspect", "selector", "margin_column", "pd_column",
               "min_proxy_accuracy", "seed", "on_no_votes")  # fmt: skip

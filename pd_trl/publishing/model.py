@@ -8,10 +8,10 @@ from typing import Any
 
 from ..cards import ModelFacts
 from ..hub import check_name, split_revision
-from ..model_push import push_model, read_results
-from ..provenance import repo_facts
-from ..results import RESULTS_NAME, EvalResult, load_results
+from ..runs.provenance import repo_facts
+from ..runs.results import RESULTS_NAME, EvalResult, load_results
 from .dataset import page_of
+from .model_push import push_model, read_results
 from .privacy import published_json, published_value
 from .publication import Publication
 

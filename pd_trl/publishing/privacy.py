@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub import get_token
 
-from ..runs.secrets import known_secrets, masked, masked_text
+from ..safety.secrets import known_secrets, masked, masked_text
 
 
 def published_value(value: Any) -> Any:

@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..cards import cell, merge_section, split_readme
-from ..cards.readme import join_readme, merge_metadata
 from ..errors import InputError
 from ..hub import Changes, Head, check_access, check_card, commit_files, read_head
+from ..hub.readme import join_readme, merge_metadata
 from .publication import Publication, page_of
 
 PAGE = "index.html"
@@ -104,12 +104,12 @@ def _page(path: str | os.PathLike) -> Iterator[Path]:
         return
     if not local.is_dir():
         raise InputError(f"There is no report and no folder of a selection at {local}.")
-    from ..html_report.writing import PAGE_NAME
+    from ..report.writing import PAGE_NAME
 
     if (local / PAGE_NAME).is_file():
         yield local / PAGE_NAME
         return
-    from ..html_report import write_report
+    from ..report import write_report
 
     with TemporaryDirectory(prefix="pd_trl-") as scratch:
         yield Path(write_report(local, Path(scratch) / PAGE))

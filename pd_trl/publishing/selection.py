@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 import yaml
 from datasets import Dataset, DatasetDict
 
-from ..artifacts import MANIFEST_NAME, Manifest, read_json, read_rows
 from ..cards import ConfigFacts, split_readme
-from ..cards.readme import join_readme, name_of
 from ..errors import InputError, InputTypeError
-from ..filter import PDFilter
 from ..hub import Head
+from ..hub.readme import join_readme, name_of
+from ..runs.artifacts import MANIFEST_NAME, Manifest, read_json, read_rows
 from ..runs.identity import data_key
-from ..runs.schema import anything, mapping, optional, read_document, record
-from ..stages.select import write_selection
+from ..safety.schema import anything, mapping, optional, read_document, record
+from ..selection.artifact import write_selection
+from ..selection.filter import PDFilter
 from .facts import features_to_yaml
 from .privacy import published_json, published_value
 

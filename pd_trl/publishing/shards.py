@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..hub import Changes, Head, check_access, commit_files, download_file, read_head
-from ..runs.schema import anything, check_content, mapping, parse_json, read_document
+from ..safety.schema import anything, check_content, mapping, parse_json, read_document
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,19 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .schema import Check, Misfit, anything, boolean, integer, mapping, number, optional, record, sequence, text
+from ..safety.schema import (
+    Check,
+    Misfit,
+    anything,
+    boolean,
+    integer,
+    mapping,
+    number,
+    optional,
+    record,
+    sequence,
+    text,
+)
 
 # A scale is divided by in single precision.
 _LARGEST_SCALE = 3.4e38

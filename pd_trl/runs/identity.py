@@ -18,7 +18,7 @@ from datasets import Dataset
 
 from ..errors import InputError
 from ..hub import local_model_folder
-from .secrets import masked
+from ..safety.secrets import masked
 from .training_fields import DECIDING, DECIDING_THE_BEST
 
 _BLOCK = 1 << 22

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
-from ..model_inputs import Conversation, naming_refused_rows, with_eos
+from ..models.inputs import Conversation, naming_refused_rows, with_eos
 
 Text = str | list[dict[str, Any]]
 

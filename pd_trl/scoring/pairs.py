@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerBase
 from ..data.columnar import closest
 from ..data.validation import RESERVED_ASPECTS, aspects_of, check_aspect_names, check_preferences
 from ..errors import InputError
-from ..length import adjusted_gap, check_length_penalty
-from ..reward_sidecar import RewardSidecar
+from ..method.length import adjusted_gap, check_length_penalty
+from ..models.sidecar import RewardSidecar
 from .backends import Scorer, check_backend, scorers_of
 from .reward_models import RewardModel, check_reward_models
 from .run import ScoringRun, ScoringSettings

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..model_inputs import check_token_ids, with_eos
+from ..models.inputs import check_token_ids, with_eos
 from .batching import score_sequences
 from .encoding import Text, encode_responses
 from .scorer import RewardModelScorer

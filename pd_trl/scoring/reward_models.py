@@ -19,12 +19,12 @@ from transformers import (
 )
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 
-from ..adapters import adapter_config, base_of, is_adapter, saves_head
-from ..cards.text import is_repo_id
 from ..errors import InputError, InputTypeError
 from ..hub import local_model_folder
-from ..multi_aspect.modeling import MultiAspectRewardModel, head_indices, heads_of_model
-from ..reward_sidecar import SIDECAR_NAME, RewardSidecar
+from ..hub.names import is_repo_id
+from ..models.adapters import adapter_config, base_of, is_adapter, saves_head
+from ..models.heads.modeling import MultiAspectRewardModel, head_indices, heads_of_model
+from ..models.sidecar import SIDECAR_NAME, RewardSidecar
 from ..runs.identity import digest_of, file_keys, memory_key, model_key
 from .scorer import RewardModelScorer
 

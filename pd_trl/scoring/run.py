@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..errors import InputError
-from ..model_inputs import check_token_ids
-from ..report_text import printable
+from ..models.inputs import check_token_ids
 from ..runs.identity import data_key, shard_identity
+from ..text.tables import printable
 from .backends import Scorer
 from .batching import score_sequences
 from .layout import prompt_groups, shard_rows

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from ..errors import InputError
-from ..model_inputs import num_embeddings, positions_of
-from ..multi_aspect.configuration import is_encoder
-from ..reward_sidecar import RewardSidecar
-from ..tree_batches import backbone_of, mask_for, why_no_trees
+from ..models.heads.configuration import is_encoder
+from ..models.inputs import num_embeddings, positions_of
+from ..models.sidecar import RewardSidecar
+from ..models.tree_batches import backbone_of, mask_for, why_no_trees
 from .tokens import TokenRows
 
 logger = logging.getLogger(__name__)

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 from filelock import FileLock, Timeout
 
-from ..artifacts import write_json, write_parquet
 from ..errors import InputError
+from ..runs.artifacts import write_json, write_parquet
 from ..runs.forms import MARKER
 from ..runs.identity import file_key, settings_key
-from ..runs.schema import anything, mapping, read_document
-from ..runs.secrets import masked
+from ..safety.schema import anything, mapping, read_document
+from ..safety.secrets import masked
 
 logger = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
-from ..artifacts import write_json
 from ..errors import InputError
-from ..model_inputs import stated_positions
-from ..multi_aspect import MultiAspectRewardConfig
-from ..multi_aspect.modeling import head_indices
-from ..reward_sidecar import RewardSidecar
+from ..models.heads import MultiAspectRewardConfig
+from ..models.heads.modeling import head_indices
+from ..models.inputs import stated_positions
+from ..models.sidecar import RewardSidecar
+from ..runs.artifacts import write_json
 from ..runs.identity import canonical, model_key
 from .tokens import TokenRows
 

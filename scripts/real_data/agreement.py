@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pd_trl import preference_divergence
-from pd_trl.divergence import gap_quantiles
-from pd_trl.selection import SELECTORS, resolve_budget, select_lowest
+from pd_trl.method.divergence import gap_quantiles
+from pd_trl.method.ranking import SELECTORS, resolve_budget, select_lowest
 
 from .sets import RealSet
 
@@ -39,7 +39,7 @@ def divergence(real: RealSet, gaps: NDArray) -> NDArray[np.float32]:
 
 
 def ranking(real: RealSet, row: str, **inputs: NDArray) -> NDArray[np.floating]:
-    """Scores of a selector of [`~pd_trl.selection.SELECTORS`], the lowest kept first."""
+    """Scores of a selector of [`~pd_trl.method.ranking.SELECTORS`], the lowest kept first."""
     return SELECTORS[row].score({"pair_id": real.pair_ids, **inputs}, real.seed)
 
 

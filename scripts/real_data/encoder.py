@@ -11,7 +11,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PrinterCallback, set
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from pd_trl import PDRewardConfig, PDRewardTrainer
-from pd_trl.length import adjusted_gap
+from pd_trl.method.length import adjusted_gap
 
 from .features import FrozenEncoder
 from .handling import Handling

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pd_trl.artifacts import digest_of
 from pd_trl.errors import InputError
+from pd_trl.runs.artifacts import digest_of
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pd_trl.length import balanced_shares
+from pd_trl.method.length import balanced_shares
 
 # In logits at the median absolute delta_length: the same strength for summaries and for essays, whatever their outliers.
 STRENGTHS = (0.1, 0.3, 1.0, 3.0)
@@ -25,7 +25,7 @@ class Handling:
         strength (`float`, *optional*): Penalty in logits at [`length_scale`], instead of `rho`.
         auto (`bool`): Whether each aspect's penalty is chosen on held-out training pairs, and used in training too.
         at_scoring (`bool`): The same, but the penalty enters the gaps alone: what the package does when `length_penalty` names a rule.
-        rule (`str`): That rule, one of [`~pd_trl.length.PENALTY_RULES`].
+        rule (`str`): That rule, one of [`~pd_trl.method.length.PENALTY_RULES`].
         min_gain (`float`): Standard errors that the chosen penalty has to gain over none, or else there is none.
     """
 

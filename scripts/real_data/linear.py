@@ -8,7 +8,7 @@ import scipy.special
 from numpy.typing import NDArray
 
 from pd_trl.errors import InputError
-from pd_trl.length import PENALTY_RULES, adjusted_gap, training_margin
+from pd_trl.method.length import PENALTY_RULES, adjusted_gap, training_margin
 
 from .handling import AUTO_STRENGTHS, Handling, balance_weights, length_scale
 from .sets import RealSet, prompt_folds

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pd_trl.gaps import gap_matrix
-from pd_trl.reward_metrics import pair_metrics
+from pd_trl.method.accuracy import pair_metrics
+from pd_trl.selection.gaps import gap_matrix
 
 from .agreement import (
     Tally,

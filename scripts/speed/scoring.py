@@ -20,7 +20,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification, LlamaModel
 from trl import RewardConfig, RewardTrainer
 
 from pd_trl import score_pairs
-from pd_trl.multi_aspect import MultiAspectRewardModel
+from pd_trl.models.heads import MultiAspectRewardModel
 
 WORDS = [f"w{i}" for i in range(500)]
 ASPECTS = ("a", "b", "c", "d")

@@ -32,8 +32,8 @@ def data(num_pairs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def run(num_pairs: int, repeats: int) -> dict[str, Any]:
     """Seconds of each repeat, and the peak of memory beyond what holds the data, in this process."""
     sys.path.insert(0, str(ROOT))
-    from pd_trl.divergence import preference_divergence
-    from pd_trl.selection import select_lowest
+    from pd_trl.method.divergence import preference_divergence
+    from pd_trl.method.ranking import select_lowest
 
     gaps, aspects, ids = data(num_pairs)
     count = int(0.3 * num_pairs)

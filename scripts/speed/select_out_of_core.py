@@ -72,9 +72,9 @@ def scan_with_duckdb(folder: str) -> None:
 
 def select(folder: str) -> None:
     """Scales, threshold and ties, as `select_out_of_core` finds them before it writes."""
-    from pd_trl.filter import PDFilter
-    from pd_trl.out_of_core.parquet import ParquetSource
-    from pd_trl.out_of_core.passes import Selection
+    from pd_trl.selection.filter import PDFilter
+    from pd_trl.selection.out_of_core.parquet import ParquetSource
+    from pd_trl.selection.out_of_core.passes import Selection
 
     source = ParquetSource(folder, num_threads=os.cpu_count())
     decision = Selection(PDFilter(0.3), source).decide()
@@ -84,7 +84,7 @@ def select(folder: str) -> None:
 
 def select_and_write(folder: str) -> None:
     """The whole of it: both parts as parquet, the ids checked for duplicates, the report."""
-    from pd_trl.out_of_core import select_out_of_core
+    from pd_trl.selection.out_of_core import select_out_of_core
 
     with tempfile.TemporaryDirectory(dir=Path(folder).parent) as output:
         select_out_of_core(folder, Path(output) / "selected", 0.3)
@@ -103,7 +103,7 @@ def in_a_process(work: str, folder: Path) -> dict[str, float]:
 
 def worker(work: str, folder: str) -> dict[str, float]:
     """What [`in_a_process`] runs there."""
-    import pd_trl.filter  # noqa: F401  (libraries are not what is timed)
+    import pd_trl.selection.filter  # noqa: F401  (libraries are not what is timed)
 
     start, cpu = time.perf_counter(), time.process_time()
     WORK[work](folder)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from pd_trl.cards import ConfigFacts, DatasetFacts, ExampleFacts, ModelFacts, ProxyFacts, SourceFacts
-from pd_trl.results import EvalResult
+from pd_trl.runs.results import EvalResult
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 FEATURES = [{"name": "pair_id", "dtype": "string"}, {"name": "pd", "dtype": "float32"}]

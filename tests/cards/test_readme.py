@@ -4,8 +4,8 @@ import pytest
 
 from pd_trl.cards import BEGIN, END, dataset_card, model_card, outside_text, split_readme
 from pd_trl.cards.licenses import license_metadata
-from pd_trl.cards.readme import join_readme, merge_metadata, merge_section
 from pd_trl.errors import InputError
+from pd_trl.hub.readme import join_readme, merge_metadata, merge_section
 from tests.cards.examples import dataset_facts, policy_facts
 
 THEIRS = f"""---

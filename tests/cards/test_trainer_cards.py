@@ -7,12 +7,12 @@ from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pd_trl.cards import BEGIN, END, split_readme
-from pd_trl.training_facts import FACTS_NAME, changed_arguments, existing_card, load_model_facts
+from pd_trl.publishing.training_facts import FACTS_NAME, changed_arguments, existing_card, load_model_facts
 from tests.hub.server.validation import metadata_errors
 from tests.tiny import tiny_preferences
-from tests.trainers.test_dpo_trainer import make as make_policy
-from tests.trainers.test_dpo_trainer import scored
-from tests.trainers.test_reward_trainer import make as make_reward
+from tests.trainers.dpo.test_trainer import make as make_policy
+from tests.trainers.dpo.test_trainer import scored
+from tests.trainers.reward.test_trainer import make as make_reward
 
 SUMMARY = (
     "A base model that is not on the Hub, aligned with [TRL](https://github.com/huggingface/trl) by DFPO (Eq. 4 of arXiv "

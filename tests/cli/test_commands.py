@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from pd_trl.artifacts import Manifest, read_rows
+from pd_trl.runs.artifacts import Manifest, read_rows
 from tests.cli.conftest import make_pairs, make_scored
 from tests.processes import ROOT, run
 

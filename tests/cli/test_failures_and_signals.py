@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pd_trl.artifacts import Manifest, read_rows, write_rows
 from pd_trl.cli.failures import describe
 from pd_trl.cli.processes import StageEnded, run_forwarding
 from pd_trl.errors import InputError
+from pd_trl.runs.artifacts import Manifest, read_rows, write_rows
 from tests.processes import ROOT
 from tests.tiny import tiny_preferences
 
@@ -46,7 +46,7 @@ def test_a_fault_in_a_stage_is_logged_in_its_folder_which_stays_usable(command, 
 
     arguments = ["select", "--dataset_name", sources["scored"], "--output_dir", tmp_path / "out"]
     with monkeypatch.context() as patch:
-        patch.setattr("pd_trl.filter.PDFilter.fit_transform", broken)
+        patch.setattr("pd_trl.selection.filter.PDFilter.fit_transform", broken)
         outcome = command(*arguments)
     assert outcome.code == 1 and str(tmp_path / "out" / "error.log") in outcome.err
     assert "a fault of ours" in (tmp_path / "out" / "error.log").read_text()
@@ -157,7 +157,7 @@ def test_a_full_disk_of_the_cache_is_not_a_damaged_file(tmp_path, monkeypatch):
 
 def test_a_launched_stage_of_a_recipe_leaves_no_file_of_arguments(command, monkeypatch, tmp_path):
     from pd_trl.cli import run as module
-    from pd_trl.recipe import Step
+    from pd_trl.pipeline.recipe import Step
 
     seen = []
 

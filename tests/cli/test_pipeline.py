@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from pd_trl.artifacts import Manifest, read_json, read_rows
-from pd_trl.results import load_results
+from pd_trl.runs.artifacts import Manifest, read_json, read_rows
+from pd_trl.runs.results import load_results
 from tests.processes import ROOT
 
 SMALL_WORLD = {

@@ -7,8 +7,8 @@ import sys
 import pytest
 import yaml
 
-from pd_trl.artifacts import read_json
 from pd_trl.cli.parsing import EXIT_CODE_FILE
+from pd_trl.runs.artifacts import read_json
 from tests.cli.conftest import printable
 from tests.evaluation.alpaca.recorded import made_up
 from tests.evaluation.alpaca.replay_server import replay

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from pd_trl.artifacts import write_json
 from pd_trl.errors import InputError, InputTypeError
-from pd_trl.recipe import plan
-from pd_trl.results import load_results
+from pd_trl.pipeline.recipe import plan
+from pd_trl.runs.artifacts import write_json
+from pd_trl.runs.results import load_results
 from tests.cli.conftest import command, make_pairs  # noqa: F401
 from tests.tiny import WORDS
 

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from pd_trl.results import load_results
+from pd_trl.runs.results import load_results
 from tests.cli.conftest import command  # noqa: F401
 from tests.evaluation.alpaca.recorded import leaderboard, made_up
 from tests.evaluation.alpaca.replay_server import replay

@@ -10,11 +10,11 @@ from datasets import Dataset
 
 from pd_trl import evaluate_rewards, score_pairs
 from pd_trl.errors import InputError
+from pd_trl.evaluation.metrics.statistics import calibration
 from pd_trl.evaluation.reward_accuracy import Accuracy, points_of
 from pd_trl.evaluation.reward_bench import SCORE, SECTIONS, section_accuracies
 from pd_trl.evaluation.reward_data import to_examples
-from pd_trl.metrics.statistics import calibration
-from pd_trl.results import load_results
+from pd_trl.runs.results import load_results
 from pd_trl.scoring.scorer import RewardModelScorer
 from tests.tiny import ASPECTS, sentence, tiny_preferences, tiny_reward_model, tiny_tokenizer
 

@@ -9,14 +9,14 @@ import pytest
 from pd_trl import win_score
 from pd_trl.errors import InputError, InputTypeError
 from pd_trl.evaluation.judges import ScoreJudge, load_judge, parse_judge
-from pd_trl.evaluation.judges.gold import GoldJudge
 from pd_trl.evaluation.judges.reward_model import RewardModelJudge
-from pd_trl.metrics.statistics import bootstrap_interval
-from pd_trl.results import load_results
+from pd_trl.evaluation.metrics.statistics import bootstrap_interval
+from pd_trl.lab.simulation import SimulatedWorld, simulate_prompts
+from pd_trl.lab.simulation.gold_judge import GoldJudge
+from pd_trl.lab.simulation.judge import gold_win_rate
+from pd_trl.runs.results import load_results
 from pd_trl.scoring.reward_models import load_scorers
 from pd_trl.scoring.tokens import TokenRows
-from pd_trl.simulation import SimulatedWorld, simulate_prompts
-from pd_trl.simulation.judge import gold_win_rate
 from tests.tiny import sentence
 
 

@@ -159,7 +159,7 @@ def trained_by_snippet(card: str, model: str, folder: str) -> list[str]:
     """Runs the snippet of our trainer with a small model, and returns the ids that it trains on."""
     import re
 
-    from pd_trl import dpo_trainer
+    from pd_trl.trainers.dpo import trainer as dpo_trainer
 
     seen: list[str] = []
     whole = dpo_trainer.PDDPOTrainer.train

@@ -38,7 +38,7 @@ def adapter_on(base: str, folder: str) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from pd_trl.reward_sidecar import RewardSidecar
+    from pd_trl.models.sidecar import RewardSidecar
 
     torch.manual_seed(3)
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)

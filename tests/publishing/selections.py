@@ -25,7 +25,7 @@ def select_into(
     folder: Path, budget: float | int = 0.3, count: int = 60, data_seed: int = 0, **arguments: Any
 ) -> Path:
     """The folder of a selection, as `pd-trl select` leaves it."""
-    from pd_trl.stages.select import SelectArguments, run_select
+    from pd_trl.pipeline.stages.select import SelectArguments, run_select
 
     source = folder.parent / f"{folder.name}-scored.parquet"
     source.parent.mkdir(parents=True, exist_ok=True)

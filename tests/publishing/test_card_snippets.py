@@ -7,8 +7,8 @@ import pytest
 from datasets import Dataset
 
 from pd_trl import PDFilter
-from pd_trl.artifacts import Manifest, read_rows, write_rows
-from pd_trl.stages.select import SelectArguments, run_select
+from pd_trl.pipeline.stages.select import SelectArguments, run_select
+from pd_trl.runs.artifacts import Manifest, read_rows, write_rows
 from tests.publishing import clients
 from tests.publishing.selections import scored_rows
 from tests.tiny import ASPECTS

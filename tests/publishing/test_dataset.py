@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from pd_trl.artifacts import Manifest, read_rows, write_json
+from pd_trl.runs.artifacts import Manifest, read_rows, write_json
 from tests.hub.local import ME, OTHER, TOKENS
 from tests.publishing import clients
 from tests.publishing.selections import kept_ids, scored_rows, select_into
@@ -158,7 +158,7 @@ def test_shards_that_are_not_part_of_it_any_more_go(plain_hub, selection, tmp_pa
     for part in ("selected", "dropped"):
         rows = read_rows(selection / part)
         shutil.rmtree(many / part)
-        from pd_trl.artifacts import write_rows
+        from pd_trl.runs.artifacts import write_rows
 
         write_rows(rows, many / part, rows_per_shard=10)
     first = plain_hub.run(clients.publish, many, "me/shards")

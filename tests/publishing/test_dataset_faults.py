@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pd_trl.artifacts import read_rows, write_rows
+from pd_trl.runs.artifacts import read_rows, write_rows
 from tests.hub.local import ME_EXPIRED, ME_READ_ONLY, NEWCOMER, OTHER, TOKENS
 from tests.publishing import clients
 from tests.publishing.selections import scored_rows, select_into

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pd_trl.artifacts import Manifest, read_json, read_rows
+from pd_trl.runs.artifacts import Manifest, read_json, read_rows
 from tests.hub.actions import publish as publish_files
 from tests.hub.local import OTHER
 from tests.publishing import clients
@@ -18,8 +18,8 @@ NAME = "me/uf-scored"
 def published(plain_hub, tmp_path_factory):
     """A Hub with the selection [`NAME`]: 18 of 60 pairs, tagged, whose proxies' accuracies are known."""
     if plain_hub.repo("datasets", NAME) is None:
-        from pd_trl.artifacts import write_rows
-        from pd_trl.stages.select import SelectArguments, run_select
+        from pd_trl.pipeline.stages.select import SelectArguments, run_select
+        from pd_trl.runs.artifacts import write_rows
 
         folder = tmp_path_factory.mktemp("loading")
         write_rows(scored_rows(), folder / "score" / "scored")
@@ -144,8 +144,8 @@ def test_a_folder_with_several_sets_of_rows_is_not_mixed(tmp_path):
 
 def test_card_pins_the_proxies_that_were_published(published, tmp_path):
     """The revisions in the manifest are those of local folders, which nobody else has."""
-    from pd_trl.artifacts import write_rows
-    from pd_trl.stages.select import SelectArguments, run_select
+    from pd_trl.pipeline.stages.select import SelectArguments, run_select
+    from pd_trl.runs.artifacts import write_rows
 
     write_rows(scored_rows(), tmp_path / "score" / "scored")
     metrics = {aspect: {"pair_accuracy": 0.8, "pair_accuracy_se": 0.02, "num_pairs": 400} for aspect in ASPECTS}

@@ -11,8 +11,8 @@ import torch
 
 from pd_trl.cards import BEGIN, END, ModelFacts, split_readme
 from pd_trl.errors import InputError
-from pd_trl.model_push import _renamed, _unknown_facts, _without_local_names, model_files, preferred_card
-from pd_trl.results import EvalResult, save_results
+from pd_trl.publishing.model_push import _renamed, _unknown_facts, _without_local_names, model_files, preferred_card
+from pd_trl.runs.results import EvalResult, save_results
 from tests.hub.local import ME, ME_EXPIRED, ME_READ_ONLY, NEWCOMER, OTHER, LocalHub
 from tests.publishing import model_clients as clients
 from tests.publishing.selections import kept_ids, scored_rows, select_into

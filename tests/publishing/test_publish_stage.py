@@ -5,8 +5,8 @@ import json
 import pytest
 import yaml
 
-from pd_trl.artifacts import Manifest, write_rows
-from pd_trl.recipe import plan
+from pd_trl.pipeline.recipe import plan
+from pd_trl.runs.artifacts import Manifest, write_rows
 from tests.hub.local import ME, ME_READ_ONLY, TOKENS
 from tests.publishing import clients
 from tests.publishing.selections import scored_rows, select_into

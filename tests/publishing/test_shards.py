@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from pd_trl.artifacts import read_rows
+from pd_trl.runs.artifacts import read_rows
 from pd_trl.scoring import score_pairs
 from tests.processes import ROOT
 from tests.tiny import ASPECTS, tiny_preferences, tiny_reward_model, tiny_tokenizer

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from pd_trl.artifacts import Manifest, read_rows, write_rows
 from pd_trl.errors import InputError
-from pd_trl.row_log import RowLog
+from pd_trl.runs.artifacts import Manifest, read_rows, write_rows
 from pd_trl.runs.folders import beside, folder_lock, replaced_folder, swap
-from pd_trl.stages.common import StageResult, holding_output_dir, owned_folder, skip_if_done
+from pd_trl.runs.row_log import RowLog
+from pd_trl.runs.stage_folders import StageResult, holding_output_dir, owned_folder, skip_if_done
 
 FORK = multiprocessing.get_context("fork")
 

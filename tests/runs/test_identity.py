@@ -13,8 +13,9 @@ from peft import LoraConfig
 from transformers import LlamaForCausalLM
 
 from pd_trl import PDDPOConfig, PDRewardConfig, score_pairs
-from pd_trl.artifacts import Manifest
 from pd_trl.errors import InputError
+from pd_trl.pipeline.stages.select import SelectArguments, run_select
+from pd_trl.runs.artifacts import Manifest
 from pd_trl.runs.identity import (
     canonical,
     data_key,
@@ -28,7 +29,6 @@ from pd_trl.runs.identity import (
     training_identity,
 )
 from pd_trl.runs.training_fields import DECIDING, NOT_DECIDING
-from pd_trl.stages.select import SelectArguments, run_select
 from tests.processes import ROOT
 from tests.tiny import save_tiny_models, tiny_config, tiny_preferences, tiny_reward_model, tiny_tokenizer
 

@@ -12,20 +12,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pd_trl import PDFilter
-from pd_trl.adapters import base_of, read_config
-from pd_trl.artifacts import Manifest, write_json
 from pd_trl.cards import dataset_card, model_card
 from pd_trl.cards.facts import ModelFacts
 from pd_trl.errors import InputError
-from pd_trl.multi_aspect.configuration import MultiAspectRewardConfig
+from pd_trl.lab.simulation.world import SimulatedWorld
+from pd_trl.models.adapters import base_of, read_config
+from pd_trl.models.heads.configuration import MultiAspectRewardConfig
+from pd_trl.models.sidecar import RewardSidecar
+from pd_trl.pipeline.stages.select import SelectArguments, run_select
 from pd_trl.publishing.facts import dataset_facts
-from pd_trl.report import SelectionReport
-from pd_trl.results import EvalResult, load_results, save_results
-from pd_trl.reward_sidecar import RewardSidecar
+from pd_trl.publishing.training_facts import load_model_facts, save_model_facts
+from pd_trl.runs.artifacts import Manifest, write_json
+from pd_trl.runs.results import EvalResult, load_results, save_results
 from pd_trl.scoring.shards import ShardFolder
-from pd_trl.simulation.world import SimulatedWorld
-from pd_trl.stages.select import SelectArguments, run_select
-from pd_trl.training_facts import load_model_facts, save_model_facts
+from pd_trl.selection.report import SelectionReport
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.integers() | st.floats() | st.text(max_size=6)

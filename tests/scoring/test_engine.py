@@ -15,7 +15,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from pd_trl.reward_sidecar import RewardSidecar
+from pd_trl.models.sidecar import RewardSidecar
 from pd_trl.scoring.batching import score_sequences, token_batches
 from pd_trl.scoring.layout import shard_rows
 from pd_trl.scoring.prefixes import prefix_batches, shared_prefixes

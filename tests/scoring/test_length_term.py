@@ -6,7 +6,7 @@ from transformers import AutoModelForSequenceClassification
 
 from pd_trl import score_pairs
 from pd_trl.errors import InputError
-from pd_trl.reward_sidecar import RewardSidecar
+from pd_trl.models.sidecar import RewardSidecar
 from pd_trl.scoring.pairs import _length_term
 from tests.tiny import tiny_preferences, tiny_reward_model, tiny_tokenizer
 

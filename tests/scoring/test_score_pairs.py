@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pd_trl.errors import InputError
-from pd_trl.reward_sidecar import RewardSidecar
+from pd_trl.models.sidecar import RewardSidecar
 from pd_trl.scoring import score_pairs, score_shard
 from pd_trl.scoring.batching import run_batches
 from pd_trl.scoring.encoding import encode_pair

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from pd_trl.errors import InputError
-from pd_trl.multi_aspect import MultiAspectRewardModel
+from pd_trl.models.heads import MultiAspectRewardModel
 from pd_trl.scoring import score_pairs
 from pd_trl.scoring.vllm_scorer import sequence_classifier_folder
 from tests.tiny import ASPECTS, tiny_preferences, tiny_tokenizer

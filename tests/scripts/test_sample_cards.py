@@ -10,9 +10,9 @@ from tests.hub.server.validation import metadata_errors
 from tests.processes import ROOT
 from tests.publishing.selections import select_into
 from tests.tiny import tiny_preferences
-from tests.trainers.test_dpo_trainer import make as make_policy
-from tests.trainers.test_dpo_trainer import scored
-from tests.trainers.test_reward_trainer import make as make_reward
+from tests.trainers.dpo.test_trainer import make as make_policy
+from tests.trainers.dpo.test_trainer import scored
+from tests.trainers.reward.test_trainer import make as make_reward
 
 SAMPLES = {"dataset": "dataset", "aligned-model": "model", "reward-model": "model"}
 

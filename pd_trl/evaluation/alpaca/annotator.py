@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ...row_log import RowLog
+from ...runs.row_log import RowLog
 from ..judges.answers import unreadable_text
 from ..judges.openai_client import request_key
 from ..judges.openai_server import OpenAIClient

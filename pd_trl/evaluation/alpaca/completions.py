@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from ...artifacts import digest_of
 from ...errors import InputError
-from ...report_text import printable
-from ...row_log import RowLog
-from ...runs.secrets import known_secrets, masked_text
+from ...runs.artifacts import digest_of
+from ...runs.row_log import RowLog
+from ...safety.secrets import known_secrets, masked_text
+from ...text.tables import printable
 from ..judges.answers import CHAT, COMPLETION, check_answer, check_decoded
 from ..judges.requests import RequestFailed
 

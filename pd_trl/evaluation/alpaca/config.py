@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ...runs.schema import parse_yaml
+from ...safety.schema import parse_yaml
 from .completions import DECODERS
 
 OFFICIAL_CONFIG = "weighted_alpaca_eval_gpt4_turbo"

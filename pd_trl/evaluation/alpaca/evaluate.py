@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ...row_log import RowLog
+from ...runs.row_log import RowLog
 from ..judges import JUDGES, load_judge
 from ..judges.base import Judge
 from ..judges.settings import RequestSettings

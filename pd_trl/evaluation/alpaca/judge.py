@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ...errors import InputError
-from ...runs.secrets import masked
+from ...safety.secrets import masked
 from ..judges.base import AskingJudge, Comparison
 from ..judges.settings import request_settings
 from .annotator import Annotator, JudgeSettings

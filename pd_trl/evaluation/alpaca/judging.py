@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...artifacts import digest_of, read_json
 from ...errors import InputError
-from ...row_log import RowLog
-from ...runs.secrets import masked
+from ...runs.artifacts import digest_of, read_json
+from ...runs.row_log import RowLog
+from ...safety.secrets import masked
 from ..judges.base import AskingJudge, Comparison, Judge, is_preference
 from ..judges.openai_client import OpenAIJudge, comparison_requests, request_key
 from .annotator import Annotator

@@ -13,7 +13,7 @@ from ...data.encoding import read_json_rows
 from ...errors import InputError
 from ...generation.instructions import ALPACA_FILE, ALPACA_REPOSITORY, ALPACA_REVISION, instruction_text
 from ...hub import download_file
-from ...media import without_media
+from ...safety.media import without_media
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...report_text import table
-from ...row_log import RowLog
+from ...runs.row_log import RowLog
+from ...text.tables import table
 from ..judges.openai_client import PROMPT, comparison_requests, request_arguments, request_key, unreadable
 from ..judges.requests import known_answers
 from ..judges.settings import RequestSettings

@@ -4,9 +4,9 @@ import importlib.metadata
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...artifacts import library_versions
-from ...report_text import table
-from ...results import EvalResult
+from ...runs.artifacts import library_versions
+from ...runs.results import EvalResult
+from ...text.tables import table
 from .judging import ANNOTATOR, CHAT_MODEL, OFFLINE
 from .length_control import GLM_NAME, LengthControl
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ...artifacts import write_json
 from ...generation.instructions import ALPACA_REPOSITORY, ALPACA_REVISION
-from ...results import save_results
-from ...runs.secrets import masked
+from ...runs.artifacts import write_json
+from ...runs.results import save_results
+from ...safety.secrets import masked
 from .instructions import NUM_INSTRUCTIONS, canonical_positions
 from .judging import CHAT_MODEL, OFFLINE, RECORDED, Judgements
 from .length_control import LengthControl

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from ...row_log import MemoryLog, RowLog
+from ...runs.row_log import MemoryLog, RowLog
 
 TIE = 1e-9
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ...artifacts import digest_of, read_json
+from ...runs.artifacts import digest_of, read_json
 from ...runs.identity import model_key
 from .base import split_aspect
 

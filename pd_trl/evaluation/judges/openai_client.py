@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ...artifacts import digest_of
 from ...errors import InputError
-from ...runs.secrets import masked
+from ...runs.artifacts import digest_of
+from ...safety.secrets import masked
 from .answers import CHAT, check_answer, unreadable_text
 from .base import AskingJudge, Comparison, Judge
 from .openai_server import OpenAIClient

@@ -13,10 +13,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...errors import InputError
-from ...report_text import printable
-from ...runs.keys import check_key_variable
-from ...runs.schema import parse_yaml
-from ...runs.secrets import known_secrets, masked, masked_text
+from ...safety.keys import check_key_variable
+from ...safety.schema import parse_yaml
+from ...safety.secrets import known_secrets, masked, masked_text
+from ...text.tables import printable
 from .answers import CHAT, COMPLETION, read_answer
 from .limits import RequestLimits
 from .requests import RequestFailed

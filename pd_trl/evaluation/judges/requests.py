@@ -12,8 +12,8 @@ from typing import Any
 from tqdm import tqdm
 
 from ...errors import InputError
-from ...report_text import printable
-from ...row_log import RowLog
+from ...runs.row_log import RowLog
+from ...text.tables import printable
 from .settings import RequestSettings
 
 logger = logging.getLogger(__name__)

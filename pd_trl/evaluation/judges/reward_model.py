@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...hub import local_model_folder
-from ...reward_sidecar import RewardSidecar
+from ...models.sidecar import RewardSidecar
 from ...scoring.responses import conversation, score_responses
 from ...scoring.reward_models import RewardModel, load_scorers
 from .base import TIE, ScoreJudge, split_aspect

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from ...artifacts import read_json, replaced_folder, write_json
 from ...errors import InputError
-from ...runs.schema import anything, integer, number, optional, read_document, record
-from ...runs.secrets import masked
+from ...runs.artifacts import read_json, replaced_folder, write_json
+from ...safety.schema import anything, integer, number, optional, read_document, record
+from ...safety.secrets import masked
 from ..alpaca.instructions import canonical_positions
 from ..alpaca.outputs import read_outputs
 from ..alpaca.session import alpaca_eval_session

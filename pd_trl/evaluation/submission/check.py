@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...artifacts import read_json
 from ...errors import InputError
-from ...runs.schema import parse_yaml
+from ...runs.artifacts import read_json
+from ...safety.schema import parse_yaml
 from ..alpaca.instructions import NUM_INSTRUCTIONS, canonical_positions, num_other_references
 from ..alpaca.outputs import read_reference
 from .layout import (

@@ -110,7 +110,7 @@ def test_other_decoders_that_answer_wrongly(result, words, monkeypatch, tmp_path
     """Clients of other providers give what they like: a failed request, whatever it is."""
     from pd_trl.evaluation.alpaca import completions
     from pd_trl.evaluation.judges.requests import RequestSettings
-    from pd_trl.row_log import RowLog
+    from pd_trl.runs.row_log import RowLog
 
     def decoder(**arguments):
         if isinstance(result, Exception):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pd_trl.errors import InputError
-from pd_trl.results import load_results
+from pd_trl.runs.results import load_results
 from tests.evaluation.alpaca.conftest import KEY, OFFICIAL
 from tests.evaluation.alpaca.recorded import Recorded, made_up
 from tests.evaluation.alpaca.replay_server import replay

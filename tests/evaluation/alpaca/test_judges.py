@@ -93,7 +93,7 @@ def test_bad_settings(name, value):
 
 
 def test_pool_stops_paying_when_its_caller_stops(tmp_path):
-    from pd_trl.row_log import RowLog
+    from pd_trl.runs.row_log import RowLog
 
     sent = []
 

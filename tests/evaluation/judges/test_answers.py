@@ -13,7 +13,7 @@ from pd_trl.evaluation.alpaca.completions import completions_of
 from pd_trl.evaluation.judges.answers import CHAT, COMPLETION, check_answer, read_answer
 from pd_trl.evaluation.judges.openai_client import unreadable
 from pd_trl.evaluation.judges.requests import RequestFailed, RequestPool, RequestSettings
-from pd_trl.row_log import RowLog
+from pd_trl.runs.row_log import RowLog
 from tests.evaluation.judges.faults import chat
 
 MESSAGE = {"role": "assistant", "content": "A"}
@@ -162,7 +162,7 @@ def test_any_answer_is_read_or_refused(path, value, alone, endpoint, annotators,
 def test_any_row_of_an_older_log(path, value, alone, annotators):
     """A row that another version left is an answer or is forgotten, and never ends a run."""
     from pd_trl.evaluation.judges.requests import known_answers
-    from pd_trl.row_log import MemoryLog
+    from pd_trl.runs.row_log import MemoryLog
 
     row = value if alone else damaged(path, copy.deepcopy(value))
     for check in (unreadable, *(annotator.unreadable for annotator in annotators)):

@@ -1,0 +1,1 @@
+"""Experiments about the library: a simulated world, and the benchmark."""

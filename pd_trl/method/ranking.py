@@ -1,0 +1,224 @@
+"""Which pairs to keep: a budget, a score to rank by, and the rank itself."""
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import InputError, InputTypeError
+
+
+@dataclass(frozen=True)
+class Selector:
+    """
+    A rule that ranks pairs: the lowest scores are kept first.
+
+    Args:
+        name (`str`): Name shown in reasons and reports.
+        inputs (`tuple` of `str`): Arrays the score is computed from, besides `pair_id`.
+        score (callable): `score(inputs, seed)` -> float array of shape `(num_pairs,)`. Must depend on each row alone.
+        description (`str`): One line for reports and `--help`.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    score: Callable[[Mapping[str, np.ndarray], int], NDArray[np.floating]]
+    description: str
+
+
+def random_keys(pair_ids: ArrayLike, seed: int) -> NDArray[np.float64]:
+    """A uniform number in [0, 1) for each `pair_id`: a function of `(seed, pair_id)` alone, whatever the rows' order."""
+    salt = str(int(seed)).encode()
+    digests = b"".join(
+        hashlib.blake2b(str(i).encode(), digest_size=8, key=salt[:64]).digest() for i in np.asarray(pair_ids).tolist()
+    )
+    return np.frombuffer(digests, dtype=">u8").astype(np.float64) / 2.0**64
+
+
+SELECTORS: dict[str, Selector] = {
+    "pd": Selector("pd", ("pd",), lambda x, seed: x["pd"], "lowest Preference Divergence: the other aspects agree most"),
+    "pd_high": Selector("pd_high", ("pd",), lambda x, seed: -x["pd"], "highest Preference Divergence (the paper's ablation)"),
+    "random": Selector("random", (), lambda x, seed: random_keys(x["pair_id"], seed), "uniformly at random, by seed and pair_id"),
+    "margin": Selector("margin", ("margin",), lambda x, seed: -x["margin"], "largest margin of one unified reward model (RAF)"),
+    "length": Selector("length", ("delta_length",), lambda x, seed: -x["delta_length"], "longest chosen relative to rejected (a ruler)"),
+}  # fmt: skip
+
+
+def resolve_budget(budget: Any, num_pairs: int) -> int:
+    """
+    Number of pairs to keep.
+
+    Args:
+        budget (`float` or `int`): A `float` in (0, 1] is the share to keep (the paper's lambda), rounded up exactly:
+            `ceil(budget * num_pairs)`. An `int` is a count.
+        num_pairs (`int`): Number of pairs to choose from.
+
+    Raises:
+        InputError: On a share outside (0, 1], a count below 1 or above `num_pairs`, or where there are no pairs.
+    """
+    check_budget(budget)
+    if num_pairs < 1:
+        raise InputError(
+            "There is no pair to select from: the data is empty, or no pair has a vote of another aspect."
+        )
+    if isinstance(budget, (int, np.integer)):
+        if budget > num_pairs:
+            raise InputError(f"`budget` asks for {budget} pairs, but there are only {num_pairs}.")
+        return int(budget)
+    return math.ceil(Fraction(repr(float(budget))) * num_pairs)
+
+
+def check_budget(budget: Any) -> None:
+    """Raises `InputError` unless `budget` is a share in (0, 1] (`float`) or a positive count (`int`)."""
+    if isinstance(budget, (bool, np.bool_)) or not isinstance(budget, (int, float, np.integer, np.floating)):
+        raise InputTypeError(f"`budget` must be a float (share of pairs) or an int (number of pairs), got {budget!r}.")
+    if isinstance(budget, (int, np.integer)):
+        if budget < 1:
+            raise InputError(f"`budget` as a number of pairs must be at least 1, got {budget}.")
+    elif not 0 < budget <= 1:
+        raise InputError(
+            f"`budget` as a share of pairs must be in (0, 1], got {budget}. To keep a number of pairs, pass an int."
+        )
+
+
+def parse_budget(text: str | float | int | None) -> float | int | None:
+    """
+    A budget as written on a command line or in YAML: `"0.3"` and `"1.0"` are shares, `"300"` is a number of pairs, `"none"`
+    is `None`. Numbers pass through.
+    """
+    if text is None or not isinstance(text, str):
+        return text
+    if text.strip().lower() in ("none", "null", ""):
+        return None
+    try:
+        return int(text) if re.fullmatch(r"[+-]?\d+", text.strip()) else float(text)
+    except ValueError:
+        raise InputError(
+            f"`budget` must be a share such as 0.3 or a number of pairs such as 5000, got {text!r}."
+        ) from None
+
+
+# Where the gaps of a filter come from.
+SOURCES = ("rewards", "ratings", "column")
+# What to do where a pair has no vote of another aspect.
+ON_NO_VOTES = ("error", "drop")
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """
+    The last pair kept: a pair is kept when `(score, pair_id) <= (score, pair_id)` of the threshold.
+
+    Args:
+        score (`float`): Highest score kept.
+        pair_id (`str`): Greatest `pair_id` kept among the pairs with exactly that score.
+    """
+
+    score: float
+    pair_id: str
+
+    def keep(self, scores: NDArray[np.floating], pair_ids: NDArray) -> NDArray[np.bool_]:
+        """Mask of shape `(num_pairs,)` of the pairs at or before this one in the ranking."""
+        tied = scores == self.score
+        kept = scores < self.score
+        if tied.any():
+            kept[tied] = pair_ids[tied] <= self.pair_id
+        return kept
+
+
+def select_lowest(scores: ArrayLike, pair_ids: ArrayLike, count: int) -> tuple[NDArray[np.bool_], Threshold]:
+    """
+    Keeps the `count` lowest scores, ties by `pair_id`: exactly `count` pairs, the same ones in any row order, and a
+    smaller count is a subset of a larger one.
+
+    Args:
+        scores (array of shape `(num_pairs,)`): What to rank by.
+        pair_ids (array of shape `(num_pairs,)`): Unique ids.
+        count (`int`): Number of pairs to keep, in `[1, num_pairs]`.
+
+    Returns:
+        `tuple`: mask of kept pairs, and the [`Threshold`] that reproduces it.
+    """
+    values, ids = np.asarray(scores), np.asarray(pair_ids)
+    if values.ndim != 1 or values.shape != ids.shape:
+        raise InputError(
+            f"Scores and pair_ids must be vectors of one length, got shapes {values.shape} and {ids.shape}."
+        )
+    if np.isnan(values).any():
+        raise InputError(f"Cannot rank a score of NaN (row {np.flatnonzero(np.isnan(values))[0]}).")
+    if not 1 <= count <= values.size:
+        raise InputError(f"Cannot keep {count} of {values.size} pairs.")
+    cut = np.partition(values, count - 1)[count - 1]
+    tied = np.flatnonzero(values == cut)
+    needed = count - np.count_nonzero(values < cut)
+    last = np.sort(ids[tied])[needed - 1]
+    threshold = Threshold(float(cut), str(last))
+    kept = values < cut
+    kept[tied] = ids[tied] <= last
+    return kept, threshold
+
+
+def select_ranked(
+    scores: ArrayLike, pair_ids: ArrayLike, budget: Any, strata: ArrayLike | None = None, name: str = "all"
+) -> tuple[NDArray[np.bool_], dict[str, Threshold]]:
+    """
+    Keeps what the budget allows of the pairs that have a score: a score of NaN is that of a pair that cannot be ranked.
+
+    Args:
+        scores (array of shape `(num_pairs,)`): What to rank by.
+        pair_ids (array of shape `(num_pairs,)`): Unique ids.
+        budget (`float` or `int`): Share, of the pairs with a score, or number to keep.
+        strata (array of shape `(num_pairs,)`, *optional*): Stratum of each pair, see [`select_per_stratum`].
+        name (`str`, *optional*, defaults to `"all"`): Name of the threshold where there are no strata.
+
+    Returns:
+        `tuple`: mask of kept pairs, and the [`Threshold`]s.
+    """
+    values, ids = np.asarray(scores), np.asarray(pair_ids)
+    rows = np.flatnonzero(~np.isnan(values))
+    whole = rows.size == values.size
+    count = resolve_budget(budget, rows.size)
+    values, ids = (values, ids) if whole else (values[rows], ids[rows])
+    if strata is None:
+        inside, threshold = select_lowest(values, ids, count)
+        thresholds = {name: threshold}
+    else:
+        inside, thresholds = select_per_stratum(values, ids, np.asarray(strata)[rows], count)
+    kept = np.zeros(np.shape(scores), dtype=bool)
+    kept[rows] = inside
+    return kept, thresholds
+
+
+def select_per_stratum(
+    scores: ArrayLike, pair_ids: ArrayLike, strata: ArrayLike, count: int
+) -> tuple[NDArray[np.bool_], dict[str, Threshold]]:
+    """
+    Keeps `count` pairs in all, the lowest scores of each stratum, in proportion to the strata's sizes.
+
+    Pairs are ranked by `(rank in stratum + 1/2) / size of stratum` (Webster's apportionment), so that a smaller count is
+    a subset of a larger one and the shares of the strata differ by less than one pair.
+
+    Returns:
+        `tuple`: mask of kept pairs, and the [`Threshold`] of each stratum of which anything was kept.
+    """
+    values, ids, groups = np.asarray(scores), np.asarray(pair_ids), np.asarray(strata)
+    position = np.empty(values.size)
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        order = np.lexsort((ids[rows], values[rows]))
+        position[rows[order]] = (np.arange(rows.size) + 0.5) / rows.size
+    order = np.lexsort((ids, groups, position))[:count]
+    kept = np.zeros(values.size, dtype=bool)
+    kept[order] = True
+    thresholds = {}
+    for group in np.unique(groups[kept]):
+        rows = np.flatnonzero(kept & (groups == group))
+        last = rows[np.lexsort((ids[rows], values[rows]))[-1]]
+        thresholds[str(group)] = Threshold(float(values[last]), str(ids[last]))
+    return kept, thresholds

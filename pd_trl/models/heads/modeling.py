@@ -1,0 +1,268 @@
+"""[`MultiAspectRewardModel`]: rewards of several aspects from one pass of one backbone."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils import can_return_tuple
+
+from ...data.validation import check_aspect_names
+from ...errors import InputError
+from .configuration import MultiAspectRewardConfig, pooling_of
+
+
+class MultiAspectRewardModel(PreTrainedModel):
+    """
+    A backbone with a linear reward head for each aspect, without bias as in transformers' sequence classifiers. With one head it
+    gives the rewards of the backbone's `…ForSequenceClassification` (decoders).
+
+    Trained by [`PDRewardTrainer`] on pairs of all aspects, each pair by its own aspect's head. `from_pretrained`,
+    `save_pretrained`, `push_to_hub` and `AutoModelForSequenceClassification` work as with any model, once this module is
+    imported; adapters need `modules_to_save=["score"]`, which [`PDRewardTrainer`] adds.
+
+    Example:
+
+    ```python
+    >>> from pd_trl.models.heads import MultiAspectRewardModel
+
+    >>> model = MultiAspectRewardModel.from_backbone("Qwen/Qwen2.5-0.5B-Instruct", ["helpfulness", "honesty"])
+    >>> model(input_ids).logits.shape  # (batch_size, 2)
+    ```
+
+    Args:
+        config ([`MultiAspectRewardConfig`]):
+            The backbone's configuration and the aspects.
+    """
+
+    config_class = MultiAspectRewardConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    # Whether the backbone has them is the backbone's to say.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: MultiAspectRewardConfig):
+        super().__init__(config)
+        if config.text_config is None or not config.aspects:
+            raise InputError("A `MultiAspectRewardConfig` needs a `text_config` and at least one aspect.")
+        self.model = AutoModel.from_config(config.text_config)
+        self.score = nn.Linear(config.get_text_config().hidden_size, len(config.aspects), bias=False)
+        self.post_init()
+
+    @classmethod
+    def from_backbone(
+        cls, backbone: str | os.PathLike, aspects: Sequence[str], **kwargs: Any
+    ) -> "MultiAspectRewardModel":
+        """
+        A model with new heads, drawn as transformers draws a classifier's, on a pretrained backbone. A folder that holds a
+        `MultiAspectRewardModel` of the same aspects is loaded as it is, its heads put in the order of `aspects`.
+
+        Args:
+            backbone (`str`):
+                Folder or Hub id of a language model, a sequence classifier (whose head is left out) or a plain backbone.
+            aspects (sequence of `str`):
+                Aspects of the heads.
+            kwargs:
+                Arguments of `from_pretrained`; `dtype` is float32 where not given.
+
+        Raises:
+            InputError: On aspects that are no names or not distinct, or a backbone that is neither decoder nor encoder.
+        """
+        aspects = list(aspects)
+        check_aspect_names(aspects)
+        if not aspects or len(set(aspects)) < len(aspects):
+            raise InputError(f"`aspects` must be distinct, and at least one, got {aspects}.")
+        if kwargs.get("quantization_config") is not None:
+            raise InputError("Heads on a quantized backbone are not supported. Train an adapter for each aspect.")
+        kwargs["dtype"] = _dtype(kwargs.get("dtype"))
+        named = {key: kwargs[key] for key in ("revision", "trust_remote_code", "token", "cache_dir") if key in kwargs}
+        try:
+            saved = AutoConfig.from_pretrained(backbone, **named)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{backbone} has no usable config.json: {' '.join(str(error).split())}") from None
+        if isinstance(saved, MultiAspectRewardConfig):
+            return cls._reordered(cls.from_pretrained(backbone, **kwargs), aspects, str(backbone))
+        pooling = pooling_of(saved, str(backbone))
+        with _other_heads_left_out():
+            loaded = AutoModel.from_pretrained(backbone, **kwargs)
+        config = MultiAspectRewardConfig(
+            text_config=loaded.config,
+            aspects=aspects,
+            pooling=pooling,
+            attn_implementation=loaded.config._attn_implementation,
+        )
+        # The backbone is held once: the one that belongs to the empty model is without weights.
+        with torch.device("meta"):
+            model = cls(config)
+        model.model = loaded
+        model.score = nn.Linear(
+            model.score.in_features, len(aspects), bias=False, dtype=loaded.dtype, device=loaded.device
+        )
+        nn.init.normal_(model.score.weight, std=getattr(config.get_text_config(), "initializer_range", None) or 0.02)
+        model.config.dtype = loaded.dtype
+        model.config.name_or_path = model.name_or_path = str(backbone)
+        return model.eval()
+
+    @staticmethod
+    def _reordered(model: "MultiAspectRewardModel", aspects: list[str], name: str) -> "MultiAspectRewardModel":
+        if set(aspects) != set(model.config.aspects):
+            raise InputError(
+                f"{name} has heads for {', '.join(model.config.aspects)}, not for {', '.join(aspects)}. Start from its backbone, "
+                "or train the same aspects."
+            )
+        with torch.no_grad():
+            model.score.weight.copy_(model.score.weight[model.heads_of(aspects)].clone())
+        own = model.config
+        own.aspects, own.id2label = aspects, dict(enumerate(aspects))
+        own.label2id = {aspect: k for k, aspect in enumerate(aspects)}
+        return model
+
+    @property
+    def aspects(self) -> list[str]:
+        """Aspects of the heads, in the order of the outputs."""
+        return list(self.config.aspects)
+
+    def heads_of(self, aspects: Sequence[str]) -> list[int]:
+        """
+        Output of each of `aspects`.
+
+        Raises:
+            InputError: When one has no head.
+        """
+        return head_indices(self.config.aspects, aspects, "The model")
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The backbone's."""
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Sets the backbone's."""
+        self.model.set_input_embeddings(value)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        aspect_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: None = None,
+        margin: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput:
+        """
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+                Token ids.
+            attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
+                1 for tokens, 0 for padding.
+            aspect_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
+                Head to read for each row. `None` is all.
+            inputs_embeds (`torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`, *optional*):
+                In place of `input_ids`.
+            labels (*optional*):
+                Must be `None`: the loss is the trainer's.
+            margin (*optional*):
+                Not read: TRL hands a batch's margins to the model too.
+            kwargs:
+                Further arguments of the backbone.
+
+        Returns:
+            [`~transformers.modeling_outputs.SequenceClassifierOutput`]: `logits` of shape `(batch_size, num_aspects)`, or
+            `(batch_size, 1)` with `aspect_ids`.
+        """
+        if labels is not None:
+            raise InputError("`MultiAspectRewardModel` has no loss of its own: train it with `PDRewardTrainer`.")
+        arguments = {name: value for name, value in kwargs.items() if value is not None}
+        if self.config.pooling == "first":
+            arguments.pop("use_cache", None)
+        outputs = self.model(input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **arguments)
+        logits = self.score(self.pooled(outputs, input_ids))
+        if aspect_ids is not None:
+            logits = logits.gather(1, aspect_ids.to(logits.device)[:, None])
+        return SequenceClassifierOutput(
+            logits=logits,
+            hidden_states=getattr(outputs, "hidden_states", None),
+            attentions=getattr(outputs, "attentions", None),
+        )
+
+    def pooled(self, outputs: Any, input_ids: torch.LongTensor | None) -> torch.Tensor:
+        """
+        The hidden state that the heads read, shape `(batch_size, hidden_size)`, from the backbone's outputs. In a decoder it is
+        that of the rightmost token that differs from the pad token, as in transformers' sequence classifiers.
+        """
+        hidden = outputs.last_hidden_state
+        if self.config.pooling == "first":
+            pooler = getattr(outputs, "pooler_output", None)
+            return hidden[:, 0] if pooler is None else pooler
+        pad = self.config.get_text_config().pad_token_id
+        if input_ids is None:
+            return hidden[:, -1]
+        if pad is None:
+            if hidden.shape[0] > 1:
+                raise InputError(
+                    "Rows cannot be batched without a pad token. Set `model.config.text_config.pad_token_id`."
+                )
+            return hidden[:, -1]
+        positions = torch.arange(input_ids.shape[1], device=hidden.device)
+        last = (positions * (input_ids != pad).to(hidden.device)).argmax(-1)
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
+
+
+def head_indices(heads: Sequence[str], aspects: Sequence[str], what: str) -> list[int]:
+    """Output of each of `aspects`; `InputError` when one is not among `heads`. A single head stands for any name."""
+    if len(heads) == 1 and len(aspects) == 1:
+        return [0]
+    missing = [aspect for aspect in aspects if aspect not in heads]
+    if missing:
+        raise InputError(
+            f"{what} has heads for {', '.join(heads)}, but none for {', '.join(missing)}. Give it for aspects that it has a head "
+            f"for (a judge is named as in FOLDER#{heads[0]})."
+        )
+    return [list(heads).index(aspect) for aspect in aspects]
+
+
+def _dtype(value: Any) -> Any:
+    if value is None:
+        return torch.float32
+    return getattr(torch, value) if isinstance(value, str) and value != "auto" else value
+
+
+@contextmanager
+def _other_heads_left_out() -> Iterator[None]:
+    """A block in which loading says nothing of the head that a backbone's files hold, such as a language model's."""
+    before = PreTrainedModel._keys_to_ignore_on_load_unexpected
+    PreTrainedModel._keys_to_ignore_on_load_unexpected = [r"^(lm_head|cls|score|classifier)\."]
+    try:
+        yield
+    finally:
+        PreTrainedModel._keys_to_ignore_on_load_unexpected = before
+
+
+def heads_of_model(model: Any, revision: str | None = None) -> list[str] | None:
+    """
+    Aspects of the heads of a model in memory, adapted or not, or of a folder or Hub id; `None` for another kind of model.
+
+    Args:
+        model (`str`, model or [`~peft.PeftModel`]): The model.
+        revision (`str`, *optional*): Branch, tag or commit on the Hub.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        try:
+            content, _ = PretrainedConfig.get_config_dict(model, revision=revision)
+        except (OSError, ValueError):
+            return None  # an adapter, or nothing: loading says which
+        is_heads = content.get("model_type") == MultiAspectRewardConfig.model_type
+        return list(content["aspects"]) if is_heads else None
+    config = getattr(model, "config", None)
+    return list(config.aspects) if isinstance(config, MultiAspectRewardConfig) else None
+
+
+AutoModelForSequenceClassification.register(MultiAspectRewardConfig, MultiAspectRewardModel)

@@ -1,0 +1,49 @@
+"""What FLOPs take: by the published peak of a device, or measured on this machine."""
+
+from typing import Protocol
+
+from ...errors import InputError
+from .devices import Device
+from .parts import StageCost
+
+
+class Clock(Protocol):
+    """Turns the work of a stage into seconds."""
+
+    name: str
+    unit: str
+    assumptions: list[str]
+
+    def time(self, cost: StageCost) -> None:
+        """Fills in `cost.seconds`."""
+
+
+class PublishedClock:
+    """
+    Seconds of one device at a share of its published peak. Decoding takes as long as reading the weights for every token,
+    where that is more.
+
+    Args:
+        device ([`Device`]): The device.
+        utilization (`float`): Share of its peak that is reached, in (0, 1].
+    """
+
+    unit = "GPU h"
+
+    def __init__(self, device: Device, utilization: float):
+        if not 0 < utilization <= 1:
+            raise InputError(
+                f"`utilization` is a share of the device's peak and must be in (0, 1], got {utilization}."
+            )
+        self.device, self.utilization, self.name = device, utilization, device.name
+        self.assumptions = [
+            f"{device.name}: {device.flops / 1e12:g} TFLOP/s in bfloat16 (dense, published), of which {100 * utilization:g} % "
+            "are reached (--utilization).",
+            "Tokenisation, loading, saving and communication take no time.",
+        ]
+
+    def time(self, cost: StageCost) -> None:
+        """Fills in `cost.seconds`."""
+        for part in cost.parts:
+            computing = part.flops / (self.device.flops * self.utilization)
+            cost.seconds += max(computing, part.streamed / self.device.bandwidth)

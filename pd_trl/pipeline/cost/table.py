@@ -1,0 +1,79 @@
+"""A plan as text."""
+
+from ...text.tables import percent, table
+from .estimate import Plan
+from .parts import StageCost
+
+
+def plan_lines(plan: Plan, device_memory: float | None) -> list[str]:
+    """Lines of a plan: its stages, what the selection saves, and what was assumed."""
+    lines = [f"Predicted for {plan.device}", "", *_stage_lines(plan)]
+    if plan.savings():
+        lines += ["", *_saving_lines(plan)]
+    for cost in plan.stages:
+        if cost.memory and device_memory and cost.memory.total > device_memory:
+            needed, there = _bytes(cost.memory.total), _bytes(device_memory)
+            lines += [
+                "",
+                f"WARNING: '{cost.name}' needs {needed}, the device has {there}: docs/costs.md says what saves memory.",
+            ]
+    return [*lines, "", *(f"- {text}" for text in plan.assumptions)]
+
+
+def _stage_lines(plan: Plan) -> list[str]:
+    rows = [["stage", "model", "pairs", "tokens", "padding", "FLOP", plan.unit, "memory"]]
+    costs = [*plan.stages, *([plan.all_pairs] if plan.all_pairs else [])]
+    for cost in costs:
+        rows.append([
+            cost.name, _short(cost.model), f"{cost.pairs:,}" if cost.pairs else "-", _tokens(cost), _padding(cost),
+            _flops(cost.flops) if cost.flops else "-", _time(cost.seconds, plan.unit) if cost.flops else "-",
+            _bytes(cost.memory.total) if cost.memory else "-",
+        ])  # fmt: skip
+    requests = [f"{cost.name}: {cost.requests:,} requests to its judge" for cost in costs if cost.requests]
+    return [*table(rows), *requests]
+
+
+def _saving_lines(plan: Plan) -> list[str]:
+    saved = plan.savings()
+    rows = [["", "FLOP", plan.unit]]
+    for label, name in (
+        ("selection: proxies and scores", "selection"), (f"training on {percent(plan.budget)}", "training"),
+        ("with selection", "with_selection"), ("training on all pairs", "all_pairs"), ("saved", "saved"),
+    ):  # fmt: skip
+        rows.append([label, _flops(saved[f"{name}_flops"]), _time(saved[f"{name}_seconds"], plan.unit)])
+    point = saved["break_even_budget_seconds"]
+    told = (
+        f"Selecting costs less than training on all pairs where at most {percent(point)} of them are kept."
+        if point > 0
+        else "Selecting costs more than training on all pairs, however few are kept."
+    )
+    return [*table(rows), told]
+
+
+def _short(model: str) -> str:
+    return model.rstrip("/").rpartition("/")[2] or "-"
+
+
+def _tokens(cost: StageCost) -> str:
+    if not cost.tokens:
+        return "-"
+    return f"{cost.tokens:,}" + (f" ± {cost.token_error:,.0f}" if cost.token_error else "")
+
+
+def _padding(cost: StageCost) -> str:
+    return percent(1 - cost.tokens / cost.padded) if cost.padded and cost.padded >= cost.tokens else "-"
+
+
+def _time(seconds: float, unit: str) -> str:
+    return f"{seconds / 3600:,.2f}" if unit == "GPU h" else f"{seconds:,.1f}"
+
+
+def _flops(value: float) -> str:
+    scale, letter = next(((s, c) for s, c in ((1e18, "E"), (1e15, "P"), (1e12, "T")) if abs(value) >= s), (1e9, "G"))
+    return f"{value / scale:,.1f} {letter}"
+
+
+def _bytes(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value / 1e9:,.1f} GB" if value >= 1e9 else f"{value / 1e6:,.0f} MB"

@@ -1,0 +1,216 @@
+"""Stage `evaluate alpaca`: AlpacaEval 2 of a model's outputs."""
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...errors import InputError
+from ...evaluation.alpaca import evaluate_alpaca, plan_alpaca
+from ...evaluation.alpaca.outputs import read_outputs, read_reference
+from ...evaluation.judges.digest import judge_digest
+from ...evaluation.judges.settings import RequestSettings
+from ...runs.artifacts import Manifest, digest_of
+from ...runs.identity import deciding, file_key
+from ...runs.stage_folders import (
+    StageResult,
+    check_folder,
+    holding_output_dir,
+    owned_folder,
+    skip_if_done,
+    stored_results,
+    timed,
+)
+from .inputs import mapping_of
+
+_STAGE = "evaluate alpaca"
+
+
+@dataclass
+class AlpacaArguments:
+    """
+    Arguments of `pd-trl evaluate alpaca`, see [`evaluate_alpaca`].
+
+    Args:
+        model_outputs (`str`, *optional*):
+            The outputs: a json, jsonl or parquet file, or the folder of `pd-trl generate`.
+        reference_outputs (`str`, *optional*):
+            What they are compared with. AlpacaEval's own where unset.
+        judge (`str`, *optional*):
+            An annotator of alpaca_eval (name or folder), or a judge such as reward:FOLDER.
+        output_dir (`str`, *optional*, defaults to `"alpaca"`):
+            Folder of the result. A run that was killed goes on there.
+        generator (`str`, *optional*):
+            Name of the model, instead of that in the outputs.
+        judge_model (`str`, *optional*):
+            Model to ask instead of the annotator's.
+        base_url (`str`, *optional*):
+            Address of an OpenAI-compatible server.
+        api_key_env (`str`, *optional*, defaults to `"OPENAI_API_KEY"`):
+            Environment variable with the key.
+        client_config (`str`, *optional*):
+            File of alpaca_eval's clients.
+        judge_arguments (`str` or `dict`, *optional*):
+            Arguments of each request other than the annotator's; null takes one away.
+        max_concurrency (`int`, *optional*, defaults to `8`):
+            Requests at the same time.
+        max_retries (`int`, *optional*, defaults to `8`):
+            Further tries after 429, 5xx and timeouts.
+        request_timeout (`float`, *optional*, defaults to `60.0`):
+            Longest time from the start of a request to the end of its answer, in seconds.
+        max_askings (`int`, *optional*, defaults to `6`):
+            Answers that are taken to one question while none of them can be read as a preference, half of them in one run.
+        annotations (`str`, *optional*):
+            Recorded annotations to take instead of asking a judge.
+        subset (`bool`, *optional*, defaults to `False`):
+            Leave out instructions that the model has not answered.
+        max_problem_share (`float`, *optional*, defaults to `0.01`):
+            Share of instructions with a problem over which the run is refused.
+        length_control (`bool`, *optional*, defaults to `True`):
+            Compute the length-controlled win rate, where it is defined.
+        difficulty_file (`str`, *optional*):
+            A local df_gamed.csv of tatsu-lab/alpaca_eval.
+        num_bootstrap (`int`, *optional*, defaults to `200`):
+            Samples for the standard error of the length-controlled win rate.
+        seed (`int`, *optional*, defaults to `42`):
+            Seed of these samples.
+        price_per_million_tokens (`float`, *optional*):
+            Dollars, for the estimate of --dry-run.
+        dry_run (`bool`, *optional*, defaults to `False`):
+            Show requests, tokens and cost, and ask nothing.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Replace another run's result in `output_dir`. Its judge's answers are kept.
+    """
+
+    model_outputs: str | None = field(
+        default=None, metadata={"help": "The outputs: a file, or the folder of `pd-trl generate`."}
+    )
+    reference_outputs: str | None = field(
+        default=None, metadata={"help": "What they are compared with. AlpacaEval's own where unset."}
+    )
+    judge: str | None = field(
+        default=None,
+        metadata={"help": "An annotator of alpaca_eval (name or folder), or a judge such as reward:FOLDER."},
+    )
+    output_dir: str = field(default="alpaca", metadata={"help": "Folder of the result. A killed run goes on there."})
+    generator: str | None = field(
+        default=None, metadata={"help": "Name of the model, instead of that in the outputs."}
+    )
+    judge_model: str | None = field(default=None, metadata={"help": "Model to ask instead of the annotator's."})
+    base_url: str | None = field(default=None, metadata={"help": "Address of an OpenAI-compatible server."})
+    api_key_env: str = field(default="OPENAI_API_KEY", metadata={"help": "Environment variable with the key."})
+    client_config: str | None = field(default=None, metadata={"help": "File of alpaca_eval's clients."})
+    judge_arguments: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Arguments of each request other than the annotator's (YAML, or json); null takes one away."
+        },
+    )
+    max_concurrency: int = field(default=8, metadata={"help": "Requests at the same time."})
+    max_retries: int = field(default=8, metadata={"help": "Further tries after 429, 5xx and timeouts."})
+    request_timeout: float = field(default=60.0, metadata={"help": "Longest time of a request, in seconds."})
+    max_askings: int = field(
+        default=6, metadata={"help": "Answers taken to a question while none can be read, half of them in one run."}
+    )
+    annotations: str | None = field(
+        default=None, metadata={"help": "Recorded annotations to take instead of asking a judge."}
+    )
+    subset: bool = field(default=False, metadata={"help": "Leave out instructions that the model has not answered."})
+    max_problem_share: float = field(
+        default=0.01, metadata={"help": "Share of instructions with a problem over which the run is refused."}
+    )
+    length_control: bool = field(
+        default=True, metadata={"help": "Compute the length-controlled win rate, where it is defined."}
+    )
+    difficulty_file: str | None = field(
+        default=None, metadata={"help": "A local df_gamed.csv of tatsu-lab/alpaca_eval."}
+    )
+    num_bootstrap: int = field(
+        default=200, metadata={"help": "Samples for the standard error of the length-controlled win rate."}
+    )
+    seed: int = field(default=42, metadata={"help": "Seed of these samples."})
+    price_per_million_tokens: float | None = field(
+        default=None, metadata={"help": "Dollars, for the estimate of --dry-run."}
+    )
+    dry_run: bool = field(default=False, metadata={"help": "Show requests, tokens and cost, and ask nothing."})
+    overwrite: bool = field(
+        default=False, metadata={"help": "Replace another run's result in `output_dir`. Its answers are kept."}
+    )
+
+
+# What decides the result; the server's address does not, as long as it serves the same model.
+_DECIDING = (
+    "judge", "generator", "judge_model", "judge_arguments", "subset", "max_problem_share", "length_control", "num_bootstrap", "seed",
+)  # fmt: skip
+
+
+@holding_output_dir
+def run_evaluate_alpaca(arguments: AlpacaArguments) -> StageResult:
+    """Evaluates a model's outputs as AlpacaEval 2 does, and writes annotations and `eval_results.json`."""
+    if not arguments.model_outputs:
+        raise InputError("No outputs: name them with --model_outputs (a file, or the folder of `pd-trl generate`).")
+    shared: dict[str, Any] = {
+        "reference_outputs": arguments.reference_outputs,
+        "judge": arguments.judge,
+        "generator": arguments.generator,
+        "judge_model": arguments.judge_model,
+        "judge_arguments": mapping_of(arguments.judge_arguments, "judge_arguments"),
+        "subset": arguments.subset,
+    }
+    if arguments.dry_run:
+        plan = plan_alpaca(
+            arguments.model_outputs,
+            output_dir=arguments.output_dir,
+            price_per_million_tokens=arguments.price_per_million_tokens,
+            **shared,
+        )
+        counts = {"instructions": plan.num_instructions, "requests": plan.num_requests}
+        return StageResult(f"{_STAGE} (dry run)", arguments.output_dir, counts, str(plan).split("\n"))
+    inputs = [arguments.model_outputs, arguments.reference_outputs, arguments.annotations, arguments.difficulty_file]
+    check_folder(_STAGE, arguments.output_dir, inputs)
+    manifest = Manifest(_STAGE, _digests(arguments), deciding(arguments, _DECIDING))
+    done = skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
+    if done:
+        found = stored_results(arguments.output_dir)
+        done.lines = [f"{name.replace('_', ' ')}: {value:.2f} %" for name, value in found.items() if value is not None]
+        return done
+    # Answers are known by their requests, so that those of another run may stay.
+    with owned_folder(_STAGE, arguments.output_dir, overwrite=False), timed(manifest):
+        result = evaluate_alpaca(
+            arguments.model_outputs,
+            output_dir=arguments.output_dir,
+            base_url=arguments.base_url,
+            api_key_env=arguments.api_key_env,
+            client_config=arguments.client_config,
+            requests=RequestSettings(
+                max_concurrency=arguments.max_concurrency,
+                max_retries=arguments.max_retries,
+                timeout=arguments.request_timeout,
+                max_askings=arguments.max_askings,
+            ),
+            annotations=arguments.annotations,
+            max_problem_share=arguments.max_problem_share,
+            length_control=arguments.length_control,
+            difficulty_file=arguments.difficulty_file,
+            num_bootstrap=arguments.num_bootstrap,
+            seed=arguments.seed,
+            **shared,
+        )
+    manifest.counts = {"judged": result.num_judged, **result.problems}
+    manifest.results = {"win_rate": result.win_rate, "length_controlled_win_rate": result.length_controlled_win_rate}
+    manifest.save(arguments.output_dir)
+    return StageResult(_STAGE, arguments.output_dir, manifest.counts, str(result).split("\n"))
+
+
+def _digests(arguments: AlpacaArguments) -> dict[str, str]:
+    """Digests of outputs and reference by their content, in whatever order, and of the files."""
+    digests = {
+        "model_outputs": digest_of(
+            read_outputs(arguments.model_outputs, "model outputs", arguments.generator).outputs
+        ),
+        "reference_outputs": digest_of(read_reference(arguments.reference_outputs).outputs),
+    }
+    for name in ("annotations", "difficulty_file"):
+        path = getattr(arguments, name)
+        if path and os.path.isfile(path):
+            digests[name] = file_key(path)
+    return digests | (judge_digest(arguments.judge) if arguments.annotations is None else {})

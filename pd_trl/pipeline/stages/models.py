@@ -1,0 +1,91 @@
+"""What TRL's `ModelConfig` means for a trainer, and whether its model can be used, before anything is written."""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from ...errors import InputError
+from ...hub import local_model_folder
+
+
+def model_settings(model_args: Any, training_args: Any) -> tuple[str, Any]:
+    """
+    The model's path or id and the PEFT configuration (or `None`); fills `training_args.model_init_kwargs` as TRL's scripts do.
+    """
+    from trl import get_peft_config, get_quantization_config
+
+    if not model_args.model_name_or_path:
+        raise InputError("No model: name one with --model_name_or_path (a folder or a Hub id).")
+    settings = {
+        "revision": model_args.model_revision,
+        "attn_implementation": model_args.attn_implementation,
+        "dtype": model_args.dtype or "float32",
+    }
+    quantization = get_quantization_config(model_args)
+    if quantization is not None:
+        settings["quantization_config"] = quantization
+    training_args.model_init_kwargs = {**settings, **(training_args.model_init_kwargs or {})}
+    return model_args.model_name_or_path, get_peft_config(model_args)
+
+
+def check_model(name: str, *, task: str, chat: bool, revision: str | None, trust_remote_code: bool) -> None:
+    """
+    Raises `InputError` unless a model can be the start of training.
+
+    Args:
+        name (`str`): Folder or Hub id.
+        task (`str`): `"reward"`, `"heads"` (a reward model with several) or `"dpo"`.
+        chat (`bool`): Whether the data is conversational, so that a chat template is needed.
+        revision (`str`, *optional*): Branch, tag or commit on the Hub.
+        trust_remote_code (`bool`): Whether to run code that comes with the model.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    from ...models.heads.configuration import MultiAspectRewardConfig, pooling_of
+
+    folder = local_model_folder(name, revision=revision, what="model")
+    what = f"The model {name}"
+    if (folder / "adapter_config.json").is_file():
+        return
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{what} has no usable config.json: {' '.join(str(error).split())}") from None
+    architecture = next(iter(config.architectures or []), "")
+    if isinstance(config, MultiAspectRewardConfig):
+        if task != "heads":
+            raise InputError(
+                f"{what} is a reward model with heads for {', '.join(config.aspects)}: start from its backbone."
+            )
+    elif task == "heads":
+        pooling_of(config, name)
+    if task == "reward" and "SequenceClassification" in architecture and config.num_labels != 1:
+        raise InputError(
+            f"{what} is a classifier with {config.num_labels} outputs, but a reward model has one (`num_labels=1`). Start from "
+            "a language model, or from a reward model."
+        )
+    if task == "dpo" and architecture and "SequenceClassification" in architecture:
+        raise InputError(f"{what} is a {architecture}, but DPO needs a language model (…ForCausalLM).")
+    _check_weights(folder, what)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{what} has no usable tokenizer: {' '.join(str(error).split())}") from None
+    if chat and not tokenizer.chat_template:
+        raise InputError(
+            f"The data is conversational, but the tokenizer of {name} has no chat template. Add one to it, set "
+            "`chat_template_path` (reward), or use a model that has one."
+        )
+
+
+def _check_weights(folder: Path, what: str) -> None:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise InputError(f"{what} has no weights: there is no *.safetensors file in {folder}.")
+    for path in files:
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{what} is damaged: {path} cannot be read ({error}).") from None

@@ -1,0 +1,208 @@
+"""Stage `prepare`: a source becomes pairs and preferences."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...data import effective_labels, prepare_preferences, read_pairs
+from ...errors import InputError
+from ...method.ranking import random_keys, select_lowest
+from ...runs.artifacts import Manifest, replaced_folder, write_json, write_rows
+from ...runs.identity import data_key, deciding
+from ...runs.provenance import source_provenance
+from ...runs.stage_folders import StageResult, check_folder, dry_result, holding_output_dir, skip_if_done, timed
+from .inputs import mapping_of, rows_of
+
+
+@dataclass
+class PrepareArguments:
+    """
+    Arguments of `pd-trl prepare`.
+
+    Args:
+        dataset_name (`str`, *optional*):
+            Hub id, local folder, parquet, json or jsonl file of the source.
+        output_dir (`str`, *optional*, defaults to `"prepared"`):
+            Folder of the result.
+        dataset_config (`str`, *optional*):
+            Configuration of the Hub data set.
+        dataset_train_split (`str`, *optional*, defaults to `"train"`):
+            Split to use.
+        dataset_revision (`str`, *optional*):
+            Branch, tag or commit on the Hub.
+        adapter (`str`, *optional*):
+            Schema of the source. Recognised by itself where unset.
+        column_mapping (`dict` or json, *optional*):
+            Our column names to those of the source.
+        pairing (`str`, *optional*):
+            How more than two responses become pairs: all, adjacent, best_worst or random.
+        on_invalid (`str`, *optional*, defaults to `"error"`):
+            What to do with rows that cannot be read or used: error, or drop (with a count and reason).
+        labels (`str`, *optional*):
+            own: the label stays that of the source's chosen and rejected responses, as it does by default where there are such.
+            one: each pair gets one aspect's, as in the paper, whose proxies are trained on that; the default for other sources.
+            all: a row for each aspect.
+        conflict (`float`, *optional*):
+            Construct a set in which this share contradicts the overall label.
+        relabel (`str`, *optional*):
+            Label by overall, or by the mean of the aspects' ratings, instead.
+        aspects (`list` of `str`, *optional*):
+            Aspects to use. All where unset.
+        max_pairs (`int`, *optional*):
+            Use this many pairs, drawn by `seed`.
+        seed (`int`, *optional*, defaults to `42`):
+            Seed of everything random.
+        dry_run (`bool`, *optional*, defaults to `False`):
+            Show the counts and write nothing.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Replace another run's result in `output_dir`.
+    """
+
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "Hub id, local folder, parquet, json or jsonl file."}
+    )
+    output_dir: str = field(default="prepared", metadata={"help": "Folder of the result."})
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the Hub data set."})
+    dataset_train_split: str = field(default="train", metadata={"help": "Split to use."})
+    dataset_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit on the Hub."})
+    adapter: str | None = field(default=None, metadata={"help": "Schema of the source; recognised where unset."})
+    column_mapping: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Our column names to those of the source (YAML mapping, or json)."}
+    )
+    pairing: str | None = field(
+        default=None,
+        metadata={"help": "How more than two responses become pairs: all, adjacent, best_worst or random."},
+    )
+    on_invalid: str = field(
+        default="error", metadata={"help": "Unusable rows: error or drop.", "choices": ["error", "drop"]}
+    )
+    labels: str | None = field(
+        default=None,
+        metadata={
+            "help": "own: keep the label of the source's chosen and rejected responses (the default where it has them); one: one "
+            "aspect's label a pair, as in the paper and for training proxies (the default elsewhere); all: every aspect's.",
+            "choices": ["own", "one", "all"],
+        },
+    )
+    conflict: float | None = field(
+        default=None, metadata={"help": "Construct a set in which this share contradicts the overall label."}
+    )
+    relabel: str | None = field(
+        default=None, metadata={"help": "Label by 'overall' or by the 'mean' of the aspects' ratings instead."}
+    )
+    aspects: list[str] | None = field(default=None, metadata={"help": "Aspects to use. All where unset."})
+    max_pairs: int | None = field(default=None, metadata={"help": "Use this many pairs, drawn by `seed`."})
+    seed: int = field(default=42, metadata={"help": "Seed of everything random."})
+    dry_run: bool = field(default=False, metadata={"help": "Show the counts and write nothing."})
+    overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
+
+
+_IDENTITY = ("pairing", "on_invalid", "labels", "conflict", "relabel", "aspects", "max_pairs", "seed")
+
+
+@holding_output_dir
+def run_prepare(arguments: PrepareArguments) -> StageResult:
+    """Loads the source, makes preferences, and writes `pairs/`, `preferences/`, `labels.json` and the manifest."""
+    if not arguments.dry_run:
+        check_folder("prepare", arguments.output_dir, [arguments.dataset_name])
+    pairs, load_report = _load(arguments)
+    if arguments.max_pairs is not None:
+        if arguments.max_pairs < 1:
+            raise InputError(f"`max_pairs` must be at least 1, got {arguments.max_pairs}.")
+        if arguments.max_pairs < len(pairs):
+            kept, _ = select_lowest(
+                random_keys(pairs["pair_id"][:], arguments.seed), pairs["pair_id"][:], arguments.max_pairs
+            )
+            pairs = pairs.select(kept.nonzero()[0])
+    choice = effective_labels(pairs, arguments.labels, arguments.conflict)
+    manifest = Manifest(
+        "prepare",
+        inputs={"pairs": data_key(pairs)},
+        arguments=deciding(arguments, _IDENTITY) | {"labels": choice},
+    )
+    done = None if arguments.dry_run else skip_if_done(manifest, arguments.output_dir, arguments.overwrite, hold=False)
+    if done:
+        return done
+    with timed(manifest):
+        preferences, report = prepare_preferences(
+            pairs,
+            labels=arguments.labels,  # type: ignore[arg-type]
+            conflict=arguments.conflict,
+            relabel=arguments.relabel,  # type: ignore[arg-type]
+            seed=arguments.seed,
+            aspects=arguments.aspects,
+        )
+        counts = {
+            "pairs": report.pairs,
+            "kept": report.kept,
+            "dropped": sum(report.dropped.values()),
+            "rows": report.rows,
+        }
+        manifest.counts = counts
+        manifest.results = {"load": load_report, "labels": report.to_dict(), "source": _source(arguments)}
+        manifest.results["provenance"] = {"source": _provenance(arguments), "conflict": report.conflict}
+    if not arguments.dry_run:
+        if done := skip_if_done(manifest, arguments.output_dir, arguments.overwrite):
+            return done  # by another command, meanwhile
+        with replaced_folder(arguments.output_dir) as folder:
+            write_rows(pairs, folder / "pairs")
+            write_rows(preferences, folder / "preferences")
+            write_json(folder / "labels.json", report.to_dict())
+            manifest.save(folder)
+    lines = [_loaded(load_report), f"labels: {arguments.relabel or choice}, {_label_text(arguments.relabel, choice)}"]
+    lines += str(report).splitlines()
+    if arguments.dry_run:
+        return dry_result(manifest, arguments.output_dir, counts, lines)
+    return StageResult("prepare", arguments.output_dir, counts, lines)
+
+
+def _label_text(relabel: str | None, choice: str) -> str:
+    if relabel is not None:
+        return {"overall": "by the overall label", "mean": "by the mean of the aspects' ratings"}[relabel]
+    return {
+        "own": "each pair keeps the label of the source's chosen and rejected responses (--labels one: one aspect's instead)",
+        "one": "each pair has the label of one aspect",
+        "all": "a row for each aspect",
+    }[choice]
+
+
+def _load(arguments: PrepareArguments) -> tuple[Any, dict[str, Any]]:
+    if not arguments.dataset_name:
+        raise InputError("`pd-trl prepare` needs a source: --dataset_name with a Hub id, a folder or a file.")
+    folder = Path(arguments.dataset_name).expanduser()
+    if (folder / "manifest.json").is_file():
+        source: Any = rows_of(arguments.dataset_name, "pairs")
+    else:
+        source = arguments.dataset_name
+    pairs, report = read_pairs(
+        source,
+        split=arguments.dataset_train_split,
+        config=arguments.dataset_config,
+        revision=arguments.dataset_revision,
+        adapter=arguments.adapter,
+        column_mapping=mapping_of(arguments.column_mapping, "column_mapping") or None,
+        pairing=arguments.pairing,  # type: ignore[arg-type]
+        on_invalid=arguments.on_invalid,  # type: ignore[arg-type]
+        seed=arguments.seed,
+    )
+    return pairs, report.to_dict()
+
+
+def _loaded(report: dict[str, Any]) -> str:
+    lost = {**report.get("skipped", {}), **report.get("dropped", {})}
+    reasons = "".join(f"; {count:,} {reason}" for reason, count in lost.items() if count)
+    return f"{report['source']}: {report['rows']:,} rows, {report['formed']:,} pairs formed, {report['kept']:,} kept{reasons}"
+
+
+def _source(arguments: PrepareArguments) -> dict[str, Any]:
+    names = ("dataset_name", "dataset_config", "dataset_train_split", "dataset_revision")
+    return {name: getattr(arguments, name) for name in names}
+
+
+def _provenance(arguments: PrepareArguments) -> dict[str, Any]:
+    return source_provenance(
+        str(arguments.dataset_name),
+        arguments.dataset_revision,
+        arguments.dataset_config,
+        arguments.dataset_train_split,
+    )

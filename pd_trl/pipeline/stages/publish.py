@@ -1,0 +1,270 @@
+"""Stage `publish`: what a run made, on the Hub."""
+
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ...hub import check_access, check_card, check_namespace
+from ...models.sidecar import SIDECAR_NAME, RewardSidecar
+from ...publishing.collection import (
+    CollectionResult,
+    check_collection,
+    collection_items,
+    difference,
+    publish_collection,
+)
+from ...publishing.dataset import publish_dataset
+from ...publishing.model import publish_model
+from ...publishing.publication import Publication
+from ...publishing.report import publish_report, space_card
+from ...runs.artifacts import Manifest, read_rows
+from ...runs.identity import data_key
+from ...runs.results import RESULTS_NAME
+from ...runs.stage_folders import (
+    StageResult,
+    check_folder,
+    dry_result,
+    holding_output_dir,
+    owned_folder,
+    skip_if_done,
+    timed,
+)
+from .inputs import mapping_of
+from .publish_commands import TARGET_HELP
+
+
+@dataclass
+class PublishArguments:
+    """
+    Arguments of the stage `publish` of a recipe. What is not named is not published.
+
+    Args:
+        dataset (`str`, *optional*):
+            Hub id for the selection with all scored pairs.
+        reward_models (`str`, *optional*):
+            Beginning of the Hub ids for the reward models; each ends with its aspect.
+        model (`str`, *optional*):
+            Hub id for the aligned model.
+        report (`str`, *optional*):
+            Hub id for the Space of the report.
+        collection (`str`, *optional*):
+            Title of a collection that links all of these.
+        license (`str`, *optional*):
+            Licence of data set and models. What their sources have where unset.
+        language (`list` of `str`, *optional*):
+            ISO 639 codes of the languages.
+        private (`bool`, *optional*):
+            Visibility of new repositories.
+        create_pr (`bool`, *optional*, defaults to `False`):
+            Open pull requests instead of changing the repositories.
+        tag (`str`, *optional*):
+            Tag of all of these.
+        selection_dir, reward_dir, policy_dir (`str`, *optional*):
+            Folders of the stages `select`, `reward` and `dpo`.
+        evaluation_dir (`str` or `dict`, *optional*):
+            Folder of the stage `evaluate`, whose numbers about the policy its card shows.
+        recipe (`dict`, *optional*):
+            The whole recipe, which is published beside the data.
+        output_dir (`str`, *optional*, defaults to `"published"`):
+            Folder of the record of what was published.
+        dry_run (`bool`, *optional*, defaults to `False`):
+            Show what would change, and change nothing.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Publish again what changed since.
+    """
+
+    dataset: str | None = field(default=None, metadata={"help": "Hub id for the selection with all scored pairs."})
+    reward_models: str | None = field(
+        default=None, metadata={"help": "Beginning of the Hub ids for the reward models; each ends with its aspect."}
+    )
+    model: str | None = field(default=None, metadata={"help": "Hub id for the aligned model."})
+    report: str | None = field(default=None, metadata={"help": "Hub id for the Space of the report."})
+    collection: str | None = field(default=None, metadata={"help": "Title of a collection that links all of these."})
+    license: str | None = field(default=None, metadata={"help": "Licence of data set and models."})
+    language: list[str] | None = field(default=None, metadata={"help": "ISO 639 codes of the languages."})
+    private: bool | None = field(default=None, metadata={"help": TARGET_HELP["private"]})
+    create_pr: bool = field(default=False, metadata={"help": "Open pull requests."})
+    tag: str | None = field(default=None, metadata={"help": "Tag of all of these."})
+    selection_dir: str | None = field(default=None, metadata={"help": "Folder of the stage `select`."})
+    reward_dir: str | None = field(default=None, metadata={"help": "Folder of the stage `reward`."})
+    policy_dir: str | None = field(default=None, metadata={"help": "Folder of the stage `dpo`."})
+    evaluation_dir: dict[str, str] | str | None = field(
+        default=None,
+        metadata={"help": "Folder of the stage `evaluate`, or that of each kind (YAML mapping, or json)."},
+    )
+    recipe: dict[str, Any] | str | None = field(default=None, metadata={"help": "The whole recipe."})
+    output_dir: str = field(default="published", metadata={"help": "Folder of the record of what was published."})
+    dry_run: bool = field(default=False, metadata={"help": "Show what would change, and change nothing."})
+    overwrite: bool = field(default=False, metadata={"help": "Publish again what changed since."})
+
+
+_IDENTITY = ("dataset", "reward_models", "model", "report", "collection", "license", "language", "private", "create_pr",
+             "tag")  # fmt: skip
+_FOLDERS = {
+    "dataset": "selection_dir",
+    "report": "selection_dir",
+    "reward_models": "reward_dir",
+    "model": "policy_dir",
+}
+
+
+def check_publish(arguments: PublishArguments) -> None:
+    """Raises `InputError` where the Hub would refuse a part of the publication, before anything is computed."""
+    if not any(getattr(arguments, name) for name in _FOLDERS):
+        raise InputError(f"The section 'publish' names nothing to publish: set one of {', '.join(_FOLDERS)}.")
+    options: dict[str, Any] = {name: getattr(arguments, name) for name in ("private", "create_pr", "tag")}
+    # What an earlier run of this folder has published may have the tag.
+    folder = Path(arguments.output_dir).expanduser()
+    options["resumes"] = folder.is_dir() and any(folder.iterdir())
+    language = "".join(f"\n- {code}" for code in arguments.language or ())
+    metadata = (f"license: {arguments.license}\n" if arguments.license else "") + (
+        f"language:{language}\n" if language else ""
+    )
+    if arguments.dataset:
+        access = check_access(arguments.dataset, "dataset", **options)
+        check_card(f"---\n{metadata}---\n", "dataset", access.what)
+    for name in [arguments.model, *([f"{arguments.reward_models}-aspect"] if arguments.reward_models else [])]:
+        if name and name == arguments.model:
+            check_card(f"---\n{metadata}---\n", "model", check_access(name, "model", **options).what)
+        elif name:
+            # The aspects are not known yet; their repositories are new as a rule.
+            check_access(name, "model", private=arguments.private, tag=arguments.tag)
+    if arguments.report:
+        access = check_access(arguments.report, "space", **options)
+        check_card(space_card(access.repo_id, None), "space", access.what)
+    if arguments.collection:
+        owner = check_namespace(_namespace(arguments), f"collection {arguments.collection!r}")
+        check_collection(arguments.collection, owner, bool(arguments.private))
+
+
+@holding_output_dir
+def run_publish(arguments: PublishArguments) -> StageResult:
+    """Publishes what the other stages made: reward models, report, data set and policy, each in one commit, and a collection."""
+    wanted = {name: folder for name, folder in _FOLDERS.items() if getattr(arguments, name)}
+    for name, folder in wanted.items():
+        if not getattr(arguments, folder):
+            raise InputError(f"`{name}` is to be published, but `{folder}` does not say where it is.")
+    if not arguments.dry_run:
+        check_folder("publish", arguments.output_dir, [getattr(arguments, folder) for folder in wanted.values()])
+    manifest = Manifest(
+        "publish",
+        inputs={folder: _identity(getattr(arguments, folder)) for folder in sorted(set(wanted.values()))},
+        arguments={name: getattr(arguments, name) for name in _IDENTITY},
+    )
+    if not arguments.dry_run:
+        done = skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
+        if done:
+            return done
+    with contextlib.ExitStack() as stack:
+        if not arguments.dry_run:
+            stack.enter_context(owned_folder("publish", arguments.output_dir, overwrite=False))
+        stack.enter_context(timed(manifest))
+        results = _publish_all(arguments)
+    lines = [str(result) for result in results]
+    if arguments.dry_run:
+        return dry_result(manifest, arguments.output_dir, {}, lines)
+    commits = [result for result in results if isinstance(result, Publication)]
+    manifest.counts = {"published": len(commits), "files": sum(len(result.commit.added) for result in commits)}
+    manifest.results = {"commits": {f"{r.commit.repo_type} {r.commit.repo_id}": r.sha for r in commits}}
+    manifest.save(arguments.output_dir)
+    return StageResult("publish", arguments.output_dir, manifest.counts, lines)
+
+
+def _publish_all(arguments: PublishArguments) -> list[Publication | CollectionResult]:
+    options: dict[str, Any] = {name: getattr(arguments, name) for name in ("private", "create_pr", "tag", "dry_run")}
+    results: list[Publication | CollectionResult] = []
+    rewards: dict[str, str] = {}
+    pinned: dict[str, str] = {}
+    dataset, report = (_full(name) for name in (arguments.dataset, arguments.report))
+    for path in sorted(Path(arguments.reward_dir or "").glob(f"*/{SIDECAR_NAME}")) if arguments.reward_models else []:
+        done = publish_model(
+            path.parent, f"{arguments.reward_models}-{path.parent.name}", license=arguments.license, **options
+        )
+        aspects = RewardSidecar.load(path.parent).heads or (path.parent.name,)
+        rewards |= {aspect: done.commit.repo_id for aspect in aspects}
+        at = "" if arguments.dry_run or arguments.create_pr or done.sha is None else f"@{done.sha}"
+        pinned |= {aspect: f"{done.commit.repo_id}{at}" for aspect in aspects}
+        results.append(done)
+    if report and arguments.selection_dir:
+        results.append(publish_report(arguments.selection_dir, report, dataset=dataset, **options))
+    if dataset and arguments.selection_dir:
+        results.append(publish_dataset(
+            arguments.selection_dir, dataset, license=arguments.license, languages=arguments.language or (),
+            reward_models=pinned, report_url=results[-1].url if report else None,
+            recipe=mapping_of(arguments.recipe, "recipe") or None, **options,
+        ))  # fmt: skip
+    if arguments.model and arguments.policy_dir:
+        datasets = [dataset] if dataset else None
+        done = publish_model(
+            arguments.policy_dir, arguments.model, license=arguments.license, datasets=datasets,
+            results=_evaluations(arguments.evaluation_dir), **options,
+        )  # fmt: skip
+        results.append(done)
+    if arguments.collection and not arguments.create_pr:
+        results.append(_collect(arguments, results, rewards, dataset, report))
+    return results
+
+
+def _evaluations(folder: str | dict[str, str] | None) -> list[Path] | None:
+    """Results about the policy, not about the reward models; `None` where nothing was evaluated."""
+    if isinstance(folder, str) and not folder.lstrip().startswith("{"):
+        places = [Path(folder).expanduser() / kind for kind in ("alpaca", "pairwise")]
+    else:
+        own = mapping_of(folder, "evaluation_dir")
+        places = [Path(str(own[kind])).expanduser() for kind in ("alpaca", "pairwise") if kind in own]
+    found = [place / RESULTS_NAME for place in places]
+    return [path for path in found if path.is_file()] or None
+
+
+def _collect(
+    arguments: PublishArguments,
+    results: list[Publication | CollectionResult],
+    rewards: dict[str, str],
+    dataset: str | None,
+    report: str | None,
+) -> CollectionResult:
+    policies = [
+        result.commit.repo_id
+        for result in results
+        if isinstance(result, Publication)
+        and result.commit.repo_type == "model"
+        and result.commit.repo_id not in rewards.values()
+    ]
+    items = collection_items(
+        source=_source(arguments.selection_dir), dataset=dataset, report=report, reward_models=rewards, models=policies
+    )
+    title, private = str(arguments.collection), bool(arguments.private)
+    if arguments.dry_run:
+        owner = check_namespace(_namespace(arguments), f"collection {title!r}")
+        return difference(check_collection(title, owner, private), title, items, dry_run=True)
+    return publish_collection(title, items, namespace=_namespace(arguments), private=private)
+
+
+def _full(name: str | None) -> str | None:
+    """A Hub id with its namespace."""
+    return name if name is None or "/" in name else f"{check_namespace(None, name)}/{name}"
+
+
+def _namespace(arguments: PublishArguments) -> str | None:
+    named = arguments.dataset or arguments.model or arguments.report or arguments.reward_models or ""
+    return named.split("/")[0] if "/" in named else None
+
+
+def _source(folder: str | None) -> str | None:
+    manifest = Manifest.load(folder) if folder else None
+    found = manifest.results.get("provenance", {}).get("source", {}).get("dataset") if manifest is not None else None
+    return str(found) if found else None
+
+
+def _identity(folder: str) -> str:
+    manifest = Manifest.load(folder)
+    if manifest is None:
+        raise InputError(f"There is nothing to publish in {folder}: run the stage that makes it first.")
+    manifest.check_files(folder)
+    if manifest.stage == "select":
+        # The rows count, not only the arguments that chose them.
+        parts = [data_key(read_rows(Path(folder) / part)) for part in ("selected", "dropped")]
+        return " ".join([manifest.key, *parts])
+    return f"{manifest.key} {manifest.created}"

@@ -1,0 +1,302 @@
+"""Stage `score`: the reward gap of every pair by every aspect's reward model."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from ...errors import InputError
+from ...hub import local_model_folder
+from ...method.length import check_length_penalty
+from ...models.sidecar import SIDECAR_NAME, RewardSidecar
+from ...publishing.shards import pull_shards, push_shards
+from ...runs.artifacts import Manifest, replaced_folder, write_rows
+from ...runs.folders import folder_lock
+from ...runs.identity import data_key, deciding, model_key, settings_key
+from ...runs.provenance import inherited_provenance, proxy_provenance
+from ...runs.stage_folders import (
+    StageResult,
+    check_folder,
+    dry_result,
+    is_main_process,
+    owned_folder,
+    sharing_output_dir,
+    skip_if_done,
+    timed,
+)
+from ...scoring import score_pairs, score_shard
+from ...scoring.backends import BACKENDS
+from ...scoring.shards import OtherRunError, job_indices
+from ...text.tables import number, table
+from .inputs import mapping_of, rows_of
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class ScoreArguments:
+    """
+    Arguments of `pd-trl score`, see [`score_pairs`].
+
+    Args:
+        dataset_name (`str`, *optional*):
+            Preferences: the folder of `pd-trl prepare`, a file, or a Hub id.
+        reward_models (`str` or `dict`, *optional*):
+            The folder of `pd-trl reward`, that of one model with heads, or a mapping of aspect to model (YAML, or json).
+        output_dir (`str`, *optional*, defaults to `"scored"`):
+            Folder of the result. A run that was killed goes on there.
+        max_length (`int`, *optional*):
+            Most tokens of prompt and response.
+        tokens_per_batch (`int`, *optional*):
+            Most tokens of a batch, padding counted.
+        on_long (`str`, *optional*, defaults to `"truncate"`):
+            Longer pairs: truncate, drop or error.
+        length_penalty (`float`, *optional*):
+            Length penalty per token. What each model was trained with where unset.
+        length_correction (`str`, *optional*):
+            penalty, residual or none. What each model was trained with where unset.
+        pairs_per_shard (`int`, *optional*, defaults to `2048`):
+            Pairs of a shard.
+        share_prefix (`bool`, *optional*, defaults to `True`):
+            Read a prompt once for all its responses, where that pays.
+        backend (`str`, *optional*, defaults to `"engine"`):
+            engine (ours), transformers (the models as they are), or vllm.
+        attn_implementation (`str`, *optional*):
+            Attention of the models, such as flash_attention_2. transformers' choice where unset.
+        torch_compile (`bool`, *optional*, defaults to `False`):
+            Compile the models by torch.compile.
+        shard (`str`, *optional*):
+            "i/N" scores every N-th shard and merges nothing: for job arrays. The command without it merges.
+        shards_repo (`str`, *optional*):
+            Hub data set in which jobs leave their shards, and find those of others.
+        shards_path (`str`, *optional*, defaults to `"shards"`):
+            Folder in that data set.
+        trust_remote_code (`bool`, *optional*, defaults to `False`):
+            Whether to run code that comes with a model.
+        dry_run (`bool`, *optional*, defaults to `False`):
+            Show the plan and score nothing.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Replace another run's result in `output_dir`.
+    """
+
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "The folder of `pd-trl prepare`, a file, or a Hub id."}
+    )
+    reward_models: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "The folder of `pd-trl reward`, or a mapping of aspect to model (YAML, or json)."},
+    )
+    output_dir: str = field(default="scored", metadata={"help": "Folder of the result. A killed run goes on there."})
+    max_length: int | None = field(default=None, metadata={"help": "Most tokens of prompt and response."})
+    tokens_per_batch: int | None = field(default=None, metadata={"help": "Most tokens of a batch, padding counted."})
+    on_long: str = field(
+        default="truncate",
+        metadata={"help": "Longer pairs: truncate, drop or error.", "choices": ["truncate", "drop", "error"]},
+    )
+    length_penalty: float | None = field(
+        default=None, metadata={"help": "Length penalty per token. As each model was trained where unset."}
+    )
+    length_correction: str | None = field(
+        default=None, metadata={"help": "penalty, residual or none. As each model was trained where unset."}
+    )
+    pairs_per_shard: int = field(default=2048, metadata={"help": "Pairs of a shard."})
+    share_prefix: bool = field(
+        default=True, metadata={"help": "Read a prompt once for all its responses, where that pays."}
+    )
+    backend: str = field(
+        default="engine",
+        metadata={"help": "engine (ours), transformers (the models as they are), or vllm.", "choices": list(BACKENDS)},
+    )
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "Attention of the models, such as flash_attention_2."}
+    )
+    torch_compile: bool = field(default=False, metadata={"help": "Compile the models by torch.compile."})
+    shard: str | None = field(
+        default=None,
+        metadata={
+            "help": "i/N scores every N-th shard and merges nothing: for job arrays. Without it, the rest and the merge."
+        },
+    )
+    shards_repo: str | None = field(
+        default=None, metadata={"help": "Hub data set in which jobs leave their shards and find those of others."}
+    )
+    shards_path: str = field(default="shards", metadata={"help": "Folder in that data set."})
+    trust_remote_code: bool = field(default=False, metadata={"help": "Whether to run code that comes with a model."})
+    dry_run: bool = field(default=False, metadata={"help": "Show the plan and score nothing."})
+    overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
+
+
+_SCORING = (
+    "max_length", "tokens_per_batch", "on_long", "length_penalty", "length_correction", "pairs_per_shard", "share_prefix",
+    "backend", "attn_implementation", "torch_compile", "trust_remote_code",
+)  # fmt: skip
+# What changes no score by more than the order of a sum does.
+_HOW = ("tokens_per_batch", "share_prefix", "torch_compile")
+_OF_THE_GAP = ("length_penalty", "length_correction")
+_SECONDS_BETWEEN_PUSHES = 600.0
+
+
+def reward_models_of(value: str | dict[str, Any] | None) -> dict[str, str]:
+    """
+    Aspect to model: from a mapping, or the subfolders of `pd-trl reward`'s folder; a model with heads stands for each of its
+    aspects, also where the folder is that model's own.
+    """
+    if not value:
+        raise InputError(
+            "No reward models: name them with --reward_models (the folder of `pd-trl reward`, or a mapping)."
+        )
+    if isinstance(value, str) and not value.lstrip().startswith("{"):
+        folder = Path(value).expanduser()
+        if not folder.is_dir():
+            raise InputError(f"The folder of reward models {value} does not exist. Run `pd-trl reward` first.")
+        heads = RewardSidecar.load(folder).heads
+        found = [folder] if heads else sorted(path.parent for path in folder.glob(f"*/{SIDECAR_NAME}"))
+        if not found:
+            raise InputError(
+                f"{value} has no subfolders with reward models (looked for {SIDECAR_NAME}). Run `pd-trl reward` first, or give "
+                'a mapping such as \'{"honesty": "me/rm-honesty"}\'.'
+            )
+        return _by_aspect(found)
+    return {str(aspect): str(model) for aspect, model in mapping_of(value, "reward_models").items()}
+
+
+def _by_aspect(folders: list[Path]) -> dict[str, str]:
+    models: dict[str, str] = {}
+    for folder in folders:
+        for aspect in RewardSidecar.load(folder).heads or (folder.name,):
+            if aspect in models:
+                raise InputError(
+                    f"Both {models[aspect]} and {folder} hold a reward model for '{aspect}'. Say which with a mapping such as "
+                    f'\'{{"{aspect}": "{folder}"}}\'.'
+                )
+            models[aspect] = str(folder)
+    return models
+
+
+def check_score(arguments: ScoreArguments) -> None:
+    """Raises `InputError` on arguments out of range."""
+    check_length_penalty(arguments.length_penalty or 0.0, arguments.length_correction or "none")
+    for name in ("max_length", "tokens_per_batch", "pairs_per_shard"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise InputError(f"`{name}` must be at least 1, got {value}.")
+    if arguments.shard is not None:
+        job_indices(arguments.shard, 1)
+
+
+@sharing_output_dir
+def run_score(arguments: ScoreArguments) -> StageResult:
+    """Scores the preferences and writes `scored/` and a manifest with the proxies' metrics."""
+    check_score(arguments)
+    models = reward_models_of(arguments.reward_models)
+    if not arguments.dry_run:
+        check_folder("score", arguments.output_dir, [arguments.dataset_name, *models.values()])
+    preferences = rows_of(arguments.dataset_name, "preferences")
+    folders = {
+        aspect: local_model_folder(model, what=f"reward model of '{aspect}'") for aspect, model in models.items()
+    }
+    sidecars = {aspect: RewardSidecar.load(folder, aspect) for aspect, folder in folders.items()}
+    manifest = Manifest(
+        "score",
+        inputs={
+            "preferences": data_key(preferences),
+            **{f"model {aspect}": model_key(folder) for aspect, folder in folders.items()},
+            # What was measured of a model, and its length penalty, are part of the result.
+            **{f"what is said of {aspect}": settings_key(asdict(sidecar)) for aspect, sidecar in sidecars.items()},
+        },
+        arguments=deciding(arguments, [name for name in _SCORING if name not in _HOW]),
+    )
+    if arguments.dry_run:
+        lines = [f"{len(preferences)} pairs, {len(models)} reward models: {', '.join(models)}"]
+        return dry_result(manifest, arguments.output_dir, {"pairs": len(preferences)}, lines)
+    done = skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
+    if done:
+        return done
+    metrics = {aspect: sidecar.metrics for aspect, sidecar in sidecars.items() if sidecar.metrics}
+    proxies = {
+        aspect: proxy_provenance(models[aspect], folder, sidecars[aspect]) for aspect, folder in folders.items()
+    }
+    provenance = {**inherited_provenance(arguments.dataset_name), "proxies": proxies}
+    manifest.results = {"proxy_metrics": metrics, "models": models, "provenance": provenance}
+    settings = {name: getattr(arguments, name) for name in _SCORING}
+    try:
+        with owned_folder(manifest, arguments.output_dir, arguments.overwrite, exclusive=False) as root:
+            here = replace(arguments, output_dir=str(root))
+            with timed(manifest), _shards_of_others(here):
+                if arguments.shard is not None:
+                    return _run_job(here, preferences, models, settings)
+                scored = score_pairs(preferences, models, output_dir=root, **settings)
+            dropped = len(preferences) - len(scored)
+            manifest.counts = {"pairs": len(preferences), "scored": len(scored), "dropped": dropped}
+            if is_main_process():
+                _write(manifest, scored, root, arguments.overwrite)
+    except FileNotFoundError:
+        # Another process of the same run was first to put the result in its place.
+        done = skip_if_done(manifest, arguments.output_dir, overwrite=False)
+        if done is None:
+            raise
+        return done
+    rows = [["reward_gap", "mean", "standard deviation", "positive"]]
+    for aspect in models:
+        gap = scored.with_format("numpy")[f"reward_gap_{aspect}"][:]
+        rows.append([aspect, number(float(gap.mean())), number(float(gap.std())), number(float((gap > 0).mean()))])
+    return StageResult("score", arguments.output_dir, manifest.counts, table(rows))
+
+
+def _write(manifest: Manifest, scored: Dataset, root: Path, overwrite: bool) -> None:
+    """Writes the result, unless another process that shares the shards has done so, or a run of other settings."""
+    with folder_lock(root, wait=600.0):
+        if skip_if_done(manifest, root, overwrite):
+            return
+        with replaced_folder(root / "scored") as folder:
+            write_rows(scored, folder)
+        manifest.save(root)
+
+
+@contextmanager
+def _shards_of_others(arguments: ScoreArguments) -> Iterator[None]:
+    """A block that begins with the shards that other jobs left in the data set, and says where they came from if they do not fit."""
+    if arguments.shards_repo is None:
+        yield
+        return
+    if is_main_process():
+        pull_shards(arguments.shards_repo, arguments.output_dir, path=arguments.shards_path)
+    try:
+        yield
+    except OtherRunError as error:
+        raise InputError(
+            f"{error} Some came from {arguments.shards_repo}: another --shards_path there is free for this run."
+        ) from None
+
+
+def _run_job(
+    arguments: ScoreArguments, preferences: Dataset, models: dict[str, str], settings: dict[str, Any]
+) -> StageResult:
+    """One job of several: its shards, pushed as it goes where there is a data set for them."""
+    last = time.monotonic()
+
+    def push() -> None:
+        if arguments.shards_repo is not None and is_main_process():
+            push_shards(arguments.shards_repo, arguments.output_dir, path=arguments.shards_path)
+
+    def finished() -> None:
+        nonlocal last
+        if time.monotonic() - last > _SECONDS_BETWEEN_PUSHES:
+            push()
+            last = time.monotonic()
+
+    own = {name: value for name, value in settings.items() if name not in _OF_THE_GAP}
+    counts = score_shard(
+        preferences, models, str(arguments.shard), output_dir=arguments.output_dir, finished=finished, **own
+    )
+    push()
+    lines = [f"The {counts['shards']} shards of job {arguments.shard} are done, over all models."]
+    if counts["missing"]:
+        lines.append(f"{counts['missing']} shards of other jobs are not here yet.")
+    lines.append("When all jobs are done, the same command without --shard merges them.")
+    return StageResult("score", arguments.output_dir, counts, lines)

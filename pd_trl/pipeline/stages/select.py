@@ -1,0 +1,201 @@
+"""Stage `select`: PD, and which pairs to keep."""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ...data.sources import is_path
+from ...errors import InputError
+from ...hub import download_file
+from ...runs.artifacts import Manifest, replaced_folder
+from ...runs.identity import data_key
+from ...runs.provenance import inherited_provenance
+from ...runs.stage_folders import StageResult, check_folder, dry_result, holding_output_dir, skip_if_done, timed
+from ...selection.artifact import IDENTITY, selection_manifest, write_selection
+from ...selection.filter import FILTER_NAME, PDFilter
+from ...selection.filter_file import read_filter
+from .inputs import mapping_of, rows_of
+
+logger = logging.getLogger(__name__)
+
+# Rows from which on a selection in memory says that there is another way.
+MANY_ROWS = 5_000_000
+
+
+@dataclass
+class SelectArguments:
+    """
+    Arguments of `pd-trl select`, see [`PDFilter`].
+
+    Args:
+        dataset_name (`str`, *optional*):
+            Scored pairs: the folder of `pd-trl score` (or of `pd-trl prepare` with `--source ratings`), a file, or a Hub id.
+        output_dir (`str`, *optional*, defaults to `"selected"`):
+            Folder of the result.
+        budget (`str`, *optional*, defaults to `"0.3"`):
+            Share of the pairs to keep, such as 0.3, or their number, such as 5000.
+        source (`str`, *optional*, defaults to `"rewards"`):
+            Gaps from rewards, ratings, or an existing column.
+        gamma (`float`, *optional*, defaults to `0.9`):
+            Quantile of the absolute gaps that becomes 1 (Eq. 13).
+        weights (`dict` or json, *optional*):
+            Weight of the vote of an aspect; 1 for those not named.
+        per_aspect (`bool`, *optional*, defaults to `False`):
+            Keep the same share of each aspect's pairs.
+        selector (`str`, *optional*, defaults to `"pd"`):
+            pd, pd_high, random, margin or length.
+        margin_column (`str`, *optional*, defaults to `"reward_gap_overall"`):
+            Column of `selector=margin`.
+        pd_column (`str`, *optional*, defaults to `"pd"`):
+            Column of `source=column`.
+        min_proxy_accuracy (`float`, *optional*):
+            Leave out the votes of aspects whose reward model is less accurate.
+        on_no_votes (`str`, *optional*, defaults to `"error"`):
+            What to do with a pair on which no other aspect votes: raise an error, or drop it with a reason of its own.
+        seed (`int`, *optional*, defaults to `42`):
+            Seed of `selector=random`.
+        out_of_core (`bool`, *optional*, defaults to `False`):
+            Select from parquet files that need not fit in memory, see [`select_out_of_core`]: the same pairs. `dataset_name` is
+            then a folder, file or pattern, or a url such as `hf://datasets/me/data/scored/*.parquet`.
+        num_threads (`int`, *optional*):
+            Threads of `out_of_core`. Unset, one for each core, 8 at most.
+        dry_run (`bool`, *optional*, defaults to `False`):
+            Show the report and write nothing.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Replace another run's result in `output_dir`.
+    """
+
+    dataset_name: str | None = field(
+        default=None,
+        metadata={"help": "The folder of `pd-trl score` (or `prepare`, with ratings), a file, or a Hub id."},
+    )
+    output_dir: str = field(default="selected", metadata={"help": "Folder of the result."})
+    budget: float | str | None = field(
+        default="0.3",
+        metadata={"help": "Share of the pairs to keep, such as 0.3 (1.0 is all), or their number, such as 5000."},
+    )
+    source: str = field(
+        default="rewards",
+        metadata={"help": "Where the gaps come from.", "choices": ["rewards", "ratings", "column"]},
+    )
+    gamma: float = field(default=0.9, metadata={"help": "Quantile of the absolute gaps that becomes 1 (Eq. 13)."})
+    weights: dict[str, float] | str | None = field(
+        default=None,
+        metadata={"help": "Weight of the vote of an aspect, 1 for those not named (YAML mapping, or json)."},
+    )
+    per_aspect: bool = field(default=False, metadata={"help": "Keep the same share of each aspect's pairs."})
+    selector: str = field(default="pd", metadata={"help": "Rule to rank by: pd, pd_high, random, margin or length."})
+    margin_column: str = field(default="reward_gap_overall", metadata={"help": "Column of `selector=margin`."})
+    pd_column: str = field(default="pd", metadata={"help": "Column of `source=column`."})
+    min_proxy_accuracy: float | None = field(
+        default=None,
+        metadata={"help": "Leave out the votes of aspects whose reward model is less accurate than this."},
+    )
+    on_no_votes: str = field(
+        default="error",
+        metadata={
+            "help": "What to do with a pair on which no other aspect votes: error, or drop it with a reason of its own.",
+            "choices": ["error", "drop"],
+        },
+    )
+    seed: int = field(default=42, metadata={"help": "Seed of `selector=random`."})
+    out_of_core: bool = field(
+        default=False, metadata={"help": "Select from parquet files that need not fit in memory: the same pairs."}
+    )
+    num_threads: int | None = field(
+        default=None, metadata={"help": "Threads of --out_of_core. Unset, one for each core, 8 at most."}
+    )
+    dry_run: bool = field(default=False, metadata={"help": "Show the report and write nothing."})
+    overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
+
+
+def check_select(arguments: SelectArguments) -> PDFilter:
+    """The filter of the arguments; raises `InputError` where they are out of range."""
+    settings = {name: getattr(arguments, name) for name in IDENTITY if name not in ("budget", "weights")}
+    return PDFilter(arguments.budget, weights=mapping_of(arguments.weights, "weights"), **settings)  # type: ignore[arg-type]
+
+
+@holding_output_dir
+def run_select(arguments: SelectArguments) -> StageResult:
+    """Selects and writes `selected/`, `dropped/`, `filter.json`, `report.json`, `report.txt` and the manifest."""
+    if arguments.out_of_core:
+        return _run_out_of_core(arguments)
+    _hint_at_out_of_core(arguments.dataset_name)
+    if not arguments.dry_run:
+        check_folder("select", arguments.output_dir, [arguments.dataset_name])
+    pd_filter = check_select(arguments)
+    scored = _scored_rows(arguments.dataset_name)
+    pd_filter.proxy_metrics = _proxy_metrics(arguments.dataset_name)
+    manifest = selection_manifest(pd_filter, data_key(scored))
+    done = None if arguments.dry_run else skip_if_done(manifest, arguments.output_dir, arguments.overwrite, hold=False)
+    if done:
+        return done
+    with timed(manifest):
+        decided = pd_filter.fit_transform(scored)
+        kept = np.asarray(decided["pd_kept"][:], dtype=bool)
+    report = pd_filter.report_
+    if report is None:
+        raise InputError("The selection has no report.")
+    manifest.counts = {"total": len(decided), "kept": int(kept.sum()), "dropped": int((~kept).sum())}
+    manifest.results = {"report": report.to_dict(), "provenance": inherited_provenance(arguments.dataset_name)}
+    if not arguments.dry_run:
+        if done := skip_if_done(manifest, arguments.output_dir, arguments.overwrite):
+            return done  # by another command, meanwhile
+        with replaced_folder(arguments.output_dir) as folder:
+            write_selection(decided, pd_filter, manifest, folder)
+    if arguments.dry_run:
+        return dry_result(manifest, arguments.output_dir, manifest.counts, str(report).splitlines())
+    return StageResult("select", arguments.output_dir, manifest.counts, str(report).splitlines())
+
+
+def _run_out_of_core(arguments: SelectArguments) -> StageResult:
+    from ...selection.out_of_core import run_out_of_core
+
+    if not arguments.dataset_name:
+        raise InputError("No data: name parquet files, a pattern or a folder of them with --dataset_name.")
+    pd_filter = check_select(arguments)
+    if Path(arguments.dataset_name).expanduser().is_dir():
+        pd_filter.proxy_metrics = _proxy_metrics(arguments.dataset_name)
+    return run_out_of_core(
+        pd_filter, arguments.dataset_name, arguments.output_dir, overwrite=arguments.overwrite, dry_run=arguments.dry_run,
+        num_threads=arguments.num_threads,
+    )  # fmt: skip
+
+
+def _hint_at_out_of_core(name: str | None) -> None:
+    """A word before rows are read that will hardly fit."""
+    folder = Path(name).expanduser() if name else Path()
+    files = [file for place in (folder / "scored", folder) for file in place.glob("*.parquet")] if name else []
+    try:
+        rows = sum(pq.read_metadata(file).num_rows for file in files)
+    except (pa.ArrowInvalid, OSError):
+        return  # what cannot be read is said where it is read
+    if rows >= MANY_ROWS:
+        logger.warning(
+            "%s holds %d rows, whose ids and gaps are all read into memory. `--out_of_core true` makes the same selection in "
+            "a fixed amount of memory.", name, rows,
+        )  # fmt: skip
+
+
+def _scored_rows(name: str | None) -> Any:
+    try:
+        return rows_of(name, "scored")
+    except InputError:
+        # Ratings need no scoring: what `prepare` left is enough.
+        if name and (Path(name).expanduser() / "preferences").is_dir():
+            return rows_of(name, "preferences")
+        raise
+
+
+def _proxy_metrics(name: str | None) -> dict[str, dict[str, float]]:
+    """What is known of the reward models behind the gaps: by the folder of `pd-trl score`, or by a published selection."""
+    if name and not is_path(name):
+        published = download_file(name, FILTER_NAME)
+        return read_filter(published)["arguments"].get("proxy_metrics", {}) if published is not None else {}
+    manifest = Manifest.load(Path(name).expanduser()) if name and Path(name).expanduser().is_dir() else None
+    return manifest.results.get("proxy_metrics", {}) if manifest is not None else {}

@@ -1,0 +1,98 @@
+"""Stage `submission`: the pull request to AlpacaEval's leaderboard as a folder."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...errors import InputError
+from ...evaluation.submission import build_submission, check_submission
+from ...runs.stage_folders import StageResult
+from .inputs import mapping_of
+
+
+@dataclass
+class SubmissionArguments:
+    """
+    Arguments of `pd-trl submission`, see [`build_submission`] and [`check_submission`].
+
+    Args:
+        output_dir (`str`, *optional*, defaults to `"submission"`):
+            Folder of the submission.
+        name (`str`, *optional*):
+            Name of the model on the leaderboard.
+        evaluation (`str`, *optional*):
+            The folder of `pd-trl evaluate alpaca`.
+        model_outputs (`str`, *optional*):
+            The outputs, before there is an evaluation.
+        pretty_name (`str`, *optional*):
+            Name shown on the leaderboard.
+        link (`str`, *optional*):
+            Page of the model.
+        prompt_template (`str`, *optional*):
+            Text with {instruction}, or a file of it.
+        fn_completions (`str`, *optional*):
+            Decoder of alpaca_eval that makes the outputs again.
+        completions_kwargs (`str` or `dict`, *optional*):
+            Its arguments.
+        repository (`str`, *optional*):
+            A checkout of the leaderboard's repository, whose tables get the new rows.
+        reference_outputs (`str`, *optional*):
+            Outputs of gpt4_1106_preview, to compare word by word.
+        check (`bool`, *optional*, defaults to `False`):
+            Check the folder as it is, write nothing, and fail on any problem.
+    """
+
+    output_dir: str = field(default="submission", metadata={"help": "Folder of the submission."})
+    name: str | None = field(default=None, metadata={"help": "Name of the model on the leaderboard."})
+    evaluation: str | None = field(default=None, metadata={"help": "The folder of `pd-trl evaluate alpaca`."})
+    model_outputs: str | None = field(default=None, metadata={"help": "The outputs, before there is an evaluation."})
+    pretty_name: str | None = field(default=None, metadata={"help": "Name shown on the leaderboard."})
+    link: str | None = field(default=None, metadata={"help": "Page of the model."})
+    prompt_template: str | None = field(default=None, metadata={"help": "Text with {instruction}, or a file of it."})
+    fn_completions: str | None = field(
+        default=None, metadata={"help": "Decoder of alpaca_eval that makes the outputs again."}
+    )
+    completions_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Its arguments (YAML, or json)."}
+    )
+    repository: str | None = field(
+        default=None, metadata={"help": "A checkout of the leaderboard's repository, whose tables get the new rows."}
+    )
+    reference_outputs: str | None = field(
+        default=None, metadata={"help": "Outputs of gpt4_1106_preview, to compare word by word."}
+    )
+    check: bool = field(
+        default=False, metadata={"help": "Check the folder as it is, write nothing, and fail on any problem."}
+    )
+
+
+def run_submission(arguments: SubmissionArguments) -> StageResult:
+    """Writes the pull request to AlpacaEval's leaderboard as a folder, and says what it lacks."""
+    if not arguments.check:
+        if not arguments.name:
+            raise InputError("No name: give the model's with --name, or check a folder with --check.")
+        if not arguments.evaluation and not arguments.model_outputs:
+            raise InputError(
+                "Nothing to submit: give --evaluation (or --model_outputs, to check these before they are judged)."
+            )
+        build_submission(
+            arguments.output_dir,
+            name=arguments.name,
+            evaluation=arguments.evaluation,
+            model_outputs=arguments.model_outputs,
+            pretty_name=arguments.pretty_name,
+            link=arguments.link,
+            prompt_template=arguments.prompt_template,
+            fn_completions=arguments.fn_completions,
+            completions_kwargs=mapping_of(arguments.completions_kwargs, "completions_kwargs"),
+            repository=arguments.repository,
+        )
+    problems = check_submission(arguments.output_dir, arguments.reference_outputs)
+    if arguments.check and problems:
+        raise InputError(f"{arguments.output_dir} does not pass ({len(problems)}): {' '.join(problems)}")
+    lines = [f"- {problem}" for problem in problems] or ["Passes the rules of the leaderboard's repository."]
+    if not arguments.check and arguments.repository is None and arguments.evaluation:
+        lines.append(
+            "The two tables are not those of the repository: one is the installed package's, the other has the new row only. Give a "
+            "checkout with --repository before you copy them over its own."
+        )
+    return StageResult("submission", arguments.output_dir, {"problems": len(problems)}, lines)

@@ -1,0 +1,173 @@
+"""What the page says at the filter's own budget: plain values for its template."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..method.ranking import SELECTORS
+from ..runs.artifacts import library_versions
+from ..selection.filter import PDFilter
+from ..selection.report_text import warning_lines
+from ..text.names import MAX_MATRIX, display_name, display_names
+from ..text.tables import number, percent
+from .ranked import Matrix, RankedPairs
+
+_ARGUMENTS = (
+    "budget",
+    "source",
+    "gamma",
+    "weights",
+    "per_aspect",
+    "selector",
+    "min_proxy_accuracy",
+    "seed",
+    "on_no_votes",
+)
+GROUPS = ("all", "kept", "dropped")
+# Longest name above a column of a matrix.
+MAX_HEADING = 60
+
+
+def page_facts(
+    ranked: RankedPairs, pd_filter: PDFilter, numbers: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> dict[str, Any]:
+    """
+    Values of the page's template.
+
+    Args:
+        ranked ([`RankedPairs`]): Pairs in rank order.
+        pd_filter ([`PDFilter`]): The filter that decided on them.
+        numbers (`dict`): Numbers of its [`SelectionReport`].
+        provenance (`dict`): What the manifests know of the source, such as the conflicts of its labels.
+    """
+    return {
+        "numbers": numbers,
+        "share": numbers["kept"] / numbers["total"],
+        "rule": SELECTORS[pd_filter.selector].description,
+        "warnings": warning_lines(numbers),
+        "groupings": _groupings(ranked, numbers),
+        "proxies": _proxies(numbers),
+        "group_rows": _group_rows(ranked, numbers),
+        "matrices": _matrices(ranked, numbers, provenance, pd_filter.source),
+        "has_proxies": any("proxy" in entry for entry in numbers.get("aspects", {}).values()),
+        "overlap": {name: percent(value) for name, value in numbers["overlap"].items()},
+        "arguments": {name: _plain(getattr(pd_filter, name)) for name in _ARGUMENTS},
+        "source": {display_name(name): _plain(value) for name, value in (provenance.get("source") or {}).items()},
+        "versions": library_versions(),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A value of an argument or of the source, with names and texts as they are shown."""
+    if isinstance(value, Mapping):
+        return {display_name(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    return display_name(value) if isinstance(value, str) else value
+
+
+def _groupings(ranked: RankedPairs, numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tables of kept pairs by group; the page finds a group by its index."""
+    titles = {
+        "aspect": ("By aspect", "Pairs whose label is of this aspect."),
+        "votes": ("By votes", "How many of the other aspects that vote agree with the pair's label."),
+    }
+    found = []
+    for key, (title, note) in titles.items():
+        counts = numbers.get(f"kept_by_{key}") or {}
+        index = {name: i for i, name in enumerate(ranked.groups.get(key, []))}
+        groups = [
+            {**counts[name], "name": shown, "index": index.get(name, -1)}
+            for name, shown in display_names(counts).items()
+        ]
+        if groups:
+            found.append({"key": key, "title": title, "note": note, "groups": groups})
+    return found
+
+
+def _proxies(numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for name, entry in numbers.get("aspects", {}).items():
+        proxy = entry.get("proxy") or {}
+        row = {
+            "name": display_name(name),
+            "weight": f"{entry['weight']:g}",
+            "accuracy": f"{proxy['pair_accuracy']:.3f} ± {proxy.get('pair_accuracy_se', 0.0):.3f}" if proxy else "-",
+            "held_out": f"{proxy['num_pairs']:,.0f}" if proxy.get("num_pairs") else "-",
+            "longer_wins": number(proxy.get("length_accuracy")),
+            "beats_coin": proxy.get("beats_coin"),
+            "beats_length": proxy.get("beats_length"),
+            "scale": number(entry["quantile"]),
+            "clipped": percent(entry["clipped"]),
+            "expected": percent(entry["clipped_expected"]),
+            "agrees": percent(entry["agrees"]),
+            "length": number(entry["length_correlation"], 2),
+        }
+        rows.append(row)
+    return rows
+
+
+def _group_rows(ranked: RankedPairs, numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the table of all, kept and dropped pairs; `key` is how the page finds a row to count anew."""
+    lengths, unseen = numbers["lengths"], numbers["unseen_labels"]
+    rows: list[dict[str, Any]] = []
+    if "voters" in ranked.columns:
+        agree, voters = (ranked.columns[name].astype(int) for name in ("agree", "voters"))
+        parts = {"all": slice(None), "kept": slice(ranked.kept), "dropped": slice(ranked.kept, None)}
+        shares = {
+            group: agree[part].sum() / voters[part].sum() if voters[part].sum() else None
+            for group, part in parts.items()
+        }
+        rows.append({"key": "agreement", "label": "expected agreement: votes of the other aspects", **_shares(shares)})
+    for name, key in (("overall", "overall"), ("other aspects", "others")):
+        if name in unseen:
+            rows.append({"key": key, "label": f"hidden labels that agree: {name}", **_shares(unseen[name])})
+    if "chosen_longer" in lengths["all"]:
+        shares = {group: lengths[group]["chosen_longer"] for group in GROUPS}
+        rows.append({"key": "longer", "label": "chosen response is the longer one", **_shares(shares)})
+    for side in ("chosen", "rejected"):
+        if f"mean_characters_{side}" in lengths["all"]:
+            means = {group: number(lengths[group][f"mean_characters_{side}"], 1) for group in GROUPS}
+            rows.append({"key": side, "label": f"mean characters, {side}", "bars": None, "cells": means})
+    return rows
+
+
+def _shares(shares: Mapping[str, float | None]) -> dict[str, Any]:
+    return {"cells": {group: percent(shares[group]) for group in GROUPS}, "bars": shares}
+
+
+def _matrices(
+    ranked: RankedPairs, numbers: Mapping[str, Any], provenance: Mapping[str, Any], source: str
+) -> list[dict[str, Any]]:
+    found = []
+    labels: Mapping[str, Mapping[str, float | None]] = provenance.get("conflict") or {}
+    if labels:
+        names = list(labels)
+        values = [[labels[a].get(b) for b in names] for a in names]
+        note = "Of the pairs that two aspects' labels both decide, the share in which they prefer different responses, before the selection"
+        note += "." if source == "ratings" else ", which does not see these labels."
+        found.append(_matrix("Conflict of the labels", note, names, values))
+    if ranked.matrix is not None:
+        notes = {
+            "all": "Of the pairs that two aspects both decide, the share in which they prefer different responses, by the sign of "
+            "their gap. A pair's own aspect prefers what its label says.",
+            "kept": "The same among the kept pairs.",
+            "dropped": "The same among the dropped pairs.",
+        }
+        for group, note in notes.items():
+            title = f"Conflict of the votes: {group} pairs"
+            found.append(_matrix(title, note, ranked.matrix.names, ranked.conflicts[group]))
+    correlation = numbers.get("gap_correlation")
+    if correlation:
+        names = list(correlation)
+        values = [[correlation[a][b] for b in names] for a in names]
+        found.append(_matrix("Correlation of the gaps", "Aspects of high correlation cast one vote twice.", names, values, signed=True))  # fmt: skip
+    return found
+
+
+def _matrix(title: str, note: str, names: list[str], values: Matrix, signed: bool = False) -> dict[str, Any]:
+    form = (lambda value: number(value, 2)) if signed else percent
+    cells = [[{"text": form(value), "value": value} for value in row[:MAX_MATRIX]] for row in values[:MAX_MATRIX]]
+    if len(names) > MAX_MATRIX:
+        note += f" Of {len(names)} aspects, the first {MAX_MATRIX} are shown."
+    shown = list(display_names(names[:MAX_MATRIX], MAX_HEADING).values())
+    return {"title": title, "note": note, "names": shown, "cells": cells, "signed": signed}

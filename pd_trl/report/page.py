@@ -1,0 +1,81 @@
+"""One HTML file from facts, style sheet, scripts and compressed data, under a strict content security policy."""
+
+import base64
+import gzip
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from .._version import __version__
+from ..errors import InputError
+from ..text.tables import percent
+
+_FILES = Path(__file__).parent / "files"
+# In the order in which they build on each other; together they are one script of the page.
+_SCRIPTS = ("numbers.js", "plots.js", "examples.js", "page.js")
+
+
+def render_page(facts: Mapping[str, Any], blocks: Mapping[str, bytes]) -> str:
+    """
+    The page as text.
+
+    Nothing of the data is ever code: the template escapes what it shows, the blocks hold no character that HTML knows, and the
+    policy lets only our script and the plotting library run, by their hashes.
+
+    Args:
+        facts (`dict`): Values of the template.
+        blocks (`dict` of `str` to `bytes`): Data for the scripts, by name.
+    """
+    library = plotting_library()
+    script = "".join((_FILES / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    script = f'(() => {{\n"use strict";\n{script}\n}})();'
+    environment = Environment(
+        loader=FileSystemLoader(_FILES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )  # fmt: skip
+    environment.filters.update(percent=percent, breakable=_breakable)
+    return environment.get_template("page.html.jinja").render(
+        **facts,
+        version=__version__,
+        policy=_policy(script, library),
+        style=(_FILES / "page.css").read_text(encoding="utf-8"),
+        script=script,
+        blocks={"library": _compressed(library.encode()), **{name: _compressed(b) for name, b in blocks.items()}},
+    )
+
+
+@lru_cache(maxsize=1)
+def plotting_library() -> str:
+    """BokehJS as it comes with the Python package; raises `InputError` where that is missing."""
+    try:
+        from bokeh.resources import Resources
+    except ImportError:
+        raise InputError(
+            "The report needs Bokeh, which is not installed: `pip install 'pd_trl[report]'` (or `pip install bokeh`)."
+        ) from None
+    core, interface = Resources(mode="inline", components=["bokeh", "bokeh-api"], minified=True).js_raw[:2]
+    # A browser whose tools are open would look for the maps, which are not in the page.
+    lines = f"{core}\n{interface}".split("\n")
+    return "\n".join(line for line in lines if not line.startswith("//# sourceMappingURL"))
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may go on in the next line after an underscore."""
+    return Markup("_<wbr>").join(str(name).split("_"))
+
+
+def _policy(*scripts: str) -> str:
+    hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts]
+    # Bokeh writes style elements of its own; no style can load anything under this policy.
+    return (
+        f"default-src 'none'; script-src {' '.join(hashes)}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _compressed(content: bytes) -> str:
+    return base64.b64encode(gzip.compress(content, compresslevel=9, mtime=0)).decode("ascii")

@@ -1,0 +1,196 @@
+"""The pairs of a selection in the order in which a growing budget takes them in."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from ..data.chat import normalize_text, text_length
+from ..data.columnar import dataset_table
+from ..data.ids import row_keys
+from ..errors import InputError
+from ..method.ranking import SELECTORS
+from ..selection.filter import PDFilter
+from ..selection.gaps import GapMatrix, aspect_labels, gap_matrix, numeric_column, vote_counts, votes_label
+from ..selection.report import numbers_of, unseen_aspects, unseen_votes
+
+Matrix = list[list[float | None]]
+_BLOCK = 65_536
+
+
+@dataclass
+class RankedPairs:
+    """
+    What the page needs of each pair to count anew at any budget. All arrays have shape `(num_pairs,)` and are in rank order: a
+    budget of n pairs keeps the first n.
+
+    Args:
+        rows (integer array): Row of the data set.
+        kept (`int`): Pairs that the filter keeps.
+        groups (`dict`): Names of the groups of each grouping, `"aspect"` and `"votes"`.
+        columns (`dict` of `str` to array): Per pair: the index of its group in each grouping, `agree` and `voters` (votes of the
+            other aspects), `longer` (1 where the chosen response is the longer one), `overall` (1 or -1, 0 = undecided), `others_agree` and
+            `others_decided` (labels of the other aspects), `chosen` and `rejected` (characters), `delta` (length difference), `pd`.
+            Those that the data does not have are absent.
+        conflicts (`dict`): For the pairs that are all, kept or dropped: share of the pairs decided by two aspects in which these
+            prefer different responses.
+        matrix ([`GapMatrix`], *optional*): Gaps, in the order of the data set.
+    """
+
+    rows: NDArray[np.integer]
+    kept: int
+    groups: dict[str, list[str]]
+    columns: dict[str, NDArray]
+    conflicts: dict[str, Matrix] = field(default_factory=dict)
+    matrix: GapMatrix | None = None
+
+
+def rank_pairs(decided: Dataset, pd_filter: PDFilter) -> RankedPairs:
+    """
+    Ranks the pairs of a decided data set as its filter does.
+
+    Raises:
+        InputError: When the pairs that are kept are not the first ones by the filter's ranking.
+    """
+    ids = row_keys(decided)
+    kept = np.asarray(decided["pd_kept"][:], dtype=bool)
+    labels = aspect_labels(decided) if "aspect" in decided.column_names else None
+    strata = labels if pd_filter.per_aspect else None
+    rows = ranking(_scores(decided, pd_filter, ids), ids, kept, strata)
+    count = int(kept.sum())
+    if not kept[rows[:count]].all():
+        raise InputError(
+            f"The {count} pairs that are marked as kept are not the first ones by the filter's ranking ('{pd_filter.selector}'), so "
+            "that rows and filter are not of one selection. Run `pd-trl select` again."
+        )
+    groups: dict[str, list[str]] = {}
+    columns = _text_lengths(decided)
+    if labels is not None:
+        groups["aspect"], columns["aspect"] = _grouped(labels)
+    if "pd" in decided.column_names:
+        divergence = numeric_column(decided, "pd").astype(np.float32)
+        # A rule that does not rank by PD may have left an older column, with holes.
+        columns |= {"pd": divergence} if np.isfinite(divergence).all() else {}
+    columns |= _unseen_votes(decided, pd_filter.source, labels)
+    matrix, conflicts = None, {}
+    if pd_filter.aspects_ is not None:
+        matrix = gap_matrix(decided, pd_filter.source, pd_filter.aspects_)
+        agree, voters = vote_counts(matrix, pd_filter.weights_of(matrix.names))
+        columns |= {"agree": _narrow(agree), "voters": _narrow(voters)}
+        patterns = np.array([votes_label(a, v) for a, v in zip(agree.tolist(), voters.tolist(), strict=True)])
+        groups["votes"], columns["votes"] = _grouped(patterns)
+        opinions = _opinions(matrix)
+        masks = {"all": np.ones_like(kept), "kept": kept, "dropped": ~kept}
+        conflicts = {name: _conflicts(opinions[mask]) for name, mask in masks.items()}
+    return RankedPairs(rows, count, groups, {name: c[rows] for name, c in columns.items()}, conflicts, matrix)
+
+
+def ranking(scores: NDArray, ids: NDArray, kept: NDArray[np.bool_], strata: NDArray | None = None) -> NDArray:
+    """
+    Rows from the first that a growing budget keeps to the last: by score and `pair_id` as [`select_lowest`], or in proportion
+    to the strata as [`select_per_stratum`]. Of equal scores, those that are kept come first: a column that was rounded on its way
+    to the disk may tie what was not tied.
+    """
+    order = np.lexsort((ids, ~kept, scores))
+    if strata is None:
+        return order
+    position = np.empty(len(order))
+    for name in np.unique(strata):
+        rows = order[strata[order] == name]
+        # Pairs without a score come last of all, and do not count.
+        scored = rows[~np.isnan(scores[rows])]
+        position[rows] = np.inf
+        position[scored] = (np.arange(scored.size) + 0.5) / max(scored.size, 1)
+    return np.lexsort((ids, strata, position))
+
+
+def _scores(decided: Dataset, pd_filter: PDFilter, ids: NDArray) -> NDArray:
+    selector = SELECTORS[pd_filter.selector]
+    columns = {name: pd_filter.margin_column if name == "margin" else name for name in selector.inputs}
+    absent = [column for column in columns.values() if column not in decided.column_names]
+    if absent:
+        raise InputError(
+            f"The pairs have no column {absent[0]!r}, by which the filter ('{pd_filter.selector}') ranks them; their columns are "
+            f"{', '.join(decided.column_names)}. Run `pd-trl select` again."
+        )
+    inputs = {name: numeric_column(decided, column) for name, column in columns.items()}
+    return selector.score({"pair_id": ids, **inputs}, pd_filter.seed)
+
+
+def _grouped(labels: NDArray) -> tuple[list[str], NDArray]:
+    names, index = np.unique(labels, return_inverse=True)
+    return names.tolist(), _narrow(index)
+
+
+def _narrow(counts: NDArray) -> NDArray:
+    """Numbers that are not negative in the smallest type that holds them all."""
+    return counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
+
+
+def _text_lengths(decided: Dataset) -> dict[str, NDArray]:
+    columns: dict[str, NDArray] = {}
+    for side in ("chosen", "rejected"):
+        if side in decided.column_names:
+            texts = normalize_text(dataset_table(decided.select_columns([side])).column(side), side)
+            columns[side] = text_length(texts).astype(np.uint32)
+    delta = None
+    lengths = numbers_of(decided, "delta_length")
+    if lengths is not None:
+        delta = lengths
+    elif len(columns) == 2:
+        delta = columns["chosen"].astype(np.float64) - columns["rejected"]
+    if delta is not None:
+        known = np.nan_to_num(delta).clip(-(2**31), 2**31 - 1)
+        columns |= {"delta": known.astype(np.int32), "longer": (known > 0).astype(np.uint8)}
+    return columns
+
+
+def _unseen_votes(decided: Dataset, source: str, labels: NDArray[np.str_] | None) -> dict[str, NDArray]:
+    """The labels that the selection did not see, as `unseen_labels` of [`SelectionReport`] counts them."""
+    columns: dict[str, NDArray] = {}
+    overall = numbers_of(decided, "vote_overall")
+    if overall is not None:
+        columns["overall"] = np.sign(np.nan_to_num(overall)).astype(np.int8)
+    voted = unseen_aspects(decided, labels) if labels is not None and source != "ratings" else []
+    if voted and labels is not None:
+        agree, decided_votes = unseen_votes(decided, voted, labels)
+        columns |= {"others_agree": _narrow(agree), "others_decided": _narrow(decided_votes)}
+    return columns
+
+
+def _opinions(matrix: GapMatrix) -> NDArray[np.float64]:
+    """
+    Which response each aspect prefers, shape `(num_pairs, num_aspects)`, in the codes of `pref_`: 1 is the chosen one, 0 the
+    rejected one, 0.5 neither. An aspect prefers what its own label says.
+    """
+    own = matrix.own[:, None] == np.arange(len(matrix.names))
+    return np.where(own, 1.0, np.sign(np.nan_to_num(matrix.gaps)) / 2 + 0.5)
+
+
+def _conflicts(opinions: NDArray[np.float64]) -> Matrix:
+    """[`disagreement`] of every two aspects; blocks of rows keep the memory bounded."""
+    size = opinions.shape[1]
+    both, product = np.zeros((size, size)), np.zeros((size, size))
+    for start in range(0, len(opinions), _BLOCK):
+        signs = 2 * opinions[start : start + _BLOCK] - 1
+        both += np.abs(signs).T @ np.abs(signs)
+        product += signs.T @ signs
+    shares = np.divide((both - product) / 2, both, out=np.full_like(both, np.nan), where=both > 0)
+    return [
+        [None if i == j or np.isnan(value) else float(value) for j, value in enumerate(row)]
+        for i, row in enumerate(shares)
+    ]
+
+
+def packed(ranked: RankedPairs) -> tuple[list[dict[str, Any]], bytes]:
+    """The columns as one block of bytes, little-endian, and for each its name, type and place in the block."""
+    layout, parts, offset = [], [], 0
+    for name, values in ranked.columns.items():
+        content = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).tobytes()
+        layout.append({"name": name, "type": values.dtype.name, "offset": offset, "length": int(values.size)})
+        padding = -len(content) % 8
+        parts.append(content + b"\0" * padding)
+        offset += len(content) + padding
+    return layout, b"".join(parts)

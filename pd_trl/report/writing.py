@@ -1,0 +1,187 @@
+"""[`write_report`]: reads a selection, and writes its page."""
+
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, concatenate_datasets
+
+from ..errors import InputError, InputTypeError
+from ..hub import dataset_snapshot
+from ..runs.artifacts import MANIFEST_NAME, Manifest, read_rows
+from ..selection.filter import FILTER_NAME, PDFilter
+from ..text.names import MAX_NAME, display_name, display_names
+from .examples import MAX_GAPS, sample_examples
+from .facts import page_facts
+from .page import render_page
+from .ranked import RankedPairs, packed, rank_pairs
+
+PAGE_NAME = "report.html"
+MAX_EXAMPLES = 1000
+
+
+@dataclass
+class Selection:
+    """
+    Pairs with a decision, and the filter that made it.
+
+    Args:
+        decided ([`~datasets.Dataset`]): All pairs, with `pd`, `pd_kept` and `pd_reason`.
+        pd_filter ([`PDFilter`]): The filter, with its report.
+        numbers (`dict`): Numbers of its [`SelectionReport`].
+        text (`str`): The report as text.
+        provenance (`dict`): What the manifest knows of the source.
+        name (`str`): Name of the selection, for the title.
+    """
+
+    decided: Dataset
+    pd_filter: PDFilter
+    numbers: dict[str, Any]
+    text: str
+    provenance: dict[str, Any]
+    name: str
+
+    @cached_property
+    def ranked(self) -> RankedPairs:
+        """The pairs in the order of the filter's ranking."""
+        return rank_pairs(self.decided, self.pd_filter)
+
+
+def write_report(
+    source: str | os.PathLike | Dataset,
+    path: str | os.PathLike,
+    *,
+    pd_filter: PDFilter | None = None,
+    title: str | None = None,
+    max_examples: int = MAX_EXAMPLES,
+) -> Path:
+    """
+    Writes the report of a selection as one HTML page, which works from a file, without a network.
+
+    On the page, a slider sets the budget anew: what would be kept, by aspect and by votes, how far the other aspects agree, how
+    long the kept responses are. The counts are exact at every budget, since the page holds the numbers (not the texts) of every
+    pair; at the budget of the filter they are the filter's own. A sample of the pairs can be searched and read.
+
+    Args:
+        source (`str` or [`~datasets.Dataset`]):
+            Folder of `pd-trl select` or of a whole run, the Hub id of a published selection, or scored pairs, which `pd_filter` is then fitted on.
+        path (`str`):
+            HTML file to write.
+        pd_filter ([`PDFilter`], *optional*):
+            Filter for a `Dataset`. `None` is `PDFilter()`.
+        title (`str`, *optional*):
+            Title of the page. `None` takes it from the data.
+        max_examples (`int`, *optional*, defaults to `1000`):
+            Largest number of pairs to show with their texts. Fewer where the texts would take more than 2.4 MB.
+
+    Returns:
+        `Path`: `path`.
+
+    Raises:
+        InputError: When the folder is not of `pd-trl select`, its rows and filter do not belong together, or Bokeh is missing.
+    """
+    return write_page(read_selection(source, pd_filter), path, title=title, max_examples=max_examples)
+
+
+def write_page(
+    selection: Selection, path: str | os.PathLike, *, title: str | None = None, max_examples: int = MAX_EXAMPLES
+) -> Path:
+    """Writes the page of a selection that is read already; see [`write_report`]."""
+    check_max_examples(max_examples)
+    ranked, pd_filter = selection.ranked, selection.pd_filter
+    layout, numbers = packed(ranked)
+    aspects = ranked.matrix.names if ranked.matrix is not None else []
+    examples = sample_examples(selection.decided, ranked, max_examples, pd_filter.seed)
+    record = {
+        "total": len(ranked.rows),
+        "kept": ranked.kept,
+        "selector": pd_filter.selector,
+        "groups": {key: list(display_names(names).values()) for key, names in ranked.groups.items()},
+        "layout": layout,
+        "aspects": [display_name(name) for name in aspects[:MAX_GAPS]],
+        "delta_unit": "tokens" if "delta_length" in selection.decided.column_names else "characters",
+        "examples": examples,
+    }
+    facts = page_facts(ranked, pd_filter, selection.numbers, selection.provenance)
+    text = render_page(
+        {
+            **facts,
+            "title": display_name(title or f"Selection report: {display_name(selection.name)}", 2 * MAX_NAME),
+            "report_text": selection.text,
+            "shown": len(examples["rank"]),
+            "columns": sorted(ranked.columns),
+            "aspects": aspects,
+            "gaps_shown": min(len(aspects), MAX_GAPS),
+        },
+        blocks={"numbers": numbers, "record": json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")},
+    )  # fmt: skip
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def check_max_examples(value: object) -> None:
+    """Raises `InputError` unless `value` is a whole number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InputError(f"`max_examples` must be a whole number of at least 0, got {value!r}.")
+
+
+def read_selection(source: str | os.PathLike | Dataset, pd_filter: PDFilter | None = None) -> Selection:
+    """The selection in a folder of `pd-trl select`, or the one that `pd_filter` makes of scored pairs."""
+    if isinstance(source, Dataset):
+        pd_filter = pd_filter or PDFilter()
+        decided = pd_filter.fit_transform(source)
+        return _selection(decided, pd_filter, {}, "pairs")
+    if not isinstance(source, (str, os.PathLike)):
+        raise InputTypeError(
+            f"A report is of a folder of `pd-trl select` or of a `Dataset`, got {type(source).__name__}."
+        )
+    if pd_filter is not None:
+        raise InputError("A folder of `pd-trl select` holds its own filter: pass `pd_filter` with a `Dataset` only.")
+    folder = local_selection(source)
+    manifest = Manifest.load(folder)
+    if manifest is None or manifest.stage != "select":
+        found = f"holds the results of '{manifest.stage}'" if manifest is not None else "holds no results"
+        raise InputError(f"{source} must be a folder of `pd-trl select`, but it {found}. Run `pd-trl select` first.")
+    parts = [part for name in ("selected", "dropped") if len(part := read_rows(folder / name))]
+    decided = concatenate_datasets(parts)
+    counts = {"total": len(decided), "kept": int(np.asarray(decided["pd_kept"][:], dtype=bool).sum())}
+    changed = {name: count for name, count in counts.items() if manifest.counts.get(name) != count}
+    if changed:
+        found = ", ".join(f"{name} {count} instead of {manifest.counts.get(name)}" for name, count in changed.items())
+        raise InputError(f"The rows in {source} are not those of its manifest: {found}. Run `pd-trl select` again.")
+    provenance = manifest.results.get("provenance") or {}
+    origin = provenance.get("source") or {}
+    name = origin.get("dataset") or origin.get("name") or folder.absolute().name
+    return _selection(decided, PDFilter.load(folder / FILTER_NAME), provenance, str(name))
+
+
+def local_selection(source: str | os.PathLike) -> Path:
+    """The folder of a selection: that of `pd-trl select`, the one in a run's folder, or one that was published on the Hub."""
+    folder = Path(source).expanduser()
+    if folder.exists():
+        return folder / "select" if (folder / "select" / MANIFEST_NAME).is_file() else folder
+    text = str(source)
+    if folder.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1:
+        raise InputError(
+            f"{text} must be a folder of `pd-trl select`, or the Hub id of a published one, but there is none."
+        )
+    files = [MANIFEST_NAME, FILTER_NAME, "report.*", "selected/*", "dropped/*"]
+    return dataset_snapshot(text, what="selection", files=files)
+
+
+def _selection(decided: Dataset, pd_filter: PDFilter, provenance: dict[str, Any], name: str) -> Selection:
+    report = pd_filter.report_
+    if report is None:
+        raise InputError("The filter has no report: run `pd-trl select` again.")
+    return Selection(decided, pd_filter, report.to_dict(), str(report), provenance, name)

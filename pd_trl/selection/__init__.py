@@ -1,0 +1,1 @@
+"""Which pairs to keep: gaps, the filter, its decision and its report."""

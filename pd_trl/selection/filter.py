@@ -1,0 +1,413 @@
+"""[`PDFilter`]: which pairs to keep, by Preference Divergence or a rival rule, with statistics that can be applied again."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
+from numpy.typing import NDArray
+
+from .._version import __version__
+from ..errors import InputError, InputTypeError
+from ..hub import local_file
+from ..method.divergence import PreferenceDivergence, check_gamma, check_weights
+from ..method.ranking import ON_NO_VOTES, SELECTORS, SOURCES, Threshold, check_budget, parse_budget, select_ranked
+from ..method.votes import vote_weights
+from ..models.sidecar import proxy_metrics_of
+from ..runs.artifacts import write_json
+from ..safety.media import check_media_table, media_columns, undecoded
+from ..safety.secrets import masked
+from .decision import ALL_PAIRS, decide, split_kept, with_decision
+from .filter_file import read_filter
+from .gaps import GAP_PREFIX, aspect_labels, numeric_column, rated_aspects, scored_aspects
+from .model_gaps import STREAM_ROWS, ModelGaps
+from .report import SelectionReport, selection_report
+from .votes import fitted_votes, transformed_divergence
+
+logger = logging.getLogger(__name__)
+
+FILTER_NAME = "filter.json"
+
+
+class PDFilter:
+    """
+    Keeps the pairs whose label the other aspects agree with most: those of lowest Preference Divergence
+    ([arXiv 2508.07638](https://huggingface.co/papers/2508.07638)).
+
+    Called on a data set, it returns the kept rows, with `pd`, `pd_kept` and `pd_reason` beside all their columns;
+    `dropped_` then holds the other rows and `report_` what was kept and why. The statistics it computes (`fit`) can be
+    saved and applied to other data (`transform`), streams included.
+
+    Example:
+
+    ```python
+    >>> from pd_trl import PDFilter, load_pairs, to_preferences
+
+    >>> pd_filter = PDFilter(budget=0.3, source="ratings")
+    >>> pairs = load_pairs("nvidia/HelpSteer2")
+    >>> kept = pd_filter(to_preferences(pairs, aspects=["helpfulness", "correctness", "coherence"]))
+    >>> print(pd_filter.report_)
+    ```
+
+    Args:
+        budget (`float` or `int`, *optional*, defaults to `0.3`):
+            A `float` in (0, 1] is the share to keep (the paper's lambda: 0.3 for UltraFeedback, 0.5 for HelpSteer), an
+            `int` a number of pairs: `1.0` keeps all, `1` keeps one.
+        source (`str`, *optional*, defaults to `"rewards"`):
+            Where the gaps come from: `"rewards"`, the columns `reward_gap_<aspect>`, or `reward_models` where they are
+            missing; `"ratings"`, the ratings of both sides; `"column"`, an existing column `pd_column`.
+        gamma (`float`, *optional*, defaults to `0.9`):
+            Quantile of the absolute gaps that becomes 1 (Eq. 13), in (0, 1]. The paper's value is not known; 0.9 is ours.
+        weights (`dict`, *optional*):
+            Weight of the vote of an aspect; 1 for those not named. A weight of 0 leaves the aspect out.
+        reward_models (`dict`, *optional*):
+            A reward model for each aspect, see [`score_pairs`]. Of a stream, all models are held at once.
+        per_aspect (`bool`, *optional*, defaults to `False`):
+            Whether to keep the same share of each aspect's pairs.
+        seed (`int`, *optional*, defaults to `42`):
+            Seed of `selector="random"`.
+        selector (`str`, *optional*, defaults to `"pd"`):
+            Rule to rank by, one of [`SELECTORS`]: `"pd"`, `"pd_high"`, `"random"`, `"margin"` (RAF), `"length"`.
+        margin_column (`str`, *optional*, defaults to `"reward_gap_overall"`):
+            Column with the margin of one unified reward model, for `selector="margin"`.
+        pd_column (`str`, *optional*, defaults to `"pd"`):
+            Column to read with `source="column"`.
+        min_proxy_accuracy (`float`, *optional*):
+            Aspects whose reward model is less accurate than this on held-out pairs get a weight of 0.
+        proxy_metrics (`dict`, *optional*):
+            Held-out metrics of each aspect's reward model. Read from `reward_models` where these are folders.
+        output_dir (`str`, *optional*):
+            Folder for the shards of `score_pairs`, in a folder for each data set.
+        on_no_votes (`str`, *optional*, defaults to `"error"`):
+            What to do with a pair on which no other aspect votes, so that it has no PD: raise an `"error"`, or `"drop"` it with
+            a reason of its own. A budget is then a share of the other pairs. Selectors that do not use PD keep such pairs.
+
+    Attributes:
+        report_ ([`SelectionReport`]): What the last fit kept and dropped, as a table (`print`) and a dict (`to_dict()`).
+        dropped_ ([`~datasets.Dataset`]): Rows that the last call left out, with `pd` and `pd_reason`.
+        aspects_ (`list` of `str`), quantiles_ (`dict`), thresholds_ (`dict`): The statistics of the fit.
+        weights_ (`dict`), proxy_metrics_ (`dict`): Weights that the votes had in the fit, and what was known of the models.
+
+    Raises:
+        InputError: On arguments out of range.
+
+    A call on a `Dataset` always fits anew; `transform`, and a call on a stream, apply the statistics there are.
+    """
+
+    def __init__(
+        self,
+        budget: float | int = 0.3,
+        *,
+        source: str = "rewards",
+        gamma: float = 0.9,
+        weights: Mapping[str, float] | None = None,
+        reward_models: Mapping[str, Any] | None = None,
+        per_aspect: bool = False,
+        seed: int = 42,
+        selector: str = "pd",
+        margin_column: str = "reward_gap_overall",
+        pd_column: str = "pd",
+        min_proxy_accuracy: float | None = None,
+        proxy_metrics: Mapping[str, Mapping[str, float]] | None = None,
+        output_dir: str | os.PathLike | None = None,
+        on_no_votes: str = "error",
+    ):
+        budget = parse_budget(budget)  # type: ignore[assignment]
+        check_budget(budget)
+        check_gamma(gamma)
+        if source not in SOURCES:
+            raise InputError(f"`source` must be one of {', '.join(SOURCES)}, got {source!r}.")
+        if selector not in SELECTORS:
+            raise InputError(f"`selector` must be one of {', '.join(SELECTORS)}, got {selector!r}.")
+        if on_no_votes not in ON_NO_VOTES:
+            raise InputError(f"`on_no_votes` must be one of {', '.join(ON_NO_VOTES)}, got {on_no_votes!r}.")
+        if weights is not None and not isinstance(weights, Mapping):
+            raise InputTypeError(f"`weights` must be a dict of aspect to weight, got {type(weights).__name__}.")
+        bad = {k: v for k, v in (weights or {}).items() if isinstance(v, bool) or not isinstance(v, (int, float))}
+        if bad:
+            raise InputTypeError(f"Weights must be numbers, got {bad}.")
+        if weights:
+            check_weights(list({**weights, "": 1.0}.values()), list({**weights, "": 1.0}))
+        if min_proxy_accuracy is not None and not 0 <= min_proxy_accuracy <= 1:
+            raise InputError(f"`min_proxy_accuracy` must be in [0, 1], got {min_proxy_accuracy}.")
+        self.budget, self.source, self.gamma, self.weights = budget, source, gamma, dict(weights or {})
+        self.reward_models, self.per_aspect, self.seed, self.selector = reward_models, per_aspect, seed, selector
+        self.margin_column, self.pd_column = margin_column, pd_column
+        self.min_proxy_accuracy, self.output_dir = min_proxy_accuracy, output_dir
+        self.proxy_metrics = {name: dict(metrics) for name, metrics in (proxy_metrics or {}).items()}
+        self.on_no_votes = on_no_votes
+        self.aspects_: list[str] | None = None
+        self.quantiles_: dict[str, float] = {}
+        self.weights_: dict[str, float] | None = None
+        self.proxy_metrics_: dict[str, dict[str, float]] = {}
+        self.thresholds_: dict[str, Threshold] | None = None
+        self.report_: SelectionReport | None = None
+        self.dropped_: Dataset | None = None
+        self.models = ModelGaps(reward_models if source == "rewards" else None, output_dir)
+
+    def __call__(self, dataset: Any) -> Any:
+        """
+        Fits on `dataset` and returns its kept rows; of a `DatasetDict`, fits on `train` and filters every split. A stream is read
+        (and scored) once to fit, unless the filter is fitted already, and again as its kept rows are.
+        """
+        if isinstance(dataset, (IterableDataset, IterableDatasetDict)):
+            if self.thresholds_ is None:
+                self.fit(dataset)
+            return self._as_given(self._transform_stream(dataset).filter(lambda row: row["pd_kept"]), dataset)
+        if isinstance(dataset, DatasetDict):
+            decided = self.fit_transform(dataset)
+            parts = {name: split_kept(part) for name, part in decided.items()}
+            self.dropped_ = parts[self._fit_split(dataset)][1]
+            return DatasetDict({name: kept for name, (kept, _) in parts.items()})
+        kept, self.dropped_ = split_kept(self.fit_transform(dataset))
+        return kept
+
+    def fit(self, dataset: Any) -> "PDFilter":
+        """
+        Computes the scales of the gaps, the threshold of the budget, and the report. Of a stream, the columns that decide are
+        spooled to the disk, and memory stays bounded.
+        """
+        if isinstance(dataset, (DatasetDict, IterableDatasetDict)):
+            dataset = dataset[self._fit_split(dataset)]
+        if isinstance(dataset, IterableDataset):
+            from .out_of_core.stream import fit_stream
+
+            fit_stream(self, dataset)
+            return self
+        self._fit(self._prepared(dataset))
+        return self
+
+    def transform(self, dataset: Any) -> Any:
+        """
+        Adds `pd` (float32), `pd_kept` (bool) and `pd_reason` (string) to every row, by the statistics of `fit`: on the data
+        fitted on, exactly the rows of the budget are kept; on other data, those at or below the same threshold.
+        """
+        if self.thresholds_ is None:
+            raise InputError("The filter has no statistics yet: call `fit` first, or load some with `PDFilter.load`.")
+        if isinstance(dataset, (DatasetDict, IterableDatasetDict)):
+            return type(dataset)({name: self.transform(part) for name, part in dataset.items()})
+        if isinstance(dataset, IterableDataset):
+            return self._as_given(self._transform_stream(dataset), dataset)
+        return self._transform(self._prepared(dataset))
+
+    def fit_transform(self, dataset: Any) -> Any:
+        """[`fit`] and [`transform`] of the same data, which is scored once unless it is a stream."""
+        if isinstance(dataset, (IterableDataset, IterableDatasetDict)):
+            return self.fit(dataset).transform(dataset)
+        if isinstance(dataset, DatasetDict):
+            split = self._fit_split(dataset)
+            fitted = {split: self.fit_transform(dataset[split])}
+            return DatasetDict({n: fitted[n] if n in fitted else self.transform(part) for n, part in dataset.items()})
+        dataset = self._prepared(dataset)
+        divergence = self._fit(dataset)
+        return self._decided(dataset, divergence)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes arguments, statistics and report to a json file."""
+        if self.thresholds_ is None:
+            raise InputError("The filter has no statistics to save yet: call `fit` first.")
+        # What was known of the models goes along: the filter that is loaded does not have them.
+        arguments = {**{name: getattr(self, name) for name in _ARGUMENTS}, "proxy_metrics": self.proxy_metrics_}
+        arguments = masked(arguments)
+        statistics = {
+            "aspects": self.aspects_,
+            "quantiles": self.quantiles_,
+            "weights": self.weights_,
+            "thresholds": {name: asdict(threshold) for name, threshold in self.thresholds_.items()},
+        }
+        report = self.report_.to_dict() if self.report_ is not None else None
+        write_json(path, {"pd_trl": __version__, "arguments": arguments, "statistics": statistics, "report": report})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, *, budget: float | int | None = None) -> "PDFilter":
+        """
+        The filter that `save` wrote, ready to `transform`.
+
+        Args:
+            path (`str`):
+                The file, a folder that holds it (`pd-trl select`'s), or the Hub id of a published selection, which may carry a
+                revision (`"me/uf-scored@v1"`).
+            budget (`float` or `int`, *optional*):
+                Another budget. The filter must then be fitted, on rows that have their gaps: those of the configuration
+                `scored` do, so that no model is needed.
+
+        Raises:
+            InputError: When there is no such file, or it holds anything that `save` does not write.
+        """
+        content = read_filter(local_file(path, FILTER_NAME))
+        statistics, report = content["statistics"], content["report"]
+        loaded = cls(**content["arguments"])
+        loaded.aspects_, loaded.quantiles_ = statistics["aspects"], statistics["quantiles"]
+        loaded.thresholds_ = {name: Threshold(**values) for name, values in statistics["thresholds"].items()}
+        loaded.weights_, loaded.proxy_metrics_ = statistics.get("weights"), loaded.proxy_metrics
+        loaded.report_ = SelectionReport(report) if report is not None else None
+        if budget is not None:
+            loaded.budget = parse_budget(budget)  # type: ignore[assignment]
+            check_budget(loaded.budget)
+            loaded.thresholds_ = loaded.report_ = None
+        return loaded
+
+    def _fit_split(self, dataset: DatasetDict | IterableDatasetDict) -> str:
+        if "train" in dataset:
+            return "train"
+        if len(dataset) == 1:
+            return next(iter(dataset))
+        raise InputError(
+            f"PDFilter fits on the split 'train', but the DatasetDict has {', '.join(dataset)}. Pass one of its splits."
+        )
+
+    def _prepared(self, dataset: Any) -> Dataset:
+        if not isinstance(dataset, Dataset):
+            raise InputTypeError(
+                "PDFilter expects a `Dataset`, `IterableDataset` or a dict of these, of preferences, got "
+                f"{type(dataset).__name__}."
+            )
+        if len(dataset) == 0:
+            raise InputError("There is nothing to select from: the data set is empty.")
+        if "pair_id" not in dataset.column_names:
+            raise InputError(
+                "The data has no column 'pair_id', by which ties are broken and results are checked; its columns are "
+                f"{', '.join(dataset.column_names)}. Load it with `load_pairs` and `to_preferences`."
+            )
+        return self.models.add(dataset)
+
+    def measured(self) -> dict[str, dict[str, float]]:
+        """The held-out metrics of the reward models: as given, and those beside the models that are folders."""
+        return {**proxy_metrics_of(self.models.reward_models), **self.proxy_metrics}
+
+    def has_divergence(self, column_names: Sequence[str]) -> bool:
+        """Whether PD is computed from data with these columns: where the selector ranks by it, and wherever it can be reported."""
+        if self.source == "column":
+            return False
+        available = scored_aspects if self.source == "rewards" else rated_aspects
+        return self.needs_divergence or bool(available(column_names) and "aspect" in column_names)
+
+    @property
+    def needs_divergence(self) -> bool:
+        """Whether the selector ranks by PD."""
+        return "pd" in SELECTORS[self.selector].inputs
+
+    def weights_of(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """Weights of the votes of a fitted filter, shape `(num_aspects,)`."""
+        if self.weights_ is None:  # of a file that an earlier version wrote
+            return vote_weights(names, self.weights, self.proxy_metrics, self.min_proxy_accuracy)
+        return np.array([self.weights_[name] for name in names])
+
+    def _fit(self, dataset: Dataset) -> PreferenceDivergence | None:
+        from ..data.ids import row_keys
+
+        votes = fitted_votes(self, dataset)
+        ids = row_keys(dataset)
+        divergence = votes.divergence if votes is not None else None
+        scores = self._scores(dataset, divergence, ids)
+        if self.per_aspect and "aspect" not in dataset.column_names:
+            raise InputError("`per_aspect=True` needs the column 'aspect', which the data does not have.")
+        strata = aspect_labels(dataset) if self.per_aspect else None
+        kept, thresholds = select_ranked(scores, ids, self.budget, strata, ALL_PAIRS)
+        metrics = self.measured()
+        self.report_ = selection_report(
+            dataset,
+            kept,
+            selector=self.selector,
+            gamma=self.gamma,
+            seed=self.seed,
+            matrix=votes.matrix if votes is not None else None,
+            divergence=divergence,
+            weights=votes.weights if votes is not None else None,
+            proxy_metrics=metrics,
+            margin_column=self.margin_column,
+            source=self.source,
+        )
+        self.thresholds_, self.proxy_metrics_ = thresholds, metrics
+        self.aspects_, self.quantiles_, self.weights_ = None, {}, None
+        if votes is not None:
+            names = votes.matrix.names
+            self.aspects_ = names
+            self.quantiles_ = dict(zip(names, map(float, votes.divergence.quantiles), strict=True))
+            self.weights_ = dict(zip(names, map(float, votes.weights), strict=True))
+            for name, count in votes.matrix.missing.items():
+                logger.warning(
+                    "%d of %d pairs have no rating of '%s', which has no vote there.", count, len(dataset), name
+                )
+        return divergence
+
+    def _transform(self, dataset: Dataset) -> Dataset:
+        return self._decided(dataset, transformed_divergence(self, dataset))
+
+    def _scores(self, dataset: Dataset, divergence: PreferenceDivergence | None, ids: NDArray) -> NDArray:
+        selector = SELECTORS[self.selector]
+        inputs: dict[str, NDArray] = {"pair_id": ids}
+        for name in selector.inputs:
+            if name == "pd" and divergence is not None:
+                inputs[name] = divergence.values
+            else:
+                column = {"margin": self.margin_column, "pd": self.pd_column}.get(name, name)
+                inputs[name] = self._read_column(dataset, column)
+        if "pd" in inputs and self.pd_column == "pd":
+            # In the precision in which this column is written, so that what is written leads to the same selection.
+            inputs["pd"] = inputs["pd"].astype(np.float32, copy=False)
+        return selector.score(inputs, self.seed)
+
+    def _read_column(self, dataset: Dataset, column: str) -> NDArray:
+        if column not in dataset.column_names:
+            raise InputError(
+                f"`selector={self.selector!r}` needs the column {column!r}; the columns are {', '.join(dataset.column_names)}."
+            )
+        values = numeric_column(dataset, column)
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            raise InputError(f"Column {column!r} must hold finite numbers, got {values[bad[0]]} in row {bad[0]}.")
+        return values
+
+    def _decided(self, dataset: Dataset, divergence: PreferenceDivergence | None) -> Dataset:
+        ids = np.asarray(dataset["pair_id"][:], dtype=str)
+        groups = aspect_labels(dataset) if self.per_aspect else np.full(len(dataset), ALL_PAIRS)
+        scores = self._scores(dataset, divergence, ids)
+        kept, reasons = decide(scores, ids, groups, self.thresholds_ or {}, self.selector)
+        values = divergence.values if divergence is not None else None
+        if values is None and self.pd_column in dataset.column_names and self.needs_divergence:
+            values = self._read_column(dataset, self.pd_column).astype(np.float32)
+        return with_decision(dataset, values, kept, reasons)
+
+    def _transform_stream(self, dataset: IterableDataset) -> IterableDataset:
+        plain, media = undecoded(dataset), media_columns(dataset.features)
+        given = plain.features
+        held = Features({name: given[name] for name in media}) if media else Features()
+        read = Features({name: entry for name, entry in given.items() if name not in held}) if given else None
+        has_divergence = self.needs_divergence or self.aspects_ is not None
+        missing = self.models.missing(list(given or ()))
+
+        def transform_batch(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+            carried = {name: batch.pop(name) for name in media}
+            check_media_table(pa.table(carried, held.arrow_schema), held, "the stream", indices[0])
+            rows = self._transform(self.models.add_to_part(Dataset.from_dict(batch, features=read)))
+            columns = {**carried, **rows.to_dict()}
+            return columns if "pd" in columns or not has_divergence else {**columns, "pd": [None] * len(rows)}
+
+        # With features given, `datasets` would take the media as decoded already.
+        features = self._stream_features(given) if given and not media else None
+        return plain.map(
+            transform_batch, batched=True, with_indices=True, batch_size=STREAM_ROWS if missing else 1000, features=features,
+        )  # fmt: skip
+
+    def _stream_features(self, given: Features) -> Features:
+        """Columns of a decided stream whose own are `given`."""
+        missing = self.models.missing(list(given))
+        added = {f"{GAP_PREFIX}{aspect}": Value("float32") for aspect in missing}
+        added |= {"delta_length": Value("int32")} if missing else {}
+        added |= {"pd": Value("float32")} if self.needs_divergence or self.aspects_ is not None else {}
+        return Features({**given, **added, "pd_kept": Value("bool"), "pd_reason": Value("string")})
+
+    def _as_given(self, decided: IterableDataset, stream: IterableDataset) -> IterableDataset:
+        """A decided stream whose media are decoded where those of `stream` are."""
+        return decided.cast(self._stream_features(stream.features)) if media_columns(stream.features) else decided
+
+
+_ARGUMENTS = (
+    "budget", "source", "gamma", "weights", "per_aspect", "seed", "selector", "margin_column", "pd_column",
+    "min_proxy_accuracy", "proxy_metrics", "on_no_votes",
+)  # fmt: skip

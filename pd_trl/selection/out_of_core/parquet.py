@@ -1,0 +1,261 @@
+"""Parquet files, local or remote, as a table that is read in units and never as a whole."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ...errors import InputError
+from ...runs.artifacts import check_read, system_error
+from ...runs.identity import digest_of, file_key
+
+Result = TypeVar("Result")
+
+# Rows of a unit, the least that is read again when something must be looked up.
+ROWS_PER_UNIT = 250_000
+# Rows that are computed on at a time, and the bytes that a batch with texts may hold.
+_BATCH_ROWS = 65_536
+_BATCH_BYTES = 32 << 20
+_BUFFER = 1 << 20
+
+
+@dataclass(frozen=True)
+class Unit:
+    """
+    Some row groups of one file.
+
+    Args:
+        index (`int`): Its place among the units.
+        file (`int`): Index of the file.
+        row_groups (`tuple` of `int`): Its row groups.
+        first_row (`int`): Row of the file at which it starts.
+        num_rows (`int`): Its rows.
+    """
+
+    index: int
+    file: int
+    row_groups: tuple[int, ...]
+    first_row: int
+    num_rows: int
+
+
+class ParquetSource:
+    """
+    Parquet files of one schema.
+
+    Args:
+        source (`str`, path, or list of them):
+            Files, patterns (`"scored/*.parquet"`), folders (of `pd-trl score`, too), or urls of these that fsspec opens, such as
+            `"hf://datasets/me/data@main/scored/*.parquet"`.
+        batch_rows (`int`, *optional*):
+            Rows that are computed on at a time.
+        rows_per_unit (`int`, *optional*):
+            Rows of a unit of work.
+
+    Raises:
+        InputError: When there are no such files, one cannot be read, or their schemas differ.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike | Sequence[str | os.PathLike],
+        *,
+        batch_rows: int = _BATCH_ROWS,
+        rows_per_unit: int = ROWS_PER_UNIT,
+        num_threads: int | None = None,
+    ):
+        names = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+        self.files = [file for name in names for file in _files_of(os.fspath(name))]
+        if not self.files:
+            raise InputError("No data: name parquet files, a pattern, or a folder of them.")
+        repeated = sorted({path for i, (_, path) in enumerate(self.files) if (_, path) in self.files[:i]})
+        if repeated:
+            raise InputError(f"File {repeated[0]} is named more than once, so that its rows would count twice.")
+        self.batch_rows = batch_rows
+        self.num_threads = num_threads or min(8, os.cpu_count() or 1)
+        with ThreadPoolExecutor(self.num_threads) as pool:
+            self.metadata = list(pool.map(self._read_metadata, range(len(self.files))))
+        self.schema: pa.Schema = self.metadata[0].schema.to_arrow_schema()
+        for index in range(1, len(self.files)):
+            self._check_schema(index)
+        self.units = self._units(rows_per_unit)
+        self.num_rows = sum(unit.num_rows for unit in self.units)
+
+    def name(self, file: int) -> str:
+        """What to call a file in messages."""
+        return str(self.files[file][1])
+
+    @property
+    def column_names(self) -> list[str]:
+        return list(self.schema.names)
+
+    def digest(self) -> str:
+        """
+        Hex digest of the files' bytes. Of files that are elsewhere, which are not read for it, it is that of their footers
+        (schema, row counts, and place, size, minimum and maximum of each column of each row group) and of what their store
+        says of their content.
+
+        Raises:
+            InputError: When a file is not the one that its stage wrote.
+        """
+        check_read([Path(path) for system, path in self.files if system is None])
+        with ThreadPoolExecutor(self.num_threads) as pool:
+            return digest_of(list(pool.map(self._content, range(len(self.files)))))
+
+    def _content(self, file: int) -> Any:
+        system, path = self.files[file]
+        if system is None:
+            return file_key(path)
+        known = system.info(path)
+        return [_footer(self.metadata[file]), *(str(known[name]) for name in _CONTENT if known.get(name))]
+
+    def each(self, work: Callable[[Unit], Result], units: Sequence[Unit] | None = None) -> Iterator[Result]:
+        """`work` of each unit, by several threads, in the order of the units."""
+        units = self.units if units is None else units
+        with ThreadPoolExecutor(self.num_threads) as pool:
+            waiting = []
+            # Few at a time, so that finished results do not pile up.
+            for unit in units:
+                waiting.append(pool.submit(work, unit))
+                if len(waiting) > 2 * self.num_threads:
+                    yield waiting.pop(0).result()
+            while waiting:
+                yield waiting.pop(0).result()
+
+    def batches(
+        self, unit: Unit, columns: Sequence[str] | None = None, batch_rows: int | None = None
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """
+        The rows of a unit, with the row of the file at which each batch starts. Only `columns` are read (`None`: all), and of
+        long texts no more at once than fits a few tens of megabytes.
+        """
+        file_system, path = self.files[unit.file]
+        metadata = self.metadata[unit.file]
+        dictionaries = [name for name in ("aspect",) if columns is not None and name in columns]
+        rows = batch_rows or self._batch_rows(unit, columns)
+        row = unit.first_row
+        try:
+            with file_system.open(path, "rb") if file_system is not None else pa.OSFile(path) as handle:
+                # From afar, the columns of a row group are fetched in one go; texts never are, whatever their size.
+                reader = pq.ParquetFile(
+                    handle,
+                    metadata=metadata,
+                    read_dictionary=dictionaries,
+                    buffer_size=_BUFFER,
+                    pre_buffer=file_system is not None and columns is not None,
+                )
+                names = list(columns) if columns is not None else self.column_names
+                for batch in reader.iter_batches(rows, list(unit.row_groups), names, use_threads=False):
+                    yield row, batch
+                    row += batch.num_rows
+        except (pa.ArrowInvalid, OSError) as error:
+            if (full := system_error(error)) is not None:
+                raise full from None
+            raise InputError(
+                f"{path} could not be read: {error}. The file is damaged, or changed meanwhile."
+            ) from None
+
+    def _batch_rows(self, unit: Unit, columns: Sequence[str] | None) -> int:
+        if columns is not None:
+            return self.batch_rows
+        metadata = self.metadata[unit.file]
+        size = sum(metadata.row_group(group).total_byte_size for group in unit.row_groups)
+        return min(self.batch_rows, max(64, _BATCH_BYTES * unit.num_rows // max(size, 1)))
+
+    def _read_metadata(self, file: int) -> Any:
+        file_system, path = self.files[file]
+        try:
+            with file_system.open(path, "rb") if file_system is not None else pa.OSFile(path) as handle:
+                return pq.read_metadata(handle)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"{path} cannot be read as parquet: {error}.") from None
+
+    def _check_schema(self, file: int) -> None:
+        schema = self.metadata[file].schema.to_arrow_schema()
+        ours, theirs = ({f.name: f.type for f in one} for one in (self.schema, schema))
+        if ours == theirs:
+            return
+        differing = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
+        name = differing[0]
+        found = [str(columns[name]) if name in columns else "missing" for columns in (ours, theirs)]
+        raise InputError(
+            f"All files must have the same columns, but {name!r} is {found[0]} in {self.name(0)} and {found[1]} in "
+            f"{self.name(file)}. Name the files of one data set only, or write them alike."
+        )
+
+    def _units(self, rows_per_unit: int) -> list[Unit]:
+        units: list[Unit] = []
+        for file, metadata in enumerate(self.metadata):
+            groups: list[int] = []
+            start = row = 0
+            for group in range(metadata.num_row_groups):
+                groups.append(group)
+                row += metadata.row_group(group).num_rows
+                if row - start >= rows_per_unit or group == metadata.num_row_groups - 1:
+                    if row > start:
+                        units.append(Unit(len(units), file, tuple(groups), start, row - start))
+                    groups, start = [], row
+        return units
+
+
+def _files_of(name: str) -> list[tuple[Any, str]]:
+    if "://" in name:
+        try:
+            file_system, path = fsspec.core.url_to_fs(name)
+            if any(c in path for c in "*?["):
+                found = file_system.glob(path)
+            elif file_system.isdir(path):
+                found = file_system.glob(f"{path.rstrip('/')}/*.parquet")
+            else:
+                found = [path]
+        except (OSError, ValueError, ImportError) as error:
+            raise InputError(f"The files at {name} cannot be listed: {' '.join(str(error).split())}.") from None
+        if not found:
+            raise InputError(f"There are no parquet files at {name}.")
+        return [(file_system, str(file)) for file in sorted(found)]
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return [(None, str(file)) for file in _folder_files(path)]
+    if path.is_file():
+        return [(None, str(path))]
+    if any(c in name for c in "*?["):
+        found = sorted(path.parent.glob(path.name)) if not any(c in str(path.parent) for c in "*?[") else []
+        if found:
+            return [(None, str(file)) for file in found]
+    raise InputError(
+        f"There is no file, folder or pattern of parquet files {name}. Data on the Hub is named by its url, such as "
+        "hf://datasets/me/data/scored/*.parquet."
+    )
+
+
+def _folder_files(folder: Path) -> list[Path]:
+    for place in (folder / "scored", folder / "preferences", folder):
+        files = sorted(place.glob("*.parquet"))
+        if files:
+            break
+    else:
+        raise InputError(f"{folder} holds no parquet files (*.parquet): name the folder that does, or a pattern.")
+    shards = [file for file in files if "-of-" in file.stem]
+    expected = int(shards[0].stem.rsplit("-", 1)[1]) if shards and shards[0].stem.rsplit("-", 1)[1].isdigit() else 0
+    if expected and len(shards) != expected:
+        raise InputError(
+            f"{place} holds {len(shards)} of {expected} parquet shards: write them again, or name the files."
+        )
+    return files
+
+
+# What stores call the digest of a file.
+_CONTENT = ("ETag", "etag", "md5Hash", "content_md5", "lfs", "blob_id")
+
+
+def _footer(metadata: Any) -> str:
+    groups = [metadata.row_group(i).to_dict() for i in range(metadata.num_row_groups)]
+    schema = metadata.schema.to_arrow_schema().to_string()
+    return json.dumps([schema, metadata.num_rows, groups], sort_keys=True, default=str)

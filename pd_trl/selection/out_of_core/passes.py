@@ -1,0 +1,340 @@
+"""The two passes of a selection over more rows than memory holds: the scales of the gaps, and the threshold of the budget."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ...errors import InputError
+from ...method.divergence import NO_LABEL, preference_divergence
+from ...method.ranking import Threshold, check_budget, resolve_budget
+from ...method.votes import vote_weights
+from ..decision import ALL_PAIRS
+from ..filter import PDFilter
+from ..gaps import VOTE_PREFIX
+from ..report import named_aspects, reported_columns
+from ..votes import check_no_votes, check_number, learned_weights, no_divergence
+from .columns import GapReader, Gaps, LabelReader, divergence_of_columns, hidden
+from .order import Found, interpolated, quantile_ranks
+from .parquet import ParquetSource, Unit
+from .scores import ScoreReader
+from .search import Budgets, Sample, Search
+from .strata import stratum_counts
+from .ties import greatest_kept_id
+
+# Quantiles of the PD that the report shows.
+SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass
+class Decision:
+    """
+    What the passes found.
+
+    Args:
+        labels (`list` of `str`): Name of each code of [`Gaps.own`].
+        label_counts (`list` of `int`): Rows with each label.
+        scale (array of shape `(num_aspects,)`, float32): Scales of the gaps (Eq. 13).
+        weights (array of shape `(num_aspects,)`): Weights of the votes.
+        thresholds (`dict`): The last pair kept, of all pairs or of each aspect.
+        kept (`int`): Pairs within the budget.
+        total (`int`): All pairs.
+        no_votes (`list` of `int`): Of each label, the pairs on which no other aspect votes.
+        divergence_quantiles (`dict`): Quantiles of the PD.
+        reported (`list` of `str`): Columns of numbers that the report reads, beside the gaps and the votes.
+        known (`list` of `str`): Names of `vote_` columns that are those of aspects.
+        passes (`int`): Passes over the gap columns.
+    """
+
+    labels: list[str]
+    label_counts: list[int]
+    scale: NDArray[np.float32]
+    weights: NDArray[np.float64]
+    thresholds: dict[str, Threshold]
+    kept: int
+    total: int
+    no_votes: list[int] = field(default_factory=list)
+    divergence_quantiles: dict[str, float] = field(default_factory=dict)
+    reported: list[str] = field(default_factory=list)
+    known: list[str] = field(default_factory=list)
+    passes: int = 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers, ready for json."""
+        return {**asdict(self), "scale": self.scale.tolist(), "weights": self.weights.tolist()}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Decision":
+        """What `to_dict` gave."""
+        arrays = {"scale": np.array(content["scale"], np.float32), "weights": np.array(content["weights"], np.float64)}
+        thresholds = {name: Threshold(**values) for name, values in content["thresholds"].items()}
+        return cls(**{**content, **arrays, "thresholds": thresholds})
+
+
+class Selection:
+    """
+    Fits a [`PDFilter`] to the rows of a source, exactly as `PDFilter.fit` does in memory.
+
+    Args:
+        pd_filter ([`PDFilter`]): The rule; its statistics are set.
+        source ([`ParquetSource`]): The rows.
+        budgets ([`Budgets`], *optional*): Bounds of the passes.
+    """
+
+    def __init__(self, pd_filter: PDFilter, source: ParquetSource, budgets: Budgets | None = None):
+        self.filter, self.source, self.budgets = pd_filter, source, budgets or Budgets()
+        if not source.num_rows:
+            raise InputError("There is nothing to select from: the data set is empty.")
+        if "pair_id" not in source.column_names:
+            raise InputError(
+                "The data has no column 'pair_id' by which ties are broken and results are checked; its columns are "
+                f"{', '.join(source.column_names)}."
+            )
+        if pd_filter.per_aspect and "aspect" not in source.column_names:
+            raise InputError("`per_aspect=True` needs the column 'aspect', which the data does not have.")
+        self.scores = ScoreReader(pd_filter, source)
+        self.search = Search(source, self.budgets)
+        self.gaps: LabelReader = self._reader()
+
+    def _reader(self) -> LabelReader:
+        """Reads gaps, or labels alone where there are no gaps and the selector does not need them."""
+        if self.filter.has_divergence(self.source.column_names):
+            try:
+                return GapReader(self.source, self.filter.source)
+            except InputError as error:
+                no_divergence(self.filter, error)
+        return LabelReader(self.source)
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns that the passes read."""
+        return list(dict.fromkeys([*self.gaps.columns, *self.scores.columns])) or ["pair_id"]
+
+    def decide(self) -> Decision:
+        """Both passes. Sets `aspects_`, `quantiles_`, `weights_` and `thresholds_` of the filter."""
+        check_budget(self.filter.budget)
+        scale, weights, label_counts = self._votes()
+        decision = Decision(self.gaps.labels, label_counts, scale, weights, {}, 0, self.source.num_rows)
+        self._thresholds(decision, list(self._sample()))
+        decision.passes = self.search.passes
+        decision.reported = reported_columns(self.source.column_names, self.filter.margin_column)
+        decision.known = self._vote_names()
+        self.apply(decision)
+        return decision
+
+    def apply(self, decision: Decision) -> None:
+        """Gives the filter the statistics that were found."""
+        names = self.gaps.names
+        self.filter.aspects_ = list(names) or None
+        self.filter.quantiles_ = dict(zip(names, map(float, decision.scale), strict=True))
+        self.filter.weights_ = dict(zip(names, map(float, decision.weights), strict=True)) if names else None
+        self.filter.proxy_metrics_ = self.filter.measured()
+        self.filter.thresholds_ = decision.thresholds
+
+    def resume(self, decision: Decision) -> None:
+        """Takes the decision of an earlier run, killed while it wrote."""
+        if not len(decision.weights):
+            self.gaps = LabelReader(self.source)
+        self.apply(decision)
+
+    def _votes(self) -> tuple[NDArray[np.float32], NDArray[np.float64], list[int]]:
+        """Scales and weights of the votes, both empty where there are none, and the number of rows with each label."""
+        pd_filter = self.filter
+        if isinstance(self.gaps, GapReader):
+            names = self.gaps.names
+            try:
+                vote_weights(names, pd_filter.weights, pd_filter.measured(), pd_filter.min_proxy_accuracy)
+                scale, label_counts, silent = self._scales(self.gaps, list(self._sample()))
+                check_number(names, any(label_counts[: len(names)]))
+                weights = learned_weights(pd_filter, names, silent)
+                self._check_scales(scale, weights, label_counts)
+                return scale, weights, label_counts
+            except InputError as error:
+                no_divergence(pd_filter, error)
+                self.gaps = LabelReader(self.source)
+        return np.empty(0, dtype=np.float32), np.empty(0), self._label_counts()
+
+    def _vote_names(self) -> list[str]:
+        """Names of `vote_` columns that are those of aspects, by what else there is of them or by the type of votes (int8)."""
+        schema = self.source.schema
+        typed = [
+            name for name in schema.names if name.startswith(VOTE_PREFIX) and schema.field(name).type == pa.int8()
+        ]
+        return [*named_aspects(schema.names), *(name[len(VOTE_PREFIX) :] for name in typed)]
+
+    def _label_counts(self) -> list[int]:
+        size = len(self.gaps.labels)
+
+        def counted(unit: Unit) -> NDArray[np.int64]:
+            parts = [
+                self.gaps.read(batch, unit, row).own for row, batch in self.source.batches(unit, self.gaps.columns)
+            ]
+            return np.bincount(np.concatenate(parts), minlength=size)
+
+        if not self.gaps.columns:
+            return []
+        return sum(self.source.each(counted), np.zeros(size, dtype=np.int64)).tolist()
+
+    def _sample(self) -> Iterator[tuple[Unit, int, pa.RecordBatch]]:
+        """The heads of units from all over the data."""
+        units = self.source.units
+        share = max(100_000, math.ceil(self.budgets.sample_share * self.source.num_rows))
+        rows = min(self.budgets.sample_rows, share, self.source.num_rows)
+        places = min(len(units), max(1, min(64, rows)))
+        for place in range(places):
+            unit = units[place * len(units) // places]
+            wanted = math.ceil(rows / places)
+            for row, batch in self.source.batches(unit, self.columns, min(wanted, self.source.batch_rows)):
+                yield unit, row, batch
+                wanted -= batch.num_rows
+                if wanted <= 0:
+                    break
+
+    def _scales(self, reader: GapReader, sample: Sample) -> tuple[NDArray[np.float32], list[int], dict[str, int]]:
+        """
+        Pass 1: the `gamma`-quantile of each aspect's absolute gaps over the pairs of other aspects (Eq. 13), the number of rows
+        with each label, and the aspects whose ratings decide none of so many pairs of others.
+        """
+        gamma, names = self.filter.gamma, reader.names
+        counts: dict[int, NDArray[np.int64]] = {}
+        largest: dict[int, list[float]] = {}
+
+        def values(batch: pa.RecordBatch, unit: Unit, row: int) -> list[NDArray]:
+            gaps = reader.read(batch, unit, row)
+            if row == unit.first_row:
+                counts[unit.index] = np.zeros(len(reader.labels), dtype=np.int64)
+                largest[unit.index] = [0.0] * len(names)
+            counts[unit.index] += [np.count_nonzero(gaps.own == code) for code in range(len(reader.labels))]
+            result = []
+            for k in range(len(names)):
+                absolute, highest = reader.absolute(gaps, k, unit, row)
+                largest[unit.index][k] = max(largest[unit.index][k], highest)
+                result.append(absolute)
+            return result
+
+        brackets = self.search.brackets(sample, values, [[gamma]] * len(names))
+        self.search.read(reader.columns, values, brackets)
+        ends: list[tuple[int, int, float]] = []
+        wanted: list[tuple[int, int, int]] = []
+        for k, (bracket,) in enumerate(brackets):
+            if bracket.total:
+                lower, upper, along = quantile_ranks(bracket.total, gamma, np.float32)
+                ends.append((k, len(wanted), along))
+                wanted += [(k, 0, lower), (k, 0, upper)]
+        found = self.search.resolve(reader.columns, values, brackets, wanted, [np.float32] * len(names))
+        scale = np.full(len(names), np.nan, dtype=np.float32)
+        for k, place, along in ends:
+            scale[k] = interpolated(found[place].value, found[place + 1].value, along, np.float32)
+        label_counts = sum(counts.values(), np.zeros(len(reader.labels), dtype=np.int64)).tolist()
+        silent = {}
+        for k, name in enumerate(names if self.filter.source == "ratings" else []):
+            others = self.source.num_rows - label_counts[k]
+            if others and not max(peak[k] for peak in largest.values()):
+                silent[name] = others
+        return scale, label_counts, silent
+
+    def _check_scales(self, scale: NDArray, weights: NDArray, label_counts: Sequence[int]) -> None:
+        """Refuses what `preference_divergence` refuses, by its own message: scales are checked before any row is."""
+        present = np.flatnonzero(label_counts)
+        own = np.where(present < len(scale), present, -1)
+        zeros = np.zeros((len(own), len(scale)), dtype=np.float32)
+        # Pairs without votes are counted by the next pass.
+        preference_divergence(
+            zeros, own, self.filter.gamma, weights, scale, aspect_names=self.gaps.names, allow_no_votes=True
+        )
+
+    def divergence(
+        self, gaps: Gaps, decision: Decision, clipped: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32] | None:
+        """PD of a batch, NaN where no other aspect votes; `None` where there are no gaps."""
+        if not self.gaps.names:
+            return None
+        return divergence_of_columns(gaps, decision.scale, decision.weights, clipped)
+
+    def _thresholds(self, decision: Decision, sample: Sample) -> None:
+        """Pass 2: PD of every pair, the score of the last one kept, and by `pair_id` which of those tied with it is the last."""
+        codes: list[int | None] = [None]
+        if self.filter.per_aspect:
+            codes = np.flatnonzero(decision.label_counts).tolist()
+        silent: dict[int, NDArray[np.int64]] = {}
+
+        def values(batch: pa.RecordBatch, unit: Unit, row: int) -> list[NDArray]:
+            gaps = self.gaps.read(batch, unit, row)
+            divergence = self.divergence(gaps, decision)
+            if row == unit.first_row:
+                silent[unit.index] = np.zeros(len(decision.labels), dtype=np.int64)
+            if divergence is None:
+                divergence = np.full(len(gaps.own), np.nan, dtype=np.float32)
+                scores = self.scores.read(batch, None, unit, row)
+            else:
+                scores = self.scores.read(batch, divergence, unit, row)
+                without = gaps.own[np.isnan(divergence)]
+                silent[unit.index] += np.bincount(without, minlength=len(decision.labels))
+            return [divergence, *(scores if code is None else hidden(scores, gaps.own != code) for code in codes)]
+
+        # Only a guess of where to look: which pairs have no votes is not known yet.
+        guess = resolve_budget(self.filter.budget, decision.total) / decision.total
+        shares = [list(SHARES), *([[guess]] * len(codes))]
+        brackets = self.search.brackets(sample, values, shares)
+        silent.clear()
+        self.search.read(self.columns, values, brackets)
+        decision.no_votes = sum(silent.values(), np.zeros(len(decision.labels), dtype=np.int64)).tolist()
+        self._check_votes(decision)
+        groups = self._groups(decision)
+        wanted = [(1 + codes.index(code), 0, kept - 1) for _, code, kept in groups]
+        known = brackets[0][0].total
+        along = []
+        for place, share in enumerate(SHARES if known else ()):
+            lower, upper, rest = quantile_ranks(known, share, np.float64)
+            along.append(rest)
+            wanted += [(0, place, lower), (0, place, upper)]
+        dtypes = [np.float32, *([self.scores.dtype] * len(codes))]
+        found = self.search.resolve(self.columns, values, brackets, wanted, dtypes)
+        for (name, code, kept), last in zip(groups, found, strict=False):
+            decision.thresholds[name] = self._threshold(decision, code, last, kept)
+        ends = found[len(groups) :]
+        for place, rest in enumerate(along):
+            pair = ends[2 * place : 2 * place + 2]
+            value = interpolated(pair[0].value, pair[1].value, rest, np.float64)
+            decision.divergence_quantiles[f"{SHARES[place]:g}"] = value
+
+    def _check_votes(self, decision: Decision) -> None:
+        """Refuses pairs without votes, or says that they are dropped, and sets how many pairs are kept."""
+        without = dict(zip(decision.labels, decision.no_votes, strict=True))
+        names = self.gaps.names
+        counts = {name: without[name] for name in names if without[name]}
+        rest = sum(count for name, count in without.items() if name not in names)
+        check_no_votes(self.filter, {**({NO_LABEL: rest} if rest else {}), **counts}, decision.total)
+        if not self.filter.needs_divergence:
+            decision.kept = resolve_budget(self.filter.budget, decision.total)
+        else:
+            decision.kept = resolve_budget(self.filter.budget, decision.total - sum(decision.no_votes))
+
+    def _groups(self, decision: Decision) -> list[tuple[str, int | None, int]]:
+        """Name, code and number to keep of each group with a threshold of its own."""
+        if not self.filter.per_aspect:
+            return [(ALL_PAIRS, None, decision.kept)]
+        sizes = dict(zip(decision.labels, decision.label_counts, strict=True))
+        if self.filter.needs_divergence:
+            sizes = {n: size - silent for (n, size), silent in zip(sizes.items(), decision.no_votes, strict=True)}
+        kept = stratum_counts({name: size for name, size in sizes.items() if size}, decision.kept)
+        return [(name, decision.labels.index(name), count) for name, count in kept.items() if count]
+
+    def _threshold(self, decision: Decision, code: int | None, last: Found, kept: int) -> Threshold:
+        def tied_ids(unit: Unit) -> Iterator[pa.Array]:
+            for row, batch in self.source.batches(unit, list(dict.fromkeys([*self.columns, "pair_id"]))):
+                gaps = self.gaps.read(batch, unit, row)
+                scores = self.scores.read(batch, self.divergence(gaps, decision), unit, row)
+                tied = scores == last.value
+                if code is not None:
+                    tied &= gaps.own == code
+                if tied.any():
+                    yield batch.column("pair_id").filter(pa.array(tied))
+
+        units = self.source.units if last.units is None else [self.source.units[index] for index in last.units]
+        pair_id = greatest_kept_id(self.source, units, tied_ids, last.tied, kept - last.below, self.budgets.held_ids)
+        return Threshold(last.value, pair_id)

@@ -1,0 +1,189 @@
+"""[`select_out_of_core`]: a selection from more rows than memory holds."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+from ...errors import InputError
+from ...runs.artifacts import Manifest, read_json, replaced_folder, write_json
+from ...runs.folders import folder_lock
+from ...runs.provenance import inherited_provenance
+from ...runs.stage_folders import StageResult, check_folder, dry_result, owned_folder, skip_if_done, timed
+from ..artifact import selection_manifest, write_documents
+from ..filter import PDFilter
+from .ids import check_unique
+from .parquet import ParquetSource
+from .passes import Decision, Selection
+from .search import Budgets
+from .writing import ROWS_PER_SHARD, Decider, close_parts, output_schema, shard_tasks, summed, write_parts
+
+_STATE = "state.json"
+# What a finished selection does not keep of the folder it was made in.
+_SCRATCH = ("ids", "sums", _STATE, ".pd_trl_stage", ".pd_trl_lock")
+
+Data = str | os.PathLike | Sequence[str | os.PathLike]
+
+
+def select_out_of_core(
+    data: Data,
+    output_dir: str | os.PathLike,
+    budget: float | int = 0.3,
+    *,
+    source: str = "rewards",
+    gamma: float = 0.9,
+    weights: Mapping[str, float] | None = None,
+    per_aspect: bool = False,
+    selector: str = "pd",
+    margin_column: str = "reward_gap_overall",
+    min_proxy_accuracy: float | None = None,
+    proxy_metrics: Mapping[str, Mapping[str, float]] | None = None,
+    seed: int = 42,
+    on_no_votes: str = "error",
+    overwrite: bool = False,
+    num_threads: int | None = None,
+) -> Manifest:
+    """
+    Selects from parquet files that need not fit in memory: the same pairs, scales, thresholds and `pd` as [`PDFilter`], whose
+    arguments these are, in two passes over the gap columns and one that writes. What it leaves in `output_dir` is what
+    `pd-trl select` leaves. Killed, the same call goes on with the shards that are not there yet.
+
+    Args:
+        data (`str`, path, or list of them):
+            Parquet files, patterns, folders (that of `pd-trl score`, too), or urls of these that fsspec opens, such as
+            `"hf://datasets/me/data@main/scored/*.parquet"`.
+        output_dir (`str`):
+            Folder of the result: `selected/`, `dropped/`, `filter.json`, `report.json`, `report.txt` and the manifest. Until it
+            is whole, it grows in the hidden folder `.<name>.partial` beside it.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Replace another run's result in `output_dir`.
+        num_threads (`int`, *optional*):
+            Threads. `None` is one for each core, 8 at most; each holds one batch of rows.
+
+    Returns:
+        [`Manifest`]: counts, arguments and, in `results`, the report. Of the report in memory, `overlap` is left out.
+
+    Raises:
+        InputError: On what [`PDFilter`] refuses, on files whose columns differ, and with `source="column"`.
+    """
+    pd_filter = PDFilter(
+        budget, source=source, gamma=gamma, weights=weights, per_aspect=per_aspect, selector=selector,
+        margin_column=margin_column, min_proxy_accuracy=min_proxy_accuracy, proxy_metrics=proxy_metrics, seed=seed,
+        on_no_votes=on_no_votes,
+    )  # fmt: skip
+    run_out_of_core(pd_filter, data, output_dir, overwrite=overwrite, num_threads=num_threads)
+    manifest = Manifest.load(Path(output_dir).expanduser())
+    if manifest is None:
+        raise InputError(f"{output_dir} was removed while the selection was being made.")
+    return manifest
+
+
+def run_out_of_core(
+    pd_filter: PDFilter,
+    data: Data,
+    output_dir: str | os.PathLike,
+    *,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    num_threads: int | None = None,
+    batch_rows: int | None = None,
+    rows_per_shard: int = ROWS_PER_SHARD,
+    budgets: Budgets | None = None,
+) -> StageResult:
+    """[`select_out_of_core`] by a filter, as a stage: skipped where it is done."""
+    if pd_filter.source == "column":
+        raise InputError(
+            "Out of core, PD is computed from gaps or ratings: `source='column'` is not supported. Use source='rewards' or "
+            "'ratings', or select in memory."
+        )
+    options = {} if batch_rows is None else {"batch_rows": batch_rows, "rows_per_unit": 4 * batch_rows}
+    source = ParquetSource(data, num_threads=num_threads, **options)
+    folder = Path(output_dir).expanduser()
+    if not dry_run:
+        check_folder("select", folder, [path for system, path in source.files if system is None])
+    manifest = selection_manifest(pd_filter, source.digest())
+    with nullcontext() if dry_run else folder_lock(folder):
+        return _held(pd_filter, source, manifest, data, folder, overwrite, dry_run, rows_per_shard, budgets)
+
+
+def _held(
+    pd_filter: PDFilter, source: ParquetSource, manifest: Manifest, data: Data, folder: Path, overwrite: bool, dry_run: bool,
+    rows_per_shard: int, budgets: Budgets | None,
+) -> StageResult:  # fmt: skip
+    """The selection, in a folder that no other command writes."""
+    done = None if dry_run else skip_if_done(manifest, folder, overwrite)
+    if done:
+        return done
+    selection = Selection(pd_filter, source, budgets)
+    name = os.fspath(data) if isinstance(data, (str, os.PathLike)) else None
+    manifest.results = {"provenance": inherited_provenance(name) if name and "://" not in name else {}}
+    if dry_run:
+        decision = selection.decide()
+        pd_filter.report_ = summed(Decider(selection, decision)).report(pd_filter)
+        return dry_result(manifest, str(folder), _counts(decision), _lines(pd_filter))
+    partial = folder.with_name(f".{folder.name}.partial")
+    check_folder("select", partial, [])
+    with owned_folder("select", partial, overwrite=False, exclusive=False):
+        with timed(manifest):
+            _write(selection, manifest, partial, rows_per_shard)
+        for scratch in _SCRATCH:
+            _remove(partial / scratch)
+        write_documents(pd_filter, manifest, partial)
+    with replaced_folder(folder) as place:
+        place.rmdir()
+        os.replace(partial, place)
+    return StageResult("select", str(folder), manifest.counts, _lines(pd_filter))
+
+
+def _write(selection: Selection, manifest: Manifest, folder: Path, rows_per_shard: int) -> None:
+    source, pd_filter = selection.source, selection.filter
+    decision = _decision(selection, manifest, folder, rows_per_shard)
+    tasks = shard_tasks(source, rows_per_shard)
+    sums = write_parts(Decider(selection, decision), tasks, folder)
+    try:
+        check_unique(source, sorted((folder / "ids").glob("*.npy")), decision.total)
+    except InputError:
+        _clear(folder)
+        raise
+    close_parts(folder, sums, output_schema(source.schema, bool(selection.gaps.names)))
+    pd_filter.report_ = sums.report(pd_filter)
+    manifest.counts = _counts(decision)
+    manifest.results = {"report": pd_filter.report_.to_dict(), **manifest.results}
+
+
+def _decision(selection: Selection, manifest: Manifest, folder: Path, rows_per_shard: int) -> Decision:
+    """The decision of an earlier, interrupted run of the same selection, or a new one in an empty folder."""
+    key = f"{manifest.key} {rows_per_shard}"
+    state = read_json(folder / _STATE) if (folder / _STATE).exists() else {}
+    if state.get("key") == key:
+        decision = Decision.from_dict(state["decision"])
+        selection.resume(decision)
+        return decision
+    _clear(folder)
+    decision = selection.decide()
+    write_json(folder / _STATE, {"key": key, "decision": decision.to_dict()})
+    return decision
+
+
+def _clear(folder: Path) -> None:
+    for name in ("selected", "dropped", *_SCRATCH[:3]):
+        _remove(folder / name)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _counts(decision: Decision) -> dict[str, int]:
+    return {"total": decision.total, "kept": decision.kept, "dropped": decision.total - decision.kept}
+
+
+def _lines(pd_filter: PDFilter) -> list[str]:
+    report = pd_filter.report_
+    lines = str(report).splitlines()
+    missing = report.to_dict().get("not_computed") if report is not None else None
+    return [*lines, "", f"Not computed out of core: {', '.join(missing)}"] if missing else lines

@@ -1,0 +1,67 @@
+"""What the selectors rank by, batch by batch."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ...errors import InputError
+from ...method.ranking import SELECTORS
+from ..filter import PDFilter
+from .columns import check_numeric, to_float64
+from .parquet import ParquetSource, Unit
+
+
+class ScoreReader:
+    """
+    The score of each row, lowest kept first, as the filter's selector defines it.
+
+    Args:
+        pd_filter ([`PDFilter`]): The rule.
+        source ([`ParquetSource`]): The rows.
+    """
+
+    def __init__(self, pd_filter: PDFilter, source: ParquetSource):
+        self.selector = SELECTORS[pd_filter.selector]
+        self.seed = pd_filter.seed
+        self.source = source
+        self.inputs = {
+            name: {"margin": pd_filter.margin_column}.get(name, name) for name in self.selector.inputs if name != "pd"
+        }
+        self.columns = list(self.inputs.values()) or (["pair_id"] if pd_filter.selector == "random" else [])
+        for column in self.inputs.values():
+            if column not in source.column_names:
+                raise InputError(
+                    f"`selector={pd_filter.selector!r}` needs the column {column!r}; the columns are "
+                    f"{', '.join(source.column_names)}."
+                )
+            check_numeric(source.schema, column)
+        self.seeded = not self.selector.inputs
+        self.dtype: Any = np.float32 if "pd" in self.selector.inputs else np.float64
+
+    def read(self, batch: pa.RecordBatch, divergence: NDArray[np.float32] | None, unit: Unit, row: int) -> NDArray:
+        """Scores of a batch that starts at `row` of the unit's file, of shape `(num_rows,)`."""
+        inputs: dict[str, NDArray] = {} if divergence is None else {"pd": divergence}
+        for name, column in self.inputs.items():
+            values = to_float64(batch.column(column))
+            bad = np.flatnonzero(~np.isfinite(values))
+            if bad.size:
+                raise InputError(
+                    f"Column {column!r} must hold finite numbers, got {values[bad[0]]} in row {row + bad[0]} of "
+                    f"{self.source.name(unit.file)}."
+                )
+            inputs[name] = values
+        if self.seeded:
+            inputs["pair_id"] = np.array(text_ids(batch.column("pair_id")).to_pylist(), dtype=object)
+        return np.asarray(self.selector.score(inputs, self.seed))
+
+
+def text_ids(column: Any) -> Any:
+    """A column of `pair_id`s as strings; raises `InputError` on null and on types that are no ids."""
+    if column.null_count:
+        raise InputError(f"`pair_id` must not be null, but it is in {column.null_count} rows of a batch.")
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        if not pa.types.is_integer(column.type):
+            raise InputError(f"`pair_id` must hold strings or whole numbers, but its type is {column.type}.")
+    return column.cast(pa.large_string())

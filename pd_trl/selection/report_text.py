@@ -1,0 +1,125 @@
+"""A selection report as text."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..text.names import MAX_MATRIX, display_name, display_names
+from ..text.tables import number, percent, table
+
+# Correlation of an aspect's gaps with length beyond which the report warns.
+LENGTH_ALONE = 0.9
+# What the labels are called that a selection does not see.
+_UNSEEN = {"overall": "the overall label", "other aspects": "the other aspects' labels"}
+# Longest name above a column.
+MAX_COLUMN = 32
+
+
+def render(numbers: Mapping[str, Any]) -> str:
+    """The report of [`selection_report`] as text."""
+    share = numbers["kept"] / numbers["total"]
+    lines = [
+        f"Selection by {numbers['selector']}: {numbers['kept']} of {numbers['total']} pairs kept ({percent(share)})"
+    ]
+    if "pd" in numbers:
+        lines += ["", *_pd_lines(numbers)]
+    for title, key in (("by aspect", "kept_by_aspect"), ("by votes of the other aspects", "kept_by_votes")):
+        if numbers.get(key):
+            rows = [[f"kept {title}", "total", "kept", "share"]]
+            rows += [
+                [display_name(name), str(entry["total"]), str(entry["kept"]), percent(entry["share"])]
+                for name, entry in numbers[key].items()
+            ]
+            lines += ["", *table(rows)]
+    lines += ["", *_group_lines(numbers)]
+    if numbers["overlap"]:
+        overlaps = ", ".join(f"{name} {percent(value)}" for name, value in numbers["overlap"].items())
+        lines += ["", f"Shared with selections of the same size by: {overlaps}"]
+    warnings = warning_lines(numbers)
+    lines += ["", *warnings] if warnings else []
+    return "\n".join(lines)
+
+
+def _pd_lines(numbers: Mapping[str, Any]) -> list[str]:
+    divergence = numbers["pd"]
+    lines = [
+        f"PD from {number(divergence['min'])} to {number(divergence['max'])}, mean {number(divergence['mean'])}; "
+        f"kept {number(divergence['mean_kept'])}, dropped {number(divergence['mean_dropped'])}; "
+        f"{percent(divergence['share_negative'])} negative"
+    ]
+    rows = [["aspect", "weight", "own pairs", "scale q", "clipped", "agrees", "corr. with length", "proxy accuracy"]]
+    for name, entry in numbers["aspects"].items():
+        proxy = entry.get("proxy")
+        accuracy = f"{proxy['pair_accuracy']:.3f} ± {proxy.get('pair_accuracy_se', 0.0):.3f}" if proxy else "-"
+        rows.append([
+            display_name(name), f"{entry['weight']:g}", str(entry["own_pairs"]), number(entry["quantile"]), percent(entry["clipped"]),
+            percent(entry["agrees"]), number(entry["length_correlation"], 2), accuracy,
+        ])  # fmt: skip
+    lines += ["", *table(rows)]
+    names = list(numbers["gap_correlation"])[:MAX_MATRIX]
+    shown = display_names(names, MAX_COLUMN)
+    title = "correlation of gaps"
+    if len(names) < len(numbers["gap_correlation"]):
+        title += f" (the first {len(names)} of {len(numbers['gap_correlation'])} aspects)"
+    rows = [[title, *shown.values()]]
+    rows += [[shown[a], *(number(numbers["gap_correlation"][a][b], 2) for b in names)] for a in names]
+    return [*lines, "", *table(rows)]
+
+
+def _group_lines(numbers: Mapping[str, Any]) -> list[str]:
+    rows = [["", "all", "kept", "dropped"]]
+    groups = ("all", "kept", "dropped")
+    lengths = numbers["lengths"]
+    for key, label, form in (
+        ("mean_characters_chosen", "mean characters, chosen", lambda v: number(v, 1)),
+        ("mean_characters_rejected", "mean characters, rejected", lambda v: number(v, 1)),
+        ("chosen_longer", "chosen is longer", percent),
+    ):
+        if key in lengths["all"]:
+            rows.append([label, *(form(lengths[group][key]) for group in groups)])
+    for name, shares in numbers["unseen_labels"].items():
+        unseen = _UNSEEN.get(name) or display_name(name)
+        rows.append([f"label agrees with {unseen}", *(percent(shares[group]) for group in groups)])
+    return table(rows)
+
+
+def warning_lines(numbers: Mapping[str, Any]) -> list[str]:
+    """What a reader of the numbers must be told: proxies that are no better than simple rules, votes that are left out."""
+    lines = []
+    for aspect, entry in numbers.get("aspects", {}).items():
+        name = display_name(aspect)
+        if entry["weight"] == 0:
+            lines.append(f"The votes of '{name}' are left out (weight 0).")
+        proxy = entry.get("proxy")
+        correlation = entry["length_correlation"]
+        if correlation is not None and abs(correlation) > LENGTH_ALONE:
+            lines.append(
+                f"WARNING: the gaps of '{name}' are little but length (correlation {correlation:.2f}). Responses may be too long "
+                "for this length penalty, which is per token: lower it, or try length_correction='residual'."
+            )
+        held_out = f"on {proxy.get('num_pairs', '?')} held-out pairs" if proxy else ""
+        if proxy and entry["weight"] > 0 and proxy.get("worse_than_coin"):
+            lines.append(
+                f"WARNING: the reward model of '{name}' is worse than a coin {held_out}: its votes point the wrong way."
+            )
+        elif proxy and entry["weight"] > 0 and not proxy["beats_coin"]:
+            lines.append(f"WARNING: the reward model of '{name}' cannot be told from a coin {held_out}.")
+        elif proxy and entry["weight"] > 0 and not proxy["beats_length"]:
+            lines.append(f"WARNING: the reward model of '{name}' is not better than 'longer wins' {held_out}.")
+    for name, count in numbers.get("missing_gaps", {}).items():
+        lines.append(f"{count} pairs have no rating of '{display_name(name)}', which has no vote there.")
+    votes = numbers.get("missing_votes") or {}
+    if votes.get("none"):
+        left_out = " and are left out" if numbers["selector"] in ("pd", "pd_high") else ""
+        lines.append(
+            f"WARNING: on {votes['none']} of {numbers['total']} pairs no other aspect votes; they have no PD{left_out}."
+        )
+    if votes.get("fewer"):
+        lines.append(
+            f"{votes['fewer']} of {numbers['total']} pairs have fewer votes than the others, since ratings are missing: their PD is "
+            "the mean of the votes they have, times the number of votes of a complete pair."
+        )
+    for column, count in (numbers.get("missing_numbers") or {}).items():
+        lines.append(
+            f"Column '{display_name(column)}' has no number in {count} of {numbers['total']} pairs, which the report leaves out."
+        )
+    return lines

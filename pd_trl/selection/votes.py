@@ -1,0 +1,145 @@
+"""The votes that a [`PDFilter`] decides by: whose they are, what they weigh, and pairs that have none."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..method.divergence import NO_LABEL, PreferenceDivergence, no_votes_error, preference_divergence
+from ..method.votes import vote_weights
+from .decision import NO_VOTES
+from .gaps import GapMatrix, gap_matrix
+
+if TYPE_CHECKING:
+    from .filter import PDFilter
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Votes:
+    """
+    What a fit is made by.
+
+    Args:
+        matrix ([`GapMatrix`]): Gaps.
+        weights (array of shape `(num_aspects,)`): Weights of the votes.
+        divergence ([`PreferenceDivergence`]): PD of the pairs.
+    """
+
+    matrix: GapMatrix
+    weights: NDArray[np.float64]
+    divergence: PreferenceDivergence
+
+
+def fitted_votes(pd_filter: "PDFilter", dataset: Dataset) -> Votes | None:
+    """Votes to fit by; `None` where there are none that can be used and the selector does not rank by PD."""
+    if not pd_filter.has_divergence(dataset.column_names):
+        return None
+    try:
+        matrix = gap_matrix(dataset, pd_filter.source)
+        check_number(matrix.names, bool((matrix.own >= 0).any()))
+        silent = _silent(matrix) if pd_filter.source == "ratings" else {}
+        weights = learned_weights(pd_filter, matrix.names, silent)
+        return Votes(matrix, weights, _divergence(pd_filter, matrix, weights, None))
+    except InputError as error:
+        no_divergence(pd_filter, error)
+        return None
+
+
+def transformed_divergence(pd_filter: "PDFilter", dataset: Dataset) -> PreferenceDivergence | None:
+    """PD by the statistics of a fit; `None` where [`fitted_votes`] had none, or these rows have none that can be used."""
+    if pd_filter.aspects_ is None or not pd_filter.has_divergence(dataset.column_names):
+        return None
+    try:
+        matrix = gap_matrix(dataset, pd_filter.source, pd_filter.aspects_)
+        quantiles = [pd_filter.quantiles_[name] for name in matrix.names]
+        return _divergence(pd_filter, matrix, pd_filter.weights_of(matrix.names), quantiles)
+    except InputError as error:
+        no_divergence(pd_filter, error)
+        return None
+
+
+def _divergence(
+    pd_filter: "PDFilter", matrix: GapMatrix, weights: NDArray[np.float64], quantiles: Sequence[float] | None
+) -> PreferenceDivergence:
+    divergence = preference_divergence(
+        matrix.gaps, matrix.own, pd_filter.gamma, weights, quantiles, aspect_names=matrix.names,
+        allow_missing=pd_filter.source == "ratings", allow_no_votes=True,
+    )  # fmt: skip
+    without = matrix.own[np.isnan(divergence.values)]
+    labels = [*matrix.names, NO_LABEL]
+    check_no_votes(pd_filter, {labels[k]: int((without == k).sum()) for k in np.unique(without)}, len(matrix.own))
+    return divergence
+
+
+def no_divergence(pd_filter: "PDFilter", error: InputError) -> None:
+    """Says why a selection that does not rank by PD does not report it either; raises the error where it does."""
+    if pd_filter.needs_divergence:
+        raise error
+    logger.warning("The report has no PD, which this selector does not need: %s", error)
+
+
+def check_number(names: Sequence[str], labelled: bool) -> None:
+    """Raises `InputError` where pairs are `labelled` by an aspect and there is no other."""
+    if len(names) < 2 and labelled:
+        raise InputError(
+            f"PD needs at least two aspects, and there is only '{names[0]}'. Provide gaps of another aspect, or use another "
+            "`selector`."
+        )
+
+
+def _silent(matrix: GapMatrix) -> dict[str, int]:
+    found = {}
+    for k, name in enumerate(matrix.names):
+        gaps = matrix.gaps[matrix.own != k, k]
+        if gaps.size and not np.nan_to_num(gaps).any():
+            found[name] = gaps.size
+    return found
+
+
+def learned_weights(pd_filter: "PDFilter", names: Sequence[str], silent: Mapping[str, int]) -> NDArray[np.float64]:
+    """
+    Weights of the votes of a fit, shape `(num_aspects,)`. Says which votes are lost.
+
+    Args:
+        pd_filter ([`PDFilter`]): The rule, which stays as it is.
+        names (sequence of `str`): Aspects.
+        silent (`dict`): Aspects whose ratings decide none of so many pairs of other labels: they have neither vote nor scale.
+    """
+    weights = vote_weights(names, pd_filter.weights, pd_filter.measured(), pd_filter.min_proxy_accuracy, warn=True)
+    for name, num_pairs in silent.items():
+        logger.warning(
+            "The ratings of '%s' are tied or missing in all %d pairs that carry another aspect's label: it has no vote.",
+            name, num_pairs,
+        )  # fmt: skip
+        weights[list(names).index(name)] = 0.0
+    if not weights.any():
+        raise InputError("No aspect is left to vote: no ratings decide a pair that carries another aspect's label.")
+    return weights
+
+
+def check_no_votes(pd_filter: "PDFilter", counts: Mapping[str, int], total: int) -> None:
+    """
+    Raises `InputError` where pairs have no votes, or says that they are dropped.
+
+    Args:
+        pd_filter ([`PDFilter`]): The rule.
+        counts (`dict`): Number of pairs on which no other aspect votes, by the aspect of their label.
+        total (`int`): Number of all pairs.
+    """
+    number = sum(counts.values())
+    if not number or not pd_filter.needs_divergence:
+        return
+    if pd_filter.on_no_votes == "error":
+        raise no_votes_error(counts, total)
+    labels = ", ".join(f"'{name}' ({count})" for name, count in counts.items())
+    logger.warning(
+        "No other aspect votes on %d of %d pairs, which have no PD and are left out (%s). By the aspect of their label: %s.",
+        number, total, NO_VOTES, labels,
+    )  # fmt: skip

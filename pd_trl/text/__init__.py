@@ -1,0 +1,1 @@
+"""Text for people: tables, and names that a line can show."""

@@ -1,0 +1,1 @@
+"""Drop-in subclasses of TRL's trainers."""

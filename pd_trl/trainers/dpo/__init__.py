@@ -1,0 +1,1 @@
+"""DPO on selected pairs, and DFPO."""

@@ -1,0 +1,322 @@
+"""[`PDDPOTrainer`]: TRL's DPOTrainer on the pairs that Preference Divergence keeps, with the DFPO loss on request."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from transformers import (
+    BitsAndBytesConfig,
+    DataCollator,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+    TrainerCallback,
+)
+from transformers.trainer_utils import EvalPrediction
+from trl import DPOTrainer
+
+from ...data.ids import row_keys
+from ...errors import InputError
+from ...method.ranking import parse_budget, resolve_budget, select_lowest
+from ...models.inputs import check_tokenised, readable_rows
+from ...publishing.training_facts import card_name, existing_card, planned_card, write_model_card
+from ...runs.provenance import loaded_revision, trained_on
+from ...selection.gaps import numeric_column, scored_aspects
+from ..arguments import (
+    check_offloading,
+    check_sides,
+    default_arguments,
+    describe_dropped,
+    orders_by_length,
+    token_counts,
+    without_empty_images,
+)
+from ..prefix_sharing.sharing import SharesPrefixes, check_sharing_trainer, prefix_sharing_of
+from ..push import HubPushes, check_push, check_pushed_card
+from .config import PDDPOConfig
+
+if TYPE_CHECKING:
+    from peft import PeftConfig, PeftModel
+
+logger = logging.getLogger(__name__)
+
+_PD_INPUT = "preference_divergence"
+
+
+class PDDPOTrainer(HubPushes, SharesPrefixes, DPOTrainer):
+    """
+    Trainer for Direct Preference Optimization on the pairs that Preference Divergence keeps
+    ([arXiv 2508.07638](https://huggingface.co/papers/2508.07638)).
+
+    A drop-in subclass of [`~trl.DPOTrainer`], with working `train_sampling_strategy="group_by_length"`. With `pd_budget` it
+    trains on exactly the pairs of lowest PD and says how many it left out; with `pd_loss="dfpo"` it trains with Eq. 4.
+    `selection_` then holds what was selected.
+
+    Example:
+
+    ```python
+    >>> from pd_trl import PDDPOConfig, PDDPOTrainer, PDFilter
+
+    >>> trainer = PDDPOTrainer(
+    ...     model="Qwen/Qwen2.5-0.5B-Instruct",
+    ...     args=PDDPOConfig("dpo", pd_budget=0.3),
+    ...     train_dataset=PDFilter(1.0)(scored),  # all rows, with the column `pd`
+    ... )
+    >>> trainer.train()
+    ```
+
+    Args:
+        model, ref_model, data_collator, eval_dataset, processing_class, compute_metrics, callbacks, optimizers,
+        quantization_config, peft_config:
+            As in [`~trl.DPOTrainer`].
+        args ([`PDDPOConfig`], *optional*):
+            Configuration for this trainer. If `None`, a default configuration is used. A plain [`~trl.DPOConfig`] is taken
+            with our own parameters at their defaults.
+        train_dataset ([`~datasets.Dataset`], [`~datasets.IterableDataset`] or `str`):
+            As in [`~trl.DPOTrainer`], with the column `pd_column` where `pd_budget` or `pd_loss` needs it; or the Hub id
+            or path of such a data set, of which the split `train` is used. A column `image` or `images` without a single image
+            is left out. Of a selection that was published, that is all
+            pairs where `pd_budget` selects, and the kept ones otherwise.
+
+    Attributes:
+        selection_ (`dict`, *optional*): What was selected, for the card: `total`, `kept`, `dropped`, `threshold`, `column`.
+        datasets_ (`list` of `str`): Hub ids of the training data, for the card.
+        prefix_sharing_ ([`~prefix_sharing.PrefixSharing`], *optional*): With `share_prefix`, counts of what it spared.
+
+    Raises:
+        InputError: When the PD column is missing or has missing values, when the budget is more than there is, or when an
+            `IterableDataset` is given a `pd_budget`. With `share_prefix`, when the model or a setting cannot.
+        HubError: With `push_to_hub`, when the Hub would refuse the push.
+    """
+
+    _signature_columns: list[str]
+    beta: float
+    precompute_ref_logps: bool
+    data_collator: Any
+    _tag_names = [*DPOTrainer._tag_names, "preference", "pd_trl"]
+
+    def __init__(
+        self,
+        model: "str | PreTrainedModel | PeftModel",
+        ref_model: PreTrainedModel | None = None,
+        args: PDDPOConfig | None = None,
+        data_collator: DataCollator | None = None,
+        train_dataset: Dataset | IterableDataset | str | None = None,
+        eval_dataset: Dataset
+        | IterableDataset
+        | DatasetDict
+        | IterableDatasetDict
+        | dict[str, Dataset | IterableDataset]
+        | None = None,
+        processing_class: PreTrainedTokenizerBase | ProcessorMixin | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None] = (None, None),
+        quantization_config: "BitsAndBytesConfig | None" = None,
+        peft_config: "PeftConfig | None" = None,
+    ):
+        args = default_arguments(args, PDDPOConfig, model, "DPO", neutral={})
+        check_push(args)
+        check_offloading(args)
+        self.prefix_sharing_ = prefix_sharing_of(args)
+        self.datasets_: list[str] = []
+        self._dataset_revision: str | None = None
+        if isinstance(train_dataset, str):
+            from ...data.sources import load_source
+
+            self.datasets_ = trained_on(train_dataset)
+            part = "scored" if args.pd_budget is not None else "selected"
+            train_dataset = load_source(train_dataset, split="train", prefer=part)
+            self._dataset_revision = loaded_revision(train_dataset)
+        self.selection_: dict[str, Any] | None = None
+        if args.pd_budget is not None:
+            train_dataset, self.selection_ = select_for_training(train_dataset, args.pd_budget, args.pd_column)
+        train_dataset = without_empty_images(train_dataset, "train")
+        if isinstance(eval_dataset, dict):
+            eval_dataset = {name: without_empty_images(part, name) for name, part in eval_dataset.items()}
+        else:
+            eval_dataset = without_empty_images(eval_dataset, "eval")
+        self._kappa = _num_aspects(train_dataset, args) if args.pd_loss == "dfpo" else None
+        super().__init__(
+            model=model,
+            ref_model=ref_model,
+            args=args,
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            compute_metrics=compute_metrics,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            quantization_config=quantization_config,
+            peft_config=peft_config,
+        )
+        check_tokenised(self)
+        check_sharing_trainer(self)
+        if self._kappa is not None:
+            self.data_collator = _CollatorWithDivergence(self.data_collator, args.pd_column)
+        if args.push_to_hub and self.is_world_process_zero():
+            check_pushed_card(planned_card(self, **self._card_facts()), args, self.hub_model_id)
+
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
+        check_sides(dataset, dataset_name)
+        with readable_rows(dataset, processing_class, dataset_name) as rows:
+            prepared = super()._prepare_dataset(rows, processing_class, args, dataset_name)
+        if isinstance(prepared, Dataset):
+            describe_dropped(
+                len(dataset), len(prepared), dataset_name, f"left no completion by max_length={args.max_length} tokens"
+            )
+            if orders_by_length(args) and args.length_column_name not in prepared.column_names:
+                prompt, chosen, rejected = token_counts(prepared, "prompt_ids", "chosen_ids", "rejected_ids")
+                lengths = np.minimum(prompt + np.maximum(chosen, rejected), args.max_length or np.inf)
+                prepared = prepared.add_column(args.length_column_name, lengths.astype(np.int64).tolist())
+        return prepared
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        # The samplers that group by length look for this column after the unused ones have been removed.
+        if self.args.length_column_name not in self._signature_columns:
+            self._signature_columns = [*self._signature_columns, self.args.length_column_name]
+        if self._kappa is not None and self.args.pd_column not in self._signature_columns:
+            self._signature_columns = [*self._signature_columns, self.args.pd_column]
+
+    def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
+        return super().compute_ref_log_probs(model, {k: v for k, v in inputs.items() if k != _PD_INPUT})
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        if self._kappa is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        inputs = dict(inputs)
+        divergence = inputs.pop(_PD_INPUT)
+        beta, precomputed = self.beta, self.precompute_ref_logps
+        if not precomputed:
+            reference = self.ref_model if self.ref_model is not None else model
+            inputs["ref_chosen_logps"], inputs["ref_rejected_logps"] = self.compute_ref_log_probs(reference, inputs)
+        # sigmoid(kappa * beta * (log-ratio difference) + pd) is TRL's loss at beta * kappa with the reference shifted.
+        self.beta = self._kappa * beta
+        inputs["ref_chosen_logps"] = inputs["ref_chosen_logps"] - divergence / self.beta
+        self.precompute_ref_logps = True
+        try:
+            result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        finally:
+            self.beta, self.precompute_ref_logps = beta, precomputed
+        self._unshift_metrics(divergence)
+        return result
+
+    def create_model_card(
+        self,
+        model_name: str | None = None,
+        dataset_name: str | None = None,
+        tags: str | list[str] | None = None,
+    ) -> None:
+        old = existing_card(self.args.output_dir) if self.is_world_process_zero() else None
+        super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)
+        if self.is_world_process_zero():
+            write_model_card(self, card_name(self, model_name), old, **self._card_facts())
+
+    def _card_facts(self) -> dict[str, Any]:
+        loss = "DFPO (Eq. 4 of arXiv 2508.07638; v1 calls it DMPO)" if self.args.pd_loss == "dfpo" else "DPO"
+        kinds = [kind for kind in self.loss_types if kind != "sigmoid"]
+        loss += f" with the loss {', '.join(kinds)}" if kinds else ""
+        facts = {"kind": "policy", "selection": self.selection_, "loss": loss}
+        known = {"datasets": self.datasets_, "dataset_revision": self._dataset_revision}
+        return {**facts, **known} if self.datasets_ else facts
+
+    def _unshift_metrics(self, divergence: torch.Tensor) -> None:
+        """Turns the logged rewards of the shifted call into those of the policy: `beta` times the log-ratio."""
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        shift = self.accelerator.gather(divergence).mean().item()
+        for name, offset in (("rewards/chosen", shift), ("rewards/rejected", 0.0), ("rewards/margins", shift)):
+            if metrics.get(name):
+                metrics[name][-1] = (metrics[name][-1] - offset) / self._kappa
+        # The accuracy cannot be unshifted from its mean: it stays, under the name of what it is.
+        if metrics.get("rewards/accuracies"):
+            metrics["dfpo/logit_accuracies"].append(metrics["rewards/accuracies"].pop())
+            if not metrics["rewards/accuracies"]:
+                del metrics["rewards/accuracies"]
+
+
+def select_for_training(
+    dataset: Dataset | IterableDataset | None, budget: float | str, column: str
+) -> tuple[Dataset, dict[str, Any]]:
+    """
+    The rows of `dataset` with the lowest values of `column`, in their order, and a record of the selection: `total`,
+    `kept`, `dropped`, `threshold`, `column`.
+    """
+    if isinstance(dataset, IterableDataset):
+        raise InputError(
+            "`pd_budget` ranks all rows, which an `IterableDataset` does not have at hand. Filter the stream first with a "
+            "fitted `PDFilter` (`PDFilter.load(path).transform(stream)`), or pass a `Dataset`."
+        )
+    if not isinstance(dataset, Dataset):
+        raise InputError(f"`train_dataset` must be a `Dataset` to select from, got `{type(dataset).__name__}`.")
+    values = divergence_column(dataset, column)
+    kept, threshold = select_lowest(values, row_keys(dataset), resolve_budget(parse_budget(budget), len(dataset)))
+    selection = {
+        "total": len(dataset),
+        "kept": int(kept.sum()),
+        "dropped": int((~kept).sum()),
+        "threshold": threshold.score,
+        "column": column,
+    }
+    logger.info(
+        "Training on %(kept)d of %(total)d pairs with %(column)s <= %(threshold).4f; %(dropped)d dropped.", selection
+    )
+    return dataset.select(np.flatnonzero(kept)), selection
+
+
+def divergence_column(dataset: Dataset, column: str) -> np.ndarray:
+    """Values of the PD column, shape `(num_pairs,)`; raises `InputError` where it is missing or has missing values."""
+    if column not in dataset.column_names:
+        raise InputError(
+            f"The data set has no column {column!r} to select by; its columns are {', '.join(dataset.column_names)}. Score it "
+            "with `PDFilter` or `pd-trl select` first, or name the column with `pd_column`."
+        )
+    values = numeric_column(dataset, column).astype(np.float32)
+    missing = np.flatnonzero(~np.isfinite(values))
+    if missing.size:
+        raise InputError(
+            f"Column {column!r} must hold finite numbers, got {values[missing[0]]} in row {missing[0]} ({missing.size} such "
+            "rows)."
+        )
+    return values
+
+
+def _num_aspects(dataset: Any, args: PDDPOConfig) -> int:
+    if args.pd_num_aspects is not None:
+        return args.pd_num_aspects
+    # The gap of the overall label is no aspect's.
+    count = len(scored_aspects(getattr(dataset, "column_names", None) or []))
+    if count < 2:
+        raise InputError(
+            "`pd_loss='dfpo'` needs the number of aspects (kappa of Eq. 4), and the training set has `reward_gap_<aspect>` columns "
+            f"of {count} aspects. Set `pd_num_aspects`."
+        )
+    if isinstance(dataset, Dataset):
+        divergence_column(dataset, args.pd_column)
+    return count
+
+
+@dataclass
+class _CollatorWithDivergence:
+    """Adds the PD of each pair to a batch."""
+
+    collator: Callable[[list[dict[str, Any]]], dict[str, Any]]
+    column: str
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        missing = [i for i, example in enumerate(examples) if example.get(self.column) is None]
+        if missing:
+            raise InputError(
+                f"`pd_loss='dfpo'` needs the column {self.column!r} in every row, for evaluation sets too; example "
+                f"{missing[0]} of a batch has none."
+            )
+        batch = self.collator(examples)
+        batch[_PD_INPUT] = torch.tensor([float(example[self.column]) for example in examples])
+        return batch

@@ -1,0 +1,1 @@
+"""Training on pairs with what their two sides share read once."""

@@ -1,0 +1,1 @@
+"""Reward models of aspects: configuration, trainer and results."""

@@ -1,0 +1,1 @@
+"""Training of one backbone with a head for each aspect."""

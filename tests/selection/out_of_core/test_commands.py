@@ -1,0 +1,85 @@
+"""`pd-trl select --out_of_core true`, and the stages that go on from it."""
+
+import json
+
+import pytest
+
+from pd_trl import PDFilter
+from pd_trl.pipeline.stages import select as select_stage
+from pd_trl.runs.artifacts import Manifest, read_rows, write_json, write_rows
+from tests.selection.out_of_core.data import same, scored_rows, write_files
+
+
+def test_it_leaves_what_the_command_in_memory_leaves(command, tmp_path):
+    data = scored_rows(300, levels=2)
+    write_rows(data, tmp_path / "score" / "scored", rows_per_shard=70)
+    metrics = {"depth": {"pair_accuracy": 0.7, "pair_accuracy_se": 0.02, "length_accuracy": 0.5}}
+    Manifest("score", results={"proxy_metrics": metrics, "provenance": {"source": {"name": "mine"}}}).save(
+        tmp_path / "score"
+    )
+    shared = ["select", "--dataset_name", tmp_path / "score", "--budget", 0.25, "--weights", '{"clarity": 2}']
+    assert command(*shared, "--output_dir", tmp_path / "memory").code == 0
+    dry = command(*shared, "--output_dir", tmp_path / "files", "--out_of_core", "true", "--dry_run", "true")
+    assert dry.code == 0 and "would write" in dry.out and not (tmp_path / "files").exists(), dry.err
+    outcome = command(*shared, "--output_dir", tmp_path / "files", "--out_of_core", "true")
+    assert outcome.code == 0, outcome.err
+    assert "75 of 300 pairs kept" in outcome.out and "Not computed out of core: overlap" in outcome.out
+    assert "PD from" in dry.out and "kept by votes" in dry.out
+    memory, files = tmp_path / "memory", tmp_path / "files"
+    assert sorted(p.name for p in memory.iterdir()) == sorted(p.name for p in files.iterdir())
+    for part in ("selected", "dropped"):
+        assert same(read_rows(files / part).to_dict(), read_rows(memory / part).to_dict(), exact=True)
+    ours, theirs = (json.loads((folder / "filter.json").read_text()) for folder in (files, memory))
+    assert ours["statistics"] == theirs["statistics"] and ours["arguments"] == theirs["arguments"]
+    ours, theirs = (Manifest.load(folder) for folder in (files, memory))
+    assert ours.stage == "select" and ours.counts == theirs.counts
+    assert ours.arguments == {**theirs.arguments, "weights": {"clarity": 2}}
+    assert ours.results["provenance"] == theirs.results["provenance"] == {"source": {"name": "mine"}}
+    assert ours.results["report"]["aspects"]["depth"]["proxy"]["pair_accuracy"] == 0.7
+    assert "already done" in command(*shared, "--output_dir", files, "--out_of_core", "true").out
+    again = PDFilter.load(files).transform(data)
+    assert sum(again["pd_kept"]) == 75
+
+
+def test_the_report_and_the_card_go_on_from_it(command, tmp_path):
+    pytest.importorskip("bokeh")
+    folder = write_files(scored_rows(80), tmp_path / "in", 2)
+    arguments = ["--output_dir", tmp_path / "select", "--out_of_core", "true"]
+    assert command("select", "--dataset_name", folder, *arguments).code == 0
+    outcome = command("report", "--dataset_name", tmp_path / "select", "--output_dir", tmp_path / "report")
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
+    from pd_trl.cards import dataset_card
+    from pd_trl.publishing.facts import dataset_facts
+
+    assert "24" in dataset_card(dataset_facts(tmp_path / "select", "me/uf-pd"), None)
+
+
+def test_bad_input_is_one_line(command, tmp_path):
+    folder = write_files(scored_rows(40), tmp_path / "in", 2)
+    shared = ["--output_dir", tmp_path / "out", "--out_of_core", "true"]
+    command("select", *shared).refused("--dataset_name")
+    command("select", "--dataset_name", tmp_path / "none", *shared).refused("hf://datasets")
+    command("select", "--dataset_name", folder, "--source", "column", *shared).refused("source='column'")
+    command("select", "--dataset_name", folder, "--budget", 41, *shared).refused("only 40")
+    command("select", "--dataset_name", folder, "--output_dir", tmp_path / "in", "--out_of_core", "true").refused(
+        "holds the input"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_large_input_is_told_of_the_other_way(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(select_stage, "MANY_ROWS", 40)
+    folder = write_files(scored_rows(40), tmp_path / "in", 2)
+    outcome = command("select", "--dataset_name", folder, "--output_dir", tmp_path / "out")
+    assert outcome.code == 0 and "--out_of_core true" in outcome.err
+
+
+def test_a_pattern_and_a_url(command, tmp_path):
+    folder = write_files(scored_rows(40), tmp_path / "in", 2)
+    write_json(tmp_path / "in" / "other.json", {})
+    for place, name in enumerate((folder / "part-*.parquet", f"file://{folder}/*.parquet", f"file://{folder}")):
+        out = tmp_path / str(place)
+        outcome = command("select", "--dataset_name", name, "--output_dir", out, "--out_of_core", "true")
+        assert outcome.code == 0, outcome.err
+        assert read_rows(out / "selected")["pair_id"][:] == read_rows(tmp_path / "0" / "selected")["pair_id"][:]
