@@ -64,6 +64,7 @@ DEV_REQUIRES = (
         "build>=1.2",
         # The baseline of scripts/bench_speed.py for selection out of core.
         "duckdb>=1.0",
+        "import-linter>=2.1",
         "markdown-it-py>=3.0",
         "mypy>=1.11",
         "pre-commit>=3.5",

@@ -85,6 +85,8 @@ def __getattr__(name: str) -> Any:
     module = _MODULE_OF.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}")
+    if module.startswith("trainers."):
+        importlib.import_module(".publishing.trained", __name__).serve_trainers()
     value = getattr(importlib.import_module(f".{module}", __name__), name)
     globals()[name] = value
     return value

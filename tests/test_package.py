@@ -1,7 +1,9 @@
 import ast
 import importlib
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,154 +18,43 @@ from pd_trl.runs.resources import list_recipes, recipe_path, template_path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pd_trl"
 
-# Top-level module or package, or a module of one that lies lower -> layer. An import may point to the same layer or a lower one,
-# never up.
-LAYERS = {
-    # L0: maths and what everything needs; numpy only
-    "_version": 0,
-    "divergence": 0,
-    "errors": 0,
-    "length": 0,
-    "runs.secrets": 0,
-    "selection": 0,
-    # L1: data and text
-    "adapters": 1,
-    "artifacts": 1,
-    "cards": 1,
-    "checkpoints": 1,
-    "data": 1,
-    "gaps": 1,
-    "hub": 1,
-    "plots": 1,
-    "provenance": 1,
-    "report_text": 1,
-    "resources": 1,
-    "reward_metrics": 1,
-    "row_log": 1,
-    "runs": 1,
-    "results": 1,
-    # L2: models
-    "aspect_rewards": 2,
-    "dpo_config": 2,
-    "dpo_trainer": 2,
-    "generation": 2,
-    "metrics": 2,
-    "model_inputs": 2,
-    "multi_aspect": 2,
-    "packed_pairs": 2,
-    "prefix_sharing": 2,
-    "reward_config": 2,
-    "reward_evaluation": 2,
-    "reward_rows": 2,
-    "reward_results": 2,
-    "reward_sidecar": 2,
-    "reward_trainer": 2,
-    "scoring": 2,
-    "model_push": 2,
-    "trainer_push": 2,
-    "tree_batches": 2,
-    "training_facts": 2,
-    "trainer_utils": 2,
-    # L3: composition
-    "bench": 3,
-    "decision": 3,
-    "evaluation": 3,
-    "filter": 3,
-    "filter_models": 3,
-    "votes": 3,
-    "html_report": 3,
-    "out_of_core": 3,
-    "plan": 3,
-    "proxies": 3,
-    "publishing": 3,
-    "recipe": 3,
-    "recipe_evaluation": 3,
-    "recipe_rules": 3,
-    "report": 3,
-    "simulation": 3,
-    "stages": 3,
-    # L4: the command line
-    "__main__": 4,
-    "cli": 4,
-}
-# What L0 may import from outside; torch is for the sampler.
-L0_THIRD_PARTY = {"numpy", "torch"}
+
+# An import that each contract forbids: the file it is put into, the line, and what import-linter says.
+UPWARD = [
+    ("method/divergence.py", "from ..selection.filter import PDFilter", "method is not allowed to import pd_trl.selection"),
+    ("runs/artifacts.py", "def late():\n    from ..data import load_pairs", "runs is not allowed to import pd_trl.data"),
+    ("trainers/push.py", "from ..cards import model_card", "trainers is not allowed to import pd_trl.cards"),
+    ("selection/gaps.py", "def late():\n    from ..trainers import arguments", "selection is not allowed to import pd_trl.trainers"),
+    ("evaluation/outputs.py", "import pd_trl.pipeline.recipe", "evaluation is not allowed to import pd_trl.pipeline"),
+    ("method/ranking.py", "import datasets", "method is not allowed to import datasets"),
+]  # fmt: skip
 
 
-def module_name(path: Path) -> str:
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+def lint_imports(root: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
 
 
-def imported_modules(path: Path, tree: ast.AST) -> set[str]:
-    """Absolute dotted names of all that a file of the package imports, at the top or inside functions."""
-    package = ["pd_trl", *path.relative_to(PACKAGE).parent.parts]
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            base = base + (node.module.split(".") if node.module else [])
-            if base == ["pd_trl"]:
-                names.update(f"pd_trl.{alias.name}" for alias in node.names)
-            else:
-                names.add(".".join(base))
-    return names
+def test_imports_point_only_downward():
+    checked = lint_imports(ROOT)
+    assert checked.returncode == 0, checked.stdout
 
 
-def layered(name: str) -> str:
-    """The entry of `LAYERS` that a module belongs to."""
-    two = ".".join(name.split(".")[:2])
-    return two if two in LAYERS else name.split(".")[0]
+def test_contracts_see_upward_imports(tmp_path):
+    shutil.copytree(PACKAGE, tmp_path / "pd_trl", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for file, line, _ in UPWARD:
+        with (tmp_path / "pd_trl" / file).open("a") as module:
+            module.write(f"\n\n{line}\n")
+    checked = lint_imports(tmp_path)
+    assert checked.returncode == 1
+    assert [message for _, _, message in UPWARD if message not in checked.stdout] == []
 
 
-def layer_violations(path: Path, source: str) -> list[str]:
-    name = module_name(path)
-    own = layered(name)
-    if name == "":  # pd_trl/__init__.py names everything, lazily
-        return []
-    if own not in LAYERS:
-        return [f"{name} has no layer: add {own!r} to LAYERS in tests/test_package.py, at the layer it belongs to"]
-    violations = []
-    for imported in sorted(imported_modules(path, ast.parse(source))):
-        first, _, rest = imported.partition(".")
-        if first == "pd_trl":
-            target = layered(rest)
-            if target in pd_trl._MODULE_OF or not target:
-                violations.append(f"{name} imports {imported} through pd_trl/__init__.py: import its module instead")
-            elif target not in LAYERS and target != "__version__":
-                violations.append(f"{name} imports {imported}, which has no layer: add it to LAYERS")
-            elif LAYERS.get(target, 0) > LAYERS[own]:
-                violations.append(
-                    f"{name} (L{LAYERS[own]}) imports {imported} (L{LAYERS[target]}): imports point down"
-                )
-        elif LAYERS[own] == 0 and first not in L0_THIRD_PARTY | sys.stdlib_module_names:
-            violations.append(f"{name} (L0) imports {imported}: L0 needs only {sorted(L0_THIRD_PARTY)}")
-    return violations
-
-
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: module_name(path) or "pd_trl")
-def test_imports_point_only_downward(path):
-    assert layer_violations(path, path.read_text(encoding="utf-8")) == []
-
-
-@pytest.mark.parametrize(
-    "file, source, message",
-    [
-        ("divergence.py", "from .filter import PDFilter", "imports point down"),
-        ("divergence.py", "import datasets", "L0 needs only"),
-        ("dpo_trainer.py", "def f():\n    from pd_trl import filter", "imports point down"),
-        ("data/loading.py", "from ..scoring import score_pairs", "imports point down"),
-        ("data/loading.py", "import pd_trl.cli.main", "imports point down"),
-        ("scoring/loop.py", "from .. import load_pairs", "import its module instead"),
-        ("scoring/loop.py", "from ..brand_new import f", "has no layer"),
-        ("brand_new/loop.py", "", "has no layer"),
-    ],
-)
-def test_layer_check_sees_violations(file, source, message):
-    violations = layer_violations(PACKAGE / file, source)
-    assert len(violations) == 1 and message in violations[0]
+def test_root_holds_nothing_else():
+    modules = {path.name for path in PACKAGE.iterdir() if path.is_file()}
+    assert modules == {"__init__.py", "__main__.py", "_version.py", "errors.py", "py.typed"}
 
 
 def loaded_after(statement: str) -> set[str]:

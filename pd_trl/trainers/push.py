@@ -16,8 +16,7 @@ from transformers.utils import PushInProgress
 
 from ..errors import InputError
 from ..hub import HubError, check_access, check_card, check_training_push, hub_api
-from ..publishing.model_push import ModelPush, model_files, push_model
-from ..publishing.training_facts import load_model_facts
+from .publisher import needed_publisher, publisher
 
 logger = logging.getLogger(__name__)
 
@@ -136,19 +135,42 @@ class HubPushes:
 
         self.push_in_progress = PushInProgress([hub_api().run_as_future(push)])
 
+    def create_model_card(
+        self,
+        model_name: str | None = None,
+        dataset_name: str | None = None,
+        tags: str | list[str] | None = None,
+    ) -> None:
+        trainer: Any = self
+        cards = publisher() if trainer.is_world_process_zero() else None
+        old = cards.existing_card(self.args.output_dir) if cards else None
+        super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)  # type: ignore[misc]
+        if cards:
+            cards.write_card(self, model_name, old, **self._card_facts())
+
+    def _card_facts(self) -> dict[str, Any]:
+        """What the kind of trainer knows for the card."""
+        return {}
+
+    def _check_planned_card(self) -> None:
+        """Raises `HubError` where the Hub would refuse the metadata of the card that this trainer is going to write."""
+        trainer: Any = self
+        if self.args.push_to_hub and trainer.is_world_process_zero() and self.hub_model_id is not None:
+            card = needed_publisher().planned_card(self, **self._card_facts())
+            check_card(card, "model", f"model {self.hub_model_id}", token=self.args.hub_token)
+
     def _push_folder(
         self, folder: str, message: str | None, token: str | None, revision: str | None, private: bool | None
     ) -> CommitInfo:
-        pushed = push_model(
+        return needed_publisher().push(
             folder,
+            self.args.output_dir,
             str(self.hub_model_id),
-            facts=load_model_facts(self.args.output_dir),
-            message=message,
+            message,
             private=private if private is not None else self.args.hub_private_repo,
             branch=revision or self.args.hub_revision,
             token=token or self.args.hub_token,
         )
-        return _commit_info(pushed, message)
 
     def _wait_for_push(self) -> None:
         if getattr(self, "push_in_progress", None) is not None:
@@ -181,12 +203,6 @@ def check_push(args: Any, repo_id: str | None = None) -> None:
             check_access(repo_id, "model", private=args.hub_private_repo, token=args.hub_token)
 
 
-def check_pushed_card(card: str, args: Any, repo_id: str | None) -> None:
-    """Raises `HubError` where the Hub would refuse the metadata of the card that a trainer is going to write."""
-    if args.push_to_hub and repo_id is not None:
-        check_card(card, "model", f"model {repo_id}", token=args.hub_token)
-
-
 @contextmanager
 def _without_token(args: Any) -> Iterator[None]:
     """Hides tokens from `training_args.bin`, which transformers pickles beside each model."""
@@ -205,7 +221,7 @@ def _without_token(args: Any) -> Iterator[None]:
 def _staged(checkpoint: Path, output_dir: Path) -> Path:
     """A folder with the model of a checkpoint, which may be removed while it is uploaded: links where possible."""
     folder = Path(tempfile.mkdtemp(prefix=".pd_push-", dir=output_dir))
-    for name, path in model_files(checkpoint).items():
+    for name, path in needed_publisher().model_files(checkpoint).items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -216,11 +232,3 @@ def _staged(checkpoint: Path, output_dir: Path) -> Path:
     if card.is_file():
         shutil.copy2(card, folder / "README.md")
     return folder
-
-
-def _commit_info(pushed: ModelPush, message: str | None) -> CommitInfo:
-    commit = pushed.commit
-    url = f"{hub_api().endpoint}/{commit.repo_id}/commit/{commit.sha}"
-    return CommitInfo(
-        commit_url=url, commit_message=message or "", commit_description="", oid=str(commit.sha), pr_url=commit.pr_url
-    )

@@ -105,7 +105,7 @@ def test_a_page_of_a_hundred_aspects(tmp_path, open_page):
 SCRIPT = """
 import resource, sys
 sys.path.insert(0, {root!r})
-from tests.html_report.test_many_and_odd_names import pairs
+from tests.report.test_many_and_odd_names import pairs
 from pd_trl.report.pictures import write_pictures
 from pd_trl.report.writing import read_selection
 names = ["aspect_%03d" % k for k in range({count})]

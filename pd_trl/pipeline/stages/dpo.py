@@ -10,6 +10,7 @@ import numpy as np
 from ...data import is_chat
 from ...data.validation import check_training_rows
 from ...errors import InputError
+from ...publishing.trained import serve_trainers
 from ...runs.artifacts import Manifest
 from ...runs.checkpoints import last_checkpoint
 from ...runs.identity import data_key, model_key, peft_settings, training_identity
@@ -64,6 +65,7 @@ def check_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: A
 @holding_output_dir
 def run_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: Any) -> StageResult:
     """Trains a policy into `output_dir`, going on from the last checkpoint of an interrupted run."""
+    serve_trainers()
     if not training_args.output_dir:
         raise InputError("`pd-trl dpo` needs --output_dir.")
     check_dpo(arguments, training_args, model_args)

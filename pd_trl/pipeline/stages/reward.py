@@ -9,6 +9,7 @@ from datasets import Dataset, concatenate_datasets
 
 from ...data import OVERALL, RESERVED_ASPECTS, check_preferences, is_chat
 from ...errors import InputError
+from ...publishing.trained import serve_trainers
 from ...runs.artifacts import Manifest
 from ...runs.identity import data_key, model_key, peft_settings, training_identity
 from ...runs.stage_folders import (
@@ -81,6 +82,7 @@ def check_reward(arguments: RewardArguments, training_args: PDRewardConfig, mode
 @holding_output_dir
 def run_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_args: Any) -> StageResult:
     """Trains the models into subfolders of `output_dir` and writes a manifest with their metrics."""
+    serve_trainers()
     if not training_args.output_dir:
         raise InputError("`pd-trl reward` needs --output_dir.")
     check_reward(arguments, training_args, model_args)

@@ -23,7 +23,6 @@ from ...data.ids import row_keys
 from ...errors import InputError
 from ...method.ranking import parse_budget, resolve_budget, select_lowest
 from ...models.inputs import check_tokenised, readable_rows
-from ...publishing.training_facts import card_name, existing_card, planned_card, write_model_card
 from ...runs.provenance import loaded_revision, trained_on
 from ...selection.gaps import numeric_column, scored_aspects
 from ..arguments import (
@@ -36,7 +35,7 @@ from ..arguments import (
     without_empty_images,
 )
 from ..prefix_sharing.sharing import SharesPrefixes, check_sharing_trainer, prefix_sharing_of
-from ..push import HubPushes, check_push, check_pushed_card
+from ..push import HubPushes, check_push
 from .config import PDDPOConfig
 
 if TYPE_CHECKING:
@@ -159,8 +158,7 @@ class PDDPOTrainer(HubPushes, SharesPrefixes, DPOTrainer):
         check_sharing_trainer(self)
         if self._kappa is not None:
             self.data_collator = _CollatorWithDivergence(self.data_collator, args.pd_column)
-        if args.push_to_hub and self.is_world_process_zero():
-            check_pushed_card(planned_card(self, **self._card_facts()), args, self.hub_model_id)
+        self._check_planned_card()
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         check_sides(dataset, dataset_name)
@@ -208,17 +206,6 @@ class PDDPOTrainer(HubPushes, SharesPrefixes, DPOTrainer):
             self.beta, self.precompute_ref_logps = beta, precomputed
         self._unshift_metrics(divergence)
         return result
-
-    def create_model_card(
-        self,
-        model_name: str | None = None,
-        dataset_name: str | None = None,
-        tags: str | list[str] | None = None,
-    ) -> None:
-        old = existing_card(self.args.output_dir) if self.is_world_process_zero() else None
-        super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)
-        if self.is_world_process_zero():
-            write_model_card(self, card_name(self, model_name), old, **self._card_facts())
 
     def _card_facts(self) -> dict[str, Any]:
         loss = "DFPO (Eq. 4 of arXiv 2508.07638; v1 calls it DMPO)" if self.args.pd_loss == "dfpo" else "DPO"

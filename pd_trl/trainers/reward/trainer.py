@@ -25,7 +25,6 @@ from ...method.ranking import random_keys, resolve_budget, select_lowest
 from ...models.heads.modeling import heads_of_model
 from ...models.inputs import check_tokenised, readable_rows
 from ...models.sidecar import RewardSidecar
-from ...publishing.training_facts import card_name, existing_card, planned_card, write_model_card
 from ..arguments import (
     check_offloading,
     check_sides,
@@ -37,7 +36,7 @@ from ..arguments import (
     token_counts,
 )
 from ..prefix_sharing.sharing import SharesPrefixes, check_sharing_trainer, prefix_sharing_of
-from ..push import HubPushes, check_push, check_pushed_card
+from ..push import HubPushes, check_push
 from .config import PDRewardConfig
 from .evaluation import HeldOutPairs, measure_pairs
 from .heads.batches import AspectBalancedSampler, AspectCollator, aspect_ids, check_aspect_column
@@ -183,8 +182,7 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
         self.sidecar_ = RewardSidecar.of(args, self._aspects or (), pad_token_id=self.processing_class.pad_token_id)
         # So that the model, scored in memory, is scored as it was trained.
         self.model.pd_reward_sidecar = self.sidecar_
-        if args.push_to_hub and self.is_world_process_zero():
-            check_pushed_card(planned_card(self, **self._card_facts()), args, self.hub_model_id)
+        self._check_planned_card()
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         check_sides(dataset, dataset_name)
@@ -302,17 +300,6 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
                 metrics |= {f"{key}_{aspect}": value for key, value in found.items()}
             output.metrics.update({f"{metric_key_prefix}_{key}": value for key, value in metrics.items()})
         return output
-
-    def create_model_card(
-        self,
-        model_name: str | None = None,
-        dataset_name: str | None = None,
-        tags: str | list[str] | None = None,
-    ) -> None:
-        old = existing_card(self.args.output_dir) if self.is_world_process_zero() else None
-        super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)
-        if self.is_world_process_zero():
-            write_model_card(self, card_name(self, model_name), old, **self._card_facts())
 
     def _card_facts(self) -> dict[str, Any]:
         sidecar = self.sidecar_
