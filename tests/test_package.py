@@ -57,6 +57,24 @@ def test_root_holds_nothing_else():
     assert modules == {"__init__.py", "__main__.py", "_version.py", "errors.py", "py.typed"}
 
 
+def test_files_of_the_map_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [
+        line
+        for line in text.split("## To change X, open Y")[1].split("\n## ")[0].splitlines()
+        if line.startswith("| ")
+    ]
+    files = [file for row in rows[2:] for file in re.findall(r"`([^`]+)`", row.split(" | ")[1])]
+    assert len(rows) - 2 >= 20 and len(files) >= len(rows) - 2
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+
+
+def test_map_of_the_house_names_every_package():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## The house")[1].split("\n## ")[0]
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert [name for name in sorted(packages) if f"`{name}`" not in text] == []
+
+
 def loaded_after(statement: str) -> set[str]:
     """Top-level modules loaded in a fresh process after a statement."""
     code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
