@@ -58,7 +58,10 @@ def problems(draw, numbers, holistic=True):
     return gaps, [0, 1, *draw(st.lists(own, min_size=num_pairs - 2, max_size=num_pairs - 2))]
 
 
-some_weights = st.lists(st.sampled_from([0.0, 0.5, 3.0]), min_size=3, max_size=3).map(lambda rest: [2.0, *rest])
+# Two aspects always vote, so that no pair is without a vote.
+some_weights = st.lists(st.sampled_from([0.0, 0.5, 3.0]), min_size=3, max_size=3).map(
+    lambda rest: [2.0, rest[0] or 1.0, *rest[1:]]
+)
 
 
 @generated
@@ -266,7 +269,7 @@ def test_reward_loss_is_equations_11_and_16(correction, with_margin, tmp_path):
     signed_rho = {"penalty": rho, "residual": -rho, "none": 0.0}[correction]
     assert training_margin(rho, correction) == signed_rho
     length = {"length_balance_temperature": None, "length_penalty": rho, "length_correction": correction}
-    args = pd_trl.PDRewardConfig(tmp_path, **length, **ARGS)
+    args = pd_trl.PDRewardConfig(tmp_path, margin_column="margin" if with_margin else None, **length, **ARGS)
     model = random_llama(LlamaForSequenceClassification, seed=0, num_labels=1)
     columns = ["prompt", "chosen", "rejected"] + ["margin"] * with_margin
     loss = train_loss(pd_trl.PDRewardTrainer, [{name: row[name] for name in columns} for row in ROWS], args, model)

@@ -100,7 +100,7 @@ def train_rewards(model: str, output_dir: str, **settings) -> None:
     arguments = {"max_steps": 1, "per_device_train_batch_size": 4, "bf16": False, "use_cpu": True, "report_to": "none",
                  "save_strategy": "no", "push_to_hub": True, **settings}  # fmt: skip
     train_aspect_rewards(
-        tiny_preferences(30), model, output_dir, args=PDRewardConfig(output_dir, **arguments), heldout=0.3
+        tiny_preferences(60), model, output_dir, args=PDRewardConfig(output_dir, **arguments), heldout=0.3
     )
 
 
