@@ -20,7 +20,15 @@ from .columnar import (
     single_array,
     struct_field,
 )
-from .json_columns import MEANINGFUL_FIELDS, Problems, half_read, has_json_fields, is_json, is_json_list, texts_from_json
+from .json_columns import (
+    MEANINGFUL_FIELDS,
+    Problems,
+    half_read,
+    has_json_fields,
+    is_json,
+    is_json_list,
+    texts_from_json,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -66,8 +66,7 @@ def with_input(table: pa.Table, name: str) -> pa.ChunkedArray:
     parts = [
         part
         for part in INPUT_COLUMNS
-        if part in table.column_names
-        and any(kind(table.field(part).type) for kind in (is_text, is_numeric, is_json))
+        if part in table.column_names and any(kind(table.field(part).type) for kind in (is_text, is_numeric, is_json))
     ]
     if name != INSTRUCTION or not parts or not is_text(column.type):
         return column

@@ -112,12 +112,13 @@ def optional(check: Check) -> Check:
     return check_given
 
 
-def sequence(items: Check) -> Check:
-    """A list of what `items` allows."""
+def sequence(items: Check, *, length: int | None = None) -> Check:
+    """A list of what `items` allows, of `length` values where that is given."""
+    expected = "a list" if length is None else f"a list of {length} values"
 
     def check(value: Any, where: str) -> None:
-        if not isinstance(value, list):
-            raise Misfit(where, "a list", value)
+        if not isinstance(value, list) or length not in (None, len(value)):
+            raise Misfit(where, expected, value)
         for index, item in enumerate(value):
             items(item, f"{where}[{index}]")
 

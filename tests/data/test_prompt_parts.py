@@ -146,7 +146,13 @@ def test_rows_of_different_forms_in_one_set():
 
 @pytest.mark.parametrize(
     ("instruction", "part"),
-    [("Translate into German.", "man"), ("Is this a word?", "a"), ("Add 3.", 3), ("Double it.", 0), ("Halve it.", 2.5)],
+    [
+        ("Translate into German.", "man"),
+        ("Is this a word?", "a"),
+        ("Add 3.", 3),
+        ("Double it.", 0),
+        ("Halve it.", 2.5),
+    ],
 )
 def test_a_short_input_that_stands_in_the_instruction_by_chance(instruction, part):
     assert load({"instruction": instruction, "input": part} | sides())["prompt"][:] == [f"{instruction}\n\n{part}"]
