@@ -20,7 +20,15 @@ from .columnar import (
     single_array,
     struct_field,
 )
-from .json_columns import MEANINGFUL_FIELDS, Problems, half_read, is_json, is_json_list, texts_from_json
+from .json_columns import (
+    MEANINGFUL_FIELDS,
+    Problems,
+    half_read,
+    has_json_fields,
+    is_json,
+    is_json_list,
+    texts_from_json,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +76,7 @@ def normalize_text(column: pa.ChunkedArray, name: str, problems: Problems | None
         InputError: If some rows are strings and others are messages.
     """
     extra: list[str] = []
-    if is_json(column.type) or is_json_list(column.type):
+    if is_json(column.type) or is_json_list(column.type) or has_json_fields(column.type):
         column, extra = texts_from_json(column, name, problems)
     elif is_list(column.type) and pa.types.is_null(column.type.value_type):
         column = column.cast(MESSAGES_TYPE)

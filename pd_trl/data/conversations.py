@@ -57,7 +57,8 @@ def _plain(text: str | None) -> str:
 def says_all(shared: Messages, text: str | None) -> bool:
     """Whether the shared messages hold the text of a prompt column: as one of them, or as several in a row."""
     wanted = _plain(text)
-    return not wanted or wanted in _plain(" ".join(message["content"] or "" for message in shared))
+    said = _plain(" ".join(message["content"] or "" for message in shared))
+    return not wanted or f" {wanted} " in f" {said} "
 
 
 def _last_user_is(shared: pa.ChunkedArray, texts: pa.ChunkedArray) -> np.ndarray:

@@ -76,7 +76,11 @@ def _half_pair(row: int, key: str) -> str:
 
 
 def _bytes_of(path: Path) -> bytes:
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+    """The bytes of a file, unpacked. `datasets` reads `.zst` where zstandard is installed; Arrow always does."""
+    if path.suffix.lower() == ".zst":
+        with pa.input_stream(path, compression="zstd") as packed:
+            return packed.read()
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
         return file.read()
 
 
@@ -109,7 +113,7 @@ def _row_trouble(row: int, value: Any, decoded: bool) -> str | None:
 
 def json_trouble(path: Path) -> str | None:
     """Returns what is wrong with a JSON or JSON lines file, with its row and column; `None` where nothing is found."""
-    if path.suffix not in (".json", ".jsonl", ".gz"):
+    if path.suffix.lower() not in (".json", ".jsonl", ".gz", ".zst"):
         return None
     try:
         content = _bytes_of(path)

@@ -11,7 +11,10 @@ from .columnar import MESSAGES_TYPE, is_list
 
 Problems = dict[str, np.ndarray]
 # Fields of a message that change what it says: without them, its content is only a half.
-MEANINGFUL_FIELDS = ("tool_calls", "function_call", "images", "thinking", "reasoning_content")
+MEANINGFUL_FIELDS = (
+    "tool_calls", "function_call", "image", "images", "video", "videos", "audio", "audios", "files", "attachments", "documents",
+    "thinking", "reasoning", "reasoning_content",
+)  # fmt: skip
 
 
 def is_json(dtype: pa.DataType) -> bool:
@@ -24,8 +27,19 @@ def is_json_list(dtype: pa.DataType) -> bool:
     return is_list(dtype) and is_json(dtype.value_type)
 
 
+def has_json_fields(dtype: pa.DataType) -> bool:
+    """Whether the type is a list of structs of which some fields are JSON text."""
+    return is_list(dtype) and pa.types.is_struct(dtype.value_type) and any(is_json(f.type) for f in dtype.value_type)
+
+
 def decode_json(column: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """Returns the values of a column of JSON, or of lists of JSON."""
+    """Returns the values of a column of JSON, of lists of JSON, or of lists of structs with fields of JSON."""
+    if has_json_fields(column.type):
+        decoded = {field.name for field in column.type.value_type if is_json(field.type)}
+        return [
+            messages and [m and {k: _decoded(v) if k in decoded else v for k, v in m.items()} for m in messages]
+            for messages in column.to_pylist()
+        ]
     if is_json_list(column.type):
         lists = column.cast(pa.list_(pa.string())).to_pylist()
         return [None if texts is None else [_decoded(text) for text in texts] for texts in lists]
@@ -77,7 +91,7 @@ def texts_from_json(
 
     Args:
         column (`pa.ChunkedArray`):
-            JSON texts, or lists of them.
+            JSON texts, lists of them, or messages with fields of them.
         name (`str`):
             Its name.
         problems (`dict`, *optional*):

@@ -257,7 +257,7 @@ def load_pairs(
     Args:
         name_or_path (`str`, path, list of paths, or `Dataset`):
             A dataset id on the Hub (with a revision: `"me/data@v1"`), a local folder, parquet, jsonl or json files (.gz
-            too), or a dataset in memory.
+            and .jsonl.zst too), or a dataset in memory.
         split (`str`, defaults to `"train"`):
             Split to load, with slicing as in `datasets` (`"train[:1000]"`).
         config (`str`, *optional*):

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from ..errors import InputError
 from .chat import text_kind, wrap_text
-from .columnar import MESSAGES_TYPE, is_text, take
-from .json_columns import Problems
+from .columnar import MESSAGES_TYPE, is_numeric, is_text, take
+from .json_columns import Problems, decode_json, is_json
 
 logger = logging.getLogger(__name__)
 
@@ -19,26 +19,41 @@ INSTRUCTION = "instruction"
 INPUT_COLUMNS = ("input", "context")
 SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
 # Columns that may be part of a prompt in a form that is not known.
-_POSSIBLE_PARTS = (
-    *INPUT_COLUMNS,
-    *SYSTEM_COLUMNS,
-    "history",
-    "conversation",
-    "conversations",
-    "messages",
-    "documents",
+_POSSIBLE_PARTS = frozenset(
+    (*INPUT_COLUMNS, *SYSTEM_COLUMNS)
+    + tuple(
+        "inputs contexts system_instruction system_instructions developer developer_message persona history chat_history "
+        "conversation conversation_history conversations dialog dialogue messages turns article background document documents "
+        "evidence knowledge passage passages question query reference_text".split()
+    )
 )
+# A shorter part may stand in a prompt by chance.
+_LONG = 40
 SYSTEM_ROLES = ("system", "developer")
 
 
+def _text(value: Any) -> Any:
+    """A number as text, and any other value as it is."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    return str(value) if is_number else value
+
+
 def text_of(row: Mapping[str, Any], names: Iterable[str]) -> str | None:
-    """Returns the text, not blank, of the first of the columns that has one."""
-    return next((row[name] for name in names if isinstance(row.get(name), str) and row[name].strip()), None)
+    """Returns the text (or number), not blank, of the first of the columns that has one."""
+    values = (_text(row.get(name)) for name in names)
+    return next((value for value in values if isinstance(value, str) and value.strip()), None)
+
+
+def says(text: str, part: str) -> bool:
+    """Whether a text holds another one: as whole lines, or anywhere where it is too long to stand there by chance."""
+    part = part.strip()
+    lines = ("\n".join(["", *(line.strip() for line in each.strip().splitlines()), ""]) for each in (part, text))
+    return next(lines) in next(lines) or (len(part) >= _LONG and part in text)
 
 
 def join_input(instruction: str, part: str | None) -> str:
     """Returns an instruction followed by what it is about, unless it says that already."""
-    if not part or not part.strip() or part.strip() in instruction:
+    if not part or not part.strip() or says(instruction, part):
         return instruction
     return f"{instruction.rstrip()}\n\n{part}"
 
@@ -48,10 +63,14 @@ def with_input(table: pa.Table, name: str) -> pa.ChunkedArray:
     Returns the column `name` of a source as prompts: an `instruction` with the `input` (or `context`) that it is about.
     """
     column = table.column(name)
-    parts = [part for part in INPUT_COLUMNS if part in table.column_names and is_text(table.field(part).type)]
+    parts = [
+        part
+        for part in INPUT_COLUMNS
+        if part in table.column_names and any(kind(table.field(part).type) for kind in (is_text, is_numeric, is_json))
+    ]
     if name != INSTRUCTION or not parts or not is_text(column.type):
         return column
-    rows = zip(column.to_pylist(), *(table.column(part).to_pylist() for part in parts), strict=True)
+    rows = zip(column.to_pylist(), *(_values(table.column(part)) for part in parts), strict=True)
     joined = [
         None if text is None else join_input(text, text_of(dict(zip(parts, values, strict=True)), parts))
         for text, *values in rows
@@ -60,6 +79,10 @@ def with_input(table: pa.Table, name: str) -> pa.ChunkedArray:
     if changed:
         logger.info("%d prompts are an instruction and the text of %s that it is about.", changed, parts)
     return pa.chunked_array([pa.array(joined, pa.string())])
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    return decode_json(column) if is_json(column.type) else column.to_pylist()
 
 
 def with_system(columns: dict[str, pa.ChunkedArray], found: Problems) -> dict[str, pa.ChunkedArray]:
@@ -121,8 +144,8 @@ def replace_rows(column: pa.ChunkedArray, rows: list[int], messages: list[Any]) 
 
 def warn_of_parts(columns: Mapping[str, pa.ChunkedArray]) -> None:
     """Logs the columns that pass through with what may be a part of the prompt and is not in it."""
-    for name in _POSSIBLE_PARTS:
-        if name in columns and (count := _not_in_prompt(columns[name], columns["prompt"])):
+    for name in columns:
+        if name.lower() in _POSSIBLE_PARTS and (count := _not_in_prompt(columns[name], columns["prompt"])):
             logger.warning(
                 "The prompts of %d pairs do not hold what is in column %r. If the responses answer that too, add it to the "
                 "prompt first.",
@@ -134,20 +157,23 @@ def warn_of_parts(columns: Mapping[str, pa.ChunkedArray]) -> None:
 def missing_parts(row: Mapping[str, Any], prompt: Any) -> list[str]:
     """Returns the columns of a row with what may be a part of its prompt and is not in it."""
     text = flat_text(prompt)
-    parts = {name: row.get(name) for name in _POSSIBLE_PARTS if name != "messages"}
     return [
         name
-        for name, value in parts.items()
-        if isinstance(value, (str, list, dict)) and value and not (isinstance(value, str) and value.strip() in text)
+        for name, value in row.items()
+        if str(name).lower() in _POSSIBLE_PARTS and name != "messages" and not _is_said(_text(value), text)
     ]
 
 
 def _not_in_prompt(part: pa.ChunkedArray, prompt: pa.ChunkedArray) -> int:
-    if not is_text(part.type):
-        return sum(isinstance(value, (str, list, dict)) and bool(value) for value in part.to_pylist())
-    rows = [(text.strip(), row) for row, text in enumerate(part.to_pylist()) if text and text.strip()]
-    prompts = take(prompt, np.array([row for _, row in rows], dtype=np.int64)).to_pylist()
-    return sum(text not in flat_text(value) for (text, _), value in zip(rows, prompts, strict=True))
+    rows = [(row, _text(value)) for row, value in enumerate(_values(part)) if value or value == 0]
+    prompts = take(prompt, np.array([row for row, _ in rows], dtype=np.int64)).to_pylist()
+    return sum(not _is_said(value, flat_text(text)) for (_, value), text in zip(rows, prompts, strict=True))
+
+
+def _is_said(value: Any, text: str) -> bool:
+    if isinstance(value, str):
+        return not value.strip() or says(text, value)
+    return not (isinstance(value, (list, dict)) and value)
 
 
 def flat_text(prompt: Any) -> str:

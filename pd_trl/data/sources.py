@@ -118,7 +118,7 @@ def _load(what: str, *args: Any, split: str, files: Sequence[Path] = (), **kwarg
         if (full := system_error(error)) is not None:
             raise full from None
         _raise_trouble(files, error)
-        if args[:1] == ("json",) and "[" not in split and all(file.suffix != ".zst" for file in files):
+        if args[:1] == ("json",) and "[" not in split:
             # Readable, but of several types in a column, and not so near the beginning that `datasets` would expect it.
             return table_dataset(json_table(files))
         raise InputError(
@@ -135,6 +135,12 @@ def _load(what: str, *args: Any, split: str, files: Sequence[Path] = (), **kwarg
         empty = isinstance(error, StopIteration) or "corresponds to no data" in str(error)
         if not empty:
             _raise_trouble(files, error)
+        if args[:1] == ("json",) and "zstd not supported" in str(error):
+            if "[" in split:
+                raise InputError(
+                    f"{what} is packed with zstd: install zstandard to read a part of it, split {split!r}."
+                ) from error
+            return table_dataset(json_table(files))
         if "data_files" in kwargs and isinstance(error, ValueError) and not empty:
             raise InputError(
                 f"{what} could not be read: {error}. The file is damaged, or has another format than its name says."

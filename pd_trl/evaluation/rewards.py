@@ -19,6 +19,7 @@ from ..hub import split_revision
 from ..runs.artifacts import digest_of
 from ..runs.results import save_results
 from ..runs.row_log import RowLog
+from ..safety.schema import number, sequence
 from ..scoring.responses import conversation, score_responses
 from ..scoring.reward_models import RewardModel, load_scorers
 from ..scoring.scorer import RewardModelScorer
@@ -159,7 +160,8 @@ def _score_distinct(
     if output_dir is None:
         return _score_missing(scorer, distinct, {}, None, max_length, tokens_per_batch)
     identity = {"model": scorer.digest, "aspects": scorer.aspects, "max_length": max_length}
-    with RowLog(Path(output_dir) / f"rewards-{_file_name(label)}.jsonl", identity) as log:
+    form = sequence(number(), length=len(scorer.aspects))
+    with RowLog(Path(output_dir) / f"rewards-{_file_name(label)}.jsonl", identity, form) as log:
         return _score_missing(scorer, distinct, dict(log.rows), log, max_length, tokens_per_batch)
 
 

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from ..errors import InputError
 from ..runs.artifacts import write_json
 from ..runs.row_log import RowLog
+from ..safety.schema import boolean, integer, record, text
 from ..safety.secrets import masked
 from ..text.tables import printable
 from .decoding import Decoded, decode
@@ -31,6 +32,9 @@ OUTPUTS_NAME = "model_outputs.json"
 DECODING_NAME = "decoding.json"
 LOG_NAME = "generated.jsonl"
 BACKENDS = ("transformers", "vllm")
+# What is kept of an output.
+_FIELDS = {"output": text(), "num_tokens": integer(0), "finished": boolean}
+_ROW = record(_FIELDS, required=_FIELDS)
 
 
 def generate_outputs(
@@ -164,7 +168,7 @@ def _rows(output_dir: str | os.PathLike | None, settings: dict[str, Any]) -> Ite
     if output_dir is None:
         yield _Memory()
         return
-    with RowLog(Path(output_dir) / LOG_NAME, settings) as log:
+    with RowLog(Path(output_dir) / LOG_NAME, settings, _ROW) as log:
         yield log
 
 

@@ -11,6 +11,8 @@ from ..errors import InputError
 NO_ASPECT = -1
 # What messages call a label that is none of the aspects'.
 NO_LABEL = "none of the aspects"
+# A PD is in single precision, and so are sums of it.
+MAX_WEIGHT = 1e9
 # Rows at a time: what is computed in double precision never grows with the data.
 _BLOCK = 65_536
 
@@ -206,7 +208,7 @@ def check_gamma(gamma: float) -> None:
 
 
 def check_weights(weights: ArrayLike | None, names: Sequence[str]) -> NDArray[np.float64]:
-    """`weights` as an array of shape `(num_aspects,)`; raises `InputError` on negative, NaN or all-zero weights."""
+    """`weights` as an array of shape `(num_aspects,)`; raises `InputError` on negative, NaN, huge or all-zero weights."""
     if weights is None:
         return np.ones(len(names))
     weight = np.asarray(weights, dtype=np.float64)
@@ -214,10 +216,10 @@ def check_weights(weights: ArrayLike | None, names: Sequence[str]) -> NDArray[np
         raise InputError(
             f"`weights` must have one weight for each of the {len(names)} aspects, got shape {weight.shape}."
         )
-    bad = [f"'{name}': {value:g}" for name, value in zip(names, weight, strict=True) if not 0 <= value < np.inf]
+    bad = [f"'{name}': {value:g}" for name, value in zip(names, weight, strict=True) if not 0 <= value <= MAX_WEIGHT]
     if bad:
         raise InputError(
-            f"Weights must be finite and not negative, got {', '.join(bad)}. A weight of 0 ignores an aspect."
+            f"Weights must be finite, not negative and at most {MAX_WEIGHT:g}, got {', '.join(bad)}. A weight of 0 ignores an aspect."
         )
     if not weight.any():
         raise InputError("All weights are 0: at least one aspect needs a positive weight.")

@@ -16,6 +16,12 @@ from ..errors import InputError
 # What a chat template raises on messages that it does not take: by itself, or where content is null or of another type.
 TEMPLATE_FAULTS = (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError)
 
+_ID_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
+_PAD_ADVICE = (
+    "The tokenizer has no pad token in its vocabulary, and no EOS token in its place. Set `tokenizer.pad_token` (the argument "
+    "`pad_token` of a training) to a token that it has and texts have not."
+)
+
 # A conversation: what to call it, its messages, and arguments of the template.
 Conversation = tuple[str, Any, Mapping[str, Any]]
 
@@ -34,6 +40,23 @@ def check_eos(tokenizer: Any) -> None:
             "The tokenizer has no EOS token, which ends every response of plain text. Set `tokenizer.eos_token` (the argument "
             f"`eos_token` of a reward training) to the token that ends a text.{advice}"
         )
+
+
+@contextmanager
+def naming_missing_pad() -> Iterator[None]:
+    """A block in which TRL makes a trainer. Where it finds no pad token, an `InputError` says what to set."""
+    try:
+        yield
+    except ValueError as error:
+        if "`pad_token`" not in str(error):
+            raise
+        raise InputError(_PAD_ADVICE) from None
+
+
+def check_pad(tokenizer: Any) -> None:
+    """Raises `InputError` where nothing can fill up a batch: the tokenizer has neither a pad nor an EOS token."""
+    if tokenizer.pad_token is None and tokenizer.eos_token is None:
+        raise InputError(_PAD_ADVICE)
 
 
 @contextmanager
@@ -194,6 +217,7 @@ def readable_rows(dataset: Any, tokenizer: Any, dataset_name: str) -> Iterator[A
         tokenizer ([`~transformers.PreTrainedTokenizerBase`] or processor): The tokenizer.
         dataset_name (`str`): Name of the set.
     """
+    check_pad(getattr(tokenizer, "tokenizer", tokenizer))
     first = next(iter(dataset), None)
     if first is None or "chosen" not in first:
         yield dataset
@@ -242,23 +266,53 @@ def row_name(row: Mapping[str, Any], index: int, dataset_name: str) -> str:
 def check_tokenised(trainer: Any) -> None:
     """
     Raises `InputError` where a prepared row of a trainer's data has a token without an embedding, or more tokens than the model
-    has learned positions for. Streams are not checked.
+    has learned positions for. The rows of a stream are checked when they are read.
     """
-    given = getattr(trainer, "eval_dataset", None)
-    sets = {
-        "train": getattr(trainer, "train_dataset", None),
-        **(given if isinstance(given, dict) else {"eval": given}),
-    }
-    for name, dataset in sets.items():
+    tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
+    args = trainer.model, tokenizer, trainer.args.max_length
+
+    def checked(dataset: Any, name: str) -> Any:
+        if isinstance(dataset, dict):
+            return type(dataset)({part: checked(rows, part) for part, rows in dataset.items()})
+        if isinstance(dataset, IterableDataset):
+            return _checked_stream(dataset, name, *args)
         if isinstance(dataset, Dataset) and "chosen_ids" in dataset.column_names and len(dataset):
-            tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
-            _check_prepared(dataset, name, trainer.model, tokenizer, trainer.args.max_length)
+            _check_prepared(dataset, name, *args)
+        return dataset
+
+    trainer.train_dataset = checked(trainer.train_dataset, "train")
+    trainer.eval_dataset = checked(trainer.eval_dataset, "eval")
+
+
+def _checked_stream(
+    dataset: IterableDataset, name: str, model: Any, tokenizer: Any, max_length: int | None
+) -> IterableDataset:
+    size, usable = num_embeddings(model), table_positions(model)
+
+    def check(row: Mapping[str, Any], index: int) -> dict[str, Any]:
+        lengths = {column: len(row[column]) for column in _ID_COLUMNS if row.get(column)}
+        for column, length in lengths.items():
+            check_token_ids(row[column], [length], size, tokenizer, lambda _: row_name(row, index, name))
+        needed = lengths.pop("prompt_ids", 0) + max(lengths.values(), default=0)
+        needed = needed if max_length is None else min(needed, max_length)
+        if usable is not None and needed > usable:
+            raise InputError(_too_long(row_name(row, index, name), needed, usable))
+        return {}
+
+    return dataset.map(check, with_indices=True, features=dataset.features)
+
+
+def _too_long(row: str, needed: int, usable: int, others: str = "") -> str:
+    return (
+        f"{_capitalised(row)} has {needed} tokens, but the model has positions for {usable}{others}. Set `max_length` to {usable} or "
+        "less."
+    )
 
 
 def _check_prepared(dataset: Dataset, name: str, model: Any, tokenizer: Any, max_length: int | None) -> None:
     import pyarrow.compute as pc
 
-    columns = [c for c in ("prompt_ids", "chosen_ids", "rejected_ids") if c in dataset.column_names]
+    columns = [c for c in _ID_COLUMNS if c in dataset.column_names]
     table = dataset.with_format("arrow").select_columns(columns)[:]
     lengths = {}
 
@@ -279,10 +333,7 @@ def _check_prepared(dataset: Dataset, name: str, model: Any, tokenizer: Any, max
     usable = table_positions(model)
     if usable is not None and needed.max() > usable:
         row = int(np.argmax(needed > usable))
-        raise InputError(
-            f"{_capitalised(called(row))} has {needed[row]} tokens, but the model has positions for {usable} ({(needed > usable).sum()} such "
-            f"rows). Set `max_length` to {usable} or less."
-        )
+        raise InputError(_too_long(called(row), needed[row], usable, f" ({(needed > usable).sum()} such rows)"))
 
 
 def _capitalised(text: str) -> str:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..method.divergence import MAX_WEIGHT
 from ..safety.schema import (
     Check,
     Misfit,
@@ -147,7 +148,7 @@ def filter_arguments(
         "budget": _budget,
         "source": text(sources),
         "gamma": number(above=0, high=1),
-        "weights": mapping(number(0)),
+        "weights": mapping(number(0, MAX_WEIGHT)),
         "per_aspect": boolean,
         "seed": integer(),
         "selector": text(selectors),
@@ -167,7 +168,7 @@ def saved_filter(arguments: Mapping[str, Check]) -> Check:
             "aspects": optional(sequence(_NAME)),
             "quantiles": mapping(_scale),
             "thresholds": mapping(threshold, empty=False),
-            "weights": optional(mapping(number(0))),
+            "weights": optional(mapping(number(0, MAX_WEIGHT))),
         },
         required=("aspects", "quantiles", "thresholds"),
     )

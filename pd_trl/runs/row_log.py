@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..errors import InputError
+from ..safety.schema import Check, Misfit
 from ..safety.secrets import masked
 from .artifacts import digest_of, opened_privately
 
@@ -28,10 +29,12 @@ class RowLog:
     Args:
         path (`str` or `Path`): The file, made where there is none.
         identity (`dict`): All that decides a row beside its key, as json-like values.
+        form (check, *optional*): What a row may be. A line with another row is damaged. `None` leaves that to the caller.
     """
 
-    def __init__(self, path: str | os.PathLike, identity: dict[str, Any]):
+    def __init__(self, path: str | os.PathLike, identity: dict[str, Any], form: Check | None = None):
         self.path = Path(path)
+        self._form = form
         self.identity = json.loads(json.dumps(masked(identity), default=str))
         self.rows: dict[str, Any] = {}
         self._counts: collections.Counter[str] = collections.Counter()
@@ -110,7 +113,9 @@ class RowLog:
                     key, row = entry["key"], entry["row"]
                     if not isinstance(key, str):
                         raise TypeError("a key is no text")
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                    if self._form is not None:
+                        self._form(row, "row")
+            except (ValueError, KeyError, TypeError, RecursionError, Misfit) as error:
                 if number == 1:
                     raise InputError(
                         f"{self.path} is damaged in its first line ({error}), which says what its rows are of. Remove it to begin again."

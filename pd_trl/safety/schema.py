@@ -4,7 +4,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ MAX_DEPTH = 64
 MAX_ROWS_BYTES = 1 << 30
 MAX_BYTES = 64 << 20
 # A card or a recipe is written by hand; aliases may make it longer by this much.
-_MAX_YAML_BYTES = 8 << 20
+_MAX_YAML_BYTES = 1 << 20
 _MAX_EXPANSION = 1_000_000
 # What a float can still hold.
 _MAX_DIGITS = 300
@@ -112,12 +113,13 @@ def optional(check: Check) -> Check:
     return check_given
 
 
-def sequence(items: Check) -> Check:
-    """A list of what `items` allows."""
+def sequence(items: Check, *, length: int | None = None) -> Check:
+    """A list of what `items` allows, of `length` values where that is given."""
+    expected = "a list" if length is None else f"a list of {length} values"
 
     def check(value: Any, where: str) -> None:
-        if not isinstance(value, list):
-            raise Misfit(where, "a list", value)
+        if not isinstance(value, list) or length not in (None, len(value)):
+            raise Misfit(where, expected, value)
         for index, item in enumerate(value):
             items(item, f"{where}[{index}]")
 
@@ -201,7 +203,7 @@ def parse_json(text: str | bytes, name: object) -> Any:
         InputError: Naming `name`, where the text is no json, is nested too deeply, or holds a whole number that no float can.
     """
     try:
-        content = json.loads(text, parse_int=_integer_of)
+        content = json.loads(text, parse_int=_integer_of, object_pairs_hook=_object_of)
         _check_depth(content)
     except RecursionError:
         raise InputError(f"{name} is nested more than {MAX_DEPTH} levels deep.") from None
@@ -252,6 +254,11 @@ def _written_out(node: yaml.Node, sizes: dict[int, int], depth: int = 0) -> int:
             return 1 + len(node.value)
         children = node.value
         if isinstance(node, yaml.MappingNode):
+            names = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if len(set(names)) < len(names):
+                raise yaml.YAMLError(
+                    f"the name {shown(_repeated(names)[1])} stands twice in the mapping{node.start_mark}"
+                )
             children = [child for pair in node.value for child in pair]
         sizes[id(node)] = 1 + sum(_written_out(child, sizes, depth + 1) for child in children)
     return sizes[id(node)]
@@ -276,6 +283,18 @@ def _integer_of(digits: str) -> int:
     if len(digits) > _MAX_DIGITS:
         raise ValueError(f"a whole number of {len(digits)} digits")
     return int(digits)
+
+
+def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # What stands there twice means one thing to one reader and another to the next.
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"the name {shown(_repeated(name for name, _ in pairs))} stands twice in one object")
+    return found
+
+
+def _repeated(names: Iterable[Any]) -> Any:
+    return next(name for name, count in Counter(names).items() if count > 1)
 
 
 def _check_writable(value: str, where: str) -> None:

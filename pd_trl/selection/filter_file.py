@@ -45,6 +45,9 @@ def _contradiction(
         return "`quantiles` has not exactly the names of `aspects`"
     if not aspects and "pd" in SELECTORS[selector].inputs and source != "column":
         return f"the selector {selector!r} needs the `aspects` that it was fitted on"
+    learned = statistics.get("weights")
+    if learned is not None and set(learned) != set(aspects or ()):
+        return "`statistics.weights` has not exactly the names of `aspects`"
     if aspects is not None and (strange := sorted(set(arguments.get("weights", {})) - set(aspects))):
         return f"`weights` names {strange[0][:60]!r}, which is none of the `aspects`"
     if not arguments.get("per_aspect", False) and set(thresholds) != {ALL_PAIRS}:

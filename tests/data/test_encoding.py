@@ -89,3 +89,24 @@ def test_what_is_no_json(tmp_path):
 def test_a_byte_order_mark_is_no_trouble(tmp_path):
     (tmp_path / "x.jsonl").write_bytes(lines(ROWS, "utf-8-sig"))
     assert load_source(tmp_path / "x.jsonl").to_list() == Dataset.from_list(ROWS).to_list()
+
+
+def zstd(content):
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as packed:
+        packed.write(content)
+    return sink.getvalue().to_pybytes()
+
+
+def test_files_packed_with_zstd(tmp_path):
+    path = tmp_path / "data.jsonl.zst"
+    path.write_bytes(zstd(lines(ROWS)))
+    assert load_pairs(path)["prompt"][:] == [row["prompt"] for row in ROWS]
+    path.write_bytes(zstd(lines(ROWS[:3]) + lines([ROWS[3] | {"prompt": "Grüße"}], "latin-1")))
+    with pytest.raises(InputError, match=r"data.jsonl.zst.*row 3, column 'prompt' has bytes that are not UTF-8"):
+        load_pairs(path)
+    path.write_bytes(zstd(lines([row | {"rating": [1, "2"][i % 2]} for i, row in enumerate(ROWS)])))
+    assert len(load_pairs(path)) == 5
+    path.write_bytes(zstd(lines(ROWS * 1000))[:-20])
+    with pytest.raises(InputError, match="cannot be decompressed"):
+        load_pairs(path)

@@ -1,11 +1,14 @@
 """No part of a prompt is lost: inputs, system messages, prompts beside whole conversations."""
 
+import json
+
 import pytest
 from datasets import Dataset
 
 from pd_trl.data import load_pairs, read_pairs
 from pd_trl.data.conversations import merge_prompts, says_all
 from pd_trl.errors import InputError
+from pd_trl.generation import load_instructions
 
 from .schemas import assistant, user
 
@@ -25,7 +28,7 @@ def sides(first="good", second="bad"):
 @pytest.mark.parametrize("extra", [{}, {"rating_x_chosen": 1, "rating_x_rejected": 2}])
 @pytest.mark.parametrize("column", ["input", "context"])
 def test_an_instruction_is_followed_by_its_input(extra, column):
-    texts = ["bonjour", "", None, " ", "in Fr"]
+    texts = ["bonjour", "", None, " ", "Say in French: x"]
     rows = [{"instruction": "Say in French: x", column: text} | sides() | extra for text in texts]
     pairs = load(*rows)
     alone = "Say in French: x"
@@ -139,3 +142,39 @@ def test_rows_of_different_forms_in_one_set():
     bare = [{k: v for k, v in row.items() if k != "prompt"} for row in rows[:2]]
     with pytest.raises(InputError, match="prompt is null: 1 of 2"):
         load(*bare)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "part"),
+    [
+        ("Translate into German.", "man"),
+        ("Is this a word?", "a"),
+        ("Add 3.", 3),
+        ("Double it.", 0),
+        ("Halve it.", 2.5),
+    ],
+)
+def test_a_short_input_that_stands_in_the_instruction_by_chance(instruction, part):
+    assert load({"instruction": instruction, "input": part} | sides())["prompt"][:] == [f"{instruction}\n\n{part}"]
+
+
+def test_inputs_of_several_types(tmp_path):
+    path = tmp_path / "x.jsonl"
+    inputs = ["text", 7, None]
+    path.write_text("\n".join(json.dumps({"instruction": "Go.", "input": part} | sides()) for part in inputs))
+    assert load_pairs(path)["prompt"][:] == ["Go.\n\ntext", "Go.\n\n7", "Go."]
+    with_prompt = [{"instruction": "Go.", "input": part} for part in inputs]
+    assert [item.prompt for item in load_instructions(with_prompt)] == ["Go.\n\ntext", "Go.\n\n7", "Go."]
+
+
+def test_a_prompt_text_that_stands_in_a_word_of_the_conversation():
+    assert not says_all([user("Equip the German ship")], "man")
+
+
+@pytest.mark.parametrize("column", ["inputs", "developer", "Document", "passage", "chat_history"])
+def test_more_columns_that_may_be_parts_of_the_prompt(column, caplog):
+    load({"prompt": "q", column: "about x"} | sides())
+    assert f"do not hold what is in column {column!r}" in caplog.text
+    caplog.clear()
+    load_instructions([{"prompt": "q", column: "about x"}])
+    assert f"do not hold what is in column {column!r}" in caplog.text

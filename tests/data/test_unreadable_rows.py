@@ -138,3 +138,23 @@ def test_a_type_that_changes_late_in_a_large_file(tmp_path):
     rows = [pair(i, response_a="y" * 10_000, rating_x_a=4 if i != 1150 else "N/A") for i in range(1200)]
     pairs = load_pairs(write(tmp_path / "x.jsonl", rows))
     assert pairs["rating_x_a"][1149:1152] == [4.0, None, 4.0] and len(pairs) == 1200
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"role": "assistant", "content": [{"type": "text", "text": "x"}]},
+        {"role": 3, "content": "x"},
+        {"role": "assistant", "content": 5},
+        {"role": "assistant", "content": "x", "reasoning": "hm"},
+        {"role": "assistant", "content": "x", "video": "v.mp4"},
+    ],
+)
+def test_one_message_of_another_form(odd, tmp_path):
+    rows = [{"prompt": [user(f"p{i}")], "chosen": [assistant("a")], "rejected": [assistant("b")]} for i in range(4)]
+    rows[2]["chosen"] = [odd]
+    path = write(tmp_path / "x.jsonl", rows)
+    with pytest.raises(InputError, match=r"1 of 4 pairs, the first pairs \[2\]"):
+        load_pairs(path)
+    pairs, report = read_pairs(path, on_invalid="drop")
+    assert pairs["prompt"][:] == [[user(f"p{i}")] for i in (0, 1, 3)] and sum(report.dropped.values()) == 1

@@ -208,6 +208,22 @@ def test_rewards_are_not_computed_twice(tiny_models, tmp_path, monkeypatch):
         assert entry.calibration["log_loss"] == pytest.approx(alone[name].calibration["log_loss"], abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    "row", ['"x"', "[]", "[1, 2]", "[null]", "[NaN]", "[[1]]", "5", '{"a": 1}', "[true]", "[1e999]"]
+)
+def test_a_kept_reward_of_another_form_is_computed_again(row, tiny_models, tmp_path, caplog):
+    data = bench(3)
+    evaluate = lambda: entries(evaluate_rewards({"m": tiny_models["reward"]}, data, output_dir=tmp_path))  # noqa: E731
+    first = evaluate()
+    log = tmp_path / "rewards-m.jsonl"
+    lines = log.read_text().splitlines()
+    key = json.loads(lines[1])["key"]
+    log.write_text("\n".join([lines[0], f'{{"key": "{key}", "row": {row}}}', *lines[2:], ""]))
+    again = evaluate()
+    assert {name: e.accuracy for name, e in again.items()} == {name: e.accuracy for name, e in first.items()}
+    assert "1 of" in caplog.text and "damaged" in caplog.text
+
+
 def test_calibration_of_gaps_with_a_known_truth():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, 40_000)

@@ -54,6 +54,21 @@ def test_finished_rows_are_not_generated_again(tiny_models, tmp_path, monkeypatc
     assert generate_outputs(tiny_models["causal"], TEXTS[::-1], output_dir=place, config=CONFIG) == whole[::-1]
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [{"output": 5}, {"num_tokens": "many"}, {"num_tokens": -1}, {"finished": None}, {"output": "\ud800"}, {"more": 1}],
+)
+def test_a_kept_output_of_another_form_is_generated_again(odd, tiny_models, tmp_path, caplog):
+    whole = generate_outputs(tiny_models["causal"], TEXTS, output_dir=tmp_path, config=CONFIG)
+    log = tmp_path / "generated.jsonl"
+    lines = log.read_text().splitlines()
+    entry = json.loads(lines[1])
+    entry["row"] |= odd
+    log.write_text("\n".join([lines[0], json.dumps(entry), *lines[2:], ""]))
+    assert generate_outputs(tiny_models["causal"], TEXTS, output_dir=tmp_path, config=CONFIG) == whole
+    assert "damaged and left out (line 2)" in caplog.text
+
+
 @pytest.mark.parametrize("change", [{"max_new_tokens": 7}, {"temperature": 1.0}, {"system_prompt": "the cat"}])
 def test_other_settings_in_the_same_folder_are_refused(tiny_models, tmp_path, change):
     generate_outputs(tiny_models["causal"], TEXTS[:1], output_dir=tmp_path, config=CONFIG)

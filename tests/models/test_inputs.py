@@ -155,6 +155,45 @@ def test_a_stream_names_the_row_when_it_is_read(tmp_path):
         list(trainer.train_dataset)
 
 
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"vocab_size": 12, "n_positions": 64}, "has the token .* embeddings"),
+        ({"n_positions": 12}, "positions for 12"),
+    ],
+)
+@pytest.mark.parametrize("trainer, config", [(PDRewardTrainer, PDRewardConfig), (PDDPOTrainer, PDDPOConfig)])
+def test_a_stream_is_checked_for_tokens_and_positions(trainer, config, limits, words, tmp_path):
+    sizes = {
+        "vocab_size": SIZE,
+        "n_embd": 16,
+        "n_layer": 1,
+        "n_head": 2,
+        "pad_token_id": 1,
+        "eos_token_id": 3,
+    } | limits
+    start = save(transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes)), tiny_tokenizer(), tmp_path / "gpt2")
+    args = config(str(tmp_path / "out"), max_steps=5, report_to="none", use_cpu=True, per_device_train_batch_size=2)
+    if config is PDRewardConfig:
+        args.length_balance_temperature = None
+    stream = tiny_preferences(12).to_iterable_dataset()
+    made = trainer(model=start, args=args, train_dataset=stream, eval_dataset={"held": stream})
+    for rows, name in ((made.train_dataset, "train"), (made.eval_dataset["held"], "held")):
+        with pytest.raises(InputError, match=rf"^Row \d+ of the {name} set .*{words}"):
+            list(rows)
+    with pytest.raises(InputError, match=words):
+        made.train()
+
+
+@pytest.mark.parametrize("trainer, config", [(PDRewardTrainer, PDRewardConfig), (PDDPOTrainer, PDDPOConfig)])
+def test_without_a_pad_and_an_eos_token(trainer, config, tmp_path):
+    tokenizer = tiny_tokenizer(pad_token=None)
+    tokenizer.eos_token = None
+    start = save(LlamaForCausalLM(tiny_config()), tokenizer, tmp_path / "policy")
+    with pytest.raises(InputError, match="no pad token .* Set `tokenizer.pad_token`"):
+        trainer(model=start, args=config(str(tmp_path), **FAST), train_dataset=chats(TWO_USERS))
+
+
 def test_without_an_eos_token_plain_text_is_refused(tmp_path, command):  # noqa: F811
     tokenizer = tiny_tokenizer()
     tokenizer.eos_token = None

@@ -136,6 +136,7 @@ def test_a_changed_filter_is_refused_or_decides_every_row_by_what_it_says(saved,
         (("arguments", "seed"), 1.5, "arguments.seed"),
         (("arguments", "selector"), "pf", "must be one of pd, pd_high"),
         (("arguments", "weights"), {"a": math.inf}, r"arguments.weights.a"),
+        (("arguments", "weights"), {"a": 1e300}, r"arguments.weights.a"),
         (("arguments", "weights"), {"z": 1}, "none of the `aspects`"),
         (("arguments", "per_aspect"), 1, "arguments.per_aspect"),
         (("arguments", "proxy_metrics"), {"a": {"pair_accuracy": "high"}}, "pair_accuracy"),
@@ -148,6 +149,8 @@ def test_a_changed_filter_is_refused_or_decides_every_row_by_what_it_says(saved,
         (("statistics", "quantiles"), {"a": 1.0, "b": 1.0, "c": math.inf}, "quantiles.c"),
         (("statistics", "quantiles"), {"a": 1.0, "b": 1.0, "c": -1}, "quantiles.c"),
         (("statistics", "quantiles"), {"a": 1.0, "b": 1.0, "c": 1e300}, "quantiles.c"),
+        (("statistics", "weights"), {}, "statistics.weights. has not exactly"),
+        (("statistics", "weights"), {"a": 1.0, "b": 1.0, "z": 1.0}, "statistics.weights. has not exactly"),
         (("statistics", "aspects"), None, "needs the `aspects`"),
         (("statistics", "aspects"), ["a", "a", "b", "c"], "names one twice"),
         (("statistics", "aspects"), "abc", "statistics.aspects must be a list"),
@@ -198,8 +201,10 @@ def reads(folder: Path) -> dict[str, tuple[str, Any, Any]]:
                        essentials={"a": 1}, hyperparameters={"b": [1]}, versions={"trl": "1"}, tags=["a"])  # fmt: skip
     save_model_facts(facts, folder)
     save_results([result], folder / "eval_results.json")
-    sidecar = RewardSidecar(0.1, "penalty", 0.5, 0.9, 128, "a", 7, {"pair_accuracy": 0.6, "num_pairs": 5},
-                            {"a": {"length_penalty": 0.2, "num_train": 3, "metrics": {}}})  # fmt: skip
+    sidecar = RewardSidecar(
+        0.1, "penalty", 0.5, 0.9, 128, pad_token_id=1, aspect="a", num_train=7,
+        metrics={"pair_accuracy": 0.6, "num_pairs": 5}, heads={"a": {"length_penalty": 0.2, "num_train": 3, "metrics": {}}},
+    )  # fmt: skip
     sidecar.save(folder)
     write_json(folder / "world.json", {"seed": 1, "num_aspects": 3, "conflict": 0.3, "noise": 0.1, "length_bias": 0.0})
     write_json(folder / "adapter_config.json", {"base_model_name_or_path": "me/base", "task_type": "SEQ_CLS"})

@@ -32,6 +32,8 @@ JSON = st.recursive(
         "",
         "\ufeff{}",
         "nul",
+        '{"a": 1, "b": {}, "a": 2}',
+        '[{"x": {"a": 1, "\\u0061": 1}}]',
     ],
 )
 def test_json_beyond_the_limits_is_refused_by_name(tmp_path, text):
@@ -86,6 +88,9 @@ def bomb(width: int = 9, depth: int = 7, start: str = "[x, x, x, x, x, x, x, x, 
         "a: !!float x",
         "a: !!binary '\u00e9'",
         "a: !!python/object/apply:os.system [ls]",
+        "a: 1\nb: 2\na: 3",
+        "x: [{a: 1, 'a': 2}]",
+        "a: [" + "x," * 600_000 + "]",
         "? [1]\n: 2",
         "? {a: 1}\n: 2",
         "1: 2",

@@ -1,8 +1,9 @@
 """alpaca_eval's annotators: their prompts, their order of outputs and their parsers, with our requests between."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,9 @@ class Annotator:
         return {key: log.rows.get(key) for key in requests}, failures
 
     def _send(self, decoder: str, requests: Mapping[str, Any], log: RowLog) -> dict[str, str]:
-        send = send_to_decoder
+        limits = self.settings.requests
+        # Those clients try again by themselves: they have the time of all tries.
+        send: Callable[[Any], Any] = partial(send_to_decoder, timeout=limits.timeout * (limits.max_retries + 1))
         # Where everything is known, no key is needed.
         if decoder == "openai_completions" and self.num_open(requests, log):
             send = self.client().send

@@ -1,6 +1,8 @@
 """Requests and answers in the form that alpaca_eval's decoders give them."""
 
+import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, TimeoutError
 from typing import Any
 
 import numpy as np
@@ -91,14 +93,26 @@ def _logit_bias(arguments: Mapping[str, Any]) -> dict[str, int]:
     return bias
 
 
-def send_to_decoder(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Answer of one of alpaca_eval's clients to one prompt."""
+def send_to_decoder(request: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+    """Answer of one of alpaca_eval's clients to one prompt, which must come within `timeout` seconds."""
     arguments = {k: v for k, v in request["arguments"].items() if k not in ("num_procs", "batch_size")}
+    answers: Future[Any] = Future()
+
+    def ask() -> None:
+        try:
+            answers.set_result(_decoder(request["decoder"])(prompts=[request["prompt"]], num_procs=1, **arguments))
+        except BaseException as error:
+            answers.set_exception(error)
+
     try:
-        result = _decoder(request["decoder"])(prompts=[request["prompt"]], num_procs=1, **arguments)
+        # The clients have no limit of their own. One that hangs is left behind, and does not keep the process.
+        threading.Thread(target=ask, name="pd_trl-decoder", daemon=True).start()
+        result = answers.result(timeout)
         answer = _decoded(request["decoder"], result, 0)
     except ImportError as error:
         raise RequestFailed(f"{request['decoder']} needs the package {error.name}", fatal=True) from None
+    except TimeoutError:
+        raise RequestFailed(f"{request['decoder']}: no answer within {timeout:g} s") from None
     except Exception as error:  # whatever the provider's own client raises, after retries of its own, or gives
         reason = printable(masked_text(str(error), known_secrets()))[:200]
         raise RequestFailed(f"{type(error).__name__}: {reason}") from None

@@ -22,7 +22,7 @@ from trl import DPOTrainer
 from ...data.ids import row_keys
 from ...errors import InputError
 from ...method.ranking import parse_budget, resolve_budget, select_lowest
-from ...models.inputs import check_tokenised, readable_rows
+from ...models.inputs import check_tokenised, naming_missing_pad, readable_rows
 from ...runs.provenance import loaded_revision, trained_on
 from ...selection.gaps import numeric_column, scored_aspects
 from ..arguments import (
@@ -140,20 +140,21 @@ class PDDPOTrainer(HubPushes, SharesPrefixes, DPOTrainer):
         else:
             eval_dataset = without_empty_images(eval_dataset, "eval")
         self._kappa = _num_aspects(train_dataset, args) if args.pd_loss == "dfpo" else None
-        super().__init__(
-            model=model,
-            ref_model=ref_model,
-            args=args,
-            data_collator=data_collator,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            compute_metrics=compute_metrics,
-            callbacks=callbacks,
-            optimizers=optimizers,
-            quantization_config=quantization_config,
-            peft_config=peft_config,
-        )
+        with naming_missing_pad():
+            super().__init__(
+                model=model,
+                ref_model=ref_model,
+                args=args,
+                data_collator=data_collator,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                compute_metrics=compute_metrics,
+                callbacks=callbacks,
+                optimizers=optimizers,
+                quantization_config=quantization_config,
+                peft_config=peft_config,
+            )
         check_tokenised(self)
         check_sharing_trainer(self)
         if self._kappa is not None:

@@ -23,7 +23,7 @@ from ...errors import InputError
 from ...method.length import PENALTY_RULES, training_margin
 from ...method.ranking import random_keys, resolve_budget, select_lowest
 from ...models.heads.modeling import heads_of_model
-from ...models.inputs import check_tokenised, readable_rows
+from ...models.inputs import check_tokenised, naming_missing_pad, readable_rows
 from ...models.sidecar import RewardSidecar
 from ..arguments import (
     check_offloading,
@@ -158,7 +158,7 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
         # The heads of several aspects are always an adapter's own.
         base_has_head = self._aspects is None and has_head(model, revision)
         self.aspect_metrics_: dict[str, dict[str, float]] = {}
-        with passing_for_one_output(model):
+        with passing_for_one_output(model), naming_missing_pad():
             super().__init__(
                 model=model,
                 args=args,

@@ -1,5 +1,6 @@
 import json
 import re
+import threading
 
 import pytest
 import yaml
@@ -127,6 +128,18 @@ def test_other_decoders_that_answer_wrongly(result, words, monkeypatch, tmp_path
             _, failures = annotator.answers(annotator.requests(rows), log)
             (reason,) = failures.values()
             assert re.search(words, reason), reason
+
+
+def test_another_providers_client_that_hangs(monkeypatch):
+    from pd_trl.evaluation.alpaca import completions
+    from pd_trl.evaluation.judges.requests import RequestFailed
+
+    done = threading.Event()
+    monkeypatch.setattr(completions, "_decoder", lambda name: lambda **arguments: done.wait(60))
+    request = {"decoder": "cohere_completions", "prompt": "q", "arguments": {}}
+    with pytest.raises(RequestFailed, match="cohere_completions: no answer within 0.05 s"):
+        completions.send_to_decoder(request, 0.05)
+    done.set()
 
 
 def test_another_model_is_another_judge(evaluate):
