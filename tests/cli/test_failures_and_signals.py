@@ -22,7 +22,14 @@ from tests.tiny import tiny_preferences
 
 
 @pytest.mark.parametrize(
-    "error", [KeyError("weights"), TypeError("'int' and 'NoneType'"), ValueError("x"), ImportError("y")]
+    "error",
+    [
+        KeyError("weights"),
+        TypeError("'int' and 'NoneType'"),
+        ValueError("x"),
+        ImportError("y"),
+        BrokenPipeError(32, "z"),
+    ],
 )
 def test_an_unexpected_error_exits_1_and_keeps_its_traceback(command, monkeypatch, tmp_path, error):
     def fail(name, arguments):

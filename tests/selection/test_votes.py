@@ -113,6 +113,22 @@ def test_a_missing_rating_is_no_handicap():
     assert "50 of 100 pairs have fewer votes" in str(pd_filter.report_)
 
 
+def test_correlations_are_of_the_pairs_on_which_both_vote(tmp_path):
+    rng = np.random.default_rng(0)
+    rated = {n: rng.uniform(1, 5, 90).tolist() for n in "abc"}
+    rated["b"] = [None if i % 3 == 0 else value for i, value in enumerate(rated["a"])]
+    rated["c"] = [None if i % 4 == 0 else 2.0 for i in range(90)]
+    columns = {f"rating_{n}_chosen": values for n, values in rated.items()}
+    columns |= {f"rating_{n}_rejected": [1.0] * 90 for n in rated}
+    data = rows(90, tuple(rated), labels=("overall",), **columns)
+    pd_filter = PDFilter(0.3, source="ratings").fit(data)
+    data.to_parquet(tmp_path / "data.parquet")
+    out_of_core = select_out_of_core(tmp_path / "data.parquet", tmp_path / "out", source="ratings").results["report"]
+    for report in (pd_filter.report_, out_of_core):
+        found = report["gap_correlation"]
+        assert found["a"]["b"] == pytest.approx(1.0) and found["a"]["c"] is None and found["c"]["c"] is None
+
+
 def test_an_aspect_that_is_tied_votes_and_one_that_is_missing_does_not():
     votes = {"vote_clarity": [1, -1] * 6, "vote_depth": [0, 1, -1] * 4, "vote_form": [None, 1, 0, -1] * 3}
     data = Dataset.from_dict({"pair_id": [str(i) for i in range(12)], "aspect": ["overall"] * 12, **votes})
