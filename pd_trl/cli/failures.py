@@ -35,6 +35,8 @@ def describe(error: Exception) -> tuple[str, int]:
         )
     if isinstance(error, MemoryError) or _is_named(error, "torch", "OutOfMemoryError"):
         return f"Out of memory ({line[:160]}). Take smaller batches or a shorter `max_length`, and run it again.", 2
+    if _is_named(error, "peft", "NoMatchingPeftModuleError"):
+        return f"The adapter fits no layer of the model. Check `lora_target_modules` ({line[:160]}).", 2
     if _is_named(error, "huggingface_hub", "HfHubHTTPError"):
         return f"The Hub refuses a request ({line[:300]}). Check the name, and that your token may read it.", 2
     return f"{line} ({type(error).__name__}). pd_trl did not expect this error; its traceback is in {_log(error)}", 1

@@ -15,7 +15,7 @@ from types import FrameType
 
 from .._version import __version__
 from .failures import describe
-from .terminal import complain
+from .terminal import complain, drop_output, has_reader
 
 # Name of the command: module of this package, and a line of help.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -100,11 +100,10 @@ def _guarded(command: str, arguments: list[str]) -> int:
         return module.main(command, arguments)
     except KeyboardInterrupt:
         return _fail(prog, "interrupted. What was finished is kept: the same command goes on from there.", code=130)
-    except BrokenPipeError:
-        # The reader of our output is gone; the interpreter would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and not has_reader():
+            drop_output()
+            return 0
         if os.environ.get("PD_TRL_TRACEBACK"):
             raise
         if getattr(error, "output_dir", None) is None:

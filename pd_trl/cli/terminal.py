@@ -1,6 +1,7 @@
 """What the command line shows: without secrets, and harmless to a terminal, whoever wrote it."""
 
 import logging
+import os
 import sys
 
 from ..safety.secrets import known_secrets, masked_text
@@ -13,9 +14,26 @@ def shown(text: object) -> str:
 
 
 def say(text: object) -> None:
-    """Prints `text` and a line break on standard output."""
-    sys.stdout.write(f"{shown(text)}\n")
-    sys.stdout.flush()
+    """Prints `text` and a line break on standard output. Without a reader there, as after `| head`, the work goes on."""
+    try:
+        sys.stdout.write(f"{shown(text)}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_output()
+
+
+def has_reader() -> bool:
+    """Whether somebody still reads the standard output."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return False
+    return True
+
+
+def drop_output() -> None:
+    """Sends the standard output, whose reader is gone, to nowhere: the interpreter would complain when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(text: object) -> None:

@@ -7,7 +7,7 @@ SIDES = ("a", "b")
 CHOSEN_REJECTED = ("chosen", "rejected")
 # Columns of pairs that say whose label is positive: side a's. They change their sign with the sides.
 _SIGNED = re.compile(
-    r"^(?:(?:margin|delta|diff)(?:_.+)?|.+_(?:margin|delta|diff|difference|gap)|reward_gap_.+|preference_strength|overall_preference)$"
+    r"(?:.+[_ ])?(?:margin|delta|diff|difference|gap)(?:[_ ].+)?|preference_strength|overall_preference", re.IGNORECASE
 )
 # Comparisons of the two responses in other forms: by name, or inside lists and structs, which have no sign to change.
 _COMPARING = (
@@ -17,17 +17,36 @@ _COMPARING = (
 
 
 def _word(token: str) -> re.Pattern[str]:
-    """The token as a word of a name (`score_1`, `1.score`), a digit also at the end of another word (`score1`)."""
-    return re.compile(rf"(?<![^_\-. ]){token}(?![^_\-. ])" + (rf"|(?<=[A-Za-z]){token}$" if token.isdigit() else ""))
+    """
+    The token as a word of a name (`score_1`, `1.score`): a digit also at the end of another word (`score1`), a longer word in any
+    of its cases (`Chosen Score`, `CHOSEN_SCORE`, `chosenScore`, `scoreChosen`).
+    """
+    before, after = r"(?<![^_\-. ])", r"(?![^_\-. ])"
+    if token.isdigit():
+        return re.compile(rf"{before}{token}{after}|(?<=[A-Za-z]){token}$")
+    if len(token) == 1 or not token.isalpha():
+        return re.compile(f"{before}{re.escape(token)}{after}")
+    lower, capital = token.lower(), token.capitalize()
+    return re.compile(
+        rf"{before}(?:{token}|{lower}|{capital}|{token.upper()}){after}|{before}(?:{lower}|{capital})(?=[A-Z])"
+        rf"|(?<=[a-z0-9]){capital}(?![a-z])"
+    )
 
 
-def _renamed(name: str, token: str, other: str) -> str | None:
-    """The name with another token in place of the one it has; `None` where it does not have it exactly once."""
-    pattern = _word(re.escape(token))
-    if len(pattern.findall(name)) != 1:
+def _renamed(name: str, token: str, other: str, parted: bool = False) -> str | None:
+    """
+    The name with another token, in the same case, in place of the one it has; `None` where it does not have it exactly once.
+    With `parted`, the other token is as it is given, and a word of its own.
+    """
+    found = list(_word(token).finditer(name))
+    if len(found) != 1:
         return None
-    glued = token.isdigit() and not other.isdigit() and re.search(rf"[A-Za-z]{token}$", name)
-    return pattern.sub(f"_{other}" if glued else other, name)
+    before, word, after = name[: found[0].start()], found[0][0], name[found[0].end() :]
+    if parted and not other.isdigit():
+        return f"{before}{'_' * before[-1:].isalnum()}{other}{'_' * after[:1].isalnum()}{after}"
+    if word != token:
+        other = other.upper() if word.isupper() else other.capitalize() if word.istitle() else other.lower()
+    return f"{before}{other}{after}"
 
 
 def _next(tokens: Sequence[str]) -> list[str]:
@@ -72,7 +91,7 @@ def sided_columns(
         other = _renamed(name, tokens[0], tokens[1])
         if other is None or other not in known or any(_renamed(name, tokens[0], t) in known for t in _next(tokens)):
             continue
-        new = _renamed(name, tokens[0], new_tokens[0]), _renamed(other, tokens[1], new_tokens[1])
+        new = _renamed(name, tokens[0], new_tokens[0], True), _renamed(other, tokens[1], new_tokens[1], True)
         if new[0] is not None and new[1] is not None:
             found[name, other] = (new[0], new[1])
     return found
@@ -107,12 +126,12 @@ def names_a_choice(name: str) -> bool:
 
 def is_signed(name: str) -> bool:
     """Whether a column of this name is positive where side a is better (or negative): its sign follows the sides."""
-    return bool(_SIGNED.match(name))
+    return bool(_SIGNED.fullmatch(name))
 
 
 def compares_sides(name: str) -> bool:
     """Whether a column of this name tells of both sides in a way that cannot be swapped."""
-    return name in _COMPARING
+    return name.lower() in _COMPARING
 
 
 def rename(columns: Mapping[str, object], names: Mapping[str, str]) -> dict[str, object]:

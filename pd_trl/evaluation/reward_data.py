@@ -6,6 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from ..data.prompts import INPUT_COLUMNS, INSTRUCTION, SYSTEM_COLUMNS, prompt_of_row
 from ..data.validation import column_aspects
 from ..errors import InputError
 
@@ -75,7 +76,8 @@ def _from_pairs(dataset: Dataset) -> Examples:
             "`load_pairs` first."
         )
     result = Examples([], left_out={"ties": 0, "unlabelled": 0})
-    for row in dataset.select_columns(["prompt", "response_a", "response_b", *labels]):
+    columns = dataset.select_columns(["response_a", "response_b", *labels])
+    for row, prompt in zip(columns, _prompts(dataset), strict=True):
         for label in labels:
             value = row[label]
             if value is None or value != value or value == 0.5:
@@ -83,24 +85,44 @@ def _from_pairs(dataset: Dataset) -> Examples:
                 continue
             sides = (row["response_a"],), (row["response_b"],)
             right, wrong = sides if value > 0.5 else sides[::-1]
-            result.examples.append(Example(label.removeprefix("pref_"), row["prompt"], right, wrong))
+            result.examples.append(Example(label.removeprefix("pref_"), prompt, right, wrong))
     return result
 
 
 def _from_sides(dataset: Dataset) -> Examples:
     names = dataset.column_names
     group = next((name for name in ("subset", "aspect") if name in names), None)
-    columns = [name for name in ("prompt", "chosen", "rejected", group) if name in names]
+    columns = dataset.select_columns([name for name in ("chosen", "rejected", group) if name in names])
     # Preferences carry the name of their aspect and are scored as they were trained on.
     result = Examples([], benchmark=group == "subset", left_out={"empty sides": 0})
-    for row in dataset.select_columns(columns):
+    for row, prompt in zip(columns, _prompts(dataset), strict=True):
         right, wrong = _responses(row["chosen"]), _responses(row["rejected"])
         if not right or not wrong:
             result.left_out["empty sides"] += 1
             continue
         subset = str(row[group]) if group and row[group] is not None else "all"
-        result.examples.append(Example(subset, row.get("prompt"), right, wrong))
+        result.examples.append(Example(subset, prompt, right, wrong))
     return result
+
+
+def _prompts(dataset: Dataset) -> list[Any]:
+    """
+    The prompt of each row, an instruction with its input, after the text of a system column: all texts or all messages; `None`
+    where the responses hold it.
+    """
+    column = next((name for name in ("prompt", INSTRUCTION) if name in dataset.column_names), None)
+    if column is None:
+        return [None] * len(dataset)
+    names = [name for name in (column, *INPUT_COLUMNS, *SYSTEM_COLUMNS) if name in dataset.column_names]
+    prompts = []
+    for index, row in enumerate(dataset.select_columns(names)):
+        try:
+            prompts.append(prompt_of_row(row, column))
+        except InputError as error:
+            raise InputError(f"Row {index} {error}.") from None
+    if any(isinstance(prompt, list) for prompt in prompts):
+        return [[{"role": "user", "content": p}] if isinstance(p, str) else p for p in prompts]
+    return prompts
 
 
 def _responses(side: Any) -> tuple[Any, ...]:

@@ -38,8 +38,13 @@ def vote_weights(
             f"`weights` names {', '.join(map(repr, unknown))}, but the aspects with gaps are {', '.join(names)}."
         )
     result = {name: float(weights.get(name, 1.0)) for name in names}
-    for name in names if min_accuracy is not None else ():
+    for name in (name for name in names if min_accuracy is not None and result[name]):
         accuracy = proxy_metrics.get(name, {}).get("pair_accuracy")
+        if accuracy is None and name in proxy_metrics:
+            raise InputError(
+                "`min_proxy_accuracy` needs the held-out accuracy of every reward model, and no pair was left to measure that of "
+                f"'{name}' on. Train it again with a larger `heldout`, or leave it out with a weight of 0."
+            )
         if accuracy is None:
             raise InputError(
                 f"`min_proxy_accuracy` needs the held-out accuracy of every reward model, and that of '{name}' is not "

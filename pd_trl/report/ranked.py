@@ -71,8 +71,9 @@ def rank_pairs(decided: Dataset, pd_filter: PDFilter) -> RankedPairs:
         groups["aspect"], columns["aspect"] = _grouped(labels)
     if "pd" in decided.column_names:
         divergence = numeric_column(decided, "pd").astype(np.float32)
-        # A rule that does not rank by PD may have left an older column, with holes.
-        columns |= {"pd": divergence} if np.isfinite(divergence).all() else {}
+        # Pairs without votes rank last by PD. A rule that does not rank by it may have left an older column, with holes anywhere.
+        ranked_by_pd = "pd" in SELECTORS[pd_filter.selector].inputs
+        columns |= {"pd": divergence} if ranked_by_pd or np.isfinite(divergence).all() else {}
     columns |= _unseen_votes(decided, pd_filter.source, labels)
     matrix, conflicts = None, {}
     if pd_filter.aspects_ is not None:

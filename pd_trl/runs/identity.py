@@ -17,7 +17,7 @@ from typing import Any
 from datasets import Dataset
 
 from ..errors import InputError
-from ..hub import local_model_folder
+from ..hub import local_file, local_model_folder
 from ..safety.secrets import masked
 from .training_fields import DECIDING, DECIDING_THE_BEST
 
@@ -37,6 +37,7 @@ _NO_MODEL_FILES = re.compile(
     re.IGNORECASE,
 )
 _NO_MODEL_FOLDERS = re.compile(r"checkpoint-\d+|runs|logs|\..*")
+_RELATIVE_IMPORT = re.compile(r"^\s*(?:import|from)\s+\.(\w+)", re.MULTILINE)
 # Where a configuration was loaded from, and by which version, says nothing of the model.
 _NO_CONFIG = {"_name_or_path", "name_or_path", "transformers_version", "is_local", "local_files_only"}
 
@@ -181,6 +182,9 @@ def model_key(name: str | os.PathLike, revision: str | None = None) -> str:
     keys: dict[str, Any] = file_keys(folder, _model_files(folder))
     if "adapter_config.json" in keys:
         keys["adapter_config.json"], keys["base"] = _adapter(folder / "adapter_config.json")
+    for name in ("config.json", "tokenizer_config.json"):
+        if name in keys:
+            keys |= _code_elsewhere(_read_object(folder / name).get("auto_map"))
     sidecar = folder / "pd_reward.json"
     if sidecar.is_file():
         # The order of an adapter's heads is known from there; the rest decides how rewards are used, not what they are.
@@ -199,6 +203,31 @@ def _model_files(folder: Path) -> list[str]:
             if name.endswith(suffixes) and not name.startswith(".") and not _NO_MODEL_FILES.fullmatch(name)
         ]
     return found
+
+
+def _code_elsewhere(auto_map: Any) -> dict[str, str]:
+    """The code that a model takes from other repositories (`"repository--module.Class"`), by repository and file."""
+    classes = auto_map.values() if isinstance(auto_map, Mapping) else [auto_map]
+    names = [name for value in classes for name in (value if isinstance(value, (list, tuple)) else [value])]
+    keys: dict[str, str] = {}
+    left = {
+        (repository, reference.split(".")[0])
+        for repository, dashes, reference in (str(name).partition("--") for name in names)
+        if dashes
+    }
+    while left:
+        repository, module = left.pop()
+        name = f"{repository}--{module}.py"
+        if name not in keys:
+            try:
+                path = local_file(repository, f"{module}.py", repo_type="model")
+            except InputError:
+                keys[name] = ""  # whoever loads it says what is missing
+                continue
+            keys[name] = file_key(path)
+            text = path.read_text(encoding="utf-8", errors="replace")
+            left |= {(repository, other) for other in _RELATIVE_IMPORT.findall(text)}
+    return keys
 
 
 def _adapter(path: Path) -> tuple[Any, str]:

@@ -157,7 +157,9 @@ class PDFilter:
         if isinstance(dataset, (IterableDataset, IterableDatasetDict)):
             if self.thresholds_ is None:
                 self.fit(dataset)
-            return self._as_given(self._transform_stream(dataset).filter(lambda row: row["pd_kept"]), dataset)
+            if isinstance(dataset, IterableDatasetDict):
+                return IterableDatasetDict({name: self._kept_stream(part) for name, part in dataset.items()})
+            return self._kept_stream(dataset)
         if isinstance(dataset, DatasetDict):
             decided = self.fit_transform(dataset)
             parts = {name: split_kept(part) for name, part in decided.items()}
@@ -393,6 +395,9 @@ class PDFilter:
         return plain.map(
             transform_batch, batched=True, with_indices=True, batch_size=STREAM_ROWS if missing else 1000, features=features,
         )  # fmt: skip
+
+    def _kept_stream(self, stream: IterableDataset) -> IterableDataset:
+        return self._as_given(self._transform_stream(stream).filter(lambda row: row["pd_kept"]), stream)
 
     def _stream_features(self, given: Features) -> Features:
         """Columns of a decided stream whose own are `given`."""

@@ -168,9 +168,9 @@ def proxy_verdict(metrics: Mapping[str, float]) -> dict[str, bool]:
 
 
 def _correlations(matrix: GapMatrix) -> dict[str, dict[str, float | None]]:
-    finite = np.nan_to_num(matrix.gaps.astype(np.float64))
+    gaps = matrix.gaps.astype(np.float64)
     return {
-        a: {b: _correlation(finite[:, i], finite[:, j]) for j, b in enumerate(matrix.names)}
+        a: {b: _correlation(gaps[:, i], gaps[:, j]) for j, b in enumerate(matrix.names)}
         for i, a in enumerate(matrix.names)
     }
 

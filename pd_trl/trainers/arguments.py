@@ -216,6 +216,10 @@ def _targets_head(peft_config: Any) -> bool:
         return True
     if not targets:
         return False
+    on_heads = copy.copy(peft_config)
+    on_heads.target_modules = list(HEAD_NAMES)
+    if not all(check_target_module_exists(on_heads, head) for head in HEAD_NAMES):
+        return False  # a head that `exclude_modules` leaves out, or that is in none of `layers_to_transform`
     if isinstance(targets, str) and targets.lower() == "all-linear":
         return True
     layers = [*HEAD_NAMES, "classifier.dense", "classifier.out_proj"]

@@ -310,3 +310,9 @@ def test_interrupted_training_says_so_and_goes_on(command, sources, tiny_models,
 def test_a_reader_that_leaves_early_is_no_error():
     done = run(["bash", "-c", f"set -o pipefail; {' '.join(PD_TRL)} reward --help | head -1"])
     assert done.returncode == 0 and done.stderr == "" and done.stdout.startswith("usage: pd-trl reward")
+
+
+def test_work_goes_on_without_a_reader():
+    work = "from pd_trl.cli.terminal import say; [say(i) for i in range(100_000)]; import sys; sys.stderr.write('all done')"
+    done = run(["bash", "-c", f'set -o pipefail; {sys.executable} -c "{work}" | head -1'])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "all done")

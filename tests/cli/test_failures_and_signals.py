@@ -22,7 +22,14 @@ from tests.tiny import tiny_preferences
 
 
 @pytest.mark.parametrize(
-    "error", [KeyError("weights"), TypeError("'int' and 'NoneType'"), ValueError("x"), ImportError("y")]
+    "error",
+    [
+        KeyError("weights"),
+        TypeError("'int' and 'NoneType'"),
+        ValueError("x"),
+        ImportError("y"),
+        BrokenPipeError(32, "z"),
+    ],
 )
 def test_an_unexpected_error_exits_1_and_keeps_its_traceback(command, monkeypatch, tmp_path, error):
     def fail(name, arguments):
@@ -53,6 +60,9 @@ def test_a_fault_in_a_stage_is_logged_in_its_folder_which_stays_usable(command, 
     assert command(*arguments).code == 0
 
 
+of_peft = type("NoMatchingPeftModuleError", (ValueError,), {"__module__": "peft.utils.error"})
+
+
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
@@ -61,6 +71,7 @@ def test_a_fault_in_a_stage_is_logged_in_its_folder_which_stays_usable(command, 
         (PermissionError(13, "Permission denied", "/x"), 2, "Permission denied: /x"),
         (MemoryError(), 2, "Out of memory"),
         (StageEnded("ended by SIGTERM.", 143), 143, "SIGTERM"),
+        (of_peft("No modules were targeted"), 2, "lora_target_modules"),
         (FileNotFoundError(2, "No such file", "/x"), 1, "traceback"),
         (OSError("something of a library"), 1, "traceback"),
     ],

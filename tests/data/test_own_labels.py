@@ -1,11 +1,14 @@
 """Whose label a pair of a chosen/rejected source carries, and what changes sides with it."""
 
+import json
+
 import numpy as np
 import pytest
 from datasets import Dataset, concatenate_datasets
 
 from pd_trl import PDFilter
 from pd_trl.data import check_preferences, load_pairs, prepare_preferences, read_pairs, to_preferences
+from pd_trl.data.sided import sided_columns
 from pd_trl.errors import InputError
 
 from . import schemas
@@ -184,3 +187,34 @@ def test_a_column_with_one_of_our_names_is_said_to_be_left_out():
     row = {"prompt": "p", "chosen": "x", "rejected": "y", "chosen_model": "m", "model_a": "other"}
     pairs, report = read_pairs(Dataset.from_list([row]))
     assert pairs[0]["model_a"] == "m" and pairs[0]["model_b"] is None and report.left_out == ["model_a"]
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("Chosen Model", "Rejected Model"), ("chosen Model", "rejected Model")),
+        (("CHOSEN_ID", "REJECTED_ID"), ("chosen_ID", "rejected_ID")),
+        (("chosenScore", "rejectedScore"), ("chosen_Score", "rejected_Score")),
+        (("ScoreChosen", "ScoreRejected"), ("Score_chosen", "Score_rejected")),
+        (("n.Chosen.tokens", "n.Rejected.tokens"), ("n.chosen.tokens", "n.rejected.tokens")),
+    ],
+)
+def test_columns_follow_their_response_in_any_case(tmp_path, names, found):
+    rows = [
+        {"prompt": f"q{i}", "chosen": "c", "rejected": "r", names[0]: "of c", names[1]: "of r", "Score_Diff_pct": 4.0}
+        | {"rating_help_chosen": 1 + 4 * i, "rating_help_rejected": 5 - 4 * i}
+        for i in range(2)
+    ]
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    made = to_preferences(load_pairs(str(tmp_path / "d.jsonl")), labels="one")
+    assert {row["chosen"] for row in made} == {"c", "r"}
+    for row in made:
+        assert (row[found[0]], row[found[1]]) == (f"of {row['chosen']}", f"of {row['rejected']}")
+        assert row["Score_Diff_pct"] == (4.0 if row["chosen"] == "c" else -4.0)
+    assert not {*names} & {*made.column_names}
+
+
+def test_words_that_only_begin_alike_are_no_sides():
+    assert not sided_columns(
+        ["chosenness", "rejectedness", "xchosen", "xrejected"], ("chosen", "rejected"), ("a", "b")
+    )

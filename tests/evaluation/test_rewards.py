@@ -116,6 +116,21 @@ def test_reward_bench_is_read_as_a_conversation(tiny_models, tmp_path):
         assert record.metric == ("section_accuracy" if is_section else "pair_accuracy")
 
 
+def test_parts_of_the_prompt_in_other_columns_are_read():
+    sides = {"chosen": ["c", "d"], "rejected": ["r", "s"]}
+    data = Dataset.from_dict({"instruction": ["Translate.", "Sum up."], "input": ["oui", None], **sides})
+    assert [e.prompt for e in to_examples(data).examples] == ["Translate.\n\noui", "Sum up."]
+    asked = [[{"role": "user", "content": q}] for q in ("p", "q")]
+    said = {"role": "system", "content": "Be brief."}
+    for labelled in (sides, {"response_a": ["c", "d"], "response_b": ["r", "s"], "pref_help": [1.0, 0.0]}):
+        data = Dataset.from_dict({"prompt": ["p", "q"], "system": ["Be brief.", None], **labelled})
+        assert [e.prompt for e in to_examples(data).examples] == [[said, *asked[0]], asked[1]]
+        merged = data.remove_columns("prompt").add_column("prompt", [[said, *asked[0]], asked[1]])
+        assert [e.prompt for e in to_examples(merged).examples] == [[said, *asked[0]], asked[1]]
+        with pytest.raises(InputError, match="Row 0 has a system column"):
+            to_examples(merged.remove_columns("system").add_column("system", ["Be long.", None]))
+
+
 def as_accuracy(subset, accuracy, count=10):
     return Accuracy("m", subset, accuracy, 0.1, count, 0.5, 0.4)
 

@@ -9,7 +9,7 @@ import pytest
 from pd_trl.report import write_report
 from pd_trl.selection.filter import PDFilter
 from pd_trl.text.tables import number, percent
-from tests.report.data import METRICS, scored_set, selection_folder
+from tests.report.data import ASPECTS, METRICS, scored_set, selection_folder
 
 COUNT = 1200
 HOSTILE = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 2"> ${alert(1)} {{7*7}}'
@@ -308,6 +308,19 @@ def test_sets_without_gaps_have_a_page_too(tmp_path, open_page, settings, column
     page.settle()
     assert page.page.inner_text("[data-figure=kept]") == "7"
     assert page.page.inner_text("#found") == "60 of 60 pairs match."
+    page.clean()
+
+
+def test_histogram_without_the_pairs_that_have_no_votes(tmp_path, open_page):
+    scored = scored_set(60)
+    metrics = {name: {"pair_accuracy": 0.9 if name == ASPECTS[0] else 0.4} for name in ASPECTS}
+    pd_filter = PDFilter(0.5, min_proxy_accuracy=0.5, proxy_metrics=metrics, on_no_votes="drop")
+    page = open_page(write_report(scored, tmp_path / "r.html", pd_filter=pd_filter))
+    with_votes = 60 - scored["aspect"][:].count(ASPECTS[0])
+    assert f"PD of {with_votes} pairs" in page.page.get_attribute("#histogram", "aria-label")
+    page.page.fill("#count", "60")
+    page.settle()
+    assert "NaN" not in page.page.inner_text("body") and page.page.inner_text("[data-figure=kept]") == "60"
     page.clean()
 
 

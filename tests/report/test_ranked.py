@@ -63,6 +63,7 @@ def test_pairs_without_votes_come_last(settings):
         check_numbers(ranked, budget, pd_filter.report_.to_dict())
     silent = ranked.columns["voters"] == 0
     number = decided["pd_reason"][:].count(NO_VOTES)
+    assert np.isnan(ranked.columns["pd"][-number:]).all() and np.isfinite(ranked.columns["pd"][:-number]).all()
     assert silent.sum() == number > 20 and silent[-number:].all() and "no votes" in ranked.groups["votes"]
 
 

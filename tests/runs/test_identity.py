@@ -187,6 +187,24 @@ def test_which_files_decide_a_model(models, tmp_path, name, decides):
     assert (model_key(folder) != before) == decides
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_code_of_another_repository_is_part_of_a_model(models, tmp_path, name):
+    folder, code = tmp_path / "models" / "reward", tmp_path / "code"
+    change(code, "mine.py", "from .layers import Layer\n")
+    change(code, "layers.py", "Layer = 1\n")
+    settings = json.loads((folder / name).read_text())
+    given = {"AutoModel": f"{code}--mine.Model", "AutoTokenizer": [None, f"{code}--mine.Words"]}
+    keys = [model_key(folder)]
+    for auto_map in ({"AutoModel": "org/missing--mine.Model"}, given):
+        (folder / name).write_text(json.dumps({**settings, "auto_map": auto_map}))
+        keys.append(model_key(folder))
+    for place in ("mine.py", "layers.py"):
+        change(code, place, "Layer = 2\n" if place == "layers.py" else "from .layers import Layer as Other\n")
+        keys.append(model_key(folder))
+    change(code, "unrelated.py", "Layer = 3\n")
+    assert len({*keys}) == len(keys) and model_key(folder) == keys[-1]
+
+
 def test_a_copy_elsewhere_is_the_same_model_and_another_in_its_place_is_not(models, tmp_path, monkeypatch):
     folder = tmp_path / "models" / "reward"
     key = model_key(folder)

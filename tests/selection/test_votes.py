@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pd_trl import PDFilter, preference_divergence, select_out_of_core
 from pd_trl.errors import InputError
 from pd_trl.method.ranking import SELECTORS
+from pd_trl.method.votes import vote_weights
 from pd_trl.runs.artifacts import read_rows
 from pd_trl.selection.decision import NO_VOTES
 from pd_trl.selection.gaps import GapMatrix, gap_matrix, vote_counts
@@ -111,6 +112,31 @@ def test_a_missing_rating_is_no_handicap():
         "3 of 3 agree": 50,
     }
     assert "50 of 100 pairs have fewer votes" in str(pd_filter.report_)
+
+
+def test_an_accuracy_that_was_not_measured_is_said_and_not_asked_of_aspects_without_a_weight():
+    names, known = ("a", "b", "c"), {"pair_accuracy": 0.9}
+    with pytest.raises(InputError, match="no pair was left to measure that of 'c'"):
+        vote_weights(names, {}, {"a": known, "b": known, "c": {"num_pairs": 0}}, 0.5)
+    with pytest.raises(InputError, match="that of 'c' is not known"):
+        vote_weights(names, {}, {"a": known, "b": known}, 0.5)
+    assert vote_weights(names, {"c": 0}, {"a": known, "b": known}, 0.5).tolist() == [1, 1, 0]
+
+
+def test_correlations_are_of_the_pairs_on_which_both_vote(tmp_path):
+    rng = np.random.default_rng(0)
+    rated = {n: rng.uniform(1, 5, 90).tolist() for n in "abc"}
+    rated["b"] = [None if i % 3 == 0 else value for i, value in enumerate(rated["a"])]
+    rated["c"] = [None if i % 4 == 0 else 2.0 for i in range(90)]
+    columns = {f"rating_{n}_chosen": values for n, values in rated.items()}
+    columns |= {f"rating_{n}_rejected": [1.0] * 90 for n in rated}
+    data = rows(90, tuple(rated), labels=("overall",), **columns)
+    pd_filter = PDFilter(0.3, source="ratings").fit(data)
+    data.to_parquet(tmp_path / "data.parquet")
+    out_of_core = select_out_of_core(tmp_path / "data.parquet", tmp_path / "out", source="ratings").results["report"]
+    for report in (pd_filter.report_, out_of_core):
+        found = report["gap_correlation"]
+        assert found["a"]["b"] == pytest.approx(1.0) and found["a"]["c"] is None and found["c"]["c"] is None
 
 
 def test_an_aspect_that_is_tied_votes_and_one_that_is_missing_does_not():

@@ -12,13 +12,13 @@ function showNumbers(state) {
   }
   const now = measures(kept, columns);
   const figures = { kept: thousands(pairs), agreement: percent(now.agreement ?? null), longer: percent(now.longer ?? null) };
-  if (columns.pd) figures.last = decimal(columns.pd[pairs - 1], 3);
+  if (columns.pd) figures.last = decimal(columns.pd[Math.min(pairs, state.histogram.bins.length) - 1], 3);
   for (const node of document.querySelectorAll("[data-figure]")) node.textContent = figures[node.dataset.figure];
   byId("share").textContent = percent(pairs / total);
   byId("slider").setAttribute("aria-valuetext", `${percent(pairs / total)}, ${thousands(pairs)} pairs`);
   if (document.activeElement !== byId("count")) byId("count").value = pairs;
   const plot = byId("histogram");
-  if (plot) plot.setAttribute("aria-label", `Histogram of the PD of ${thousands(total)} pairs; the ${thousands(pairs)} kept reach up to ${figures.last}`);
+  if (plot) plot.setAttribute("aria-label", `Histogram of the PD of ${thousands(state.histogram.bins.length)} pairs; the ${thousands(pairs)} kept reach up to ${figures.last}`);
 }
 
 function showGroups(table, names, kept, totals) {

@@ -78,7 +78,7 @@ async function drawHistogram(state) {
 
 function histogramCounts(state) {
   const { bins, edges, all } = state.histogram;
-  const kept = countGroups(bins, edges.length - 1, state.pairs);
+  const kept = countGroups(bins, edges.length - 1, Math.min(state.pairs, bins.length));
   return { kept, all, dropped: all.map((count, i) => count - kept[i]) };
 }
 
@@ -129,10 +129,12 @@ function preparePlots(state) {
   const { columns, total } = state;
   if (columns.pd) {
     let [low, high] = [Infinity, -Infinity];
-    for (const value of columns.pd) { low = Math.min(low, value); high = Math.max(high, value); }
+    // Pairs without votes, which have no PD, are the last ones.
+    const known = columns.pd.filter((value) => !Number.isNaN(value));
+    for (const value of known) { low = Math.min(low, value); high = Math.max(high, value); }
     if (low === high) { low -= 0.5; high += 0.5; }
-    state.histogram = binning(columns.pd, low, high, 80);
-    state.histogram.all = countGroups(state.histogram.bins, 80, total);
+    state.histogram = binning(known, low, high, 80);
+    state.histogram.all = countGroups(state.histogram.bins, 80, known.length);
   }
   if (columns.delta) {
     const sorted = columns.delta.slice().sort();

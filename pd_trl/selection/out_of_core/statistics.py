@@ -83,9 +83,13 @@ class ReportSums:
         self._add("pd_negative", np.count_nonzero(values < 0))
 
     def _add_gaps(self, gaps: Gaps, delta: NDArray | None) -> None:
-        filled = [np.nan_to_num(gap.astype(np.float64)) for gap in gaps.gaps]
-        self._add("gap_sum", [gap.sum() for gap in filled])
-        self._add("gap_products", [[a @ b for b in filled] for a in filled])
+        filled = np.array([np.nan_to_num(gap.astype(np.float64)) for gap in gaps.gaps])
+        # Two aspects are compared on the pairs on which both have a gap.
+        given = np.array([~np.isnan(gap) for gap in gaps.gaps], dtype=np.float64)
+        self._add("gap_counts", given @ given.T)
+        self._add("gap_sums", filled @ given.T)
+        self._add("gap_squares", np.square(filled) @ given.T)
+        self._add("gap_products", filled @ filled.T)
         for k, gap in enumerate(gaps.gaps):
             others = gaps.own != k
             if gaps.missing.get(self.decision.labels[k]):
@@ -248,10 +252,13 @@ class ReportSums:
 
     def _correlations(self) -> dict[str, dict[str, float | None]]:
         names = self.decision.labels[: len(self.decision.weights)]
-        total, sums, products = float(self.sums["rows"][0]), self.sums["gap_sum"], self.sums["gap_products"]
+        counts, products = self.sums["gap_counts"], self.sums["gap_products"]
+        sums, squares = self.sums["gap_sums"], self.sums["gap_squares"]
         return {
             a: {
-                b: _moment_correlation(total, sums[i], sums[j], products[i][i], products[j][j], products[i][j])
+                b: _moment_correlation(
+                    counts[i][j], sums[i][j], sums[j][i], squares[i][j], squares[j][i], products[i][j]
+                )
                 for j, b in enumerate(names)
             }
             for i, a in enumerate(names)

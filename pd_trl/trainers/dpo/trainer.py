@@ -21,9 +21,10 @@ from trl import DPOTrainer
 
 from ...data.ids import row_keys
 from ...errors import InputError
-from ...method.ranking import parse_budget, resolve_budget, select_lowest
+from ...method.ranking import parse_budget, select_ranked
 from ...models.inputs import check_tokenised, naming_missing_pad, readable_rows
 from ...runs.provenance import loaded_revision, trained_on
+from ...selection.decision import ALL_PAIRS, NO_VOTES
 from ...selection.gaps import numeric_column, scored_aspects
 from ..arguments import (
     check_offloading,
@@ -244,13 +245,19 @@ def select_for_training(
         )
     if not isinstance(dataset, Dataset):
         raise InputError(f"`train_dataset` must be a `Dataset` to select from, got `{type(dataset).__name__}`.")
-    values = divergence_column(dataset, column)
-    kept, threshold = select_lowest(values, row_keys(dataset), resolve_budget(parse_budget(budget), len(dataset)))
+    values = divergence_column(dataset, column, without=_without_votes(dataset))
+    kept, thresholds = select_ranked(values, row_keys(dataset), parse_budget(budget))
+    silent = int(np.isnan(values).sum())
+    if silent:
+        logger.warning(
+            "%d of %d pairs have no PD (%s) and are left out; the budget is a share of the others.",
+            silent, len(dataset), NO_VOTES,
+        )  # fmt: skip
     selection = {
         "total": len(dataset),
         "kept": int(kept.sum()),
         "dropped": int((~kept).sum()),
-        "threshold": threshold.score,
+        "threshold": thresholds[ALL_PAIRS].score,
         "column": column,
     }
     logger.info(
@@ -259,15 +266,26 @@ def select_for_training(
     return dataset.select(np.flatnonzero(kept)), selection
 
 
-def divergence_column(dataset: Dataset, column: str) -> np.ndarray:
-    """Values of the PD column, shape `(num_pairs,)`; raises `InputError` where it is missing or has missing values."""
+def _without_votes(dataset: Dataset) -> np.ndarray | None:
+    """Mask of the pairs that a selection dropped since no other aspect votes on them."""
+    if "pd_reason" not in dataset.column_names:
+        return None
+    return np.array([reason == NO_VOTES for reason in dataset["pd_reason"][:]], dtype=bool)
+
+
+def divergence_column(dataset: Dataset, column: str, without: np.ndarray | None = None) -> np.ndarray:
+    """
+    Values of the PD column, shape `(num_pairs,)`; raises `InputError` where it is missing or has missing values, but for the pairs
+    `without` votes.
+    """
     if column not in dataset.column_names:
         raise InputError(
             f"The data set has no column {column!r} to select by; its columns are {', '.join(dataset.column_names)}. Score it "
             "with `PDFilter` or `pd-trl select` first, or name the column with `pd_column`."
         )
     values = numeric_column(dataset, column).astype(np.float32)
-    missing = np.flatnonzero(~np.isfinite(values))
+    unusable = np.isinf(values) | (np.isnan(values) if without is None else np.isnan(values) & ~without)
+    missing = np.flatnonzero(unusable)
     if missing.size:
         raise InputError(
             f"Column {column!r} must hold finite numbers, got {values[missing[0]]} in row {missing[0]} ({missing.size} such "

@@ -1,4 +1,5 @@
 import inspect
+import logging
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from trl import DPOConfig, DPOTrainer
 
 from pd_trl import PDDPOConfig, PDDPOTrainer
 from pd_trl.errors import InputError
+from pd_trl.selection.decision import NO_VOTES
 from tests.processes import run_processes
 from tests.tiny import tiny_preferences
 
@@ -64,6 +66,24 @@ def test_trains_on_exactly_the_kept_ids(tiny_models, tmp_path, budget, count):
     trainer = make(tiny_models["causal"], tmp_path, data, {"pd_budget": budget})
     assert set(trainer.train_dataset["pair_id"]) == {pair_id for _, pair_id in expected}
     assert trainer.selection_["kept"] == count and trainer.selection_["dropped"] == 20 - count
+
+
+def test_pairs_without_votes_are_left_out_and_count_for_no_budget(tiny_models, tmp_path, caplog):
+    data = scored()
+    silent = [i % 4 == 1 for i in range(20)]
+    holes = data.remove_columns("pd").add_column(
+        "pd", [None if s else v for s, v in zip(silent, data["pd"], strict=True)]
+    )
+    with pytest.raises(InputError, match="finite numbers"):
+        make(tiny_models["causal"], tmp_path, holes, {"pd_budget": 0.4})
+    reasons = [NO_VOTES if s else "dropped: pd over budget" for s in silent]
+    caplog.set_level(logging.WARNING)
+    trainer = make(tiny_models["causal"], tmp_path, holes.add_column("pd_reason", reasons), {"pd_budget": 0.4})
+    voted = [row for row, s in zip(data, silent, strict=True) if not s]
+    expected = sorted((row["pd"], row["pair_id"]) for row in voted)[:6]
+    assert sorted(trainer.train_dataset["pair_id"]) == sorted(pair_id for _, pair_id in expected)
+    assert trainer.selection_["kept"] == 6 and trainer.selection_["dropped"] == 14
+    assert "5 of 20 pairs have no PD" in caplog.text
 
 
 def log_probabilities(model, rows, side):

@@ -281,6 +281,7 @@ LORAS = {
     "no task type": {},
     "sequence classification": {"task_type": "SEQ_CLS"},
     "all linear layers": {"target_modules": "all-linear"},
+    "all linear layers but the head": {"target_modules": "all-linear", "exclude_modules": ["score"]},
     "the head among the targets": {"target_modules": ["score", "q_proj"]},
     "the head in a pattern": {"target_modules": r"score|.*\.q_proj"},
     "the head saved": {"modules_to_save": ["score"]},
@@ -299,10 +300,10 @@ def test_a_lora_head_is_added_only_where_trl_loses_it(tiny_models, tmp_path, cap
         make(path, tmp_path / str(i), data, dict(max_steps=2), config_class=RewardConfig, trainer_class=kind, peft_config=LoraConfig(r=2, **LORAS[name]))
         for i, kind in enumerate((PDRewardTrainer, RewardTrainer))
     )  # fmt: skip
-    adds = base == "causal" and name in ("no task type", "embeddings saved")
+    adds = base == "causal" and name in ("no task type", "embeddings saved", "all linear layers but the head")
     layers = [{n for n, p in t.model.named_parameters() if p.requires_grad} for t in (ours, theirs)]
     assert layers[0] - layers[1] == ({"base_model.model.score.modules_to_save.default.weight"} if adds else set())
-    targets = "target_modules" in LORAS[name]
+    targets = "target_modules" in LORAS[name] and "exclude_modules" not in LORAS[name]
     assert ("'score' is added to its `modules_to_save`" in caplog.text) == adds
     assert ("drawn anew when the adapter is loaded" in caplog.text) == (base == "causal" and targets)
     if not adds:
