@@ -168,11 +168,11 @@ def make_model(folder: Path, words: list[str], hidden: int, layers: int) -> None
 def measure(recipe_path: str, stage: str, what: str) -> dict[str, float]:
     """Runs a stage in this process, after a run of it with a tiny model."""
     from pd_trl.cli.run import load_recipe, parse_step
-    from pd_trl.cli.stage_commands import run_stage, set_up_logging
-    from pd_trl.pipeline.recipe import plan
+    from pd_trl.cli.stage_commands import set_up_logging
+    from pd_trl.pipeline.recipe import steps_of
 
     set_up_logging()
-    step = next(step for step in plan(load_recipe(recipe_path)[0]) if step.stage == stage)
+    step = next(step for step in steps_of(load_recipe(recipe_path)[0]) if step.stage == stage)
     outputs = parse_step(step, {**step.section, "overwrite": True})
     shutil.rmtree(step.output_dir, ignore_errors=True)
     if what == "memory":

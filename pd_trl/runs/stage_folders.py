@@ -17,8 +17,7 @@ from ..errors import InputError
 from .artifacts import Manifest
 from .folders import OWNER_NAME, beside, folder_lock, is_empty, swap
 from .identity import canonical
-from .launch import is_main_process as is_main_process
-from .launch import shared, wait_for_all
+from .launch import is_main_process, shared, wait_for_all
 
 logger = logging.getLogger(__name__)
 

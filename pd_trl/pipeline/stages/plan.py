@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,82 +10,35 @@ from ...errors import InputError
 from ...runs.artifacts import write_json
 from ...safety.secrets import masked
 from ..cost.devices import DEFAULT_UTILIZATION, DEVICES, THIS, device_of
+from .arguments import argument
 
 PLAN_NAME = "plan.json"
 
 
 @dataclass
 class PlanArguments:
-    """
-    Arguments of `pd-trl plan`, beside `--config` and those that `pd-trl run` takes for a recipe.
+    """Arguments of `pd-trl plan`, beside `--config` and those that `pd-trl run` takes for a recipe."""
 
-    Args:
-        device (`str`, *optional*, defaults to `"h100"`):
-            Accelerator whose published peak the hours are for, or `"this"` for CPU seconds measured on this machine.
-        utilization (`float`, *optional*, defaults to `0.4`):
-            Share of the peak that is reached, an assumption.
-        processes (`int`, *optional*, defaults to `1`):
-            Devices over which `sharding` spreads the states.
-        sharding (`str`, *optional*, defaults to `"none"`):
-            none, zero2 (gradients and optimizer) or zero3 (weights too).
-        sample_rows (`int`, *optional*, defaults to `2000`):
-            Most pairs to tokenise; of more, the rest is estimated from its characters.
-        num_pairs (`int`, *optional*):
-            Number of pairs, in place of the data.
-        tokens_per_pair (`float`, *optional*):
-            Tokens of both conversations of a pair, in place of the tokenizer.
-        conversations_per_pair (`float`, *optional*, defaults to `2.0`):
-            Distinct conversations for each pair, with `num_pairs`: 2/3 where four responses make six pairs.
-        num_aspects (`int`, *optional*):
-            Aspects, with `num_pairs`. 4 where unset.
-        new_tokens (`int`, *optional*):
-            Tokens of an output of `generate`. `max_new_tokens` where unset.
-        run_dir (`str`, *optional*):
-            Folder of the run, in place of the recipe's `output_dir`.
-        output_dir (`str`, *optional*):
-            Folder that gets `plan.json`.
-        json (`bool`, *optional*, defaults to `False`):
-            Print json instead of the table.
-        seed (`int`, *optional*, defaults to `42`):
-            Seed of the sample.
-    """
-
-    device: str = field(
-        default="h100",
-        metadata={"help": f"{', '.join(DEVICES)}, or '{THIS}' for CPU seconds measured on this machine."},
+    device: str = argument("h100", f"{', '.join(DEVICES)}, or '{THIS}' for CPU seconds measured on this machine.")
+    utilization: float = argument(DEFAULT_UTILIZATION, "Share of the device's peak that is reached, an assumption.")
+    processes: int = argument(1, "Devices over which `sharding` spreads the states.")
+    sharding: str = argument(
+        "none", "none, zero2 (gradients and optimizer) or zero3 (weights too).", choices=["none", "zero2", "zero3"]
     )
-    utilization: float = field(
-        default=DEFAULT_UTILIZATION, metadata={"help": "Share of the device's peak that is reached, an assumption."}
+    sample_rows: int = argument(2000, "Most pairs to tokenise; of more, the rest is estimated from its characters.")
+    num_pairs: int | None = argument(None, "Number of pairs, in place of the data.")
+    tokens_per_pair: float | None = argument(
+        None, "Tokens of both conversations of a pair, in place of the tokenizer."
     )
-    processes: int = field(default=1, metadata={"help": "Devices over which `sharding` spreads the states."})
-    sharding: str = field(
-        default="none",
-        metadata={
-            "help": "zero2: gradients and optimizer; zero3: weights too.",
-            "choices": ["none", "zero2", "zero3"],
-        },
+    conversations_per_pair: float = argument(
+        2.0, "Distinct conversations for each pair, with --num_pairs: 2/3 where four responses make six pairs."
     )
-    sample_rows: int = field(default=2000, metadata={"help": "Most pairs to tokenise; the rest is estimated."})
-    num_pairs: int | None = field(default=None, metadata={"help": "Number of pairs, in place of the data."})
-    tokens_per_pair: float | None = field(
-        default=None, metadata={"help": "Tokens of both conversations of a pair, in place of the tokenizer."}
-    )
-    conversations_per_pair: float = field(
-        default=2.0,
-        metadata={
-            "help": "Distinct conversations for each pair, with --num_pairs: 2/3 where four responses make six pairs."
-        },
-    )
-    num_aspects: int | None = field(default=None, metadata={"help": "Aspects, with --num_pairs. 4 where unset."})
-    new_tokens: int | None = field(
-        default=None, metadata={"help": "Tokens of an output of `generate`. `max_new_tokens` where unset."}
-    )
-    run_dir: str | None = field(
-        default=None, metadata={"help": "Folder of the run, in place of the recipe's `output_dir`."}
-    )
-    output_dir: str | None = field(default=None, metadata={"help": f"Folder that gets {PLAN_NAME}."})
-    json: bool = field(default=False, metadata={"help": "Print json instead of the table."})
-    seed: int = field(default=42, metadata={"help": "Seed of the sample."})
+    num_aspects: int | None = argument(None, "Aspects, with --num_pairs. 4 where unset.")
+    new_tokens: int | None = argument(None, "Tokens of an output of `generate`. `max_new_tokens` where unset.")
+    run_dir: str | None = argument(None, "Folder of the run, in place of the recipe's `output_dir`.")
+    output_dir: str | None = argument(None, f"Folder that gets {PLAN_NAME}.")
+    json: bool = argument(False, "Print json instead of the table.")
+    seed: int = argument(42, "Seed of the sample.")
 
 
 def check_plan(arguments: PlanArguments) -> None:
