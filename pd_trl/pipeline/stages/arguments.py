@@ -7,7 +7,7 @@ from typing import Any
 # Of arguments that many stages have.
 OVERWRITE = "Replace another run's result in `output_dir`."
 REMOTE_CODE = "Whether to run code that comes with a model."
-RESUMED = "Folder of the result. A run that was killed goes on there."
+RESUMED = "Folder of the result. A run that was interrupted goes on there."
 
 
 def argument(default: Any, help: str, *, choices: Sequence[Any] | None = None) -> Any:

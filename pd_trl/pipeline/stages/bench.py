@@ -23,13 +23,13 @@ class BenchArguments:
 
     output_dir: str = argument("bench", "Folder of the result. What is finished there is not computed again.")
     quick: bool = argument(False, "A small table: one seed, one level of conflict, half the pairs, the main rows.")
-    rows: str | None = argument(None, "Rows of the table, separated by semicolons. `None` is all.")
+    rows: str | None = argument(None, "Rows of the table, separated by semicolons. All where unset.")
     ablations: str = argument("none", "none, all, or names of ablations separated by semicolons.")
-    ablations_only: bool = argument(False, "No table.")
+    ablations_only: bool = argument(False, "Run the ablations only.")
     seeds: str = argument("11,12,13", "Seeds, separated by commas.")
     conflicts: str = argument("0.1,0.2,0.3", "Levels of conflict, separated by commas.")
     num_pairs: int = argument(6000, "Pairs of a cell of the table; ablations have half as many.")
-    jobs: int = argument(2, "Processes, one thread each.")
+    jobs: int = argument(2, "Number of processes, of one thread each.")
     dry_run: bool = argument(False, "Show the plan and compute nothing.")
 
 

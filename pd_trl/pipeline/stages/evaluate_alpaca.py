@@ -34,38 +34,40 @@ class AlpacaArguments:
     model_outputs: str | None = argument(
         None, "The outputs: a json, jsonl or parquet file, or the folder of `pd-trl generate`."
     )
-    reference_outputs: str | None = argument(None, "What they are compared with. AlpacaEval's own where unset.")
+    reference_outputs: str | None = argument(None, "Outputs to compare with. AlpacaEval's own where unset.")
     judge: str | None = argument(
         None, "An annotator of alpaca_eval (name or folder), or a judge such as reward:FOLDER."
     )
     output_dir: str = argument("alpaca", RESUMED)
-    generator: str | None = argument(None, "Name of the model, instead of that in the outputs.")
-    judge_model: str | None = argument(None, "Model to ask instead of the annotator's.")
+    generator: str | None = argument(None, "Name of the model, in place of the one in the outputs.")
+    judge_model: str | None = argument(None, "Model to ask, in place of the annotator's.")
     base_url: str | None = argument(None, "Address of an OpenAI-compatible server.")
     api_key_env: str = argument("OPENAI_API_KEY", "Environment variable with the key.")
-    client_config: str | None = argument(None, "File of alpaca_eval's clients.")
+    client_config: str | None = argument(None, "File with alpaca_eval's client settings.")
     judge_arguments: dict[str, Any] | str | None = argument(
-        None, "Arguments of each request other than the annotator's (YAML, or json); null takes one away."
+        None, "Arguments of each request that differ from the annotator's: a mapping (YAML or json). null removes one."
     )
-    max_concurrency: int = argument(8, "Requests at the same time.")
-    max_retries: int = argument(8, "Further tries after 429, 5xx and timeouts.")
+    max_concurrency: int = argument(8, "Number of requests at the same time.")
+    max_retries: int = argument(8, "Number of retries after a 429, a 5xx or a timeout.")
     request_timeout: float = argument(
         60.0, "Longest time from the start of a request to the end of its answer, in seconds."
     )
     max_askings: int = argument(
         6,
-        "Answers that are taken to one question while none of them can be read as a preference, half of them in one run.",
+        "How often a question is asked while no answer can be read as a preference; half as often within one run.",
     )
-    annotations: str | None = argument(None, "Recorded annotations to take instead of asking a judge.")
+    annotations: str | None = argument(None, "File of recorded annotations to use in place of a judge.")
     subset: bool = argument(False, "Leave out instructions that the model has not answered.")
-    max_problem_share: float = argument(0.01, "Share of instructions with a problem over which the run is refused.")
+    max_problem_share: float = argument(
+        0.01, "Largest share of instructions with a problem; with more, the run fails."
+    )
     length_control: bool = argument(True, "Compute the length-controlled win rate, where it is defined.")
-    difficulty_file: str | None = argument(None, "A local df_gamed.csv of tatsu-lab/alpaca_eval.")
-    num_bootstrap: int = argument(200, "Samples for the standard error of the length-controlled win rate.")
-    seed: int = argument(42, "Seed of these samples.")
-    price_per_million_tokens: float | None = argument(None, "Dollars, for the estimate of --dry-run.")
+    difficulty_file: str | None = argument(None, "A local copy of df_gamed.csv of tatsu-lab/alpaca_eval.")
+    num_bootstrap: int = argument(200, "Bootstrap samples for the standard error of the length-controlled win rate.")
+    seed: int = argument(42, "Seed of the bootstrap samples.")
+    price_per_million_tokens: float | None = argument(None, "Price in dollars, for the estimate of --dry_run.")
     dry_run: bool = argument(False, "Show requests, tokens and cost, and ask nothing.")
-    overwrite: bool = argument(False, "Replace another run's result in `output_dir`. Its judge's answers are kept.")
+    overwrite: bool = argument(False, "Replace another run's result in `output_dir`. The judge's answers are kept.")
 
 
 # What decides the result; the server's address does not, as long as it serves the same model.

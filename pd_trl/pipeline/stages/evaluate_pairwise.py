@@ -29,13 +29,15 @@ class PairwiseArguments:
         None, "Outputs of the model: a file in the format of AlpacaEval, or the folder of `pd-trl generate`."
     )
     baselines: dict[str, Any] | str | None = argument(
-        None, "Outputs to compare with: the same, or a mapping of name to these."
+        None, "Outputs to compare with: a file, a folder, or a mapping of name to these (YAML or json)."
     )
-    judge: str | None = argument(None, "KIND:VALUE: gold:WORLD, reward:MODEL, openai:MODEL or alpaca:CONFIGURATION.")
+    judge: str | None = argument(None, "Who judges: gold:WORLD, reward:MODEL, openai:MODEL or alpaca:CONFIGURATION.")
     judge_kwargs: dict[str, Any] | str | None = argument(
-        None, "Settings of the judge (YAML, or json), such as base_url of openai."
+        None, "Settings of the judge, such as base_url of openai: a mapping (YAML or json)."
     )
-    output_dir: str = argument("pairwise", "Folder of the result. What was judged before a kill is not asked again.")
+    output_dir: str = argument(
+        "pairwise", "Folder of the result. A run that was interrupted goes on there and repeats no question."
+    )
     max_problem_share: float = argument(
         0.05, "Largest share of instructions that one side lacks, and of judgements that cannot be read."
     )

@@ -25,19 +25,19 @@ class RewardsArguments:
     """Arguments of `pd-trl evaluate rewards`, see [`evaluate_rewards`]."""
 
     reward_models: dict[str, Any] | str | None = argument(
-        None, "The folder of `pd-trl reward`, or a mapping of name to model (YAML, or json)."
+        None, "The folder of `pd-trl reward`, or a mapping of name to model (YAML or json)."
     )
     dataset_name: str = argument(
         "allenai/reward-bench-2", "Pairs, preferences or RewardBench's columns: a stage's folder, a file, or a Hub id."
     )
     dataset_split: str = argument("test", "Split of a data set on the Hub; allenai/reward-bench has filtered and raw.")
-    dataset_revision: str | None = argument(None, "Revision of a data set on the Hub.")
+    dataset_revision: str | None = argument(None, "Branch, tag or commit on the Hub.")
     output_dir: str = argument("rewards", RESUMED)
     chat: bool | None = argument(
-        None, "Whether strings become chat messages. For RewardBench's columns only, if unset."
+        None, "Whether strings become chat messages. Where unset, only those of RewardBench's columns do."
     )
-    max_length: int | None = argument(None, "Most tokens of prompt and response.")
-    tokens_per_batch: int | None = argument(None, "Most tokens of a batch, padding counted.")
+    max_length: int | None = argument(None, "Maximum number of tokens of prompt and response.")
+    tokens_per_batch: int | None = argument(None, "Maximum number of tokens in a batch, padding included.")
     trust_remote_code: bool = argument(False, REMOTE_CODE)
     dry_run: bool = argument(False, "Show the plan and score nothing.")
     overwrite: bool = argument(False, OVERWRITE)

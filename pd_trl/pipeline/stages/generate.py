@@ -29,7 +29,8 @@ class GenerateArguments:
 
     model_name_or_path: str | None = argument(None, "The model: a folder, a Hub id, or the folder of a LoRA adapter.")
     instructions: dict[str, Any] | str | None = argument(
-        "alpaca_eval", "alpaca_eval (its 805), a file, a Hub id; or a mapping of name to these for several sets."
+        "alpaca_eval",
+        "Instructions: alpaca_eval (its 805), a file or a Hub id; for several sets, a mapping of name to these (YAML or json).",
     )
     instruction_column: str | None = argument(
         None, "Column of the instruction, where it is not `instruction`, `prompt` or `messages`."
@@ -37,27 +38,31 @@ class GenerateArguments:
     instruction_split: str = argument("train", "Split of an instruction set on the Hub.")
     output_dir: str = argument("outputs", RESUMED)
     generator: str | None = argument(
-        None, "Name of the model in the outputs. The last part of its folder or id if unset."
+        None, "Name of the model in the outputs. Where unset, the last part of its folder or id."
     )
-    max_new_tokens: int = argument(2048, "Longest output, in tokens.")
-    temperature: float = argument(0.0, "0 takes the likeliest token.")
-    top_p: float = argument(1.0, "Draw from the smallest set of likeliest tokens with this probability.")
-    top_k: int = argument(0, "Draw from this many likeliest tokens; 0 is all.")
-    seed: int = argument(42, "Seed of the draws.")
-    system_prompt: str | None = argument(None, "System message before each instruction.")
+    max_new_tokens: int = argument(2048, "Maximum number of tokens of an output.")
+    temperature: float = argument(0.0, "Temperature of sampling; 0 takes the likeliest token.")
+    top_p: float = argument(1.0, "Sample from the smallest set of tokens with this probability.")
+    top_k: int = argument(0, "Sample from this many of the likeliest tokens; 0 is all.")
+    seed: int = argument(42, "Seed of the sampling.")
+    system_prompt: str | None = argument(None, "System message to put before each instruction.")
     use_chat_template: bool | None = argument(
-        None, "Whether instructions are wrapped by the chat template. Yes where the tokenizer has one, if unset."
+        None, "Whether to use the chat template. Where unset, it is used if the tokenizer has one."
     )
     chat_template_kwargs: dict[str, Any] | str | None = argument(
-        None, "Arguments of the chat template (YAML, or json)."
+        None, "Arguments of the chat template: a mapping (YAML or json)."
     )
-    batch_size: int = argument(32, "Prompts per batch, with transformers.")
-    backend: str = argument("transformers", "transformers or vllm.", choices=["transformers", "vllm"])
-    engine_kwargs: dict[str, Any] | str | None = argument(None, "Further arguments of vllm.LLM (YAML, or json).")
-    model_revision: str | None = argument(None, "Revision of the model on the Hub.")
+    batch_size: int = argument(32, "Number of prompts in a batch (transformers only).")
+    backend: str = argument(
+        "transformers", "Library that generates: transformers or vllm.", choices=["transformers", "vllm"]
+    )
+    engine_kwargs: dict[str, Any] | str | None = argument(
+        None, "Further arguments of vllm.LLM: a mapping (YAML or json)."
+    )
+    model_revision: str | None = argument(None, "Branch, tag or commit of the model on the Hub.")
     dtype: str | None = argument(
         None,
-        "Type of the weights. bfloat16 on a GPU that has it, float32 elsewhere, if unset.",
+        "Type of the weights. Where unset, bfloat16 on a GPU that has it, else float32.",
         choices=["float32", "bfloat16", "float16"],
     )
     trust_remote_code: bool = argument(False, REMOTE_CODE)

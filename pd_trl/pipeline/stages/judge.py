@@ -34,14 +34,15 @@ class JudgeArguments:
     world: str | None = argument(None, "Folder of the stage `simulate`.")
     policies: dict[str, str] | str | None = argument(
         None,
-        "Name to folder of each policy, which answers the prompts here. The first is the one the others are compared with (YAML, or json).",
+        "Mapping of name to folder of each policy, which answers the prompts (YAML or json). The others are compared with the first.",
     )
     outputs: dict[str, str] | str | None = argument(
-        None, "Name to answers of each policy, from the stage `generate`, in place of `policies`."
+        None,
+        "Mapping of name to folder of each policy's answers by the stage `generate`, in place of `policies` (YAML or json).",
     )
     output_dir: str = argument("judge", "Folder of the result.")
     temperature: float = argument(0.7, "Temperature of the answers.")
-    max_new_tokens: int = argument(80, "Longest answer, in tokens.")
+    max_new_tokens: int = argument(80, "Maximum number of tokens of an answer.")
     seed: int = argument(42, "Seed of the answers.")
     dry_run: bool = argument(False, "Show the plan and make nothing.")
     overwrite: bool = argument(False, OVERWRITE)

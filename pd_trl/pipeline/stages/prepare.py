@@ -25,25 +25,27 @@ class PrepareArguments:
     dataset_config: str | None = argument(None, "Configuration of the Hub data set.")
     dataset_train_split: str = argument("train", "Split to use.")
     dataset_revision: str | None = argument(None, "Branch, tag or commit on the Hub.")
-    adapter: str | None = argument(None, "Schema of the source. Recognised by itself where unset.")
+    adapter: str | None = argument(None, "Schema of the source. Where unset, it is recognised.")
     column_mapping: dict[str, Any] | str | None = argument(
-        None, "Our column names to those of the source (YAML mapping, or json)."
+        None, "Mapping of our column names to those of the source (YAML or json)."
     )
     pairing: str | None = argument(
         None, "How more than two responses become pairs: all, adjacent, best_worst or random."
     )
     on_invalid: str = argument(
         "error",
-        "What to do with rows that cannot be read or used: error, or drop (with a count and reason).",
+        "What to do with rows that cannot be used: error, or drop (with a count and a reason).",
         choices=["error", "drop"],
     )
     labels: str | None = argument(
         None,
-        "own: the label stays that of the source's chosen and rejected responses, as it does by default where there are such. one: each pair gets one aspect's, as in the paper, whose proxies are trained on that; the default for other sources. all: a row for each aspect.",
+        "own keeps the label of the source's chosen and rejected responses; the default where it has them. one gives each pair the label of one aspect, for training proxies as in the paper; the default elsewhere. all makes a row for each aspect.",
         choices=["own", "one", "all"],
     )
-    conflict: float | None = argument(None, "Construct a set in which this share contradicts the overall label.")
-    relabel: str | None = argument(None, "Label by 'overall' or by the 'mean' of the aspects' ratings instead.")
+    conflict: float | None = argument(
+        None, "Make a set in which this share of the labels contradicts the overall label."
+    )
+    relabel: str | None = argument(None, "Label by 'overall', or by the 'mean' of the aspects' ratings, instead.")
     aspects: list[str] | None = argument(None, "Aspects to use. All where unset.")
     max_pairs: int | None = argument(None, "Use this many pairs, drawn by `seed`.")
     seed: int = argument(42, "Seed of everything random.")

@@ -42,26 +42,26 @@ class PublishArguments:
 
     dataset: str | None = argument(None, "Hub id for the selection with all scored pairs.")
     reward_models: str | None = argument(
-        None, "Beginning of the Hub ids for the reward models; each ends with its aspect."
+        None, "First part of the Hub ids of the reward models; `-ASPECT` is added to it."
     )
     model: str | None = argument(None, "Hub id for the aligned model.")
     report: str | None = argument(None, "Hub id for the Space of the report.")
     collection: str | None = argument(None, "Title of a collection that links all of these.")
-    license: str | None = argument(None, "Licence of data set and models. What their sources have where unset.")
+    license: str | None = argument(None, "Licence of data set and models. Where unset, that of their sources.")
     language: list[str] | None = argument(None, "ISO 639 codes of the languages.")
     private: bool | None = argument(None, TARGET_HELP["private"])
     create_pr: bool = argument(False, "Open pull requests instead of changing the repositories.")
-    tag: str | None = argument(None, "Tag of all of these.")
+    tag: str | None = argument(None, "Tag to put on all of these.")
     selection_dir: str | None = argument(None, "Folder of the stage `select`.")
     reward_dir: str | None = argument(None, "Folder of the stage `reward`.")
     policy_dir: str | None = argument(None, "Folder of the stage `dpo`.")
     evaluation_dir: dict[str, str] | str | None = argument(
-        None, "Folder of the stage `evaluate`, or that of each kind (YAML mapping, or json)."
+        None, "Folder of the stage `evaluate`, or a mapping of each kind to its folder (YAML or json)."
     )
     recipe: dict[str, Any] | str | None = argument(None, "The whole recipe, which is published beside the data.")
     output_dir: str = argument("published", "Folder of the record of what was published.")
     dry_run: bool = argument(False, "Show what would change, and change nothing.")
-    overwrite: bool = argument(False, "Publish again what changed since.")
+    overwrite: bool = argument(False, "Publish again what has changed.")
 
 
 _IDENTITY = ("dataset", "reward_models", "model", "report", "collection", "license", "language", "private", "create_pr",

@@ -13,10 +13,10 @@ from ..mappings import mapping_of
 from .arguments import argument
 
 TARGET_HELP = {
-    "private": "Visibility of a new repository; its namespace decides where unset. An existing one must agree.",
+    "private": "Whether a new repository is private. Where unset, its namespace decides. An existing repository must agree.",
     "create_pr": "Open a pull request instead of changing the repository.",
-    "branch": "Branch to publish on; the main one where unset.",
-    "tag": "Tag of the publication.",
+    "branch": "Branch to publish on. Where unset, the main one.",
+    "tag": "Tag to put on the publication.",
     "dry_run": "Show what would change, and change nothing.",
 }
 
@@ -25,7 +25,7 @@ TARGET_HELP = {
 class _Target:
     """Where and how to publish."""
 
-    repo_id: str | None = argument(None, "name or namespace/name on the Hub.")
+    repo_id: str | None = argument(None, "Repository on the Hub: name or namespace/name.")
     private: bool | None = argument(None, TARGET_HELP["private"])
     create_pr: bool = argument(False, TARGET_HELP["create_pr"])
     branch: str | None = argument(None, TARGET_HELP["branch"])
@@ -48,10 +48,10 @@ class PublishDatasetArguments(_Target):
     """Arguments of `pd-trl publish dataset`, see [`publish_dataset`], beside those of where to publish."""
 
     dataset_name: str | None = argument(None, "The folder of `pd-trl select`, or of a whole run.")
-    variant: str | None = argument(None, "Name of a further selection in a repository that has one.")
-    license: str | None = argument(None, "Licence, as the Hub abbreviates it. The source's where unset.")
-    language: list[str] | None = argument(None, "ISO 639 codes of the languages. The source's where unset.")
-    source: str | None = argument(None, "Hub id of the source. What the manifests say where unset.")
+    variant: str | None = argument(None, "Name of this selection, where the repository holds another one already.")
+    license: str | None = argument(None, "Licence, as the Hub abbreviates it. Where unset, the source's.")
+    language: list[str] | None = argument(None, "ISO 639 codes of the languages. Where unset, the source's.")
+    source: str | None = argument(None, "Hub id of the source. Where unset, the one in the manifests.")
 
 
 @dataclass
@@ -59,11 +59,11 @@ class PublishModelArguments(_Target):
     """Arguments of `pd-trl publish model`, see [`publish_model`], beside those of where to publish."""
 
     model_name_or_path: str | None = argument(None, "Folder of a model or adapter.")
-    license: str | None = argument(None, "Licence, as the Hub abbreviates it. The base model's where unset.")
+    license: str | None = argument(None, "Licence, as the Hub abbreviates it. Where unset, the base model's.")
     datasets: list[str] | None = argument(None, "Hub ids of the data it was trained on.")
     base_model: str | None = argument(None, "Hub id of the model it was trained from.")
     results: list[str] | None = argument(
-        None, "Folders of `pd-trl evaluate`, whose numbers the card shows. The model's folder where unset."
+        None, "Folders of `pd-trl evaluate` whose numbers the card shows. Where unset, the model's folder."
     )
     eval_results: bool = argument(False, "Also write .eval_results/*.yaml.")
 
@@ -81,17 +81,19 @@ class PublishReportArguments(_Target):
 class PublishCollectionArguments:
     """Arguments of `pd-trl publish collection`, see [`publish_collection`]."""
 
-    title: str | None = argument(None, "Title. The collection of this title is completed, or made.")
-    namespace: str | None = argument(None, "User or organization; yourself where unset.")
+    title: str | None = argument(
+        None, "Title. A collection of this title is completed; where there is none, it is made."
+    )
+    namespace: str | None = argument(None, "User or organization. Where unset, yourself.")
     description: str | None = argument(None, "What it is about, in at most 150 characters.")
     source: str | None = argument(None, "Hub id of the source of the pairs.")
     dataset: str | None = argument(None, "Hub id of the scored data set.")
     report: str | None = argument(None, "Hub id of the report's Space.")
     reward_models: dict[str, Any] | str | None = argument(
-        None, "Hub id of each aspect's reward model (YAML mapping, or json)."
+        None, "Mapping of each aspect to the Hub id of its reward model (YAML or json)."
     )
     models: list[str] | None = argument(None, "Hub ids of the aligned models.")
-    private: bool = argument(False, "Visibility of a new collection.")
+    private: bool = argument(False, "Whether a new collection is private.")
     dry_run: bool = argument(False, "Show what would change, and change nothing.")
 
 

@@ -20,9 +20,9 @@ class ReportArguments:
         None, "Folder of `pd-trl select` or of a whole run, or the Hub id of a published selection."
     )
     output_dir: str = argument("report", "Folder of the page and the pictures.")
-    title: str | None = argument(None, "Title of the page. From the data where unset.")
+    title: str | None = argument(None, "Title of the page. Where unset, it names the data.")
     max_examples: int = argument(
-        MAX_EXAMPLES, "Largest number of pairs to show with their texts; all pairs are counted."
+        MAX_EXAMPLES, "Maximum number of pairs to show with their texts; all pairs are counted."
     )
     dry_run: bool = argument(False, "Show what would be written, and write nothing.")
     overwrite: bool = argument(False, OVERWRITE)

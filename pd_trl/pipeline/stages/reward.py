@@ -40,7 +40,8 @@ class RewardArguments:
     aspects: list[str] | None = argument(None, "Aspects to train for. All where unset.")
     heldout: float = argument(0.1, "Share of the prompts on whose pairs the accuracy is measured.")
     heads: bool = argument(
-        False, "Train one model with a head for each aspect in place of a model for each: one pass scores all."
+        False,
+        "Train one model with a head for each aspect, in place of a model for each aspect. It scores all aspects in one pass.",
     )
     unified: bool = argument(
         False, "Also train one model on the pairs of all aspects together, named 'overall' (RAF)."

@@ -47,31 +47,32 @@ class ScoreArguments:
     dataset_name: str | None = argument(None, "Preferences: the folder of `pd-trl prepare`, a file, or a Hub id.")
     reward_models: dict[str, Any] | str | None = argument(
         None,
-        "The folder of `pd-trl reward`, that of one model with heads, or a mapping of aspect to model (YAML, or json).",
+        "The folder of `pd-trl reward`, that of one model with heads, or a mapping of aspect to model (YAML or json).",
     )
     output_dir: str = argument("scored", RESUMED)
-    max_length: int | None = argument(None, "Most tokens of prompt and response.")
-    tokens_per_batch: int | None = argument(None, "Most tokens of a batch, padding counted.")
+    max_length: int | None = argument(None, "Maximum number of tokens of prompt and response.")
+    tokens_per_batch: int | None = argument(None, "Maximum number of tokens in a batch, padding included.")
     on_long: str = argument(
-        "truncate", "Longer pairs: truncate, drop or error.", choices=["truncate", "drop", "error"]
+        "truncate", "What to do with longer pairs: truncate, drop or error.", choices=["truncate", "drop", "error"]
     )
     length_penalty: float | None = argument(
-        None, "Length penalty per token. What each model was trained with where unset."
+        None, "Length penalty per token. Where unset, the one that each model was trained with."
     )
     length_correction: str | None = argument(
-        None, "penalty, residual or none. What each model was trained with where unset."
+        None, "penalty, residual or none. Where unset, the one that each model was trained with."
     )
-    pairs_per_shard: int = argument(2048, "Pairs of a shard.")
-    share_prefix: bool = argument(True, "Read a prompt once for all its responses, where that pays.")
+    pairs_per_shard: int = argument(2048, "Number of pairs in a shard.")
+    share_prefix: bool = argument(True, "Read a prompt once for all its responses where that saves time.")
     backend: str = argument(
         "engine", "engine (ours), transformers (the models as they are), or vllm.", choices=list(BACKENDS)
     )
     attn_implementation: str | None = argument(
-        None, "Attention of the models, such as flash_attention_2. transformers' choice where unset."
+        None, "Attention of the models, such as flash_attention_2. Where unset, transformers chooses."
     )
     torch_compile: bool = argument(False, "Compile the models by torch.compile.")
     shard: str | None = argument(
-        None, "i/N scores every N-th shard and merges nothing: for job arrays. Without it, the rest and the merge."
+        None,
+        "i/N, with i from 0 to N - 1: score every N-th shard and merge nothing (for job arrays). Without it, score what is left and merge.",
     )
     shards_repo: str | None = argument(None, "Hub data set in which jobs leave their shards and find those of others.")
     shards_path: str = argument("shards", "Folder in that data set.")

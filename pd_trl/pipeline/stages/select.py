@@ -25,7 +25,7 @@ from .inputs import rows_of
 
 logger = logging.getLogger(__name__)
 
-# Rows from which on a selection in memory says that there is another way.
+# Rows from which a selection in memory warns that it needs much of it.
 MANY_ROWS = 5_000_000
 
 
@@ -35,18 +35,20 @@ class SelectArguments:
 
     dataset_name: str | None = argument(
         None,
-        "Scored pairs: the folder of `pd-trl score` (or of `pd-trl prepare` with `--source ratings`), a file, or a Hub id.",
+        "Scored pairs: the folder of `pd-trl score` (with `--source ratings`, of `pd-trl prepare`), a file, or a Hub id.",
     )
     output_dir: str = argument("selected", "Folder of the result.")
     budget: float | str | None = argument(
         "0.3", "Share of the pairs to keep, such as 0.3 (1.0 is all), or their number, such as 5000."
     )
     source: str = argument(
-        "rewards", "Gaps from rewards, ratings, or an existing column.", choices=["rewards", "ratings", "column"]
+        "rewards",
+        "Where the gaps come from: rewards, ratings, or an existing column of PD.",
+        choices=["rewards", "ratings", "column"],
     )
     gamma: float = argument(0.9, "Quantile of the absolute gaps that becomes 1 (Eq. 13).")
     weights: dict[str, float] | str | None = argument(
-        None, "Weight of the vote of an aspect, 1 for those not named (YAML mapping, or json)."
+        None, "Mapping of aspect to the weight of its vote; 1 where not named (YAML or json)."
     )
     per_aspect: bool = argument(False, "Keep the same share of each aspect's pairs.")
     selector: str = argument("pd", "Rule to rank by: pd, pd_high, random, margin or length.")
@@ -57,15 +59,17 @@ class SelectArguments:
     )
     on_no_votes: str = argument(
         "error",
-        "What to do with a pair on which no other aspect votes: raise an error, or drop it with a reason of its own.",
+        "What to do with a pair on which no other aspect votes: error, or drop (with a count and a reason).",
         choices=["error", "drop"],
     )
     seed: int = argument(42, "Seed of `selector=random`.")
     out_of_core: bool = argument(
         False,
-        "Select from parquet files that need not fit in memory, see select_out_of_core: the same pairs. `dataset_name` is then a folder, file or pattern, or a url such as `hf://datasets/me/data/scored/*.parquet`.",
+        "Select the same pairs from parquet files that need not fit in memory. `dataset_name` is then a folder, a file, a pattern, or a url such as `hf://datasets/me/data/scored/*.parquet`.",
     )
-    num_threads: int | None = argument(None, "Threads of --out_of_core. Unset, one for each core, 8 at most.")
+    num_threads: int | None = argument(
+        None, "Threads of --out_of_core. Where unset, one for each core, but at most 8."
+    )
     dry_run: bool = argument(False, "Show the report and write nothing.")
     overwrite: bool = argument(False, OVERWRITE)
 
@@ -124,7 +128,7 @@ def _run_out_of_core(arguments: SelectArguments) -> StageResult:
 
 
 def _hint_at_out_of_core(name: str | None) -> None:
-    """A word before rows are read that will hardly fit."""
+    """Warns before rows are read that may not fit in memory."""
     folder = Path(name).expanduser() if name else Path()
     files = [file for place in (folder / "scored", folder) for file in place.glob("*.parquet")] if name else []
     try:

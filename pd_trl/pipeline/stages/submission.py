@@ -17,16 +17,22 @@ class SubmissionArguments:
     output_dir: str = argument("submission", "Folder of the submission.")
     name: str | None = argument(None, "Name of the model on the leaderboard.")
     evaluation: str | None = argument(None, "The folder of `pd-trl evaluate alpaca`.")
-    model_outputs: str | None = argument(None, "The outputs, before there is an evaluation.")
+    model_outputs: str | None = argument(None, "The outputs, where they are not evaluated yet.")
     pretty_name: str | None = argument(None, "Name shown on the leaderboard.")
     link: str | None = argument(None, "Page of the model.")
-    prompt_template: str | None = argument(None, "Text with {instruction}, or a file of it.")
-    fn_completions: str | None = argument(None, "Decoder of alpaca_eval that makes the outputs again.")
-    completions_kwargs: dict[str, Any] | str | None = argument(None, "Its arguments (YAML, or json).")
+    prompt_template: str | None = argument(
+        None, "Prompt template: a text with {instruction}, or a file that holds it."
+    )
+    fn_completions: str | None = argument(None, "Decoder of alpaca_eval that can make the outputs again.")
+    completions_kwargs: dict[str, Any] | str | None = argument(
+        None, "Arguments of that decoder: a mapping (YAML or json)."
+    )
     repository: str | None = argument(
         None, "A checkout of the leaderboard's repository, whose tables get the new rows."
     )
-    reference_outputs: str | None = argument(None, "Outputs of gpt4_1106_preview, to compare word by word.")
+    reference_outputs: str | None = argument(
+        None, "Outputs of gpt4_1106_preview, to compare word by word. Where unset, their digests are compared."
+    )
     check: bool = argument(False, "Check the folder as it is, write nothing, and fail on any problem.")
 
 
