@@ -125,7 +125,7 @@ def _guarded(command: str, arguments: list[str]) -> int:
         run, _ = COMMANDS[command]
         return run(command, arguments)
     except KeyboardInterrupt:
-        return _fail(prog, "interrupted. What was finished is kept: the same command goes on from there.", code=130)
+        return _fail(prog, "interrupted. Finished work is kept: the same command goes on from there.", code=130)
     except BrokenPipeError:
         # The reader of our output is gone; the interpreter would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -21,8 +21,8 @@ EXIT_CODE_FILE = "PD_TRL_EXIT_CODE_FILE"
 
 def load_yaml(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, str]]:
     """
-    The mapping in a YAML file, and the environment variables of its `env`, as in TRL. They are checked, and not set: that is
-    left until everything is checked.
+    The mapping in a YAML file, and the environment variables of its `env`, as in TRL. They are checked here, and set
+    after all other checks.
     """
     try:
         content = parse_yaml(Path(path).read_text(encoding="utf-8"), f"The configuration {path}")

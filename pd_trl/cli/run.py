@@ -149,7 +149,7 @@ def run_step(step: Step, launch_args: list[str], *, overwrite: bool) -> None:
     section = {**step.section, "overwrite": overwrite}
     complain(f"--- {step.name}")
     if launch_args and STAGES[step.stage].launched:
-        # The folder is the user's alone, and gone when the processes are.
+        # Only the user can read this folder. It is removed when the processes end.
         with tempfile.TemporaryDirectory(prefix="pd_trl-") as folder:
             config = Path(folder) / "section.yaml"
             config.write_text(yaml.safe_dump(section, sort_keys=False), encoding="utf-8")
@@ -173,7 +173,7 @@ def parse_step(step: Step, section: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _override(recipe: dict[str, Any], section: str | None, key: str, value: Any) -> None:
-    """A value of the command line counts more than the same one in a section."""
+    """Puts a value of the command line in place of the same one in a section."""
     names = [section] if section else list(recipe)
     for name in names:
         if isinstance(recipe.get(name), dict) and key in recipe[name] and key != "output_dir":

@@ -46,7 +46,7 @@ def main_of_kinds(command: str, arguments: list[str]) -> int:
 
 
 def _token_in_environment(arguments: list[str]) -> list[str]:
-    """The arguments without a token of the Hub, which becomes HF_TOKEN: no list of processes and no file of settings shows it."""
+    """Moves a token of the Hub from the arguments to HF_TOKEN, so that no list of processes and no file of settings shows it."""
     rest = list(arguments)
     for name in ("hub_token", "hub-token", "push_to_hub_token", "push-to-hub-token"):
         if token := pop_option(rest, name):
@@ -90,7 +90,7 @@ def show(result: Any) -> None:
 
 
 def set_up_logging() -> None:
-    """Our messages on standard error; bars and notices of the libraries that say nothing about the run are off."""
+    """Sends our messages to standard error, and silences progress bars and notices of the libraries."""
     import datasets
     from transformers.utils import logging as transformers_logging
 

@@ -84,7 +84,7 @@ class MeasuredClock:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What the trainers and the scorer say of runs that are only timed is no news."""
+    """Silences the trainers and the scorer in runs that are only timed."""
     loggers = [logging.getLogger(name) for name in ("pd_trl", "trl", "transformers")]
     before = [item.level for item in loggers]
     for item in loggers:

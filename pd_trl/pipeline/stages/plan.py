@@ -10,10 +10,10 @@ from ...runs.artifacts import write_json
 from ...safety.secrets import masked
 from ..cost.clock import Clock, PublishedClock
 from ..cost.devices import DEFAULT_UTILIZATION, DEVICES, device_of
-from ..cost.estimate import plan_costs
+from ..cost.estimate import recipe_cost
 from ..cost.parts import Recipe
 from ..cost.sources import Pairs, ParsedStep, find_pairs
-from ..cost.table import plan_lines
+from ..cost.table import cost_lines
 from .arguments import argument
 
 PLAN_NAME = "plan.json"
@@ -89,9 +89,9 @@ def run_plan(
     published = PublishedClock(device_of(arguments.device), arguments.utilization)
     clock = clock_for(pairs) if clock_for is not None else published
     recipe = Recipe(list(steps), clock.on_gpu, arguments.processes, arguments.sharding, arguments.new_tokens)
-    plan = plan_costs(steps, pairs, clock, recipe)
+    cost = recipe_cost(steps, pairs, clock, recipe)
     if arguments.output_dir:
-        write_json(Path(arguments.output_dir).expanduser() / PLAN_NAME, masked(plan.to_dict()))
+        write_json(Path(arguments.output_dir).expanduser() / PLAN_NAME, masked(cost.to_dict()))
     if arguments.json:
-        return json.dumps(masked(plan.to_dict()), indent=2, ensure_ascii=False, default=str)
-    return "\n".join(plan_lines(plan, clock.memory))
+        return json.dumps(masked(cost.to_dict()), indent=2, ensure_ascii=False, default=str)
+    return "\n".join(cost_lines(cost, clock.memory))
