@@ -1,5 +1,5 @@
 """
-Compares what `pd-trl plan --device this` predicts with real runs on this machine: CPU seconds, tokens and peak memory of reward
+Compares what `scripts/plan_this_machine.py` predicts with real runs on this machine: CPU seconds, tokens and peak memory of reward
 training, scoring, DPO and generation, for models and data of two sizes.
 
     OMP_NUM_THREADS=1 python scripts/check_plan.py [--output_dir runs/check_plan] [--quick]
@@ -58,7 +58,9 @@ def compare(name: str, root: Path, less: int) -> list[dict[str, Any]]:
     recipe = make_inputs(root, {**SIZES[name], "pairs": SIZES[name]["pairs"] // less})
     run("run", "--config", recipe, "--stages", "prepare", "--overwrite")
     new_tokens = str(SIZES[name]["new_tokens"])
-    text = run("plan", "--config", recipe, "--device", "this", "--json", "--new_tokens", new_tokens)
+    text = output_of(
+        ROOT / "scripts" / "plan_this_machine.py", "--config", recipe, "--json", "--new_tokens", new_tokens
+    )
     predicted = {cost["stage"]: cost for cost in json.loads(text)["stages"]}
     rows = []
     for stage in STAGES:
@@ -86,7 +88,12 @@ def child(recipe: Path, stage: str, what: str) -> dict[str, float]:
 
 def run(*arguments: Any) -> str:
     """The output of a command of pd-trl."""
-    command = [sys.executable, "-m", "pd_trl", *map(str, arguments)]
+    return output_of("-m", "pd_trl", *arguments)
+
+
+def output_of(*arguments: Any) -> str:
+    """The output of a Python program."""
+    command = [sys.executable, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
@@ -168,21 +175,23 @@ def make_model(folder: Path, words: list[str], hidden: int, layers: int) -> None
 def measure(recipe_path: str, stage: str, what: str) -> dict[str, float]:
     """Runs a stage in this process, after a run of it with a tiny model."""
     from pd_trl.cli.run import load_recipe, parse_step
-    from pd_trl.cli.stage_commands import run_stage, set_up_logging
-    from pd_trl.pipeline.recipe import plan
+    from pd_trl.cli.stage_commands import set_up_logging
+    from pd_trl.pipeline.recipe import steps_of
+    from pd_trl.pipeline.registry import STAGES
 
     set_up_logging()
-    step = next(step for step in plan(load_recipe(recipe_path)[0]) if step.stage == stage)
+    run_stage = STAGES[stage].load().run
+    step = next(step for step in steps_of(load_recipe(recipe_path)[0]) if step.stage == stage)
     outputs = parse_step(step, {**step.section, "overwrite": True})
     shutil.rmtree(step.output_dir, ignore_errors=True)
     if what == "memory":
-        return {"memory": peak_bytes(lambda: run_stage(stage, outputs))}
+        return {"memory": peak_bytes(lambda: run_stage(*outputs))}
     small = warm_up(step.section, stage, Path(recipe_path).parent)
-    run_stage(stage, parse_step(step, {**small, "overwrite": True}))
+    run_stage(*parse_step(step, {**small, "overwrite": True}))
     counts = {"tokens": 0, "computed": 0}
     count_batches(counts)
     start = time.process_time()
-    run_stage(stage, outputs)
+    run_stage(*outputs)
     seconds = time.process_time() - start
     if stage == "generate":
         counts["tokens"] += json.loads((Path(step.output_dir) / "decoding.json").read_text())["counts"]["tokens"]

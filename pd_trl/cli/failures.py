@@ -1,4 +1,4 @@
-"""What becomes of an error: one line where it is the user's to mend, else a log with the traceback."""
+"""Turns an error into one line for the user, and into a log with the traceback where pd_trl did not expect it."""
 
 import errno
 import os
@@ -11,14 +11,14 @@ from ..errors import InputError
 from ..runs.folders import ERROR_LOG
 from .processes import StageEnded
 
-# The disk, its rights and limits, and a path that the system does not take.
+# Of the disk: full, read-only, no permission, too many open files, a name that is too long.
 _OF_THE_USER = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG,
 )  # fmt: skip
 
 
 def describe(error: Exception) -> tuple[str, int]:
-    """The line that tells a user of an error, and the exit code: 2 where the user can mend it, else 1."""
+    """What to tell the user, and the exit code: 2 where the user can fix it, else 1."""
     text = str(error).strip() or type(error).__name__
     if isinstance(error, StageEnded):
         return text, error.code
@@ -30,7 +30,7 @@ def describe(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError) and error.errno in _OF_THE_USER:
         place = f": {error.filename}" if error.filename else ""
         return (
-            f"{error.strerror}{place}. What was finished is kept: mend it or choose another folder, and run it again.",
+            f"{error.strerror}{place}. Finished work is kept. Fix this or choose another folder, and run the command again.",
             2,
         )
     if isinstance(error, MemoryError) or _is_named(error, "torch", "OutOfMemoryError"):
@@ -49,7 +49,7 @@ def _disk_is_full(error: Exception) -> bool:
 
 
 def _is_named(error: Exception, package: str, name: str) -> bool:
-    """Whether an error is of a class, whose package need not be imported for it."""
+    """Whether an error is of a class, found without importing its package."""
     return any(kind.__name__ == name and kind.__module__.split(".")[0] == package for kind in type(error).__mro__)
 
 
@@ -63,7 +63,7 @@ def _log(error: Exception) -> Path:
         path = Path(folder).expanduser() / ERROR_LOG
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # It may hold what the data hold.
+            # A traceback may show the data, which are the user's alone.
             with open(
                 os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
                 "a",

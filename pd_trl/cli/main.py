@@ -3,36 +3,60 @@
 import argparse
 import atexit
 import contextlib
-import difflib
-import importlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
 from .._version import __version__
+from ..pipeline.registry import GROUPS, STAGES
+from ..text.names import did_you_mean
 from .failures import describe
 from .terminal import complain, drop_output, has_reader
 
-# Name of the command: module of this package, and a line of help.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "prepare": ("stage_commands", "turn a data set into pairs and single-aspect preferences"),
-    "reward": ("stage_commands", "train one proxy reward model for each aspect"),
-    "score": ("stage_commands", "score every pair by every aspect's reward model"),
-    "select": ("stage_commands", "compute PD and keep the pairs within the budget"),
-    "dpo": ("stage_commands", "train a policy on the kept pairs"),
-    "report": ("stage_commands", "show a selection as one HTML page, and as pictures"),
-    "generate": ("stage_commands", "write a model's outputs to a set of instructions"),
-    "evaluate": ("evaluate", "AlpacaEval 2, win scores, or the accuracy of reward models"),
-    "submission": ("stage_commands", "write and check a submission to AlpacaEval's leaderboard"),
-    "publish": ("publish", "put a selection, a model, a report or a collection on the Hub"),
-    "run": ("run", "run the stages of a recipe, skipping what is done"),
-    "plan": ("plan", "predict tokens, FLOPs, hours and memory of a recipe, and what selecting saves"),
-    "bench": ("stage_commands", "run the paper's table and its ablations in a simulated world"),
-    "env": ("env", "print the versions that a bug report needs"),
+
+def _stage(command: str, arguments: list[str]) -> int:
+    from .stage_commands import main
+
+    return main(command, arguments)
+
+
+def _kinds(command: str, arguments: list[str]) -> int:
+    from .stage_commands import main_of_kinds
+
+    return main_of_kinds(command, arguments)
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    from .run import main
+
+    return main(command, arguments)
+
+
+def _plan(command: str, arguments: list[str]) -> int:
+    from .plan import main
+
+    return main(command, arguments)
+
+
+def _env(command: str, arguments: list[str]) -> int:
+    from .env import main
+
+    return main(command, arguments)
+
+
+# Name of the command: what runs it, and a line of help.
+COMMANDS: dict[str, tuple[Callable[[str, list[str]], int], str]] = {
+    **{
+        name: (_kinds, GROUPS[name]) if name in GROUPS else (_stage, STAGES[name].purpose)
+        for name in dict.fromkeys(name.split()[0] for name, stage in STAGES.items() if stage.command)
+    },
+    "plan": (_plan, STAGES["plan"].purpose),
+    "run": (_run, "run the stages of a recipe, skipping what is done"),
+    "env": (_env, "print the versions that a bug report needs"),
 }
 
 
@@ -48,8 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     command = arguments[0]
     if command not in COMMANDS:
-        close = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
+        hint = did_you_mean(command, COMMANDS)
         return _fail("pd-trl", f"There is no command '{command}'.{hint} The commands are {', '.join(COMMANDS)}.")
     return _guarded(command, arguments[1:])
 
@@ -68,7 +91,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Interrupt:
-    """What Ctrl-C does: the first ends the command in order, those of the next seconds are the same wish, a later one ends it at once."""
+    """
+    What Ctrl-C does. The first one ends the command in order. More of them within `patience` seconds change nothing. A later
+    one ends the process at once.
+    """
 
     patience = 5.0
 
@@ -96,10 +122,10 @@ def _guarded(command: str, arguments: list[str]) -> int:
     prog = f"pd-trl {command}"
     _Interrupt().install()
     try:
-        module = importlib.import_module(f".{COMMANDS[command][0]}", package=__package__)
-        return module.main(command, arguments)
+        run, _ = COMMANDS[command]
+        return run(command, arguments)
     except KeyboardInterrupt:
-        return _fail(prog, "interrupted. What was finished is kept: the same command goes on from there.", code=130)
+        return _fail(prog, "interrupted. Finished work is kept: the same command goes on from there.", code=130)
     except Exception as error:
         if isinstance(error, BrokenPipeError) and not has_reader():
             drop_output()

@@ -1,7 +1,6 @@
 """Arguments by TRL's rules: default < YAML file < command line, and an unknown key is an error with a suggestion."""
 
 import argparse
-import difflib
 import os
 import sys
 import typing
@@ -10,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..pipeline.mappings import is_mapping_text
 from ..pipeline.recipe_rules import check_file, check_servers, set_environment
 from ..safety.schema import parse_yaml
+from ..safety.secrets import parsed_json
+from ..text.names import did_you_mean
 from .processes import run_forwarding
 
 EXIT_CODE_FILE = "PD_TRL_EXIT_CODE_FILE"
@@ -19,8 +21,8 @@ EXIT_CODE_FILE = "PD_TRL_EXIT_CODE_FILE"
 
 def load_yaml(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, str]]:
     """
-    The mapping in a YAML file, and the environment variables of its `env`, as in TRL. They are checked, and not set: that is
-    left until everything is checked.
+    The mapping in a YAML file, and the environment variables of its `env`, as in TRL. They are checked here, and set
+    after all other checks.
     """
     try:
         content = parse_yaml(Path(path).read_text(encoding="utf-8"), f"The configuration {path}")
@@ -53,10 +55,7 @@ def pop_option(arguments: list[str], name: str) -> str | None:
 
 def unknown(name: str, known: Iterable[str], where: str) -> InputError:
     """The error of an unknown key, with the closest known ones."""
-    names = sorted(set(known))
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    hint = f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
-    return InputError(f"Unknown {where} '{name}'.{hint} `--help` lists all.")
+    return InputError(f"Unknown {where} '{name}'.{did_you_mean(name, set(known), most=3)} `--help` lists all.")
 
 
 class StageParser:
@@ -122,7 +121,7 @@ class StageParser:
 
     def _as_arguments(self, key: str, value: Any) -> list[str]:
         """A value of YAML as it would be written on the command line, so that types and choices are checked alike."""
-        allowed = typing.get_args(self.hints[key]) or (self.hints[key],)
+        allowed = self._allowed(key)
         takes_list = self.actions[key].nargs == "+"
         if value is None:
             if type(None) not in allowed:
@@ -130,7 +129,7 @@ class StageParser:
             self.parser.set_defaults(**{key: None})
             return []
         if isinstance(value, Mapping):
-            if not any(kind is dict or typing.get_origin(kind) is dict for kind in allowed):
+            if not self.takes_mapping(key):
                 raise InputError(f"`{key}` must be a single value, got the mapping {dict(value)}.")
             self.parser.set_defaults(**{key: dict(value)})
             return []
@@ -142,6 +141,11 @@ class StageParser:
             if value:
                 self.parser.set_defaults(**{key: self._items(key, value)})
             return []
+        if isinstance(value, str) and self.takes_mapping(key) and is_mapping_text(value) and not parsed_json(value):
+            # What is written as text is not searched for secrets and servers, unless it is json.
+            raise InputError(
+                f"`{key}` is a text that holds a mapping: {value!r}. Write it without the quotes around it."
+            )
         if value is False and str in allowed and bool not in allowed:
             value = "no"  # what YAML makes of an unquoted `save_strategy: no`
         if self.needs_list(key):
@@ -167,8 +171,14 @@ class StageParser:
 
     def needs_list(self, key: str) -> bool:
         """Whether an argument takes a list only; `report_to` and the like take one value or several."""
-        allowed = typing.get_args(self.hints[key]) or (self.hints[key],)
-        return self.actions[key].nargs == "+" and str not in allowed
+        return self.actions[key].nargs == "+" and str not in self._allowed(key)
+
+    def takes_mapping(self, key: str) -> bool:
+        """Whether an argument takes a mapping."""
+        return any(kind is dict or typing.get_origin(kind) is dict for kind in self._allowed(key))
+
+    def _allowed(self, key: str) -> tuple[Any, ...]:
+        return typing.get_args(self.hints[key]) or (self.hints[key],)
 
     def _split(self, arguments: list[str]) -> tuple[list[str], list[str]]:
         """Ours and accelerate's: what this parser does not know, `accelerate launch` must."""

@@ -30,8 +30,8 @@ class StageEnded(Exception):
 
 def run_forwarding(program: list[str], environment: Mapping[str, str], mark: str) -> int:
     """
-    Runs a program that starts others and returns its exit code. SIGTERM, SIGINT and SIGHUP go on to all of them, and none is
-    left when it ends so.
+    Runs a program that starts others and returns its exit code. SIGTERM, SIGINT and SIGHUP are passed on to all of them.
+    After such a signal none of them is left.
 
     Args:
         program (`list` of `str`): Command line.
@@ -63,7 +63,7 @@ def run_forwarding(program: list[str], environment: Mapping[str, str], mark: str
     if received:
         name = signal.Signals(received[0][0]).name
         raise StageEnded(
-            f"ended by {name}. What was finished is kept: the same command goes on from there.", 128 + received[0][0]
+            f"ended by {name}. Finished work is kept: the same command goes on from there.", 128 + received[0][0]
         )
     return code
 

@@ -11,15 +11,16 @@ import yaml
 
 from ..errors import InputError
 from ..method.ranking import parse_budget
-from ..pipeline.recipe import STAGES, Step, check_recipe, plan
+from ..pipeline.mappings import path_or_mapping
+from ..pipeline.recipe import SECTIONS, Step, check_recipe, steps_of
 from ..pipeline.recipe_rules import check_no_secret, check_servers, set_environment
+from ..pipeline.registry import STAGES
 from ..runs.artifacts import library_versions, write_json
 from ..runs.resources import list_recipes, recipe_path
 from ..safety.secrets import masked
 from .parsing import check_launch_flags, launch, load_yaml, refuse, string_to_bool, unknown
 from .processes import StageEnded
-from .stage_commands import LAUNCHED, check_stage, run_stage, set_up_logging, show, stage_parser
-from .stage_commands import STAGES as COMMANDS
+from .stage_commands import set_up_logging, show, stage_parser
 from .terminal import complain, say
 
 
@@ -45,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model_name_or_path", "--model-name-or-path", help="Model that the rewards and the policy start from."
     )
-    parser.add_argument("--stages", help=f"Only these stages, with commas between: {', '.join(STAGES)}.")
+    parser.add_argument("--stages", help=f"Only these stages, with commas between: {', '.join(SECTIONS)}.")
     # With or without a value, as the stages' own.
     switch: dict[str, Any] = {"type": string_to_bool, "nargs": "?", "const": True, "default": False}
     parser.add_argument("--dry_run", "--dry-run", **switch, help="Show the plan and the counts, and do nothing.")
@@ -67,7 +68,7 @@ def main(command: str, arguments: list[str]) -> int:
     recipe, launch_args = with_overrides(recipe, options, left, parser)
     check_no_secret(recipe, "The command line")
     only = [name.strip() for name in options.stages.split(",")] if options.stages is not None else None
-    steps = plan(recipe, only)
+    steps = steps_of(recipe, only)
     _check(steps, {flag.partition("=")[0].lstrip("-").replace("-", "_") for flag in left})
     start = time.perf_counter()
     if options.dry_run:
@@ -99,16 +100,23 @@ def with_overrides(
     for stage, key, value in overrides:
         if not isinstance(recipe.setdefault(stage, {}), (dict, type(None))):
             raise InputError(f"The section '{stage}' of the recipe takes no arguments.")
-        recipe[stage] = {**(recipe[stage] or {}), key: _as_list(stage, key, value)}
+        recipe[stage] = {**(recipe[stage] or {}), key: _typed(stage, key, value)}
     return recipe, launch_args
 
 
-def _as_list(stage: str, key: str, value: Any) -> Any:
-    """One value of an argument that takes a list, as a list; an unknown argument is left to the stage's parser."""
-    if not isinstance(value, str) or stage not in COMMANDS:
+def _typed(stage: str, key: str, value: Any) -> Any:
+    """One value for an argument that takes a list, as a list, and a mapping in YAML or json, as a mapping."""
+    if stage == "evaluate":
+        kind, _, key = key.partition(".")
+        stage = f"evaluate {kind}"
+    if not isinstance(value, str) or stage not in STAGES:
         return value
     parser = stage_parser(stage)
-    return [value] if key in parser.actions and parser.needs_list(key) else value
+    if key not in parser.actions:
+        return value  # for the stage's parser to refuse
+    if parser.takes_mapping(key):
+        return path_or_mapping(value, key)
+    return [value] if parser.needs_list(key) else value
 
 
 def load_recipe(name: str) -> tuple[dict[str, Any], dict[str, str]]:
@@ -125,7 +133,7 @@ def show_plan(steps: list[Step]) -> None:
     for step in steps:
         needs = [Path(name).expanduser() for name in step.needs]
         if all(need.exists() and not any(need.is_relative_to(folder) for folder in changing) for need in needs):
-            result = run_stage(step.stage, parse_step(step, {**step.section, "dry_run": True}))
+            result = STAGES[step.stage].load().run(*parse_step(step, {**step.section, "dry_run": True}))
             show(result)
             if result.skipped:
                 continue
@@ -140,8 +148,8 @@ def run_step(step: Step, launch_args: list[str], *, overwrite: bool) -> None:
     """Runs one step in this process, or in those of `accelerate launch`."""
     section = {**step.section, "overwrite": overwrite}
     complain(f"--- {step.name}")
-    if launch_args and step.stage in LAUNCHED:
-        # The folder is the user's alone, and gone when the processes are.
+    if launch_args and STAGES[step.stage].launched:
+        # Only the user can read this folder. It is removed when the processes end.
         with tempfile.TemporaryDirectory(prefix="pd_trl-") as folder:
             config = Path(folder) / "section.yaml"
             config.write_text(yaml.safe_dump(section, sort_keys=False), encoding="utf-8")
@@ -149,7 +157,7 @@ def run_step(step: Step, launch_args: list[str], *, overwrite: bool) -> None:
         if code:
             raise StageEnded(f"The stage '{step.name}' failed with exit code {code}; its messages are above.", code)
         return
-    result = run_stage(step.stage, parse_step(step, section))
+    result = STAGES[step.stage].load().run(*parse_step(step, section))
     if step.name != step.stage:
         result.stage = step.name
         result.lines = []
@@ -165,7 +173,7 @@ def parse_step(step: Step, section: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _override(recipe: dict[str, Any], section: str | None, key: str, value: Any) -> None:
-    """A value of the command line counts more than the same one in a section."""
+    """Puts a value of the command line in place of the same one in a section."""
     names = [section] if section else list(recipe)
     for name in names:
         if isinstance(recipe.get(name), dict) and key in recipe[name] and key != "output_dir":
@@ -183,8 +191,8 @@ def _split(left: list[str], parser: argparse.ArgumentParser) -> tuple[list[tuple
             rest.append(left[i])
             i += 1
             continue
-        if stage not in STAGES:
-            raise unknown(stage, STAGES, "stage")
+        if stage not in SECTIONS:
+            raise unknown(stage, SECTIONS, "stage")
         i += 1
         values = [inline] if inline else []
         while not inline and i < len(left) and not left[i].startswith("--"):
@@ -207,7 +215,7 @@ def _check(steps: list[Step], named: Collection[str] = ()) -> None:
         check_servers(step.section, given)
         if any(getattr(entry, "trust_remote_code", False) for entry in outputs) and "trust_remote_code" not in given:
             complain(f"WARNING: the recipe lets the stage '{step.name}' run code that comes with its model.")
-        check_stage(step.stage, outputs)
+        STAGES[step.stage].load().check(*outputs)
         for arguments in outputs:
             if getattr(arguments, "push_to_hub", False):
                 _check_push(step, arguments)

@@ -1,6 +1,5 @@
 """The commands of the single stages."""
 
-import importlib
 import logging
 import os
 import sys
@@ -9,82 +8,45 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InputError
+from ..pipeline.registry import STAGES, LoadedStage, kinds_of
+from ..text.names import did_you_mean
 from .parsing import StageParser, launch, pop_option, without
 from .terminal import ShownFormatter, say
-
-# Command: module under pd_trl.pipeline.stages, function, and dataclasses as "module:name".
-_MODEL = "trl:ModelConfig"
-STAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "simulate": ("simulate", "run_simulate", ("pd_trl.pipeline.stages.simulate:SimulateArguments",)),
-    "prepare": ("prepare", "run_prepare", ("pd_trl.pipeline.stages.prepare:PrepareArguments",)),
-    "reward": (
-        "reward",
-        "run_reward",
-        ("pd_trl.pipeline.stages.reward:RewardArguments", "pd_trl.trainers.reward.config:PDRewardConfig", _MODEL),
-    ),
-    "score": ("score", "run_score", ("pd_trl.pipeline.stages.score:ScoreArguments",)),
-    "select": ("select", "run_select", ("pd_trl.pipeline.stages.select:SelectArguments",)),
-    "dpo": (
-        "dpo",
-        "run_dpo",
-        ("pd_trl.pipeline.stages.dpo:DPOArguments", "pd_trl.trainers.dpo.config:PDDPOConfig", _MODEL),
-    ),
-    "bench": ("bench", "run_bench", ("pd_trl.pipeline.stages.bench:BenchArguments",)),
-    "plan": ("plan", "run_plan", ("pd_trl.pipeline.stages.plan:PlanArguments",)),
-    "judge": ("simulate", "run_judge", ("pd_trl.pipeline.stages.simulate:JudgeArguments",)),
-    "report": ("report", "run_report", ("pd_trl.pipeline.stages.report:ReportArguments",)),
-    "generate": ("generate", "run_generate", ("pd_trl.pipeline.stages.generate:GenerateArguments",)),
-    "evaluate alpaca": (
-        "evaluate_alpaca",
-        "run_evaluate_alpaca",
-        ("pd_trl.pipeline.stages.evaluate_alpaca:AlpacaArguments",),
-    ),
-    "evaluate pairwise": ("evaluate", "run_pairwise", ("pd_trl.pipeline.stages.evaluate:PairwiseArguments",)),
-    "evaluate rewards": ("evaluate", "run_rewards", ("pd_trl.pipeline.stages.evaluate:RewardsArguments",)),
-    "submission": ("submission", "run_submission", ("pd_trl.pipeline.stages.submission:SubmissionArguments",)),
-    "publish": ("publish", "run_publish", ("pd_trl.pipeline.stages.publish:PublishArguments",)),
-    "publish dataset": (
-        "publish_commands",
-        "run_publish_dataset",
-        ("pd_trl.pipeline.stages.publish_commands:PublishDatasetArguments",),
-    ),
-    "publish model": (
-        "publish_commands",
-        "run_publish_model",
-        ("pd_trl.pipeline.stages.publish_commands:PublishModelArguments",),
-    ),
-    "publish report": (
-        "publish_commands",
-        "run_publish_report",
-        ("pd_trl.pipeline.stages.publish_commands:PublishReportArguments",),
-    ),
-    "publish collection": (
-        "publish_commands",
-        "run_publish_collection",
-        ("pd_trl.pipeline.stages.publish_commands:PublishCollectionArguments",),
-    ),
-}
-LAUNCHED = ("reward", "score", "dpo")
 
 
 def main(command: str, arguments: list[str]) -> int:
     """Runs one stage from the command line."""
     set_up_logging()
-    if _MODEL in STAGES[command][2]:
+    stage = STAGES[command].load()
+    if stage.trains:
         arguments = _token_in_environment(arguments)
-    parser = stage_parser(command)
-    outputs, launch_args = parser.parse(arguments)
+    outputs, launch_args = stage_parser(command, stage).parse(arguments)
     if launch_args:
-        if command not in LAUNCHED:
+        if not STAGES[command].launched:
             raise InputError(f"`pd-trl {command}` runs in one process and takes no flags of `accelerate launch`.")
         return launch(command, launch_args, without(arguments, launch_args))
-    show(run_stage(command, outputs))
+    show(stage.run(*outputs))
     leave_process_group()
     return 0
 
 
+def main_of_kinds(command: str, arguments: list[str]) -> int:
+    """Runs a stage of a command that has several kinds, such as `pd-trl evaluate alpaca`."""
+    kinds = kinds_of(command)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        lines = "\n".join(f"  {kind:<12}{purpose}" for kind, purpose in kinds.items())
+        sys.stdout.write(f"usage: pd-trl {command} KIND [--config FILE] [arguments]\n\nkinds:\n{lines}\n")
+        return 0
+    kind = arguments[0]
+    if kind not in kinds:
+        raise InputError(
+            f"`pd-trl {command}` has no kind '{kind}'.{did_you_mean(kind, kinds)} The kinds are {', '.join(kinds)}."
+        )
+    return main(f"{command} {kind}", arguments[1:])
+
+
 def _token_in_environment(arguments: list[str]) -> list[str]:
-    """The arguments without a token of the Hub, which becomes HF_TOKEN: no list of processes and no file of settings shows it."""
+    """Moves a token of the Hub from the arguments to HF_TOKEN, so that no list of processes and no file of settings shows it."""
     rest = list(arguments)
     for name in ("hub_token", "hub-token", "push_to_hub_token", "push-to-hub-token"):
         if token := pop_option(rest, name):
@@ -92,27 +54,17 @@ def _token_in_environment(arguments: list[str]) -> list[str]:
     return rest
 
 
-def stage_parser(command: str) -> StageParser:
+def stage_parser(command: str, stage: LoadedStage | None = None) -> StageParser:
     """The parser of a stage, with defaults that fit this machine's device."""
-    types = []
-    for name in STAGES[command][2]:
-        place, _, attribute = name.partition(":")
-        types.append(getattr(importlib.import_module(place), attribute))
+    stage = stage or STAGES[command].load()
     defaults: Mapping[str, Any] = {}
-    if _MODEL in STAGES[command][2]:
+    if stage.trains:
         from ..trainers.arguments import device_arguments
 
         # A bar that is redrawn is of no use in a file.
         defaults = {**device_arguments(), "report_to": "none", "disable_tqdm": not sys.stderr.isatty()}
-    module = importlib.import_module(f"pd_trl.pipeline.stages.{STAGES[command][0]}")
-    description = (getattr(module, STAGES[command][1]).__doc__ or "").split("\n\n")[0]
-    return StageParser(types, f"pd-trl {command}", description, defaults)
-
-
-def run_stage(command: str, outputs: tuple[Any, ...]) -> Any:
-    """Runs a stage with parsed arguments."""
-    module, function, _ = STAGES[command]
-    return getattr(importlib.import_module(f"pd_trl.pipeline.stages.{module}"), function)(*outputs)
+    description = (stage.run.__doc__ or "").split("\n\n")[0]
+    return StageParser(stage.arguments, f"pd-trl {command}", description, defaults)
 
 
 def leave_process_group() -> None:
@@ -131,22 +83,14 @@ def leave_process_group() -> None:
 
 def show(result: Any) -> None:
     """Prints a stage's result, from one process only."""
-    from ..runs.stage_folders import is_main_process
+    from ..runs.launch import is_main_process
 
     if is_main_process():
         say(result)
 
 
-def check_stage(command: str, outputs: tuple[Any, ...]) -> None:
-    """Checks of values that a parser cannot make, before a run starts."""
-    module = importlib.import_module(f"pd_trl.pipeline.stages.{STAGES[command][0]}")
-    check = getattr(module, f"check_{command.replace(' ', '_')}", None)
-    if check is not None:
-        check(*outputs)
-
-
 def set_up_logging() -> None:
-    """Our messages on standard error; bars and notices of the libraries that say nothing about the run are off."""
+    """Sends our messages to standard error, and silences progress bars and notices of the libraries."""
     import datasets
     from transformers.utils import logging as transformers_logging
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from ..errors import InputError, InputTypeError
 from ..method.ranking import SELECTORS, check_budget, parse_budget
+from ..text.names import did_you_mean
 from .recipe_evaluation import evaluate_sections, evaluations_of, generate_sections, output_folders
 
-STAGES = (
+# In the order of a run; `compare` repeats `select` and `dpo`.
+SECTIONS = (
     "simulate",
     "prepare",
     "reward",
@@ -35,7 +37,7 @@ class Step:
 
     Args:
         name (`str`): Name shown to the user, such as `"compare all: dpo"`.
-        stage (`str`): Stage, a key of the command line's `STAGES`.
+        stage (`str`): Stage, a key of [`~pd_trl.pipeline.registry.STAGES`].
         section (`dict`): Its arguments.
         needs (`list` of `str`): Folders that must be there before it can run.
     """
@@ -53,17 +55,14 @@ class Step:
 
 def check_recipe(recipe: Mapping[str, Any]) -> None:
     """Raises `InputError` on keys that are neither stages nor top-level values, and on sections that are no mappings."""
-    import difflib
-
     for key, value in recipe.items():
-        if key not in STAGES + _TOP_LEVEL:
-            close = difflib.get_close_matches(str(key), STAGES + _TOP_LEVEL, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
+        if key not in SECTIONS + _TOP_LEVEL:
+            hint = did_you_mean(str(key), SECTIONS + _TOP_LEVEL)
             raise InputError(
-                f"Unknown key '{key}' in the recipe.{hint} Stages are {', '.join(STAGES)}; beside them stand "
+                f"Unknown key '{key}' in the recipe.{hint} Stages are {', '.join(SECTIONS)}; beside them stand "
                 f"{', '.join(_TOP_LEVEL)}."
             )
-        if key in STAGES and key != "compare" and not isinstance(value, (Mapping, type(None))):
+        if key in SECTIONS and key != "compare" and not isinstance(value, (Mapping, type(None))):
             raise InputTypeError(f"The section '{key}' of the recipe must be a mapping, got {value!r}.")
     evaluations_of(recipe.get("evaluate") or {})
     if recipe.get("budget") is not None:
@@ -74,7 +73,7 @@ def check_recipe(recipe: Mapping[str, Any]) -> None:
         raise InputError(f"`compare` must be a list of 'all' and selectors ({', '.join(SELECTORS)}), got {rivals!r}.")
 
 
-def plan(recipe: Mapping[str, Any], only: Iterable[str] | None = None) -> list[Step]:
+def steps_of(recipe: Mapping[str, Any], only: Iterable[str] | None = None) -> list[Step]:
     """
     The steps of a recipe, in order, each with its inputs, output folder and seed filled in.
 
@@ -87,9 +86,9 @@ def plan(recipe: Mapping[str, Any], only: Iterable[str] | None = None) -> list[S
     if not output_dir:
         raise InputError("The recipe has no `output_dir`: set it there, or with --output_dir.")
     root = Path(str(output_dir)).expanduser()
-    sections: dict[str, Any] = {stage: deepcopy(recipe[stage]) or {} for stage in STAGES if stage in recipe}
+    sections: dict[str, Any] = {stage: deepcopy(recipe[stage]) or {} for stage in SECTIONS if stage in recipe}
     if not sections:
-        raise InputError(f"The recipe has no stages: add a section for at least one of {', '.join(STAGES)}.")
+        raise InputError(f"The recipe has no stages: add a section for at least one of {', '.join(SECTIONS)}.")
     if not isinstance(output_dir, str):
         raise InputTypeError(f"`output_dir` of the recipe must be a path, got {output_dir!r}.")
     wanted = list(only) if only is not None else list(sections)
@@ -99,7 +98,7 @@ def plan(recipe: Mapping[str, Any], only: Iterable[str] | None = None) -> list[S
     folders = _folders(sections, root)
     _fill(sections, recipe, folders)
     steps: list[Step] = []
-    for stage in (name for name in STAGES if name in wanted):
+    for stage in (name for name in SECTIONS if name in wanted):
         if stage == "compare":
             steps += _rivals(sections, folders)
         elif stage in ("generate", "evaluate"):
@@ -114,7 +113,7 @@ def plan(recipe: Mapping[str, Any], only: Iterable[str] | None = None) -> list[S
 def _folders(sections: Mapping[str, Any], root: Path) -> dict[str, Path]:
     """Where each stage's result is, and is read by the stages after it: its section's `output_dir`, else a folder of the run."""
     folders = {"run": root}
-    for stage in STAGES:
+    for stage in SECTIONS:
         section = sections.get(stage)
         own = section.get("output_dir") if isinstance(section, Mapping) and stage != "evaluate" else None
         if own is not None and not isinstance(own, str):

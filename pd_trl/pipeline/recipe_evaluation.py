@@ -1,14 +1,15 @@
 """The sections `generate` and `evaluate` of a recipe: which outputs are made, and what is done with them."""
 
-import difflib
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, InputTypeError
+from ..text.names import did_you_mean
+from .registry import kinds_of
 
-EVALUATIONS = ("alpaca", "pairwise", "rewards")
+EVALUATIONS = tuple(kinds_of("evaluate"))
 PD = "PD"
 
 
@@ -23,8 +24,7 @@ def evaluations_of(section: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for key, value in section.items():
         kind, dot, argument = str(key).partition(".")
         if kind not in EVALUATIONS:
-            close = difflib.get_close_matches(kind, EVALUATIONS, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
+            hint = did_you_mean(kind, EVALUATIONS)
             raise InputError(
                 f"Unknown evaluation '{key}' in the section 'evaluate'.{hint} There are {', '.join(EVALUATIONS)}."
             )

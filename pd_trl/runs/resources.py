@@ -5,10 +5,10 @@ They live at the top of the repository (`scripts/recipes`, `model_cards`), where
 package in a wheel (`pd_trl/recipes`, `pd_trl/model_cards`).
 """
 
-import difflib
 from pathlib import Path
 
 from ..errors import InputError
+from ..text.names import did_you_mean
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _RECIPE_SUFFIXES = (".yaml", ".yml")
@@ -32,9 +32,8 @@ def _find(name: str, files: list[Path], kind: str, suffixes: tuple[str, ...]) ->
         if name in (file.name, *(file.name.removesuffix(suffix) for suffix in suffixes)):
             return file
     names = [file.name.removesuffix(suffixes[0]) for file in files]
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-    hint = f"Did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
-    raise InputError(f"There is no {kind} {name!r}. {hint}pd_trl ships: {', '.join(names) or 'none'}.")
+    hint = did_you_mean(name, names, most=3, cutoff=0.4)
+    raise InputError(f"There is no {kind} {name!r}.{hint} pd_trl ships: {', '.join(names) or 'none'}.")
 
 
 def _recipes() -> list[Path]:

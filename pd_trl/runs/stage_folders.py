@@ -1,4 +1,4 @@
-"""What all stages share: reading each other's folders, owning their own, skipping what is done, parsing mappings."""
+"""What all stages share: a folder of their own, skipping what is done, and what they tell the user."""
 
 import copy
 import functools
@@ -17,8 +17,7 @@ from ..errors import InputError
 from .artifacts import Manifest
 from .folders import OWNER_NAME, beside, folder_lock, is_empty, swap
 from .identity import canonical
-from .launch import is_main_process as is_main_process
-from .launch import shared, wait_for_all
+from .launch import is_main_process, shared, wait_for_all
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +134,7 @@ def stored_results(folder: str | os.PathLike) -> dict[str, Any]:
 
 
 def dry_result(manifest: Manifest, folder: str, counts: dict[str, int], lines: list[str]) -> StageResult:
-    """What a stage would do: nothing where it is done, and what stands in the way."""
+    """What a stage would do: nothing where it is done. Says what would stop it."""
     found = Manifest.load(folder)
     if found is not None and found.stage == manifest.stage and found.key == manifest.key:
         found.check_files(folder)

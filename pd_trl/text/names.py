@@ -1,5 +1,6 @@
 """Names of data as they are shown: on one line, without what steers a terminal or a page, and short. Data keep the whole name."""
 
+import difflib
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -42,3 +43,9 @@ def display_names(names: Iterable[str], most: int = MAX_NAME) -> dict[str, str]:
         taken.add(text)
         shown[name] = text
     return shown
+
+
+def did_you_mean(name: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> str:
+    """A hint at the names closest to one that is not known, to follow a sentence; empty where none is close."""
+    close = difflib.get_close_matches(name, sorted(known), n=most, cutoff=cutoff)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""

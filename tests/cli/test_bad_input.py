@@ -150,6 +150,34 @@ def test_select_refuses_rows(command, write, tmp_path, spoil, words):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data.jsonl"]
 
 
+@pytest.mark.parametrize("mapping", ["{question: prompt}", "question: prompt", '{"question": "prompt"}'])
+def test_a_mapping_may_be_yaml_or_json(command, sources, tmp_path, mapping):
+    arguments = ["--dataset_name", sources["pairs"], "--output_dir", tmp_path / "out", "--dry_run"]
+    given = command("prepare", *arguments, "--column_mapping", mapping)
+    given.refused("question")
+    # The same in a recipe, where it counts as a mapping.
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"output_dir: {tmp_path / 'run'}\nprepare:\n  dataset_name: {sources['pairs']}\n")
+    again = command("run", "--config", recipe, "--prepare.column_mapping", mapping, "--dry_run")
+    again.refused(given.err.split("error: ")[1].strip()[:40])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{base_url: http://elsewhere.example/v1}",
+        "base_url: http://elsewhere.example/v1",
+        '{"base_url": "http://127.0.0.1/v1", "base_url": "http://elsewhere.example/v1"}',
+    ],
+)
+def test_a_file_writes_a_mapping_as_one(command, tmp_path, monkeypatch, text):
+    """As text it would be hidden from the search for secrets and servers."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789abcdef")
+    config = tmp_path / "config.yaml"
+    config.write_text(f"judge: openai:m\njudge_kwargs: {json.dumps(text)}\n")
+    command("evaluate", "pairwise", "--config", config).refused("`judge_kwargs`", "Write it without the quotes")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

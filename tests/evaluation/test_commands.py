@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pd_trl.errors import InputError, InputTypeError
-from pd_trl.pipeline.recipe import plan
+from pd_trl.pipeline.recipe import steps_of
 from pd_trl.runs.artifacts import write_json
 from pd_trl.runs.results import load_results
 from tests.cli.conftest import command, make_pairs  # noqa: F401
@@ -49,7 +49,7 @@ def test_pairwise_judges_each_baseline(command, sides, tiny_models, tmp_path):  
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"--judge": "gpt-4"}, "must be one of gold:VALUE"),
+        ({"--judge": "gpt-4"}, "gold:VALUE, with the folder of a simulated world"),
         ({"--judge": "gold:nowhere"}, "no world.json"),
         ({"--judge": None}, "needs a `judge`"),
         ({"--baselines": None}, "needs the `outputs`"),
@@ -112,7 +112,7 @@ RECIPE = {"output_dir": "runs/x", "seed": 7, "simulate": {}, "dpo": {}, "compare
 
 
 def test_a_recipe_generates_for_every_policy_and_compares_pd_with_the_others():
-    steps = plan({**RECIPE, "generate": {"temperature": 0.7}, "judge": {}, "evaluate": {"pairwise": {}}})
+    steps = steps_of({**RECIPE, "generate": {"temperature": 0.7}, "judge": {}, "evaluate": {"pairwise": {}}})
     assert [step.name for step in steps][-5:] == [
         "generate SFT",
         "generate PD",
@@ -139,15 +139,15 @@ def test_a_recipe_generates_for_every_policy_and_compares_pd_with_the_others():
 
 def test_a_recipe_takes_arguments_of_an_evaluation_by_dots():
     recipe = {**RECIPE, "evaluate": {"pairwise": {"judge": "reward:a"}, "pairwise.judge": "reward:b", "rewards": None}}
-    pairwise, rewards = plan(recipe, ["evaluate"])
+    pairwise, rewards = steps_of(recipe, ["evaluate"])
     assert pairwise.section["judge"] == "reward:b" and pairwise.stage == "evaluate pairwise"
     assert rewards.section == {"output_dir": "runs/x/evaluate/rewards", "reward_models": "runs/x/reward"}
 
 
 def test_wrong_evaluations_of_a_recipe_are_refused():
     with pytest.raises(InputError, match="Unknown evaluation 'pairwize'.*'pairwise'"):
-        plan({**RECIPE, "evaluate": {"pairwize": {}}})
+        steps_of({**RECIPE, "evaluate": {"pairwize": {}}})
     with pytest.raises(InputTypeError, match="must be a mapping"):
-        plan({**RECIPE, "evaluate": {"pairwise": 3}})
+        steps_of({**RECIPE, "evaluate": {"pairwise": 3}})
     with pytest.raises(InputError, match="`generate` writes the outputs of the policy of the section 'dpo'"):
-        plan({"output_dir": "x", "generate": {}})
+        steps_of({"output_dir": "x", "generate": {}})

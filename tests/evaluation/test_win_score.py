@@ -8,12 +8,13 @@ import pytest
 
 from pd_trl import win_score
 from pd_trl.errors import InputError, InputTypeError
-from pd_trl.evaluation.judges import ScoreJudge, load_judge, parse_judge
+from pd_trl.evaluation.judges import JUDGES, ScoreJudge, load_judge, parse_judge
 from pd_trl.evaluation.judges.reward_model import RewardModelJudge
 from pd_trl.evaluation.metrics.statistics import bootstrap_interval
 from pd_trl.lab.simulation import SimulatedWorld, simulate_prompts
 from pd_trl.lab.simulation.gold_judge import GoldJudge
 from pd_trl.lab.simulation.judge import gold_win_rate
+from pd_trl.pipeline.judges import register_gold_judge
 from pd_trl.runs.results import load_results
 from pd_trl.scoring.reward_models import load_scorers
 from pd_trl.scoring.tokens import TokenRows
@@ -232,8 +233,15 @@ def test_unusable_judges_are_refused():
     with pytest.raises(InputError, match=r"in \[0, 1\], but gave 3"):
         win_score(A, B, judge=Preference(lambda comparison: 3))
     for text in ("gpt-4", "gold:", "magic:x"):
-        with pytest.raises(InputError, match="must be one of gold:VALUE"):
+        with pytest.raises(InputError, match="must be one of reward:VALUE"):
             parse_judge(text)
+
+
+def test_the_pipeline_hands_the_gold_judge_to_the_others(monkeypatch):
+    monkeypatch.delitem(JUDGES, "gold", raising=False)
+    with pytest.raises(InputError, match="must be one of reward:VALUE"):
+        load_judge("gold:nowhere")
+    register_gold_judge()
     with pytest.raises(InputError, match="no world.json"):
         load_judge("gold:nowhere")
     with pytest.raises(InputError, match=r"does not take \['base_url'\]"):

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pd_trl.errors import InputError
-from pd_trl.pipeline.recipe import plan
+from pd_trl.pipeline.recipe import steps_of
 
 # Each stage, and the folder that its section names.
 OWN = {
@@ -28,7 +28,7 @@ def recipe(own):
 def test_every_section_reads_the_folder_that_another_writes(own):
     usual = {"simulate": "/run/world", "generate": "/run/outputs"}
     folders = {name: own.get(name, usual.get(name, f"/run/{name}")) for name in OWN}
-    by_name = {step.name: step for step in plan(recipe(own))}
+    by_name = {step.name: step for step in steps_of(recipe(own))}
     sections = {name: step.section for name, step in by_name.items()}
     for name in OWN:
         if name != "generate":
@@ -54,7 +54,7 @@ def test_every_section_reads_the_folder_that_another_writes(own):
 def test_an_evaluation_with_a_folder_of_its_own_is_found_when_published():
     steps = {
         step.name: step.section
-        for step in plan({**recipe({}), "evaluate": {"alpaca": {"output_dir": "~/a"}, "pairwise": {}}})
+        for step in steps_of({**recipe({}), "evaluate": {"alpaca": {"output_dir": "~/a"}, "pairwise": {}}})
     }
     home = str(Path("~/a").expanduser())
     assert steps["evaluate alpaca"]["output_dir"] == home
@@ -62,10 +62,10 @@ def test_an_evaluation_with_a_folder_of_its_own_is_found_when_published():
 
 
 def test_the_home_of_the_user_is_one_folder():
-    steps = {step.name: step.section for step in plan(recipe({"select": "~/sel"}))}
+    steps = {step.name: step.section for step in steps_of(recipe({"select": "~/sel"}))}
     assert steps["select"]["output_dir"] == steps["dpo"]["dataset_name"] == str(Path("~/sel").expanduser())
 
 
 def test_a_folder_that_is_no_path_is_refused():
     with pytest.raises(InputError, match="`output_dir` of the section 'select' must be a path"):
-        plan(recipe({"select": 3}))
+        steps_of(recipe({"select": 3}))

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from pd_trl.pipeline.recipe import plan
+from pd_trl.pipeline.recipe import steps_of
 from pd_trl.runs.artifacts import Manifest, write_rows
 from tests.hub.local import ME, ME_READ_ONLY, TOKENS
 from tests.publishing import clients
@@ -33,7 +33,7 @@ def write(tmp_path):
 
 
 def test_stage_takes_the_folders_of_the_others(tmp_path):
-    steps = plan({**recipe(tmp_path, dataset="me/x"), "reward": {}, "dpo": {}, "seed": 1})
+    steps = steps_of({**recipe(tmp_path, dataset="me/x"), "reward": {}, "dpo": {}, "seed": 1})
     section = steps[-1].section
     root = tmp_path / "run"
     assert steps[-1].stage == "publish" and section["output_dir"] == str(root / "publish")
@@ -127,7 +127,7 @@ def checked_run(content: dict) -> None:
     """What `pd-trl run` does before the first stage."""
     from pd_trl.cli.run import _check
 
-    _check(plan(content))
+    _check(steps_of(content))
 
 
 def test_dry_run_of_a_recipe_shows_what_would_be_published(plain_hub, tmp_path, write):

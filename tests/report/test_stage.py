@@ -2,7 +2,7 @@
 
 import pytest
 
-from pd_trl.pipeline.recipe import plan
+from pd_trl.pipeline.recipe import steps_of
 from pd_trl.runs.artifacts import read_json
 from tests.cli.conftest import command  # noqa: F401
 from tests.report.data import scored_folder, scored_set
@@ -45,7 +45,7 @@ def test_command_refuses_what_is_no_selection(command, tmp_path):  # noqa: F811
 
 
 def test_recipe_reports_on_its_selection():
-    steps = plan({"output_dir": "runs/x", "select": {"dataset_name": "scored"}, "report": {}, "dpo": None})
+    steps = steps_of({"output_dir": "runs/x", "select": {"dataset_name": "scored"}, "report": {}, "dpo": None})
     assert [step.name for step in steps] == ["select", "report", "dpo"]
     assert steps[1].section == {"dataset_name": "runs/x/select", "output_dir": "runs/x/report"}
     assert steps[1].needs == ["runs/x/select"]

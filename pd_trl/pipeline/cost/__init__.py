@@ -1,11 +1,11 @@
 """What a recipe costs before it is run: tokens, FLOPs, time and memory of each stage, and what the selection saves."""
 
 from .devices import DEVICES, Device
-from .estimate import Plan, StageCost, plan_costs
+from .estimate import RecipeCost, StageCost, recipe_cost
 from .formulas import Memory, Work, forward_flops, inference_memory, training_flops, training_memory
 from .shape import ModelShape, model_shape
 
 __all__ = [
-    "DEVICES", "Device", "Memory", "ModelShape", "Plan", "StageCost", "Work", "forward_flops", "inference_memory",
-    "model_shape", "plan_costs", "training_flops", "training_memory",
+    "DEVICES", "Device", "Memory", "ModelShape", "RecipeCost", "StageCost", "Work", "forward_flops", "inference_memory",
+    "model_shape", "recipe_cost", "training_flops", "training_memory",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What FLOPs take: by the published peak of a device, or measured on this machine."""
+"""What FLOPs take, by the published peak of a device."""
 
 from typing import Protocol
 
@@ -12,6 +12,8 @@ class Clock(Protocol):
 
     name: str
     unit: str
+    on_gpu: bool
+    memory: float | None
     assumptions: list[str]
 
     def time(self, cost: StageCost) -> None:
@@ -29,6 +31,7 @@ class PublishedClock:
     """
 
     unit = "GPU h"
+    on_gpu = True
 
     def __init__(self, device: Device, utilization: float):
         if not 0 < utilization <= 1:
@@ -36,6 +39,7 @@ class PublishedClock:
                 f"`utilization` is a share of the device's peak and must be in (0, 1], got {utilization}."
             )
         self.device, self.utilization, self.name = device, utilization, device.name
+        self.memory: float | None = device.memory
         self.assumptions = [
             f"{device.name}: {device.flops / 1e12:g} TFLOP/s in bfloat16 (dense, published), of which {100 * utilization:g} % "
             "are reached (--utilization).",

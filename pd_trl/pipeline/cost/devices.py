@@ -1,13 +1,12 @@
 """Published figures of accelerators."""
 
-import difflib
 from dataclasses import dataclass
 
 from ...errors import InputError
+from ...text.names import did_you_mean
 
 # Share of the peak that a well-filled training step reaches; an assumption, the user's own measurement is better.
 DEFAULT_UTILIZATION = 0.4
-THIS = "this"
 
 
 @dataclass(frozen=True)
@@ -44,14 +43,13 @@ DEVICES: dict[str, Device] = {
 }
 
 
-def device_of(name: str) -> Device | None:
-    """The device of a name; `None` is this machine, which is measured."""
-    if name == THIS:
-        return None
+def device_of(name: str) -> Device:
+    """The device of a name."""
     if name not in DEVICES:
-        close = difflib.get_close_matches(name, [*DEVICES, THIS], n=1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
+        hint = (
+            " `scripts/plan_this_machine.py` of pd_trl's repository measures this machine." if name == "this" else ""
+        )
         raise InputError(
-            f"`device` must be one of {', '.join(DEVICES)}, or '{THIS}' for a measurement of this machine, got {name!r}.{hint}"
+            f"`device` must be one of {', '.join(DEVICES)}, got {name!r}.{hint or did_you_mean(name, DEVICES)}"
         )
     return DEVICES[name]

@@ -34,7 +34,7 @@ ESTIMATES: dict[str, Callable[[ParsedStep, Pairs, Recipe], StageCost]] = {
 
 
 @dataclass
-class Plan:
+class RecipeCost:
     """
     What a recipe costs.
 
@@ -81,7 +81,7 @@ class Plan:
         return result
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan as json."""
+        """The cost as json."""
         return {
             "device": self.device,
             "unit": self.unit,
@@ -93,7 +93,7 @@ class Plan:
         }
 
 
-def plan_costs(steps: Sequence[ParsedStep], pairs: Pairs, clock: Clock, recipe: Recipe) -> Plan:
+def recipe_cost(steps: Sequence[ParsedStep], pairs: Pairs, clock: Clock, recipe: Recipe) -> RecipeCost:
     """
     Predicts tokens, FLOPs, time and memory of the stages of a recipe.
 
@@ -115,4 +115,4 @@ def plan_costs(steps: Sequence[ParsedStep], pairs: Pairs, clock: Clock, recipe: 
     if left_out:
         recipe.note(f"Not planned: {', '.join(left_out)}.")
     assumptions = [*pairs.assumptions, *clock.assumptions, *recipe.notes]
-    return Plan(costs, whole, recipe.share_kept(len(pairs)), clock.name, clock.unit, assumptions)
+    return RecipeCost(costs, whole, recipe.share_kept(len(pairs)), clock.name, clock.unit, assumptions)

@@ -1,46 +1,46 @@
-"""A plan as text."""
+"""The cost of a recipe as text."""
 
 from ...text.tables import percent, table
-from .estimate import Plan
+from .estimate import RecipeCost
 from .parts import StageCost
 
 
-def plan_lines(plan: Plan, device_memory: float | None) -> list[str]:
-    """Lines of a plan: its stages, what the selection saves, and what was assumed."""
-    lines = [f"Predicted for {plan.device}", "", *_stage_lines(plan)]
-    if plan.savings():
-        lines += ["", *_saving_lines(plan)]
-    for cost in plan.stages:
+def cost_lines(found: RecipeCost, device_memory: float | None) -> list[str]:
+    """Lines of a cost: its stages, what the selection saves, and what was assumed."""
+    lines = [f"Predicted for {found.device}", "", *_stage_lines(found)]
+    if found.savings():
+        lines += ["", *_saving_lines(found)]
+    for cost in found.stages:
         if cost.memory and device_memory and cost.memory.total > device_memory:
             needed, there = _bytes(cost.memory.total), _bytes(device_memory)
             lines += [
                 "",
                 f"WARNING: '{cost.name}' needs {needed}, the device has {there}: docs/costs.md says what saves memory.",
             ]
-    return [*lines, "", *(f"- {text}" for text in plan.assumptions)]
+    return [*lines, "", *(f"- {text}" for text in found.assumptions)]
 
 
-def _stage_lines(plan: Plan) -> list[str]:
-    rows = [["stage", "model", "pairs", "tokens", "padding", "FLOP", plan.unit, "memory"]]
-    costs = [*plan.stages, *([plan.all_pairs] if plan.all_pairs else [])]
+def _stage_lines(found: RecipeCost) -> list[str]:
+    rows = [["stage", "model", "pairs", "tokens", "padding", "FLOP", found.unit, "memory"]]
+    costs = [*found.stages, *([found.all_pairs] if found.all_pairs else [])]
     for cost in costs:
         rows.append([
             cost.name, _short(cost.model), f"{cost.pairs:,}" if cost.pairs else "-", _tokens(cost), _padding(cost),
-            _flops(cost.flops) if cost.flops else "-", _time(cost.seconds, plan.unit) if cost.flops else "-",
+            _flops(cost.flops) if cost.flops else "-", _time(cost.seconds, found.unit) if cost.flops else "-",
             _bytes(cost.memory.total) if cost.memory else "-",
         ])  # fmt: skip
     requests = [f"{cost.name}: {cost.requests:,} requests to its judge" for cost in costs if cost.requests]
     return [*table(rows), *requests]
 
 
-def _saving_lines(plan: Plan) -> list[str]:
-    saved = plan.savings()
-    rows = [["", "FLOP", plan.unit]]
+def _saving_lines(found: RecipeCost) -> list[str]:
+    saved = found.savings()
+    rows = [["", "FLOP", found.unit]]
     for label, name in (
-        ("selection: proxies and scores", "selection"), (f"training on {percent(plan.budget)}", "training"),
+        ("selection: proxies and scores", "selection"), (f"training on {percent(found.budget)}", "training"),
         ("with selection", "with_selection"), ("training on all pairs", "all_pairs"), ("saved", "saved"),
     ):  # fmt: skip
-        rows.append([label, _flops(saved[f"{name}_flops"]), _time(saved[f"{name}_seconds"], plan.unit)])
+        rows.append([label, _flops(saved[f"{name}_flops"]), _time(saved[f"{name}_seconds"], found.unit)])
     point = saved["break_even_budget_seconds"]
     told = (
         f"Selecting costs less than training on all pairs where at most {percent(point)} of them are kept."

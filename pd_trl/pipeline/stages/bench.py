@@ -4,7 +4,7 @@ import logging
 import shlex
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,57 +12,25 @@ from ...errors import InputError
 from ...runs.artifacts import read_json, write_json
 from ...runs.stage_folders import StageResult, holding_output_dir, owned_folder
 from ...text.tables import printable
+from .arguments import argument
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class BenchArguments:
-    """
-    Arguments of `pd-trl bench`.
+    """Arguments of `pd-trl bench`."""
 
-    Args:
-        output_dir (`str`, *optional*, defaults to `"bench"`):
-            Folder of the result. What is finished there is not computed again.
-        quick (`bool`, *optional*, defaults to `False`):
-            A small table: one seed, one level of conflict, half the pairs, the main rows.
-        rows (`str`, *optional*):
-            Rows of the table, separated by semicolons. `None` is all.
-        ablations (`str`, *optional*, defaults to `"none"`):
-            `none`, `all`, or names separated by semicolons.
-        ablations_only (`bool`, *optional*, defaults to `False`):
-            No table.
-        seeds (`str`, *optional*, defaults to `"11,12,13"`):
-            Seeds, separated by commas.
-        conflicts (`str`, *optional*, defaults to `"0.1,0.2,0.3"`):
-            Levels of conflict, separated by commas.
-        num_pairs (`int`, *optional*, defaults to `6000`):
-            Pairs of a cell of the table; ablations have half as many.
-        jobs (`int`, *optional*, defaults to `2`):
-            Processes, one thread each.
-        dry_run (`bool`, *optional*, defaults to `False`):
-            Show the plan and compute nothing.
-    """
-
-    output_dir: str = field(
-        default="bench", metadata={"help": "Folder of the result; what is finished there is kept."}
-    )
-    quick: bool = field(
-        default=False,
-        metadata={"help": "A small table: one seed, one level of conflict, half the pairs, the main rows."},
-    )
-    rows: str | None = field(default=None, metadata={"help": "Rows of the table, separated by semicolons."})
-    ablations: str = field(
-        default="none", metadata={"help": "none, all, or names of ablations separated by semicolons."}
-    )
-    ablations_only: bool = field(default=False, metadata={"help": "No table."})
-    seeds: str = field(default="11,12,13", metadata={"help": "Seeds, separated by commas."})
-    conflicts: str = field(default="0.1,0.2,0.3", metadata={"help": "Levels of conflict, separated by commas."})
-    num_pairs: int = field(
-        default=6000, metadata={"help": "Pairs of a cell of the table; ablations have half as many."}
-    )
-    jobs: int = field(default=2, metadata={"help": "Processes, one thread each."})
-    dry_run: bool = field(default=False, metadata={"help": "Show the plan and compute nothing."})
+    output_dir: str = argument("bench", "Folder of the result. What is finished there is not computed again.")
+    quick: bool = argument(False, "A small table: one seed, one level of conflict, half the pairs, the main rows.")
+    rows: str | None = argument(None, "Rows of the table, separated by semicolons. All where unset.")
+    ablations: str = argument("none", "none, all, or names of ablations separated by semicolons.")
+    ablations_only: bool = argument(False, "Run the ablations only.")
+    seeds: str = argument("11,12,13", "Seeds, separated by commas.")
+    conflicts: str = argument("0.1,0.2,0.3", "Levels of conflict, separated by commas.")
+    num_pairs: int = argument(6000, "Pairs of a cell of the table; ablations have half as many.")
+    jobs: int = argument(2, "Number of processes, of one thread each.")
+    dry_run: bool = argument(False, "Show the plan and compute nothing.")
 
 
 # Ablations vary one thing at a time, at the level of conflict where selection matters most.

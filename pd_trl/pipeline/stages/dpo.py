@@ -1,7 +1,7 @@
 """Stage `dpo`: a policy trained on the kept pairs."""
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ from ...publishing.trained import serve_trainers
 from ...runs.artifacts import Manifest
 from ...runs.checkpoints import last_checkpoint
 from ...runs.identity import data_key, model_key, peft_settings, training_identity
+from ...runs.launch import is_main_process
 from ...runs.provenance import trained_on
 from ...runs.stage_folders import (
     StageResult,
     check_folder,
     dry_result,
     holding_output_dir,
-    is_main_process,
     owned_folder,
     skip_if_done,
     timed,
@@ -30,30 +30,20 @@ from ...selection.filter_file import read_filter
 from ...trainers.dpo.config import PDDPOConfig
 from ...trainers.dpo.trainer import PDDPOTrainer, select_for_training
 from ...trainers.push import check_push
+from .arguments import OVERWRITE, argument
 from .inputs import rows_of
 from .models import check_model, model_settings
 
 
 @dataclass
 class DPOArguments:
-    """
-    Arguments of `pd-trl dpo`, beside those of [`PDDPOConfig`] and TRL's `ModelConfig`.
+    """Arguments of `pd-trl dpo`, beside those of [`PDDPOConfig`] and TRL's `ModelConfig`."""
 
-    Args:
-        dataset_name (`str`, *optional*):
-            The folder of `pd-trl select`, or scored pairs with `--pd_budget`: a folder, a file, or a Hub id.
-        dry_run (`bool`, *optional*, defaults to `False`):
-            Show the plan and train nothing.
-        overwrite (`bool`, *optional*, defaults to `False`):
-            Replace another run's result in `output_dir`.
-    """
-
-    dataset_name: str | None = field(
-        default=None,
-        metadata={"help": "The folder of `pd-trl select`, or scored pairs with --pd_budget (folder, file, Hub id)."},
+    dataset_name: str | None = argument(
+        None, "The folder of `pd-trl select`, or scored pairs with `--pd_budget`: a folder, a file, or a Hub id."
     )
-    dry_run: bool = field(default=False, metadata={"help": "Show the plan and train nothing."})
-    overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
+    dry_run: bool = argument(False, "Show the plan and train nothing.")
+    overwrite: bool = argument(False, OVERWRITE)
 
 
 def check_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: Any) -> None:

@@ -1,7 +1,7 @@
 """Stage `evaluate alpaca`: AlpacaEval 2 of a model's outputs."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InputError
@@ -20,121 +20,54 @@ from ...runs.stage_folders import (
     stored_results,
     timed,
 )
-from .inputs import mapping_of
+from ..judges import register_gold_judge
+from ..mappings import mapping_of
+from .arguments import RESUMED, argument
 
 _STAGE = "evaluate alpaca"
 
 
 @dataclass
 class AlpacaArguments:
-    """
-    Arguments of `pd-trl evaluate alpaca`, see [`evaluate_alpaca`].
+    """Arguments of `pd-trl evaluate alpaca`, see [`evaluate_alpaca`]."""
 
-    Args:
-        model_outputs (`str`, *optional*):
-            The outputs: a json, jsonl or parquet file, or the folder of `pd-trl generate`.
-        reference_outputs (`str`, *optional*):
-            What they are compared with. AlpacaEval's own where unset.
-        judge (`str`, *optional*):
-            An annotator of alpaca_eval (name or folder), or a judge such as reward:FOLDER.
-        output_dir (`str`, *optional*, defaults to `"alpaca"`):
-            Folder of the result. A run that was killed goes on there.
-        generator (`str`, *optional*):
-            Name of the model, instead of that in the outputs.
-        judge_model (`str`, *optional*):
-            Model to ask instead of the annotator's.
-        base_url (`str`, *optional*):
-            Address of an OpenAI-compatible server.
-        api_key_env (`str`, *optional*, defaults to `"OPENAI_API_KEY"`):
-            Environment variable with the key.
-        client_config (`str`, *optional*):
-            File of alpaca_eval's clients.
-        judge_arguments (`str` or `dict`, *optional*):
-            Arguments of each request other than the annotator's; null takes one away.
-        max_concurrency (`int`, *optional*, defaults to `8`):
-            Requests at the same time.
-        max_retries (`int`, *optional*, defaults to `8`):
-            Further tries after 429, 5xx and timeouts.
-        request_timeout (`float`, *optional*, defaults to `60.0`):
-            Longest time from the start of a request to the end of its answer, in seconds.
-        max_askings (`int`, *optional*, defaults to `6`):
-            Answers that are taken to one question while none of them can be read as a preference, half of them in one run.
-        annotations (`str`, *optional*):
-            Recorded annotations to take instead of asking a judge.
-        subset (`bool`, *optional*, defaults to `False`):
-            Leave out instructions that the model has not answered.
-        max_problem_share (`float`, *optional*, defaults to `0.01`):
-            Share of instructions with a problem over which the run is refused.
-        length_control (`bool`, *optional*, defaults to `True`):
-            Compute the length-controlled win rate, where it is defined.
-        difficulty_file (`str`, *optional*):
-            A local df_gamed.csv of tatsu-lab/alpaca_eval.
-        num_bootstrap (`int`, *optional*, defaults to `200`):
-            Samples for the standard error of the length-controlled win rate.
-        seed (`int`, *optional*, defaults to `42`):
-            Seed of these samples.
-        price_per_million_tokens (`float`, *optional*):
-            Dollars, for the estimate of --dry-run.
-        dry_run (`bool`, *optional*, defaults to `False`):
-            Show requests, tokens and cost, and ask nothing.
-        overwrite (`bool`, *optional*, defaults to `False`):
-            Replace another run's result in `output_dir`. Its judge's answers are kept.
-    """
-
-    model_outputs: str | None = field(
-        default=None, metadata={"help": "The outputs: a file, or the folder of `pd-trl generate`."}
+    model_outputs: str | None = argument(
+        None, "The outputs: a json, jsonl or parquet file, or the folder of `pd-trl generate`."
     )
-    reference_outputs: str | None = field(
-        default=None, metadata={"help": "What they are compared with. AlpacaEval's own where unset."}
+    reference_outputs: str | None = argument(None, "Outputs to compare with. AlpacaEval's own where unset.")
+    judge: str | None = argument(
+        None, "An annotator of alpaca_eval (name or folder), or a judge such as reward:FOLDER."
     )
-    judge: str | None = field(
-        default=None,
-        metadata={"help": "An annotator of alpaca_eval (name or folder), or a judge such as reward:FOLDER."},
+    output_dir: str = argument("alpaca", RESUMED)
+    generator: str | None = argument(None, "Name of the model, in place of the one in the outputs.")
+    judge_model: str | None = argument(None, "Model to ask, in place of the annotator's.")
+    base_url: str | None = argument(None, "Address of an OpenAI-compatible server.")
+    api_key_env: str = argument("OPENAI_API_KEY", "Environment variable with the key.")
+    client_config: str | None = argument(None, "File with alpaca_eval's client settings.")
+    judge_arguments: dict[str, Any] | str | None = argument(
+        None, "Arguments of each request that differ from the annotator's: a mapping (YAML or json). null removes one."
     )
-    output_dir: str = field(default="alpaca", metadata={"help": "Folder of the result. A killed run goes on there."})
-    generator: str | None = field(
-        default=None, metadata={"help": "Name of the model, instead of that in the outputs."}
+    max_concurrency: int = argument(8, "Number of requests at the same time.")
+    max_retries: int = argument(8, "Number of retries after a 429, a 5xx or a timeout.")
+    request_timeout: float = argument(
+        60.0, "Longest time from the start of a request to the end of its answer, in seconds."
     )
-    judge_model: str | None = field(default=None, metadata={"help": "Model to ask instead of the annotator's."})
-    base_url: str | None = field(default=None, metadata={"help": "Address of an OpenAI-compatible server."})
-    api_key_env: str = field(default="OPENAI_API_KEY", metadata={"help": "Environment variable with the key."})
-    client_config: str | None = field(default=None, metadata={"help": "File of alpaca_eval's clients."})
-    judge_arguments: dict[str, Any] | str | None = field(
-        default=None,
-        metadata={
-            "help": "Arguments of each request other than the annotator's (YAML, or json); null takes one away."
-        },
+    max_askings: int = argument(
+        6,
+        "How often a question is asked while no answer can be read as a preference; half as often within one run.",
     )
-    max_concurrency: int = field(default=8, metadata={"help": "Requests at the same time."})
-    max_retries: int = field(default=8, metadata={"help": "Further tries after 429, 5xx and timeouts."})
-    request_timeout: float = field(default=60.0, metadata={"help": "Longest time of a request, in seconds."})
-    max_askings: int = field(
-        default=6, metadata={"help": "Answers taken to a question while none can be read, half of them in one run."}
+    annotations: str | None = argument(None, "File of recorded annotations to use in place of a judge.")
+    subset: bool = argument(False, "Leave out instructions that the model has not answered.")
+    max_problem_share: float = argument(
+        0.01, "Largest share of instructions with a problem; with more, the run fails."
     )
-    annotations: str | None = field(
-        default=None, metadata={"help": "Recorded annotations to take instead of asking a judge."}
-    )
-    subset: bool = field(default=False, metadata={"help": "Leave out instructions that the model has not answered."})
-    max_problem_share: float = field(
-        default=0.01, metadata={"help": "Share of instructions with a problem over which the run is refused."}
-    )
-    length_control: bool = field(
-        default=True, metadata={"help": "Compute the length-controlled win rate, where it is defined."}
-    )
-    difficulty_file: str | None = field(
-        default=None, metadata={"help": "A local df_gamed.csv of tatsu-lab/alpaca_eval."}
-    )
-    num_bootstrap: int = field(
-        default=200, metadata={"help": "Samples for the standard error of the length-controlled win rate."}
-    )
-    seed: int = field(default=42, metadata={"help": "Seed of these samples."})
-    price_per_million_tokens: float | None = field(
-        default=None, metadata={"help": "Dollars, for the estimate of --dry-run."}
-    )
-    dry_run: bool = field(default=False, metadata={"help": "Show requests, tokens and cost, and ask nothing."})
-    overwrite: bool = field(
-        default=False, metadata={"help": "Replace another run's result in `output_dir`. Its answers are kept."}
-    )
+    length_control: bool = argument(True, "Compute the length-controlled win rate, where it is defined.")
+    difficulty_file: str | None = argument(None, "A local copy of df_gamed.csv of tatsu-lab/alpaca_eval.")
+    num_bootstrap: int = argument(200, "Bootstrap samples for the standard error of the length-controlled win rate.")
+    seed: int = argument(42, "Seed of the bootstrap samples.")
+    price_per_million_tokens: float | None = argument(None, "Price in dollars, for the estimate of --dry_run.")
+    dry_run: bool = argument(False, "Show requests, tokens and cost, and ask nothing.")
+    overwrite: bool = argument(False, "Replace another run's result in `output_dir`. The judge's answers are kept.")
 
 
 # What decides the result; the server's address does not, as long as it serves the same model.
@@ -146,6 +79,7 @@ _DECIDING = (
 @holding_output_dir
 def run_evaluate_alpaca(arguments: AlpacaArguments) -> StageResult:
     """Evaluates a model's outputs as AlpacaEval 2 does, and writes annotations and `eval_results.json`."""
+    register_gold_judge()
     if not arguments.model_outputs:
         raise InputError("No outputs: name them with --model_outputs (a file, or the folder of `pd-trl generate`).")
     shared: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """Stage `generate`: a model's outputs to a set of instructions."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,109 +17,57 @@ from ...runs.stage_folders import (
     timed,
 )
 from ...safety.schema import anything, integer, mapping, read_document, record
-from .inputs import mapping_of
+from ..mappings import mapping_of, path_or_mapping
+from .arguments import OVERWRITE, REMOTE_CODE, RESUMED, argument
 
 _SUMMARY = record({"counts": mapping(integer(0))}, required=("counts",), others=anything)
 
 
 @dataclass
 class GenerateArguments:
-    """
-    Arguments of `pd-trl generate`, see [`generate_outputs`].
+    """Arguments of `pd-trl generate`, see [`generate_outputs`]."""
 
-    Args:
-        model_name_or_path (`str`, *optional*):
-            The model: a folder, a Hub id, or the folder of a LoRA adapter.
-        instructions (`str` or `dict`, *optional*, defaults to `"alpaca_eval"`):
-            AlpacaEval's 805, a file, a Hub id; or a mapping of name to these for several sets.
-        instruction_column (`str`, *optional*):
-            Column of the instruction, where it is not `instruction`, `prompt` or `messages`.
-        instruction_split (`str`, *optional*, defaults to `"train"`):
-            Split of an instruction set on the Hub.
-        output_dir (`str`, *optional*, defaults to `"outputs"`):
-            Folder of the result. A run that was killed goes on there.
-        generator (`str`, *optional*):
-            Name of the model in the outputs. The last part of its folder or id where unset.
-        max_new_tokens (`int`, *optional*, defaults to `2048`):
-            Longest output, in tokens.
-        temperature (`float`, *optional*, defaults to `0.0`):
-            0 takes the likeliest token.
-        top_p (`float`, *optional*, defaults to `1.0`):
-            Draw from the smallest set of likeliest tokens with this probability.
-        top_k (`int`, *optional*, defaults to `0`):
-            Draw from this many likeliest tokens; 0 is all.
-        seed (`int`, *optional*, defaults to `42`):
-            Seed of the draws.
-        system_prompt (`str`, *optional*):
-            System message before each instruction.
-        use_chat_template (`bool`, *optional*):
-            Whether instructions are wrapped by the chat template. Yes where the tokenizer has one, if unset.
-        chat_template_kwargs (`dict`, *optional*):
-            Arguments of the chat template (YAML, or json).
-        batch_size (`int`, *optional*, defaults to `32`):
-            Prompts per batch, with transformers.
-        backend (`str`, *optional*, defaults to `"transformers"`):
-            transformers or vllm.
-        engine_kwargs (`dict`, *optional*):
-            Further arguments of `vllm.LLM` (YAML, or json).
-        model_revision (`str`, *optional*):
-            Revision of the model on the Hub.
-        dtype (`str`, *optional*):
-            Type of the weights. bfloat16 on a GPU that has it, float32 elsewhere, if unset.
-        trust_remote_code (`bool`, *optional*, defaults to `False`):
-            Whether to run code that comes with the model.
-        dry_run (`bool`, *optional*, defaults to `False`):
-            Show the plan and generate nothing.
-        overwrite (`bool`, *optional*, defaults to `False`):
-            Replace another run's result in `output_dir`.
-    """
-
-    model_name_or_path: str | None = field(
-        default=None, metadata={"help": "A folder, a Hub id, or the folder of a LoRA adapter."}
+    model_name_or_path: str | None = argument(None, "The model: a folder, a Hub id, or the folder of a LoRA adapter.")
+    instructions: dict[str, Any] | str | None = argument(
+        "alpaca_eval",
+        "Instructions: alpaca_eval (its 805), a file or a Hub id; for several sets, a mapping of name to these (YAML or json).",
     )
-    instructions: dict[str, Any] | str | None = field(
-        default="alpaca_eval",
-        metadata={"help": "alpaca_eval (its 805), a file, a Hub id; or a mapping of name to these for several sets."},
+    instruction_column: str | None = argument(
+        None, "Column of the instruction, where it is not `instruction`, `prompt` or `messages`."
     )
-    instruction_column: str | None = field(
-        default=None, metadata={"help": "Column of the instruction, if not instruction, prompt or messages."}
+    instruction_split: str = argument("train", "Split of an instruction set on the Hub.")
+    output_dir: str = argument("outputs", RESUMED)
+    generator: str | None = argument(
+        None, "Name of the model in the outputs. Where unset, the last part of its folder or id."
     )
-    instruction_split: str = field(default="train", metadata={"help": "Split of an instruction set on the Hub."})
-    output_dir: str = field(default="outputs", metadata={"help": "Folder of the result. A killed run goes on there."})
-    generator: str | None = field(
-        default=None,
-        metadata={"help": "Name of the model in the outputs. The last part of its folder or id if unset."},
+    max_new_tokens: int = argument(2048, "Maximum number of tokens of an output.")
+    temperature: float = argument(0.0, "Temperature of sampling; 0 takes the likeliest token.")
+    top_p: float = argument(1.0, "Sample from the smallest set of tokens with this probability.")
+    top_k: int = argument(0, "Sample from this many of the likeliest tokens; 0 is all.")
+    seed: int = argument(42, "Seed of the sampling.")
+    system_prompt: str | None = argument(None, "System message to put before each instruction.")
+    use_chat_template: bool | None = argument(
+        None, "Whether to use the chat template. Where unset, it is used if the tokenizer has one."
     )
-    max_new_tokens: int = field(default=2048, metadata={"help": "Longest output, in tokens."})
-    temperature: float = field(default=0.0, metadata={"help": "0 takes the likeliest token."})
-    top_p: float = field(default=1.0, metadata={"help": "Draw from the smallest set of tokens with this probability."})
-    top_k: int = field(default=0, metadata={"help": "Draw from this many likeliest tokens; 0 is all."})
-    seed: int = field(default=42, metadata={"help": "Seed of the draws."})
-    system_prompt: str | None = field(default=None, metadata={"help": "System message before each instruction."})
-    use_chat_template: bool | None = field(
-        default=None, metadata={"help": "Whether to use the chat template. Where the tokenizer has one, if unset."}
+    chat_template_kwargs: dict[str, Any] | str | None = argument(
+        None, "Arguments of the chat template: a mapping (YAML or json)."
     )
-    chat_template_kwargs: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Arguments of the chat template (YAML, or json)."}
+    batch_size: int = argument(32, "Number of prompts in a batch (transformers only).")
+    backend: str = argument(
+        "transformers", "Library that generates: transformers or vllm.", choices=["transformers", "vllm"]
     )
-    batch_size: int = field(default=32, metadata={"help": "Prompts per batch, with transformers."})
-    backend: str = field(
-        default="transformers", metadata={"help": "transformers or vllm.", "choices": ["transformers", "vllm"]}
+    engine_kwargs: dict[str, Any] | str | None = argument(
+        None, "Further arguments of vllm.LLM: a mapping (YAML or json)."
     )
-    engine_kwargs: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Further arguments of vllm.LLM (YAML, or json)."}
+    model_revision: str | None = argument(None, "Branch, tag or commit of the model on the Hub.")
+    dtype: str | None = argument(
+        None,
+        "Type of the weights. Where unset, bfloat16 on a GPU that has it, else float32.",
+        choices=["float32", "bfloat16", "float16"],
     )
-    model_revision: str | None = field(default=None, metadata={"help": "Revision of the model on the Hub."})
-    dtype: str | None = field(
-        default=None,
-        metadata={
-            "help": "bfloat16 on a GPU that has it, float32 elsewhere, if unset.",
-            "choices": ["float32", "bfloat16", "float16"],
-        },
-    )
-    trust_remote_code: bool = field(default=False, metadata={"help": "Whether to run code that comes with a model."})
-    dry_run: bool = field(default=False, metadata={"help": "Show the plan and generate nothing."})
-    overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
+    trust_remote_code: bool = argument(False, REMOTE_CODE)
+    dry_run: bool = argument(False, "Show the plan and generate nothing.")
+    overwrite: bool = argument(False, OVERWRITE)
 
 
 _DECODING = ("max_new_tokens", "temperature", "top_p", "top_k", "seed", "system_prompt", "use_chat_template")
@@ -198,9 +146,8 @@ def run_generate(arguments: GenerateArguments) -> StageResult:
 
 
 def _sources(instructions: str | Mapping[str, Any] | None) -> dict[str, str]:
-    if isinstance(instructions, str) and not instructions.lstrip().startswith("{"):
-        return {"instructions": instructions}
-    return {str(k): str(v) for k, v in mapping_of(instructions, "instructions").items()}
+    named = path_or_mapping(instructions, "instructions")
+    return {"instructions": named} if isinstance(named, str) else {k: str(v) for k, v in named.items()}
 
 
 def load_sets(arguments: GenerateArguments) -> dict[str, list[Any]]:

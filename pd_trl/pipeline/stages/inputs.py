@@ -1,16 +1,12 @@
-"""What stages read: each other's folders, other data sets, and mappings."""
+"""What stages read: each other's folders, and other data sets."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from datasets import Dataset
 
 from ...data import load_source
 from ...errors import InputError
 from ...runs.artifacts import Manifest, read_rows
-from ...runs.launch import is_main_process as is_main_process
 
 
 def rows_of(name_or_path: str | None, part: str, *, split: str = "train", revision: str | None = None) -> Dataset:
@@ -32,21 +28,3 @@ def rows_of(name_or_path: str | None, part: str, *, split: str = "train", revisi
     # A published selection has its preferences, kept and dropped, under the name `scored`; its default is the kept ones.
     prefer = (part, "scored") if part == "preferences" else part
     return load_source(name_or_path, split=split, revision=revision, prefer=prefer)
-
-
-def mapping_of(value: str | Mapping[str, Any] | None, name: str) -> dict[str, Any]:
-    """A mapping from YAML, or from the json of a command line such as '{"honesty": 2.0}'."""
-    if value is None:
-        return {}
-    if isinstance(value, Mapping):
-        return dict(value)
-    expected = (
-        f'`{name}` must be a mapping in YAML, or a json object such as \'{{"key": "value"}}\' on the command line'
-    )
-    try:
-        content = json.loads(value)
-    except (json.JSONDecodeError, TypeError) as error:
-        raise InputError(f"{expected}, got {value!r} ({error}).") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{expected}, got {value!r}.")
-    return content

@@ -1,91 +1,52 @@
 """Stage `plan`: what a recipe costs, before it is run."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ...errors import InputError
 from ...runs.artifacts import write_json
 from ...safety.secrets import masked
-from ..cost.devices import DEFAULT_UTILIZATION, DEVICES, THIS, device_of
+from ..cost.clock import Clock, PublishedClock
+from ..cost.devices import DEFAULT_UTILIZATION, DEVICES, device_of
+from ..cost.estimate import recipe_cost
+from ..cost.parts import Recipe
+from ..cost.sources import Pairs, ParsedStep, find_pairs
+from ..cost.table import cost_lines
+from .arguments import argument
 
 PLAN_NAME = "plan.json"
 
 
 @dataclass
 class PlanArguments:
-    """
-    Arguments of `pd-trl plan`, beside `--config` and those that `pd-trl run` takes for a recipe.
+    """Arguments of `pd-trl plan`, beside `--config` and those that `pd-trl run` takes for a recipe."""
 
-    Args:
-        device (`str`, *optional*, defaults to `"h100"`):
-            Accelerator whose published peak the hours are for, or `"this"` for CPU seconds measured on this machine.
-        utilization (`float`, *optional*, defaults to `0.4`):
-            Share of the peak that is reached, an assumption.
-        processes (`int`, *optional*, defaults to `1`):
-            Devices over which `sharding` spreads the states.
-        sharding (`str`, *optional*, defaults to `"none"`):
-            none, zero2 (gradients and optimizer) or zero3 (weights too).
-        sample_rows (`int`, *optional*, defaults to `2000`):
-            Most pairs to tokenise; of more, the rest is estimated from its characters.
-        num_pairs (`int`, *optional*):
-            Number of pairs, in place of the data.
-        tokens_per_pair (`float`, *optional*):
-            Tokens of both conversations of a pair, in place of the tokenizer.
-        conversations_per_pair (`float`, *optional*, defaults to `2.0`):
-            Distinct conversations for each pair, with `num_pairs`: 2/3 where four responses make six pairs.
-        num_aspects (`int`, *optional*):
-            Aspects, with `num_pairs`. 4 where unset.
-        new_tokens (`int`, *optional*):
-            Tokens of an output of `generate`. `max_new_tokens` where unset.
-        run_dir (`str`, *optional*):
-            Folder of the run, in place of the recipe's `output_dir`.
-        output_dir (`str`, *optional*):
-            Folder that gets `plan.json`.
-        json (`bool`, *optional*, defaults to `False`):
-            Print json instead of the table.
-        seed (`int`, *optional*, defaults to `42`):
-            Seed of the sample.
-    """
-
-    device: str = field(
-        default="h100",
-        metadata={"help": f"{', '.join(DEVICES)}, or '{THIS}' for CPU seconds measured on this machine."},
+    device: str = argument("h100", f"Accelerator whose published peak the hours are for: {', '.join(DEVICES)}.")
+    utilization: float = argument(DEFAULT_UTILIZATION, "Share of the device's peak that is reached (an assumption).")
+    processes: int = argument(1, "Number of devices over which `sharding` spreads the states.")
+    sharding: str = argument(
+        "none",
+        "What is spread: none, zero2 (gradients and optimizer) or zero3 (weights, too).",
+        choices=["none", "zero2", "zero3"],
     )
-    utilization: float = field(
-        default=DEFAULT_UTILIZATION, metadata={"help": "Share of the device's peak that is reached, an assumption."}
+    sample_rows: int = argument(
+        2000, "Maximum number of pairs to tokenise. The tokens of the others are estimated from their characters."
     )
-    processes: int = field(default=1, metadata={"help": "Devices over which `sharding` spreads the states."})
-    sharding: str = field(
-        default="none",
-        metadata={
-            "help": "zero2: gradients and optimizer; zero3: weights too.",
-            "choices": ["none", "zero2", "zero3"],
-        },
+    num_pairs: int | None = argument(None, "Number of pairs, in place of the data.")
+    tokens_per_pair: float | None = argument(
+        None, "Tokens of both conversations of a pair, in place of the tokenizer."
     )
-    sample_rows: int = field(default=2000, metadata={"help": "Most pairs to tokenise; the rest is estimated."})
-    num_pairs: int | None = field(default=None, metadata={"help": "Number of pairs, in place of the data."})
-    tokens_per_pair: float | None = field(
-        default=None, metadata={"help": "Tokens of both conversations of a pair, in place of the tokenizer."}
+    conversations_per_pair: float = argument(
+        2.0, "Distinct conversations for each pair, with --num_pairs. Four responses that make six pairs give 2/3."
     )
-    conversations_per_pair: float = field(
-        default=2.0,
-        metadata={
-            "help": "Distinct conversations for each pair, with --num_pairs: 2/3 where four responses make six pairs."
-        },
-    )
-    num_aspects: int | None = field(default=None, metadata={"help": "Aspects, with --num_pairs. 4 where unset."})
-    new_tokens: int | None = field(
-        default=None, metadata={"help": "Tokens of an output of `generate`. `max_new_tokens` where unset."}
-    )
-    run_dir: str | None = field(
-        default=None, metadata={"help": "Folder of the run, in place of the recipe's `output_dir`."}
-    )
-    output_dir: str | None = field(default=None, metadata={"help": f"Folder that gets {PLAN_NAME}."})
-    json: bool = field(default=False, metadata={"help": "Print json instead of the table."})
-    seed: int = field(default=42, metadata={"help": "Seed of the sample."})
+    num_aspects: int | None = argument(None, "Number of aspects, with --num_pairs. 4 where unset.")
+    new_tokens: int | None = argument(None, "Tokens of an output of `generate`. Where unset, its `max_new_tokens`.")
+    run_dir: str | None = argument(None, "Folder of the run, in place of the recipe's `output_dir`.")
+    output_dir: str | None = argument(None, f"Folder that gets {PLAN_NAME}.")
+    json: bool = argument(False, "Print json instead of the table.")
+    seed: int = argument(42, "Seed of the sample.")
 
 
 def check_plan(arguments: PlanArguments) -> None:
@@ -101,24 +62,20 @@ def check_plan(arguments: PlanArguments) -> None:
         raise InputError(f"`output_dir` must be a folder, but {arguments.output_dir} is a file. Choose another.")
 
 
-def run_plan(arguments: PlanArguments, steps: Sequence[Any] = ()) -> str:
+def run_plan(
+    arguments: PlanArguments, steps: Sequence[ParsedStep], clock_for: Callable[[Pairs], Clock] | None = None
+) -> str:
     """
     Predicts tokens, FLOPs, time and memory of each stage of a recipe, and what the selection saves.
 
     Args:
         arguments ([`PlanArguments`]): The arguments.
         steps (sequence of [`~pd_trl.pipeline.cost.sources.ParsedStep`]): The recipe's steps with their arguments.
+        clock_for (callable, *optional*): Makes what times the work, given the pairs. `None` is the device's published peak.
 
     Returns:
         `str`: what to show.
     """
-    from ..cost.calibrate import MeasuredClock
-    from ..cost.clock import Clock, PublishedClock
-    from ..cost.estimate import plan_costs
-    from ..cost.parts import Recipe
-    from ..cost.sources import find_pairs
-    from ..cost.table import plan_lines
-
     check_plan(arguments)
     pairs = find_pairs(
         steps,
@@ -129,12 +86,12 @@ def run_plan(arguments: PlanArguments, steps: Sequence[Any] = ()) -> str:
         sample_rows=arguments.sample_rows,
         seed=arguments.seed,
     )
-    device = device_of(arguments.device)
-    clock: Clock = MeasuredClock(pairs) if device is None else PublishedClock(device, arguments.utilization)
-    recipe = Recipe(list(steps), device is not None, arguments.processes, arguments.sharding, arguments.new_tokens)
-    plan = plan_costs(steps, pairs, clock, recipe)
+    published = PublishedClock(device_of(arguments.device), arguments.utilization)
+    clock = clock_for(pairs) if clock_for is not None else published
+    recipe = Recipe(list(steps), clock.on_gpu, arguments.processes, arguments.sharding, arguments.new_tokens)
+    cost = recipe_cost(steps, pairs, clock, recipe)
     if arguments.output_dir:
-        write_json(Path(arguments.output_dir).expanduser() / PLAN_NAME, masked(plan.to_dict()))
+        write_json(Path(arguments.output_dir).expanduser() / PLAN_NAME, masked(cost.to_dict()))
     if arguments.json:
-        return json.dumps(masked(plan.to_dict()), indent=2, ensure_ascii=False, default=str)
-    return "\n".join(plan_lines(plan, device.memory if device is not None else None))
+        return json.dumps(masked(cost.to_dict()), indent=2, ensure_ascii=False, default=str)
+    return "\n".join(cost_lines(cost, clock.memory))

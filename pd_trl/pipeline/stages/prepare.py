@@ -1,6 +1,6 @@
 """Stage `prepare`: a source becomes pairs and preferences."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,90 +11,46 @@ from ...runs.artifacts import Manifest, replaced_folder, write_json, write_rows
 from ...runs.identity import data_key, deciding
 from ...runs.provenance import source_provenance
 from ...runs.stage_folders import StageResult, check_folder, dry_result, holding_output_dir, skip_if_done, timed
-from .inputs import mapping_of, rows_of
+from ..mappings import mapping_of
+from .arguments import OVERWRITE, argument
+from .inputs import rows_of
 
 
 @dataclass
 class PrepareArguments:
-    """
-    Arguments of `pd-trl prepare`.
+    """Arguments of `pd-trl prepare`."""
 
-    Args:
-        dataset_name (`str`, *optional*):
-            Hub id, local folder, parquet, json or jsonl file of the source.
-        output_dir (`str`, *optional*, defaults to `"prepared"`):
-            Folder of the result.
-        dataset_config (`str`, *optional*):
-            Configuration of the Hub data set.
-        dataset_train_split (`str`, *optional*, defaults to `"train"`):
-            Split to use.
-        dataset_revision (`str`, *optional*):
-            Branch, tag or commit on the Hub.
-        adapter (`str`, *optional*):
-            Schema of the source. Recognised by itself where unset.
-        column_mapping (`dict` or json, *optional*):
-            Our column names to those of the source.
-        pairing (`str`, *optional*):
-            How more than two responses become pairs: all, adjacent, best_worst or random.
-        on_invalid (`str`, *optional*, defaults to `"error"`):
-            What to do with rows that cannot be read or used: error, or drop (with a count and reason).
-        labels (`str`, *optional*):
-            own: the label stays that of the source's chosen and rejected responses, as it does by default where there are such.
-            one: each pair gets one aspect's, as in the paper, whose proxies are trained on that; the default for other sources.
-            all: a row for each aspect.
-        conflict (`float`, *optional*):
-            Construct a set in which this share contradicts the overall label.
-        relabel (`str`, *optional*):
-            Label by overall, or by the mean of the aspects' ratings, instead.
-        aspects (`list` of `str`, *optional*):
-            Aspects to use. All where unset.
-        max_pairs (`int`, *optional*):
-            Use this many pairs, drawn by `seed`.
-        seed (`int`, *optional*, defaults to `42`):
-            Seed of everything random.
-        dry_run (`bool`, *optional*, defaults to `False`):
-            Show the counts and write nothing.
-        overwrite (`bool`, *optional*, defaults to `False`):
-            Replace another run's result in `output_dir`.
-    """
-
-    dataset_name: str | None = field(
-        default=None, metadata={"help": "Hub id, local folder, parquet, json or jsonl file."}
+    dataset_name: str | None = argument(None, "Hub id, local folder, parquet, json or jsonl file of the source.")
+    output_dir: str = argument("prepared", "Folder of the result.")
+    dataset_config: str | None = argument(None, "Configuration of the Hub data set.")
+    dataset_train_split: str = argument("train", "Split to use.")
+    dataset_revision: str | None = argument(None, "Branch, tag or commit on the Hub.")
+    adapter: str | None = argument(None, "Schema of the source. Where unset, it is recognised.")
+    column_mapping: dict[str, Any] | str | None = argument(
+        None, "Mapping of our column names to those of the source (YAML or json)."
     )
-    output_dir: str = field(default="prepared", metadata={"help": "Folder of the result."})
-    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the Hub data set."})
-    dataset_train_split: str = field(default="train", metadata={"help": "Split to use."})
-    dataset_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit on the Hub."})
-    adapter: str | None = field(default=None, metadata={"help": "Schema of the source; recognised where unset."})
-    column_mapping: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Our column names to those of the source (YAML mapping, or json)."}
+    pairing: str | None = argument(
+        None, "How more than two responses become pairs: all, adjacent, best_worst or random."
     )
-    pairing: str | None = field(
-        default=None,
-        metadata={"help": "How more than two responses become pairs: all, adjacent, best_worst or random."},
+    on_invalid: str = argument(
+        "error",
+        "What to do with rows that cannot be used: error, or drop (with a count and a reason).",
+        choices=["error", "drop"],
     )
-    on_invalid: str = field(
-        default="error", metadata={"help": "Unusable rows: error or drop.", "choices": ["error", "drop"]}
+    labels: str | None = argument(
+        None,
+        "own keeps the label of the source's chosen and rejected responses; the default where it has them. one gives each pair the label of one aspect, for training proxies as in the paper; the default elsewhere. all makes a row for each aspect.",
+        choices=["own", "one", "all"],
     )
-    labels: str | None = field(
-        default=None,
-        metadata={
-            "help": "own: keep the label of the source's chosen and rejected responses (the default where it has them); one: one "
-            "aspect's label a pair, as in the paper and for training proxies (the default elsewhere); all: every aspect's.",
-            "choices": ["own", "one", "all"],
-        },
+    conflict: float | None = argument(
+        None, "Make a set in which this share of the labels contradicts the overall label."
     )
-    conflict: float | None = field(
-        default=None, metadata={"help": "Construct a set in which this share contradicts the overall label."}
-    )
-    relabel: str | None = field(
-        default=None, metadata={"help": "Label by 'overall' or by the 'mean' of the aspects' ratings instead."}
-    )
-    aspects: list[str] | None = field(default=None, metadata={"help": "Aspects to use. All where unset."})
-    max_pairs: int | None = field(default=None, metadata={"help": "Use this many pairs, drawn by `seed`."})
-    seed: int = field(default=42, metadata={"help": "Seed of everything random."})
-    dry_run: bool = field(default=False, metadata={"help": "Show the counts and write nothing."})
-    overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
+    relabel: str | None = argument(None, "Label by 'overall', or by the 'mean' of the aspects' ratings, instead.")
+    aspects: list[str] | None = argument(None, "Aspects to use. All where unset.")
+    max_pairs: int | None = argument(None, "Use this many pairs, drawn by `seed`.")
+    seed: int = argument(42, "Seed of everything random.")
+    dry_run: bool = argument(False, "Show the counts and write nothing.")
+    overwrite: bool = argument(False, OVERWRITE)
 
 
 _IDENTITY = ("pairing", "on_invalid", "labels", "conflict", "relabel", "aspects", "max_pairs", "seed")

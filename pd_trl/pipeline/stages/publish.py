@@ -1,7 +1,7 @@
 """Stage `publish`: what a run made, on the Hub."""
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,73 +31,37 @@ from ...runs.stage_folders import (
     skip_if_done,
     timed,
 )
-from .inputs import mapping_of
+from ..mappings import mapping_of, path_or_mapping
+from .arguments import argument
 from .publish_commands import TARGET_HELP
 
 
 @dataclass
 class PublishArguments:
-    """
-    Arguments of the stage `publish` of a recipe. What is not named is not published.
+    """Arguments of the stage `publish` of a recipe. What is not named is not published."""
 
-    Args:
-        dataset (`str`, *optional*):
-            Hub id for the selection with all scored pairs.
-        reward_models (`str`, *optional*):
-            Beginning of the Hub ids for the reward models; each ends with its aspect.
-        model (`str`, *optional*):
-            Hub id for the aligned model.
-        report (`str`, *optional*):
-            Hub id for the Space of the report.
-        collection (`str`, *optional*):
-            Title of a collection that links all of these.
-        license (`str`, *optional*):
-            Licence of data set and models. What their sources have where unset.
-        language (`list` of `str`, *optional*):
-            ISO 639 codes of the languages.
-        private (`bool`, *optional*):
-            Visibility of new repositories.
-        create_pr (`bool`, *optional*, defaults to `False`):
-            Open pull requests instead of changing the repositories.
-        tag (`str`, *optional*):
-            Tag of all of these.
-        selection_dir, reward_dir, policy_dir (`str`, *optional*):
-            Folders of the stages `select`, `reward` and `dpo`.
-        evaluation_dir (`str` or `dict`, *optional*):
-            Folder of the stage `evaluate`, whose numbers about the policy its card shows.
-        recipe (`dict`, *optional*):
-            The whole recipe, which is published beside the data.
-        output_dir (`str`, *optional*, defaults to `"published"`):
-            Folder of the record of what was published.
-        dry_run (`bool`, *optional*, defaults to `False`):
-            Show what would change, and change nothing.
-        overwrite (`bool`, *optional*, defaults to `False`):
-            Publish again what changed since.
-    """
-
-    dataset: str | None = field(default=None, metadata={"help": "Hub id for the selection with all scored pairs."})
-    reward_models: str | None = field(
-        default=None, metadata={"help": "Beginning of the Hub ids for the reward models; each ends with its aspect."}
+    dataset: str | None = argument(None, "Hub id for the selection with all scored pairs.")
+    reward_models: str | None = argument(
+        None, "First part of the Hub ids of the reward models; `-ASPECT` is added to it."
     )
-    model: str | None = field(default=None, metadata={"help": "Hub id for the aligned model."})
-    report: str | None = field(default=None, metadata={"help": "Hub id for the Space of the report."})
-    collection: str | None = field(default=None, metadata={"help": "Title of a collection that links all of these."})
-    license: str | None = field(default=None, metadata={"help": "Licence of data set and models."})
-    language: list[str] | None = field(default=None, metadata={"help": "ISO 639 codes of the languages."})
-    private: bool | None = field(default=None, metadata={"help": TARGET_HELP["private"]})
-    create_pr: bool = field(default=False, metadata={"help": "Open pull requests."})
-    tag: str | None = field(default=None, metadata={"help": "Tag of all of these."})
-    selection_dir: str | None = field(default=None, metadata={"help": "Folder of the stage `select`."})
-    reward_dir: str | None = field(default=None, metadata={"help": "Folder of the stage `reward`."})
-    policy_dir: str | None = field(default=None, metadata={"help": "Folder of the stage `dpo`."})
-    evaluation_dir: dict[str, str] | str | None = field(
-        default=None,
-        metadata={"help": "Folder of the stage `evaluate`, or that of each kind (YAML mapping, or json)."},
+    model: str | None = argument(None, "Hub id for the aligned model.")
+    report: str | None = argument(None, "Hub id for the Space of the report.")
+    collection: str | None = argument(None, "Title of a collection that links all of these.")
+    license: str | None = argument(None, "Licence of data set and models. Where unset, that of their sources.")
+    language: list[str] | None = argument(None, "ISO 639 codes of the languages.")
+    private: bool | None = argument(None, TARGET_HELP["private"])
+    create_pr: bool = argument(False, "Open pull requests instead of changing the repositories.")
+    tag: str | None = argument(None, "Tag to put on all of these.")
+    selection_dir: str | None = argument(None, "Folder of the stage `select`.")
+    reward_dir: str | None = argument(None, "Folder of the stage `reward`.")
+    policy_dir: str | None = argument(None, "Folder of the stage `dpo`.")
+    evaluation_dir: dict[str, str] | str | None = argument(
+        None, "Folder of the stage `evaluate`, or a mapping of each kind to its folder (YAML or json)."
     )
-    recipe: dict[str, Any] | str | None = field(default=None, metadata={"help": "The whole recipe."})
-    output_dir: str = field(default="published", metadata={"help": "Folder of the record of what was published."})
-    dry_run: bool = field(default=False, metadata={"help": "Show what would change, and change nothing."})
-    overwrite: bool = field(default=False, metadata={"help": "Publish again what changed since."})
+    recipe: dict[str, Any] | str | None = argument(None, "The whole recipe, which is published beside the data.")
+    output_dir: str = argument("published", "Folder of the record of what was published.")
+    dry_run: bool = argument(False, "Show what would change, and change nothing.")
+    overwrite: bool = argument(False, "Publish again what has changed.")
 
 
 _IDENTITY = ("dataset", "reward_models", "model", "report", "collection", "license", "language", "private", "create_pr",
@@ -209,11 +173,10 @@ def _publish_all(arguments: PublishArguments) -> list[Publication | CollectionRe
 
 def _evaluations(folder: str | dict[str, str] | None) -> list[Path] | None:
     """Results about the policy, not about the reward models; `None` where nothing was evaluated."""
-    if isinstance(folder, str) and not folder.lstrip().startswith("{"):
-        places = [Path(folder).expanduser() / kind for kind in ("alpaca", "pairwise")]
-    else:
-        own = mapping_of(folder, "evaluation_dir")
-        places = [Path(str(own[kind])).expanduser() for kind in ("alpaca", "pairwise") if kind in own]
+    own = path_or_mapping(folder, "evaluation_dir")
+    if isinstance(own, str):
+        own = {kind: str(Path(own) / kind) for kind in ("alpaca", "pairwise")}
+    places = [Path(str(own[kind])).expanduser() for kind in ("alpaca", "pairwise") if kind in own]
     found = [place / RESULTS_NAME for place in places]
     return [path for path in found if path.is_file()] or None
 

@@ -1,6 +1,6 @@
 """The commands of `pd-trl publish`: one thing each on the Hub."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InputError
@@ -9,43 +9,28 @@ from ...publishing.dataset import publish_dataset
 from ...publishing.model import publish_model
 from ...publishing.publication import Publication
 from ...publishing.report import publish_report
-from .inputs import mapping_of
+from ..mappings import mapping_of
+from .arguments import argument
 
 TARGET_HELP = {
-    "private": "Visibility of a new repository; its namespace decides where unset. An existing one must agree.",
+    "private": "Whether a new repository is private. Where unset, its namespace decides. An existing repository must agree.",
     "create_pr": "Open a pull request instead of changing the repository.",
-    "branch": "Branch to publish on; the main one where unset.",
-    "tag": "Tag of the publication.",
+    "branch": "Branch to publish on. Where unset, the main one.",
+    "tag": "Tag to put on the publication.",
     "dry_run": "Show what would change, and change nothing.",
 }
 
 
 @dataclass
 class _Target:
-    """
-    Where and how to publish.
+    """Where and how to publish."""
 
-    Args:
-        repo_id (`str`, *optional*):
-            `name` or `namespace/name`.
-        private (`bool`, *optional*):
-            Visibility of a new repository.
-        create_pr (`bool`, *optional*, defaults to `False`):
-            Open a pull request instead of changing the repository.
-        branch (`str`, *optional*):
-            Branch to publish on.
-        tag (`str`, *optional*):
-            Tag of the publication.
-        dry_run (`bool`, *optional*, defaults to `False`):
-            Show what would change, and change nothing.
-    """
-
-    repo_id: str | None = field(default=None, metadata={"help": "name or namespace/name on the Hub."})
-    private: bool | None = field(default=None, metadata={"help": TARGET_HELP["private"]})
-    create_pr: bool = field(default=False, metadata={"help": TARGET_HELP["create_pr"]})
-    branch: str | None = field(default=None, metadata={"help": TARGET_HELP["branch"]})
-    tag: str | None = field(default=None, metadata={"help": TARGET_HELP["tag"]})
-    dry_run: bool = field(default=False, metadata={"help": TARGET_HELP["dry_run"]})
+    repo_id: str | None = argument(None, "Repository on the Hub: name or namespace/name.")
+    private: bool | None = argument(None, TARGET_HELP["private"])
+    create_pr: bool = argument(False, TARGET_HELP["create_pr"])
+    branch: str | None = argument(None, TARGET_HELP["branch"])
+    tag: str | None = argument(None, TARGET_HELP["tag"])
+    dry_run: bool = argument(False, TARGET_HELP["dry_run"])
 
     def options(self) -> dict[str, Any]:
         """Arguments that all publications share."""
@@ -60,118 +45,56 @@ class _Target:
 
 @dataclass
 class PublishDatasetArguments(_Target):
-    """
-    Arguments of `pd-trl publish dataset`, see [`publish_dataset`], beside those of where to publish.
+    """Arguments of `pd-trl publish dataset`, see [`publish_dataset`], beside those of where to publish."""
 
-    Args:
-        dataset_name (`str`, *optional*):
-            The folder of `pd-trl select`, or of a whole run.
-        variant (`str`, *optional*):
-            Name of a further selection in a repository that has one.
-        license (`str`, *optional*):
-            Licence, as the Hub abbreviates it. The source's where unset.
-        language (`list` of `str`, *optional*):
-            ISO 639 codes of the languages. The source's where unset.
-        source (`str`, *optional*):
-            Hub id of the source. What the manifests say where unset.
-    """
-
-    dataset_name: str | None = field(
-        default=None, metadata={"help": "The folder of `pd-trl select`, or of a whole run."}
-    )
-    variant: str | None = field(
-        default=None, metadata={"help": "Name of a further selection in a repository that has one."}
-    )
-    license: str | None = field(default=None, metadata={"help": "Licence, as the Hub abbreviates it."})
-    language: list[str] | None = field(default=None, metadata={"help": "ISO 639 codes of the languages."})
-    source: str | None = field(default=None, metadata={"help": "Hub id of the source of the pairs."})
+    dataset_name: str | None = argument(None, "The folder of `pd-trl select`, or of a whole run.")
+    variant: str | None = argument(None, "Name of this selection, where the repository holds another one already.")
+    license: str | None = argument(None, "Licence, as the Hub abbreviates it. Where unset, the source's.")
+    language: list[str] | None = argument(None, "ISO 639 codes of the languages. Where unset, the source's.")
+    source: str | None = argument(None, "Hub id of the source. Where unset, the one in the manifests.")
 
 
 @dataclass
 class PublishModelArguments(_Target):
-    """
-    Arguments of `pd-trl publish model`, see [`publish_model`], beside those of where to publish.
+    """Arguments of `pd-trl publish model`, see [`publish_model`], beside those of where to publish."""
 
-    Args:
-        model_name_or_path (`str`, *optional*):
-            Folder of a model or adapter.
-        license (`str`, *optional*):
-            Licence, as the Hub abbreviates it. The base model's where unset.
-        datasets (`list` of `str`, *optional*):
-            Hub ids of the data it was trained on.
-        base_model (`str`, *optional*):
-            Hub id of the model it was trained from.
-        results (`list` of `str`, *optional*):
-            Folders of `pd-trl evaluate`, whose numbers the card shows. The model's folder where unset.
-        eval_results (`bool`, *optional*, defaults to `False`):
-            Also write `.eval_results/*.yaml`.
-    """
-
-    model_name_or_path: str | None = field(default=None, metadata={"help": "Folder of a model or adapter."})
-    license: str | None = field(default=None, metadata={"help": "Licence, as the Hub abbreviates it."})
-    datasets: list[str] | None = field(default=None, metadata={"help": "Hub ids of the data it was trained on."})
-    base_model: str | None = field(default=None, metadata={"help": "Hub id of the model it was trained from."})
-    results: list[str] | None = field(default=None, metadata={"help": "Folders of `pd-trl evaluate` for the card."})
-    eval_results: bool = field(default=False, metadata={"help": "Also write .eval_results/*.yaml."})
+    model_name_or_path: str | None = argument(None, "Folder of a model or adapter.")
+    license: str | None = argument(None, "Licence, as the Hub abbreviates it. Where unset, the base model's.")
+    datasets: list[str] | None = argument(None, "Hub ids of the data it was trained on.")
+    base_model: str | None = argument(None, "Hub id of the model it was trained from.")
+    results: list[str] | None = argument(
+        None, "Folders of `pd-trl evaluate` whose numbers the card shows. Where unset, the model's folder."
+    )
+    eval_results: bool = argument(False, "Also write .eval_results/*.yaml.")
 
 
 @dataclass
 class PublishReportArguments(_Target):
-    """
-    Arguments of `pd-trl publish report`, see [`publish_report`], beside those of where to publish.
+    """Arguments of `pd-trl publish report`, see [`publish_report`], beside those of where to publish."""
 
-    Args:
-        report (`str`, *optional*):
-            HTML file of `pd-trl report`, or the folder of a selection.
-        dataset (`str`, *optional*):
-            Hub id of the data set that it reports on.
-        title (`str`, *optional*):
-            Title of the Space.
-    """
-
-    report: str | None = field(
-        default=None, metadata={"help": "HTML file of `pd-trl report`, or a selection's folder."}
-    )
-    dataset: str | None = field(default=None, metadata={"help": "Hub id of the data set that it reports on."})
-    title: str | None = field(default=None, metadata={"help": "Title of the Space."})
+    report: str | None = argument(None, "HTML file of `pd-trl report`, or a selection's folder.")
+    dataset: str | None = argument(None, "Hub id of the data set that it reports on.")
+    title: str | None = argument(None, "Title of the Space.")
 
 
 @dataclass
 class PublishCollectionArguments:
-    """
-    Arguments of `pd-trl publish collection`, see [`publish_collection`].
+    """Arguments of `pd-trl publish collection`, see [`publish_collection`]."""
 
-    Args:
-        title (`str`, *optional*):
-            Title. The collection of this title is completed, or made.
-        namespace (`str`, *optional*):
-            User or organization.
-        description (`str`, *optional*):
-            What it is about, in at most 150 characters.
-        source, dataset, report (`str`, *optional*):
-            Hub ids of the source, of the scored data set, and of the report's Space.
-        reward_models (`dict` or json, *optional*):
-            Hub id of each aspect's reward model.
-        models (`list` of `str`, *optional*):
-            Hub ids of the aligned models.
-        private (`bool`, *optional*, defaults to `False`):
-            Visibility of a new collection.
-        dry_run (`bool`, *optional*, defaults to `False`):
-            Show what would change, and change nothing.
-    """
-
-    title: str | None = field(default=None, metadata={"help": "Title of the collection to make or complete."})
-    namespace: str | None = field(default=None, metadata={"help": "User or organization; yourself where unset."})
-    description: str | None = field(default=None, metadata={"help": "What it is about, in at most 150 characters."})
-    source: str | None = field(default=None, metadata={"help": "Hub id of the source of the pairs."})
-    dataset: str | None = field(default=None, metadata={"help": "Hub id of the scored data set."})
-    report: str | None = field(default=None, metadata={"help": "Hub id of the report's Space."})
-    reward_models: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Hub id of each aspect's reward model (YAML mapping, or json)."}
+    title: str | None = argument(
+        None, "Title. A collection of this title is completed; where there is none, it is made."
     )
-    models: list[str] | None = field(default=None, metadata={"help": "Hub ids of the aligned models."})
-    private: bool = field(default=False, metadata={"help": "Visibility of a new collection."})
-    dry_run: bool = field(default=False, metadata={"help": "Show what would change, and change nothing."})
+    namespace: str | None = argument(None, "User or organization. Where unset, yourself.")
+    description: str | None = argument(None, "What it is about, in at most 150 characters.")
+    source: str | None = argument(None, "Hub id of the source of the pairs.")
+    dataset: str | None = argument(None, "Hub id of the scored data set.")
+    report: str | None = argument(None, "Hub id of the report's Space.")
+    reward_models: dict[str, Any] | str | None = argument(
+        None, "Mapping of each aspect to the Hub id of its reward model (YAML or json)."
+    )
+    models: list[str] | None = argument(None, "Hub ids of the aligned models.")
+    private: bool = argument(False, "Whether a new collection is private.")
+    dry_run: bool = argument(False, "Show what would change, and change nothing.")
 
 
 def run_publish_dataset(arguments: PublishDatasetArguments) -> Publication:

@@ -1,6 +1,6 @@
 """Stage `report`: a selection as one HTML page, and pictures of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ...errors import InputError
 from ...report.page import plotting_library
@@ -9,39 +9,23 @@ from ...report.plots import require_matplotlib
 from ...report.writing import MAX_EXAMPLES, PAGE_NAME, check_max_examples, local_selection, read_selection, write_page
 from ...runs.artifacts import Manifest, replaced_folder
 from ...runs.stage_folders import StageResult, check_folder, dry_result, holding_output_dir, skip_if_done, timed
+from .arguments import OVERWRITE, argument
 
 
 @dataclass
 class ReportArguments:
-    """
-    Arguments of `pd-trl report`, see [`write_report`].
+    """Arguments of `pd-trl report`, see [`write_report`]."""
 
-    Args:
-        dataset_name (`str`, *optional*):
-            Folder of `pd-trl select` or of a whole run, or the Hub id of a published selection.
-        output_dir (`str`, *optional*, defaults to `"report"`):
-            Folder of the page and the pictures.
-        title (`str`, *optional*):
-            Title of the page. Taken from the data where unset.
-        max_examples (`int`, *optional*, defaults to `1000`):
-            Largest number of pairs to show with their texts; all pairs are counted.
-        dry_run (`bool`, *optional*, defaults to `False`):
-            Show what would be written, and write nothing.
-        overwrite (`bool`, *optional*, defaults to `False`):
-            Replace another run's result in `output_dir`.
-    """
-
-    dataset_name: str | None = field(
-        default=None, metadata={"help": "The folder of `pd-trl select` or of a run, or a Hub id."}
+    dataset_name: str | None = argument(
+        None, "Folder of `pd-trl select` or of a whole run, or the Hub id of a published selection."
     )
-    output_dir: str = field(default="report", metadata={"help": "Folder of the page and the pictures."})
-    title: str | None = field(default=None, metadata={"help": "Title of the page. From the data where unset."})
-    max_examples: int = field(
-        default=MAX_EXAMPLES,
-        metadata={"help": "Largest number of pairs to show with their texts; all pairs are counted."},
+    output_dir: str = argument("report", "Folder of the page and the pictures.")
+    title: str | None = argument(None, "Title of the page. Where unset, it names the data.")
+    max_examples: int = argument(
+        MAX_EXAMPLES, "Maximum number of pairs to show with their texts; all pairs are counted."
     )
-    dry_run: bool = field(default=False, metadata={"help": "Show what would be written, and write nothing."})
-    overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
+    dry_run: bool = argument(False, "Show what would be written, and write nothing.")
+    overwrite: bool = argument(False, OVERWRITE)
 
 
 def check_report(arguments: ReportArguments) -> None:

@@ -1,6 +1,6 @@
 """Stage `reward`: one proxy reward model for each aspect."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ from ...errors import InputError
 from ...publishing.trained import serve_trainers
 from ...runs.artifacts import Manifest
 from ...runs.identity import data_key, model_key, peft_settings, training_identity
+from ...runs.launch import is_main_process
 from ...runs.stage_folders import (
     StageResult,
     check_folder,
     dry_result,
     holding_output_dir,
-    is_main_process,
     owned_folder,
     skip_if_done,
     timed,
@@ -27,49 +27,27 @@ from ...trainers.push import check_push
 from ...trainers.reward.aspects import HEADS_FOLDER, heldout_rows, hub_name, train_aspect_rewards
 from ...trainers.reward.config import PDRewardConfig
 from ...trainers.reward.results import AspectReward
+from .arguments import OVERWRITE, argument
 from .inputs import rows_of
 from .models import check_model, model_settings
 
 
 @dataclass
 class RewardArguments:
-    """
-    Arguments of `pd-trl reward`, beside those of [`PDRewardConfig`] and TRL's `ModelConfig`.
+    """Arguments of `pd-trl reward`, beside those of [`PDRewardConfig`] and TRL's `ModelConfig`."""
 
-    Args:
-        dataset_name (`str`, *optional*):
-            Preferences: the folder of `pd-trl prepare`, a file, or a Hub id.
-        aspects (`list` of `str`, *optional*):
-            Aspects to train for. All where unset.
-        heldout (`float`, *optional*, defaults to `0.1`):
-            Share of the prompts on whose pairs the accuracy is measured.
-        heads (`bool`, *optional*, defaults to `False`):
-            Train one model with a head for each aspect, in the subfolder `heads`, in place of a model for each.
-        unified (`bool`, *optional*, defaults to `False`):
-            Also train one model on the pairs of all aspects together (RAF's), named `overall`.
-        dry_run (`bool`, *optional*, defaults to `False`):
-            Show the plan and train nothing.
-        overwrite (`bool`, *optional*, defaults to `False`):
-            Replace another run's result in `output_dir`.
-    """
-
-    dataset_name: str | None = field(
-        default=None, metadata={"help": "The folder of `pd-trl prepare`, a file, or a Hub id."}
+    dataset_name: str | None = argument(None, "Preferences: the folder of `pd-trl prepare`, a file, or a Hub id.")
+    aspects: list[str] | None = argument(None, "Aspects to train for. All where unset.")
+    heldout: float = argument(0.1, "Share of the prompts on whose pairs the accuracy is measured.")
+    heads: bool = argument(
+        False,
+        "Train one model with a head for each aspect, in place of a model for each aspect. It scores all aspects in one pass.",
     )
-    aspects: list[str] | None = field(default=None, metadata={"help": "Aspects to train for. All where unset."})
-    heldout: float = field(default=0.1, metadata={"help": "Share of the prompts to measure the accuracy on."})
-    heads: bool = field(
-        default=False,
-        metadata={
-            "help": "Train one model with a head for each aspect in place of a model for each: one pass scores all."
-        },
+    unified: bool = argument(
+        False, "Also train one model on the pairs of all aspects together, named 'overall' (RAF)."
     )
-    unified: bool = field(
-        default=False,
-        metadata={"help": "Also train one model on the pairs of all aspects together, named 'overall' (RAF)."},
-    )
-    dry_run: bool = field(default=False, metadata={"help": "Show the plan and train nothing."})
-    overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
+    dry_run: bool = argument(False, "Show the plan and train nothing.")
+    overwrite: bool = argument(False, OVERWRITE)
 
 
 def check_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_args: Any) -> None:

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ from ...publishing.shards import pull_shards, push_shards
 from ...runs.artifacts import Manifest, replaced_folder, write_rows
 from ...runs.folders import folder_lock
 from ...runs.identity import data_key, deciding, model_key, settings_key
+from ...runs.launch import is_main_process
 from ...runs.provenance import inherited_provenance, proxy_provenance
 from ...runs.stage_folders import (
     StageResult,
     check_folder,
     dry_result,
-    is_main_process,
     owned_folder,
     sharing_output_dir,
     skip_if_done,
@@ -33,102 +33,52 @@ from ...scoring import score_pairs, score_shard
 from ...scoring.backends import BACKENDS
 from ...scoring.shards import OtherRunError, job_indices
 from ...text.tables import number, table
-from .inputs import mapping_of, rows_of
+from ..mappings import path_or_mapping
+from .arguments import OVERWRITE, REMOTE_CODE, RESUMED, argument
+from .inputs import rows_of
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class ScoreArguments:
-    """
-    Arguments of `pd-trl score`, see [`score_pairs`].
+    """Arguments of `pd-trl score`, see [`score_pairs`]."""
 
-    Args:
-        dataset_name (`str`, *optional*):
-            Preferences: the folder of `pd-trl prepare`, a file, or a Hub id.
-        reward_models (`str` or `dict`, *optional*):
-            The folder of `pd-trl reward`, that of one model with heads, or a mapping of aspect to model (YAML, or json).
-        output_dir (`str`, *optional*, defaults to `"scored"`):
-            Folder of the result. A run that was killed goes on there.
-        max_length (`int`, *optional*):
-            Most tokens of prompt and response.
-        tokens_per_batch (`int`, *optional*):
-            Most tokens of a batch, padding counted.
-        on_long (`str`, *optional*, defaults to `"truncate"`):
-            Longer pairs: truncate, drop or error.
-        length_penalty (`float`, *optional*):
-            Length penalty per token. What each model was trained with where unset.
-        length_correction (`str`, *optional*):
-            penalty, residual or none. What each model was trained with where unset.
-        pairs_per_shard (`int`, *optional*, defaults to `2048`):
-            Pairs of a shard.
-        share_prefix (`bool`, *optional*, defaults to `True`):
-            Read a prompt once for all its responses, where that pays.
-        backend (`str`, *optional*, defaults to `"engine"`):
-            engine (ours), transformers (the models as they are), or vllm.
-        attn_implementation (`str`, *optional*):
-            Attention of the models, such as flash_attention_2. transformers' choice where unset.
-        torch_compile (`bool`, *optional*, defaults to `False`):
-            Compile the models by torch.compile.
-        shard (`str`, *optional*):
-            "i/N" scores every N-th shard and merges nothing: for job arrays. The command without it merges.
-        shards_repo (`str`, *optional*):
-            Hub data set in which jobs leave their shards, and find those of others.
-        shards_path (`str`, *optional*, defaults to `"shards"`):
-            Folder in that data set.
-        trust_remote_code (`bool`, *optional*, defaults to `False`):
-            Whether to run code that comes with a model.
-        dry_run (`bool`, *optional*, defaults to `False`):
-            Show the plan and score nothing.
-        overwrite (`bool`, *optional*, defaults to `False`):
-            Replace another run's result in `output_dir`.
-    """
-
-    dataset_name: str | None = field(
-        default=None, metadata={"help": "The folder of `pd-trl prepare`, a file, or a Hub id."}
+    dataset_name: str | None = argument(None, "Preferences: the folder of `pd-trl prepare`, a file, or a Hub id.")
+    reward_models: dict[str, Any] | str | None = argument(
+        None,
+        "The folder of `pd-trl reward`, that of one model with heads, or a mapping of aspect to model (YAML or json).",
     )
-    reward_models: dict[str, Any] | str | None = field(
-        default=None,
-        metadata={"help": "The folder of `pd-trl reward`, or a mapping of aspect to model (YAML, or json)."},
+    output_dir: str = argument("scored", RESUMED)
+    max_length: int | None = argument(None, "Maximum number of tokens of prompt and response.")
+    tokens_per_batch: int | None = argument(None, "Maximum number of tokens in a batch, padding included.")
+    on_long: str = argument(
+        "truncate", "What to do with longer pairs: truncate, drop or error.", choices=["truncate", "drop", "error"]
     )
-    output_dir: str = field(default="scored", metadata={"help": "Folder of the result. A killed run goes on there."})
-    max_length: int | None = field(default=None, metadata={"help": "Most tokens of prompt and response."})
-    tokens_per_batch: int | None = field(default=None, metadata={"help": "Most tokens of a batch, padding counted."})
-    on_long: str = field(
-        default="truncate",
-        metadata={"help": "Longer pairs: truncate, drop or error.", "choices": ["truncate", "drop", "error"]},
+    length_penalty: float | None = argument(
+        None, "Length penalty per token. Where unset, the one that each model was trained with."
     )
-    length_penalty: float | None = field(
-        default=None, metadata={"help": "Length penalty per token. As each model was trained where unset."}
+    length_correction: str | None = argument(
+        None, "penalty, residual or none. Where unset, the one that each model was trained with."
     )
-    length_correction: str | None = field(
-        default=None, metadata={"help": "penalty, residual or none. As each model was trained where unset."}
+    pairs_per_shard: int = argument(2048, "Number of pairs in a shard.")
+    share_prefix: bool = argument(True, "Read a prompt once for all its responses where that saves time.")
+    backend: str = argument(
+        "engine", "engine (ours), transformers (the models as they are), or vllm.", choices=list(BACKENDS)
     )
-    pairs_per_shard: int = field(default=2048, metadata={"help": "Pairs of a shard."})
-    share_prefix: bool = field(
-        default=True, metadata={"help": "Read a prompt once for all its responses, where that pays."}
+    attn_implementation: str | None = argument(
+        None, "Attention of the models, such as flash_attention_2. Where unset, transformers chooses."
     )
-    backend: str = field(
-        default="engine",
-        metadata={"help": "engine (ours), transformers (the models as they are), or vllm.", "choices": list(BACKENDS)},
+    torch_compile: bool = argument(False, "Compile the models by torch.compile.")
+    shard: str | None = argument(
+        None,
+        "i/N, with i from 0 to N - 1: score every N-th shard and merge nothing (for job arrays). Without it, score what is left and merge.",
     )
-    attn_implementation: str | None = field(
-        default=None, metadata={"help": "Attention of the models, such as flash_attention_2."}
-    )
-    torch_compile: bool = field(default=False, metadata={"help": "Compile the models by torch.compile."})
-    shard: str | None = field(
-        default=None,
-        metadata={
-            "help": "i/N scores every N-th shard and merges nothing: for job arrays. Without it, the rest and the merge."
-        },
-    )
-    shards_repo: str | None = field(
-        default=None, metadata={"help": "Hub data set in which jobs leave their shards and find those of others."}
-    )
-    shards_path: str = field(default="shards", metadata={"help": "Folder in that data set."})
-    trust_remote_code: bool = field(default=False, metadata={"help": "Whether to run code that comes with a model."})
-    dry_run: bool = field(default=False, metadata={"help": "Show the plan and score nothing."})
-    overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
+    shards_repo: str | None = argument(None, "Hub data set in which jobs leave their shards and find those of others.")
+    shards_path: str = argument("shards", "Folder in that data set.")
+    trust_remote_code: bool = argument(False, REMOTE_CODE)
+    dry_run: bool = argument(False, "Show the plan and score nothing.")
+    overwrite: bool = argument(False, OVERWRITE)
 
 
 _SCORING = (
@@ -150,19 +100,20 @@ def reward_models_of(value: str | dict[str, Any] | None) -> dict[str, str]:
         raise InputError(
             "No reward models: name them with --reward_models (the folder of `pd-trl reward`, or a mapping)."
         )
-    if isinstance(value, str) and not value.lstrip().startswith("{"):
-        folder = Path(value).expanduser()
+    given = path_or_mapping(value, "reward_models")
+    if isinstance(given, str):
+        folder = Path(given).expanduser()
         if not folder.is_dir():
-            raise InputError(f"The folder of reward models {value} does not exist. Run `pd-trl reward` first.")
+            raise InputError(f"The folder of reward models {given} does not exist. Run `pd-trl reward` first.")
         heads = RewardSidecar.load(folder).heads
         found = [folder] if heads else sorted(path.parent for path in folder.glob(f"*/{SIDECAR_NAME}"))
         if not found:
             raise InputError(
-                f"{value} has no subfolders with reward models (looked for {SIDECAR_NAME}). Run `pd-trl reward` first, or give "
+                f"{given} has no subfolders with reward models (looked for {SIDECAR_NAME}). Run `pd-trl reward` first, or give "
                 'a mapping such as \'{"honesty": "me/rm-honesty"}\'.'
             )
         return _by_aspect(found)
-    return {str(aspect): str(model) for aspect, model in mapping_of(value, "reward_models").items()}
+    return {aspect: str(model) for aspect, model in given.items()}
 
 
 def _by_aspect(folders: list[Path]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Stage `select`: PD, and which pairs to keep."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,99 +19,59 @@ from ...runs.stage_folders import StageResult, check_folder, dry_result, holding
 from ...selection.artifact import IDENTITY, selection_manifest, write_selection
 from ...selection.filter import FILTER_NAME, PDFilter
 from ...selection.filter_file import read_filter
-from .inputs import mapping_of, rows_of
+from ..mappings import mapping_of
+from .arguments import OVERWRITE, argument
+from .inputs import rows_of
 
 logger = logging.getLogger(__name__)
 
-# Rows from which on a selection in memory says that there is another way.
+# Rows from which a selection in memory warns that it needs much of it.
 MANY_ROWS = 5_000_000
 
 
 @dataclass
 class SelectArguments:
-    """
-    Arguments of `pd-trl select`, see [`PDFilter`].
+    """Arguments of `pd-trl select`, see [`PDFilter`]."""
 
-    Args:
-        dataset_name (`str`, *optional*):
-            Scored pairs: the folder of `pd-trl score` (or of `pd-trl prepare` with `--source ratings`), a file, or a Hub id.
-        output_dir (`str`, *optional*, defaults to `"selected"`):
-            Folder of the result.
-        budget (`str`, *optional*, defaults to `"0.3"`):
-            Share of the pairs to keep, such as 0.3, or their number, such as 5000.
-        source (`str`, *optional*, defaults to `"rewards"`):
-            Gaps from rewards, ratings, or an existing column.
-        gamma (`float`, *optional*, defaults to `0.9`):
-            Quantile of the absolute gaps that becomes 1 (Eq. 13).
-        weights (`dict` or json, *optional*):
-            Weight of the vote of an aspect; 1 for those not named.
-        per_aspect (`bool`, *optional*, defaults to `False`):
-            Keep the same share of each aspect's pairs.
-        selector (`str`, *optional*, defaults to `"pd"`):
-            pd, pd_high, random, margin or length.
-        margin_column (`str`, *optional*, defaults to `"reward_gap_overall"`):
-            Column of `selector=margin`.
-        pd_column (`str`, *optional*, defaults to `"pd"`):
-            Column of `source=column`.
-        min_proxy_accuracy (`float`, *optional*):
-            Leave out the votes of aspects whose reward model is less accurate.
-        on_no_votes (`str`, *optional*, defaults to `"error"`):
-            What to do with a pair on which no other aspect votes: raise an error, or drop it with a reason of its own.
-        seed (`int`, *optional*, defaults to `42`):
-            Seed of `selector=random`.
-        out_of_core (`bool`, *optional*, defaults to `False`):
-            Select from parquet files that need not fit in memory, see [`select_out_of_core`]: the same pairs. `dataset_name` is
-            then a folder, file or pattern, or a url such as `hf://datasets/me/data/scored/*.parquet`.
-        num_threads (`int`, *optional*):
-            Threads of `out_of_core`. Unset, one for each core, 8 at most.
-        dry_run (`bool`, *optional*, defaults to `False`):
-            Show the report and write nothing.
-        overwrite (`bool`, *optional*, defaults to `False`):
-            Replace another run's result in `output_dir`.
-    """
-
-    dataset_name: str | None = field(
-        default=None,
-        metadata={"help": "The folder of `pd-trl score` (or `prepare`, with ratings), a file, or a Hub id."},
+    dataset_name: str | None = argument(
+        None,
+        "Scored pairs: the folder of `pd-trl score` (with `--source ratings`, of `pd-trl prepare`), a file, or a Hub id.",
     )
-    output_dir: str = field(default="selected", metadata={"help": "Folder of the result."})
-    budget: float | str | None = field(
-        default="0.3",
-        metadata={"help": "Share of the pairs to keep, such as 0.3 (1.0 is all), or their number, such as 5000."},
+    output_dir: str = argument("selected", "Folder of the result.")
+    budget: float | str | None = argument(
+        "0.3", "Share of the pairs to keep, such as 0.3 (1.0 is all), or their number, such as 5000."
     )
-    source: str = field(
-        default="rewards",
-        metadata={"help": "Where the gaps come from.", "choices": ["rewards", "ratings", "column"]},
+    source: str = argument(
+        "rewards",
+        "Where the gaps come from: rewards, ratings, or an existing column of PD.",
+        choices=["rewards", "ratings", "column"],
     )
-    gamma: float = field(default=0.9, metadata={"help": "Quantile of the absolute gaps that becomes 1 (Eq. 13)."})
-    weights: dict[str, float] | str | None = field(
-        default=None,
-        metadata={"help": "Weight of the vote of an aspect, 1 for those not named (YAML mapping, or json)."},
+    gamma: float = argument(0.9, "Quantile of the absolute gaps that becomes 1 (Eq. 13).")
+    weights: dict[str, float] | str | None = argument(
+        None, "Mapping of aspect to the weight of its vote; 1 where not named (YAML or json)."
     )
-    per_aspect: bool = field(default=False, metadata={"help": "Keep the same share of each aspect's pairs."})
-    selector: str = field(default="pd", metadata={"help": "Rule to rank by: pd, pd_high, random, margin or length."})
-    margin_column: str = field(default="reward_gap_overall", metadata={"help": "Column of `selector=margin`."})
-    pd_column: str = field(default="pd", metadata={"help": "Column of `source=column`."})
-    min_proxy_accuracy: float | None = field(
-        default=None,
-        metadata={"help": "Leave out the votes of aspects whose reward model is less accurate than this."},
+    per_aspect: bool = argument(False, "Keep the same share of each aspect's pairs.")
+    selector: str = argument("pd", "Rule to rank by: pd, pd_high, random, margin or length.")
+    margin_column: str = argument("reward_gap_overall", "Column of `selector=margin`.")
+    pd_column: str = argument("pd", "Column of `source=column`.")
+    min_proxy_accuracy: float | None = argument(
+        None, "Leave out the votes of aspects whose reward model is less accurate than this."
     )
-    on_no_votes: str = field(
-        default="error",
-        metadata={
-            "help": "What to do with a pair on which no other aspect votes: error, or drop it with a reason of its own.",
-            "choices": ["error", "drop"],
-        },
+    on_no_votes: str = argument(
+        "error",
+        "What to do with a pair on which no other aspect votes: error, or drop (with a count and a reason).",
+        choices=["error", "drop"],
     )
-    seed: int = field(default=42, metadata={"help": "Seed of `selector=random`."})
-    out_of_core: bool = field(
-        default=False, metadata={"help": "Select from parquet files that need not fit in memory: the same pairs."}
+    seed: int = argument(42, "Seed of `selector=random`.")
+    out_of_core: bool = argument(
+        False,
+        "Select the same pairs from parquet files that need not fit in memory. `dataset_name` is then a folder, a file, a pattern, or a url such as `hf://datasets/me/data/scored/*.parquet`.",
     )
-    num_threads: int | None = field(
-        default=None, metadata={"help": "Threads of --out_of_core. Unset, one for each core, 8 at most."}
+    num_threads: int | None = argument(
+        None, "Threads of --out_of_core. Where unset, one for each core, but at most 8."
     )
-    dry_run: bool = field(default=False, metadata={"help": "Show the report and write nothing."})
-    overwrite: bool = field(default=False, metadata={"help": "Replace another run's result in `output_dir`."})
+    dry_run: bool = argument(False, "Show the report and write nothing.")
+    overwrite: bool = argument(False, OVERWRITE)
 
 
 def check_select(arguments: SelectArguments) -> PDFilter:
@@ -168,7 +128,7 @@ def _run_out_of_core(arguments: SelectArguments) -> StageResult:
 
 
 def _hint_at_out_of_core(name: str | None) -> None:
-    """A word before rows are read that will hardly fit."""
+    """Warns before rows are read that may not fit in memory."""
     folder = Path(name).expanduser() if name else Path()
     files = [file for place in (folder / "scored", folder) for file in place.glob("*.parquet")] if name else []
     try:

@@ -1,68 +1,39 @@
 """Stage `submission`: the pull request to AlpacaEval's leaderboard as a folder."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InputError
 from ...evaluation.submission import build_submission, check_submission
 from ...runs.stage_folders import StageResult
-from .inputs import mapping_of
+from ..mappings import mapping_of
+from .arguments import argument
 
 
 @dataclass
 class SubmissionArguments:
-    """
-    Arguments of `pd-trl submission`, see [`build_submission`] and [`check_submission`].
+    """Arguments of `pd-trl submission`, see [`build_submission`] and [`check_submission`]."""
 
-    Args:
-        output_dir (`str`, *optional*, defaults to `"submission"`):
-            Folder of the submission.
-        name (`str`, *optional*):
-            Name of the model on the leaderboard.
-        evaluation (`str`, *optional*):
-            The folder of `pd-trl evaluate alpaca`.
-        model_outputs (`str`, *optional*):
-            The outputs, before there is an evaluation.
-        pretty_name (`str`, *optional*):
-            Name shown on the leaderboard.
-        link (`str`, *optional*):
-            Page of the model.
-        prompt_template (`str`, *optional*):
-            Text with {instruction}, or a file of it.
-        fn_completions (`str`, *optional*):
-            Decoder of alpaca_eval that makes the outputs again.
-        completions_kwargs (`str` or `dict`, *optional*):
-            Its arguments.
-        repository (`str`, *optional*):
-            A checkout of the leaderboard's repository, whose tables get the new rows.
-        reference_outputs (`str`, *optional*):
-            Outputs of gpt4_1106_preview, to compare word by word.
-        check (`bool`, *optional*, defaults to `False`):
-            Check the folder as it is, write nothing, and fail on any problem.
-    """
-
-    output_dir: str = field(default="submission", metadata={"help": "Folder of the submission."})
-    name: str | None = field(default=None, metadata={"help": "Name of the model on the leaderboard."})
-    evaluation: str | None = field(default=None, metadata={"help": "The folder of `pd-trl evaluate alpaca`."})
-    model_outputs: str | None = field(default=None, metadata={"help": "The outputs, before there is an evaluation."})
-    pretty_name: str | None = field(default=None, metadata={"help": "Name shown on the leaderboard."})
-    link: str | None = field(default=None, metadata={"help": "Page of the model."})
-    prompt_template: str | None = field(default=None, metadata={"help": "Text with {instruction}, or a file of it."})
-    fn_completions: str | None = field(
-        default=None, metadata={"help": "Decoder of alpaca_eval that makes the outputs again."}
+    output_dir: str = argument("submission", "Folder of the submission.")
+    name: str | None = argument(None, "Name of the model on the leaderboard.")
+    evaluation: str | None = argument(None, "The folder of `pd-trl evaluate alpaca`.")
+    model_outputs: str | None = argument(None, "The outputs, where they are not evaluated yet.")
+    pretty_name: str | None = argument(None, "Name shown on the leaderboard.")
+    link: str | None = argument(None, "Page of the model.")
+    prompt_template: str | None = argument(
+        None, "Prompt template: a text with {instruction}, or a file that holds it."
     )
-    completions_kwargs: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Its arguments (YAML, or json)."}
+    fn_completions: str | None = argument(None, "Decoder of alpaca_eval that can make the outputs again.")
+    completions_kwargs: dict[str, Any] | str | None = argument(
+        None, "Arguments of that decoder: a mapping (YAML or json)."
     )
-    repository: str | None = field(
-        default=None, metadata={"help": "A checkout of the leaderboard's repository, whose tables get the new rows."}
+    repository: str | None = argument(
+        None, "A checkout of the leaderboard's repository, whose tables get the new rows."
     )
-    reference_outputs: str | None = field(
-        default=None, metadata={"help": "Outputs of gpt4_1106_preview, to compare word by word."}
+    reference_outputs: str | None = argument(
+        None, "Outputs of gpt4_1106_preview, to compare word by word. Where unset, their digests are compared."
     )
-    check: bool = field(
-        default=False, metadata={"help": "Check the folder as it is, write nothing, and fail on any problem."}
-    )
+    check: bool = argument(False, "Check the folder as it is, write nothing, and fail on any problem.")
 
 
 def run_submission(arguments: SubmissionArguments) -> StageResult:

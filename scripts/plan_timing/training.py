@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PrinterCallback, TrainerCallback
 
-from .formulas import Work, forward_flops, training_flops
-from .parts import Part
-from .shape import ModelShape
-from .sources import Pairs
+from pd_trl.pipeline.cost.formulas import Work, forward_flops, training_flops
+from pd_trl.pipeline.cost.parts import Part
+from pd_trl.pipeline.cost.shape import ModelShape
+from pd_trl.pipeline.cost.sources import Pairs
+from pd_trl.pipeline.cost.training import Training
+
 from .timing import MEASURED_SECONDS, Rate, TimedRun, guessed_seconds, random_model, rate_of
-from .training import Training
 
 _FEW_ROWS = 8
 
@@ -52,8 +53,8 @@ def _trainer(
     training: Training, shape: ModelShape, pairs: Pairs, rows: NDArray, steps: int, folder: str
 ) -> tuple[Any, float]:
     """A trainer on some rows, and the CPU seconds of setting it up."""
-    from ...trainers.dpo.trainer import PDDPOTrainer
-    from ...trainers.reward.trainer import PDRewardTrainer
+    from pd_trl.trainers.dpo.trainer import PDDPOTrainer
+    from pd_trl.trainers.reward.trainer import PDRewardTrainer
 
     columns = [name for name in ("prompt", "chosen", "rejected") if name in pairs.rows.column_names]
     dataset = pairs.rows.select(rows).select_columns(columns)

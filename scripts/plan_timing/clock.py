@@ -7,12 +7,13 @@ from contextlib import contextmanager
 
 import torch
 
-from ...errors import InputError
-from .parts import Part, StageCost
-from .sources import Pairs
-from .time_inference import decoding_rate, prompt_rate, scoring_rate
-from .time_training import training_rate
+from pd_trl.errors import InputError
+from pd_trl.pipeline.cost.parts import Part, StageCost
+from pd_trl.pipeline.cost.sources import Pairs
+
+from .inference import decoding_rate, prompt_rate, scoring_rate
 from .timing import Rate
+from .training import training_rate
 
 _RATES: dict[str, Callable[[Part, Pairs, float], Rate]] = {
     "reward": training_rate,
@@ -47,11 +48,14 @@ class MeasuredClock:
     """
 
     unit = "CPU s"
+    on_gpu = False
+    memory: float | None = None
 
     def __init__(self, pairs: Pairs):
         if pairs.rows is None or pairs.tokens_per_pair is not None:
             raise InputError(
-                "`--device this` measures on the data, so that it does not go with --num_pairs or --tokens_per_pair. Name a device."
+                "This machine is measured on the data, so that --num_pairs and --tokens_per_pair cannot stand in for it. For them, use "
+                "`pd-trl plan`."
             )
         self.pairs = pairs
         self.peak = matmul_peak()
@@ -80,7 +84,7 @@ class MeasuredClock:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What the trainers and the scorer say of runs that are only timed is no news."""
+    """Silences the trainers and the scorer in runs that are only timed."""
     loggers = [logging.getLogger(name) for name in ("pd_trl", "trl", "transformers")]
     before = [item.level for item in loggers]
     for item in loggers:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..stages.generate import decoding_of
-from .batches import TOKENS_PER_BATCH, decoding_work, scoring_work
-from .formulas import Work, forward_flops
-from .parts import Part
-from .shape import ModelShape
-from .sources import Pairs
+from pd_trl.pipeline.cost.batches import TOKENS_PER_BATCH, decoding_work, scoring_work
+from pd_trl.pipeline.cost.formulas import Work, forward_flops
+from pd_trl.pipeline.cost.parts import Part
+from pd_trl.pipeline.cost.shape import ModelShape
+from pd_trl.pipeline.cost.sources import Pairs
+from pd_trl.pipeline.stages.generate import decoding_of
+
 from .timing import MEASURED_SECONDS, Rate, TimedRun, guessed_seconds, random_model, rate_of
 
 _FEW_ROWS = 8
@@ -64,7 +65,7 @@ def scoring_rate(part: Part, pairs: Pairs, peak: float) -> Rate:
 
 
 def _seconds_of_scoring(rows: Any, model: Any, arguments: Any) -> float:
-    from ...scoring import score_pairs
+    from pd_trl.scoring import score_pairs
 
     names = ("pair_id", "prompt_id", "prompt", "chosen", "rejected", "aspect")
     rows = rows.select_columns([name for name in names if name in rows.column_names])
@@ -99,7 +100,7 @@ def prompt_rate(part: Part, pairs: Pairs, peak: float) -> Rate:
 
 
 def _seconds_of_one_output(part: Part, shape: ModelShape) -> float:
-    from ...generation import generate_outputs
+    from pd_trl.generation import generate_outputs
 
     source, arguments = part.setup["model"], part.setup["arguments"]
     config = replace(decoding_of(arguments), max_new_tokens=1)
@@ -113,7 +114,7 @@ def _seconds_of_one_output(part: Part, shape: ModelShape) -> float:
 
 def _decoded(part: Part, shape: ModelShape, counts: tuple[int, ...]) -> list[tuple[float, float, float]]:
     """CPU seconds of some numbers of new tokens for one batch, and the FLOPs of its prompts and of its steps."""
-    from ...generation.decoding import decode
+    from pd_trl.generation.decoding import decode
 
     source, arguments = part.setup["model"], part.setup["arguments"]
     lengths = np.sort(part.setup["prompts"])[::-1][: arguments.batch_size]

@@ -7,8 +7,8 @@ from typing import Any
 
 from transformers import set_seed
 
-from .shape import ModelShape
-from .sources import PlannedModel
+from pd_trl.pipeline.cost.shape import ModelShape
+from pd_trl.pipeline.cost.sources import PlannedModel
 
 # CPU seconds of a call beyond which only the first layers are measured, and of all measured calls of a kind.
 LONGEST_CALL = 2.0
