@@ -10,7 +10,6 @@ from ..cards import ModelFacts
 from ..hub import check_name, split_revision
 from ..runs.provenance import repo_facts
 from ..runs.results import RESULTS_NAME, EvalResult, load_results
-from .dataset import page_of
 from .model_push import push_model, read_results
 from .privacy import published_json, published_value
 from .publication import Publication
@@ -111,14 +110,10 @@ def publish_model(
 
     records = _published_results(path, results)
     beside = {RESULTS_NAME: published_json([asdict(record) for record in records])} if records else {}
-    pushed = push_model(
+    return push_model(
         path, repo_id, change_facts=change, results=records, eval_results=eval_results, message=message, private=private,
         create_pr=create_pr, branch=branch, tag=tag, extra=include, beside=beside, token=token, dry_run=dry_run,
     )  # fmt: skip
-    url = page_of(pushed.commit, token)
-    return Publication(
-        pushed.commit, url, card=pushed.card, private=pushed.private, dry_run=dry_run, tag=None if dry_run else tag
-    )
 
 
 def _published_results(
