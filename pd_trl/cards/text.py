@@ -11,7 +11,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .._version import __version__
-from ..hub.names import is_repo_id
+from ..hub.names import is_repo_id, page_path
 from ..runs.resources import template_path
 from ..text.names import visible
 
@@ -81,8 +81,7 @@ def repo_link(name: str, kind: str = "model", revision: str | None = None) -> Sa
     """A link to a repository of the Hub, at `revision` where that is a commit; plain code for what is no Hub id."""
     if not is_repo_id(name, namespaced=kind != "model"):
         return code(name)
-    prefix = {"model": "", "dataset": "datasets/", "space": "spaces/"}[kind]
-    url = f"https://huggingface.co/{prefix}{name}"
+    url = f"https://huggingface.co/{page_path(name, kind)}"
     if revision and _SHA.fullmatch(revision):
         return Safe(f"[`{name}`]({url}/tree/{revision}) at `{revision[:10]}`")
     return Safe(f"[`{name}`]({url})" + (f" at {code(revision)}" if revision else ""))

@@ -1,19 +1,19 @@
 """The client, what its errors mean to a user, and when a request is worth another try."""
 
-import email.utils
 import logging
 import random
-import re
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils import parse_ratelimit_headers
 
 from .._version import __version__
 from ..errors import InputError
 from ..safety.secrets import masked_text
+from ..text.waits import asked_wait
 
 logger = logging.getLogger(__name__)
 
@@ -54,23 +54,13 @@ def is_transient(error: Exception) -> bool:
 def seconds_to_wait(error: Exception, attempt: int) -> float:
     """Pause before the next try: what the Hub asks for, or twice as long each time."""
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    asked = _retry_after(headers.get("Retry-After")) if hasattr(headers, "get") else None
-    if asked is None and (limit := re.search(r"\bt=(\d+)", headers.get("RateLimit", "") or "")):
-        asked = float(limit[1])
+    asked, limit = asked_wait(headers), parse_ratelimit_headers(headers)
+    # Every answer says when the limit is renewed; it is worth waiting for where nothing of it is left.
+    if asked is None and limit is not None and limit.remaining == 0:
+        asked = float(limit.reset_in_seconds)
     if asked is not None:
         return asked + jitter.uniform(0, 0.2)
     return min(60.0, 2.0**attempt) * jitter.uniform(0.5, 1)
-
-
-def _retry_after(value: str | None) -> float | None:
-    if not value:
-        return None
-    if re.fullmatch(r"\d+", value.strip()):
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
 
 
 class Patience:
@@ -100,6 +90,9 @@ class Patience:
 def retried(call: Callable[[], T], what: str, *, attempts: int = 6) -> T:
     """
     What `call()` returns, tried again while the Hub is busy or the connection is lost.
+
+    [`HfApi`] tries uploads again, but neither a commit nor a question that the Hub answers with 429 or 5xx:
+    test_commit_is_tried_again_while_the_hub_is_busy, test_busy_hub_is_asked_again.
 
     Raises:
         HubError: When it is refused, or all tries are spent. `what` says in the message what was attempted.

@@ -1,4 +1,13 @@
-"""One publication, one commit: built on the head seen, built again when the head moved, found again when the answer was lost."""
+"""
+One publication, one commit.
+
+Beside `HfApi.create_commit(parent_commit=…)`, which is called here, stands what `HfApi` alone would lose or do twice:
+
+- Another push that came first is built upon: test_moved_head_is_built_upon, test_six_parallel_publishers_are_all_there.
+- A commit whose answer was lost is looked for, not made again: test_commit_whose_answer_was_lost_is_not_made_twice.
+- A commit is tried again while the Hub is busy: test_commit_is_tried_again_while_the_hub_is_busy, test_retry_after_is_honoured.
+- Many shards are still one commit, which `upload_folder` splits: test_many_shards_are_one_commit.
+"""
 
 import json
 import logging
@@ -13,6 +22,7 @@ from huggingface_hub.errors import HTTPError
 from .client import MOVED, HubError, Patience, explained, hub_api, is_transient, jitter, retried, scrubbed, status_of
 from .files import size_of
 from .head import Build, Changes, Commit, Head, read_head
+from .names import page_path
 from .preflight import check_ref, read_info
 
 logger = logging.getLogger(__name__)
@@ -232,8 +242,8 @@ class _Publication:
         return [ref.ref for ref in refs.pull_requests or []][-20:]
 
     def _pr_page(self, revision: str | None) -> str:
-        prefix = "" if self.repo_type == "model" else f"{self.repo_type}s/"
-        return f"{self.api.endpoint}/{prefix}{self.repo_id}/discussions/{(revision or '').rsplit('/', 1)[-1]}"
+        number = (revision or "").rpartition("/")[2]
+        return f"{self.api.endpoint}/{page_path(self.repo_id, self.repo_type)}/discussions/{number}"
 
 
 def _groups(operations: list[CommitOperationAdd]) -> Iterator[list[CommitOperationAdd]]:

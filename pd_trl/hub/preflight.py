@@ -119,6 +119,8 @@ def check_name(repo_id: str) -> None:
 
 def check_card(card: str, repo_type: str, what: str, *, token: str | None = None) -> None:
     """Raises `HubError` with the Hub's own words where its validator refuses the metadata of `card`, a whole README.md."""
+    # Not `RepoCard.validate`: before huggingface_hub 2 it asks huggingface.co whatever HF_ENDPOINT says, and a 5xx ends it
+    # (test_card_is_validated_by_the_hub).
     api = hub_api(token)
 
     def validate() -> list[str]:
@@ -213,16 +215,7 @@ def _check_rights(api: HfApi, me: dict[str, Any], repo_id: str, repo_type: str, 
         if exists
         else " Publish under your own name, or ask for the right to write."
     )
-    organizations = {org.get("name"): org.get("roleInOrg") for org in me.get("orgs") or []}
-    if namespace != me["name"]:
-        if namespace not in organizations:
-            raise HubError(
-                f"{me['name']!r} is not a member of {namespace!r}, and so cannot publish the {what}.{proposal}"
-            )
-        if organizations[namespace] == "read":
-            raise HubError(
-                f"{me['name']!r} can only read in {namespace!r}, and so cannot publish the {what}.{proposal}"
-            )
+    _check_member(me, namespace, what, proposal)
     scoped = _token(me).get("fineGrained", {}).get("scoped")
     if _token(me).get("role") == "fineGrained" and scoped is not None and not _covers(scoped, repo_id, repo_type):
         raise HubError(

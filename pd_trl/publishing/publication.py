@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from ..hub import Access, Changes, Commit, Head, check_card, commit_files, hub_api, read_head
 from ..hub.head import Content
+from ..hub.names import page_path
 
 CARD = "README.md"
 
@@ -117,8 +118,7 @@ def publish(
 
 def page_of(commit: Commit, token: str | None = None) -> str:
     """The page of a repository on the Hub."""
-    prefix = "" if commit.repo_type == "model" else f"{commit.repo_type}s/"
-    return f"{hub_api(token).endpoint}/{prefix}{commit.repo_id}"
+    return f"{hub_api(token).endpoint}/{page_path(commit.repo_id, commit.repo_type)}"
 
 
 def megabytes(size: int) -> str:
