@@ -77,6 +77,15 @@ def percent(value: float | None, digits: int = 1) -> Safe:
     return Safe("–" if value is None else f"{100 * value:.{digits}f} %")
 
 
+def accuracy(metrics: Mapping[str, float], bold: bool = False) -> Safe:
+    """Accuracy on held-out pairs with its standard error, or a dash for a missing one."""
+    value, error = metrics.get("pair_accuracy"), metrics.get("pair_accuracy_se")
+    if value is None or error is None:
+        return percent(value)
+    mark = "**" if bold else ""
+    return Safe(f"{mark}{100 * value:.1f} ± {100 * error:.1f} %{mark}")
+
+
 def repo_link(name: str, kind: str = "model", revision: str | None = None) -> Safe:
     """A link to a repository of the Hub, at `revision` where that is a commit; plain code for what is no Hub id."""
     if not is_repo_id(name, namespaced=kind != "model"):
@@ -113,7 +122,8 @@ def _finalize(value: object) -> object:
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    # Markdown, not HTML: whatever is no `Safe` string is escaped by `finalize`, for markdown and HTML both.
+    # Whatever is no `Safe` string is escaped by `finalize`, for markdown and for HTML. `RepoCard.from_template` escapes nothing
+    # (test_a_hostile_text_changes_nothing_but_words).
     environment = Environment(  # noqa: S701
         undefined=StrictUndefined,
         loader=FileSystemLoader(str(template_path("dataset_card").parent)),

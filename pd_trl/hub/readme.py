@@ -1,4 +1,9 @@
-"""A README.md of the Hub: its YAML, the part between our markers, and what the user wrote."""
+"""
+A README.md of the Hub: its YAML, the part between our markers, and what the user wrote.
+
+`RepoCard` and `metadata_update` do not do here. They read YAML without bounds, drop what a `model-index` says beyond their own fields,
+write anchors, and replace lists of tags: tests/cards/test_library_cards.py, test_yaml_is_written_without_anchors.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
