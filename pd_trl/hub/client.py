@@ -1,4 +1,4 @@
-"""The client, what its errors mean to a user, and when a request is worth another try."""
+"""The client of the Hub, what its errors mean to a user, and which requests are tried again."""
 
 import logging
 import random
@@ -27,7 +27,7 @@ jitter = random.SystemRandom()
 
 
 class HubError(InputError):
-    """The Hub refused a request or could not be reached. The message says what that leaves there."""
+    """The Hub refused a request or could not be reached. The message says what was changed there."""
 
 
 def hub_api(token: str | None = None) -> HfApi:
@@ -76,7 +76,7 @@ class Patience:
         self.left, self.seconds, self.tries = attempts - 1, seconds, 0
 
     def wait(self, error: Exception, what: str, pause: float | None = None) -> bool:
-        """Pauses and returns `True`, or returns `False` where another try is not worth it any more."""
+        """Pauses and returns `True`, or returns `False` where no try or too little time is left."""
         pause = seconds_to_wait(error, self.tries) if pause is None else pause
         if self.left <= 0 or pause > self.seconds:
             return False
@@ -107,12 +107,12 @@ def retried(call: Callable[[], T], what: str, *, attempts: int = 6) -> T:
 
 
 def explained(error: Exception, what: str) -> HubError:
-    """The error of a request as one message that says what to do."""
+    """One message for the error of a request, which says what to do."""
     status = status_of(error)
     server = " ".join(scrubbed(getattr(error, "server_message", None) or "").split())
     said = f" The Hub says: {server.rstrip('.')}." if server else ""
     if isinstance(error, OfflineModeIsEnabled):
-        advice = "the Hub is switched off by HF_HUB_OFFLINE. Unset it, or leave the publication for later."
+        advice = "the Hub is switched off by HF_HUB_OFFLINE. Unset it, or publish later."
     elif isinstance(error, LocalTokenNotFoundError):
         advice = "there is no token. Log in with `hf auth login`, or set HF_TOKEN."
     elif status == 401:
@@ -125,11 +125,11 @@ def explained(error: Exception, what: str) -> HubError:
     elif status == 404:
         advice = f"it is not there, or the token may not see it.{said}"
     elif status == 429:
-        advice = f"the Hub limits the rate of requests, and went on doing so.{said} Try again later."
+        advice = f"the Hub limits the rate of requests, also after several tries.{said} Try again later."
     elif status in MOVED:
         advice = f"others kept changing the repository at the same time.{said} Try again later."
     elif status is not None and status >= 500:
-        advice = f"the Hub failed (status {status}) and went on doing so. Try again later.{said}"
+        advice = f"the Hub failed (status {status}), also after several tries.{said} Try again later."
     elif isinstance(error, HfHubHTTPError):
         advice = f"the Hub refused it (status {status}).{said}"
     else:

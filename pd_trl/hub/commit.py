@@ -98,7 +98,7 @@ class _Publication:
         """Makes the repository and the branch where they are not there."""
         name, kind, branch = self.repo_id, self.repo_type, self.branch
         if not self.create_pr and read_info(name, kind, token=self.token) is None:
-            self.state = "it is there now, and empty"
+            self.state = "the repository was made, and is empty"
             retried(
                 lambda: self.api.create_repo(
                     name, repo_type=kind, private=private, space_sdk=space_sdk, exist_ok=True
@@ -121,7 +121,7 @@ class _Publication:
         return commit
 
     def run(self, build: Build, message: str, tag: str | None = None) -> Commit:
-        """Tries until the commit is there. What differs from what is there, and would get a `tag` in use, is refused."""
+        """Tries until the commit is there. Refuses to give a `tag` in use to other content."""
         # Each other publisher can win once before it is our turn.
         moved, busy = Patience(attempts=40), Patience(attempts=7)
         planned: Commit | None = None

@@ -1,4 +1,4 @@
-"""Whether a push would be refused, asked before hours of work."""
+"""Whether the Hub would refuse a push, asked before hours of work."""
 
 import hashlib
 import json
@@ -69,13 +69,13 @@ def check_access(
         create_pr (`bool`, *optional*, defaults to `False`): Whether the change is to be a pull request.
         branch (`str`, *optional*): Branch that is to be written.
         tag (`str`, *optional*): Tag that the publication is to get.
-        resumes (`bool`, *optional*, defaults to `True`): Whether an interrupted publication may have given the tag: it may then
-            be at the head of a branch, where the push compares the content and refuses another one.
+        resumes (`bool`, *optional*, defaults to `True`): Whether an interrupted publication may have given the tag. Then the
+            head of a branch may have it, and the push compares the content.
         token (`str`, *optional*): Token; the one of `hf auth login` or HF_TOKEN where unset.
 
     Raises:
         HubError: When the push would be refused: no token, an expired or read-only one, a namespace or repository without
-            rights, a wrong name, another visibility than the repository's, a pull request to nowhere, or a tag in use.
+            rights, a wrong name, another visibility than the repository's, a pull request to no repository, or a tag in use.
     """
     api = hub_api(token)
     check_name(repo_id)
@@ -156,7 +156,7 @@ def check_training_push(args: Any, *, folder: str | None = None) -> Access | Non
 
 
 def _who(api: HfApi) -> dict[str, Any]:
-    """Whose token it is. The Hub limits this question more strictly than others, so that an answer is kept for a minute."""
+    """Whose token it is. An answer is kept for a minute: the Hub limits this question more strictly than others."""
     key = api.endpoint, hashlib.sha256(str(api.token or get_token()).encode()).hexdigest()
     asked, me = _identities.get(key, (0.0, {}))
     if not me or time.monotonic() - asked > 60:
@@ -169,7 +169,7 @@ def _check_token(me: dict[str, Any], what: str) -> None:
     role = _token(me).get("role")
     if role == "read":
         raise HubError(
-            f"The token of {me['name']!r} can only read, so that it cannot publish the {what}. Make one with write access "
+            f"The token of {me['name']!r} can only read, and cannot publish the {what}. Make one with write access "
             "(https://huggingface.co/settings/tokens) and log in with `hf auth login`."
         )
 

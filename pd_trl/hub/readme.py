@@ -24,7 +24,7 @@ _MARKERS = re.compile(rf"^[ \t]*(?:{re.escape(BEGIN)}|{re.escape(END)})[ \t]*\r?
 _UNITED = ("tags", "datasets", "source_datasets", "task_categories", "language")
 # Lists of mappings whose entries are told apart by a key.
 _NAMED = {"configs": "config_name", "dataset_info": "config_name", "model-index": "name"}
-_ADVICE = "Mend the block between the first two lines of '---' in the card (README.md), and publish again."
+_ADVICE = "Correct the block between the first two lines of '---' in the card (README.md), and publish again."
 # What a user may have set better than we can know.
 _KEPT = ("license", "license_name", "license_link", "pretty_name", "library_name", "pipeline_tag", "inference")
 

@@ -45,7 +45,7 @@ class Publication:
     def __str__(self) -> str:
         commit = self.commit
         what = f"{commit.repo_type} {commit.repo_id}"
-        visibility = {True: "private", False: "public", None: "as its namespace has it"}[self.private]
+        visibility = {True: "private", False: "public", None: "visibility of its namespace"}[self.private]
         if self.dry_run:
             head = f"[{what} (dry run)] would change {self.url} ({visibility})"
         elif commit.is_empty:
