@@ -1,4 +1,4 @@
-"""What the card of a reward model says of its heads."""
+"""What the card of a reward model says about its heads."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -53,8 +53,8 @@ def publish_dataset(
     The repository has the configurations `selected` (the kept pairs, the default), `scored` (all pairs, with gaps, `pd`,
     `pd_kept` and `pd_reason`) and `dropped`; beside them lie `filter.json` with the statistics, so that
     `PDFilter.load(repo_id, budget=0.2)` makes another selection without a model, the report, the manifest, and a card. After
-    the push, every configuration is loaded by its commit and its rows are counted. Published again, files that went are
-    deleted, and of an existing card only the text between our markers and our YAML keys change.
+    the push, every configuration is loaded by its commit and its rows are counted. A later publication deletes files that are no
+    longer part of it. Of an existing card, it changes only the text between our markers and our YAML keys.
 
     Args:
         path_or_dataset (`str` or [`~datasets.Dataset`]):

@@ -36,10 +36,10 @@ def publish_model(
     """
     Publishes a model that `pd-trl reward`, `pd-trl dpo` or any trainer left in a folder: in one commit, or not at all.
 
-    Weights go up as safetensors, with configuration, tokenizer and, of a reward model, `pd_reward.json`; pickles, optimiser
-    states, checkpoints and logs stay. The card is rendered again with the evaluations that came since and merged into the one
-    on the Hub, whose text outside our markers survives. Files of an earlier push that would be loaded in place of the new ones
-    are deleted in the same commit. What is there is then compared with what is here.
+    Weights are published as safetensors, with configuration, tokenizer and, of a reward model, `pd_reward.json`. Pickles,
+    optimiser states, checkpoints and logs are not. The card is rendered again with the newest evaluations and merged into the one
+    on the Hub, whose text outside our markers survives. Files of an earlier push that would be loaded instead of the new ones are
+    deleted in the same commit. Afterwards the files on the Hub are compared with the local ones.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""A model folder on its way to the Hub: which files go, what must hold of them, and one commit for all of it."""
+"""The folder of a model on the Hub: which files are published, what is checked of them, and the push."""
 
 import json
 import logging
@@ -202,7 +202,7 @@ def read_results(folder: str | os.PathLike) -> list[EvalResult]:
 
 
 def _without_local_names(files: Mapping[str, Path], folder: Path, facts: ModelFacts) -> dict[str, Content]:
-    """The files to publish: what they say of models in folders of this machine says the model's Hub id, or goes."""
+    """The files to publish. Where they name a folder of this machine, the model's Hub id takes its place, or nothing does."""
     published: dict[str, Content] = dict(files)
     for name in ("config.json", "tokenizer_config.json"):
         if name in files:
@@ -228,8 +228,8 @@ def _base_on_hub(folder: Path, facts: ModelFacts) -> str | None:
     if not _is_local_model(stated, folder):
         return str(stated)
     logger.warning(
-        "The base model of the adapter in %s is known here only (%s), so its name is left out, and others cannot load the adapter "
-        "by its id. Publish the base too, and name it: `base_model` (--base_model org/model).",
+        "The base model of the adapter in %s is a folder of this machine (%s). Its name is left out, and others cannot load the "
+        "adapter by its id. Publish the base too, and name it: `base_model` (--base_model org/model).",
         folder, stated,
     )  # fmt: skip
     return None
