@@ -11,6 +11,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .data import load_pairs, to_preferences
+    from .evaluation import metrics
     from .evaluation.alpaca import evaluate_alpaca
     from .evaluation.pairwise import win_score
     from .evaluation.rewards import evaluate_rewards
@@ -43,6 +44,7 @@ _MODULE_OF = {
     "evaluate_rewards": "evaluation.rewards",
     "generate_outputs": "generation",
     "load_pairs": "data",
+    "metrics": "evaluation",
     "preference_divergence": "method.divergence",
     "publish_collection": "publishing.collection",
     "publish_dataset": "publishing.dataset",
@@ -68,6 +70,7 @@ __all__ = [
     "evaluate_rewards",
     "generate_outputs",
     "load_pairs",
+    "metrics",
     "preference_divergence",
     "publish_collection",
     "publish_dataset",

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..text.names import MAX_MATRIX
 from .facts import DatasetFacts, ProxyFacts
-from .text import Safe, code, count, number, percent, repo_link, table
+from .text import Safe, accuracy, code, count, number, percent, repo_link, table
 
 
 def statistics_table(divergence: Mapping[str, Any] | None) -> Safe:
@@ -74,16 +74,10 @@ def proxy_table(facts: DatasetFacts) -> Safe:
     aspects = facts.report.get("aspects", {})
     for proxy in facts.proxies:
         metrics = proxy.metrics
-        accuracy, error = metrics.get("pair_accuracy"), metrics.get("pair_accuracy_se")
-        shown = (
-            percent(accuracy)
-            if error is None or accuracy is None
-            else Safe(f"{100 * accuracy:.1f} ± {100 * error:.1f} %")
-        )
         pairs = metrics.get("num_pairs")
         rows.append([
             proxy.aspect, _proxy_model(proxy), Safe(_verdict(aspects.get(proxy.aspect, {}))), count(proxy.num_train),
-            count(int(pairs) if pairs else None), shown, percent(metrics.get("length_accuracy")),
+            count(int(pairs) if pairs else None), accuracy(metrics), percent(metrics.get("length_accuracy")),
         ])  # fmt: skip
     return table(rows, left=3)
 

@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import huggingface_hub
 import yaml
+from huggingface_hub.repocard_data import eval_results_to_model_index
 
 from ..errors import InputError
 from ..hub.names import is_repo_id
@@ -137,37 +139,34 @@ def model_index(name: str, results: Iterable[EvalResult], task: str) -> list[dic
         results (iterable of [`EvalResult`]): Results.
         task (`str`): The Hub's identifier of the task, such as `"text-generation"`.
     """
-    entries: dict[tuple, dict[str, Any]] = {}
+    groups: dict[tuple, list[EvalResult]] = {}
     for result in results:
-        key = (result.task, result.dataset, result.dataset_revision, result.judge)
-        if key not in entries:
-            judged = f" (judge: {plain(result.judge)})" if result.judge else ""
-            data: dict[str, Any] = {
-                "name": plain(result.task),
-                "type": result.dataset if result.dataset and is_repo_id(result.dataset) else _slug(result.task),
-            }
-            if result.dataset_revision:
-                data["revision"] = plain(result.dataset_revision)
-            entries[key] = {
-                "task": {"type": task, "name": plain(result.task) + judged},
-                "dataset": data,
-                "metrics": [],
-            }
-        arguments: dict[str, Any] = {"num_samples": result.num_samples, "unit": result.unit}
-        if result.standard_error is not None:
-            arguments["standard_error"] = result.standard_error
-        for label in ("judge", "baseline"):
-            if getattr(result, label):
-                arguments[label] = plain(getattr(result, label))
-        entries[key]["metrics"].append(
-            {
-                "type": _slug(result.metric),
-                "value": result.value,
-                "name": metric_name(plain(result.metric)),
-                "args": arguments,
-            }
-        )
-    return [{"name": plain(name), "results": list(entries.values())}] if entries else []
+        groups.setdefault((result.task, result.dataset, result.dataset_revision, result.judge), []).append(result)
+    # Group by group: given all of them, the library puts the numbers of two judges, or of two tasks with one name of data, into one
+    # entry (test_results_of_two_judges_are_two_entries).
+    entries = [
+        eval_results_to_model_index(name, [_hub_result(result, task) for result in group])[0]["results"][0]
+        for group in groups.values()
+    ]
+    return [{"name": plain(name), "results": entries}] if entries else []
+
+
+def _hub_result(result: EvalResult, task: str) -> huggingface_hub.EvalResult:
+    arguments: dict[str, Any] = {"num_samples": result.num_samples, "unit": result.unit}
+    if result.standard_error is not None:
+        arguments["standard_error"] = result.standard_error
+    arguments |= {label: plain(getattr(result, label)) for label in ("judge", "baseline") if getattr(result, label)}
+    return huggingface_hub.EvalResult(
+        task_type=task,
+        task_name=plain(result.task) + (f" (judge: {plain(result.judge)})" if result.judge else ""),
+        dataset_type=result.dataset if result.dataset and is_repo_id(result.dataset) else _slug(result.task),
+        dataset_name=plain(result.task),
+        dataset_revision=plain(result.dataset_revision) if result.dataset_revision else None,
+        metric_type=_slug(result.metric),
+        metric_value=result.value,
+        metric_name=metric_name(plain(result.metric)),
+        metric_args=arguments,
+    )
 
 
 def eval_results_files(results: Iterable[EvalResult]) -> dict[str, bytes]:

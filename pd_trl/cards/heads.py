@@ -1,10 +1,10 @@
-"""What the card of a reward model says of its heads."""
+"""What the card of a reward model says about its heads."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..method.accuracy import verdict
-from .text import Safe, cell, count, number, percent, table
+from .text import Safe, accuracy, cell, count, number, percent, table
 
 Heads = Mapping[str, Mapping[str, Any]]
 
@@ -18,10 +18,8 @@ def heads_table(heads: Heads) -> Safe:
     ]
     for aspect, head in heads.items():
         metrics = head.get("metrics", {})
-        accuracy, error = metrics.get("pair_accuracy"), metrics.get("pair_accuracy_se")
-        shown = percent(accuracy) if error is None else Safe(f"**{100 * accuracy:.1f} ± {100 * error:.1f} %**")
         rows.append([
-            aspect, count(head.get("num_train")), count(metrics.get("num_pairs")), shown,
+            aspect, count(head.get("num_train")), count(metrics.get("num_pairs")), accuracy(metrics, bold=True),
             percent(metrics.get("length_accuracy")), number(head.get("length_penalty"), 4),
         ])  # fmt: skip
     return table(rows)
@@ -38,7 +36,7 @@ def heads_verdict(heads: Heads) -> Safe:
     said = []
     for kind, words in (
         ("worse than a coin", "Worse than a coin"),
-        ("no better than a coin", "Not to be told from a coin"),
+        ("no better than a coin", "No better than a coin"),
     ):
         names = [cell(aspect) for aspect, told in found.items() if told == kind]
         if names:

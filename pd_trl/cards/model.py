@@ -12,7 +12,7 @@ from .evaluations import evaluation_tables, model_index
 from .facts import ModelFacts
 from .heads import heads_table, heads_verdict
 from .licenses import license_metadata
-from .text import Safe, cell, code, count, literal, number, percent, render, repo_link, table
+from .text import Safe, accuracy, cell, code, count, literal, number, percent, render, repo_link, table
 
 _TEMPLATES = {"reward": "reward_model_card", "policy": "aligned_model_card"}
 # The Hub's task of each kind, and the tags that its users filter for.
@@ -140,19 +140,14 @@ def _accuracy(metrics: Mapping[str, float]) -> Safe:
     if "pair_accuracy" not in metrics:
         return Safe("")
     rows: list[Sequence[object]] = [["on held-out pairs", ""]]
-    error = metrics.get("pair_accuracy_se")
-    accuracy = metrics["pair_accuracy"]
-    rows.append([
-        "accuracy ± SE",
-        percent(accuracy) if error is None else Safe(f"**{100 * accuracy:.1f} ± {100 * error:.1f} %**"),
-    ])  # fmt: skip
+    rows.append(["accuracy ± SE", accuracy(metrics, bold=True)])
     for key, label in (
         ("pair_accuracy_chosen_longer", "where the chosen response is longer"),
         ("pair_accuracy_chosen_shorter", "where the chosen response is shorter"),
         ("length_accuracy", "accuracy of “longer wins”"),
         ("raw_pair_accuracy", "accuracy of the reward without its length term"),
     ):
-        says_more = key != "raw_pair_accuracy" or metrics.get(key) != accuracy
+        says_more = key != "raw_pair_accuracy" or metrics.get(key) != metrics["pair_accuracy"]
         if metrics.get(key) is not None and says_more:
             rows.append([label, percent(metrics[key])])
     if metrics.get("gap_length_correlation") is not None:
@@ -164,9 +159,9 @@ def _accuracy(metrics: Mapping[str, float]) -> Safe:
 
 _VERDICTS = {
     "not measured": "Its accuracy on held-out pairs was not measured.",
-    "worse than a coin": "**It is worse than a coin** (by two standard errors): it says the opposite of the held-out labels.",
-    "no better than a coin": "**It cannot be told from a coin** (by two standard errors).",
-    "no better than length": "**It is not better than choosing the longer response** (by two standard errors).",
+    "worse than a coin": "**It is worse than a coin** (by two standard errors): it contradicts the held-out labels.",
+    "no better than a coin": "**It is no better than a coin** (by two standard errors).",
+    "no better than length": "**It is no better than choosing the longer response** (by two standard errors).",
     "better": "It is better than a coin and than choosing the longer response, by two standard errors.",
 }
 

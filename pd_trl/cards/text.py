@@ -11,7 +11,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .._version import __version__
-from ..hub.names import is_repo_id
+from ..hub.names import is_repo_id, page_path
 from ..runs.resources import template_path
 from ..text.names import visible
 
@@ -77,12 +77,20 @@ def percent(value: float | None, digits: int = 1) -> Safe:
     return Safe("–" if value is None else f"{100 * value:.{digits}f} %")
 
 
+def accuracy(metrics: Mapping[str, float], bold: bool = False) -> Safe:
+    """Accuracy on held-out pairs with its standard error, or a dash for a missing one."""
+    value, error = metrics.get("pair_accuracy"), metrics.get("pair_accuracy_se")
+    if value is None or error is None:
+        return percent(value)
+    mark = "**" if bold else ""
+    return Safe(f"{mark}{100 * value:.1f} ± {100 * error:.1f} %{mark}")
+
+
 def repo_link(name: str, kind: str = "model", revision: str | None = None) -> Safe:
     """A link to a repository of the Hub, at `revision` where that is a commit; plain code for what is no Hub id."""
     if not is_repo_id(name, namespaced=kind != "model"):
         return code(name)
-    prefix = {"model": "", "dataset": "datasets/", "space": "spaces/"}[kind]
-    url = f"https://huggingface.co/{prefix}{name}"
+    url = f"https://huggingface.co/{page_path(name, kind)}"
     if revision and _SHA.fullmatch(revision):
         return Safe(f"[`{name}`]({url}/tree/{revision}) at `{revision[:10]}`")
     return Safe(f"[`{name}`]({url})" + (f" at {code(revision)}" if revision else ""))
@@ -114,7 +122,8 @@ def _finalize(value: object) -> object:
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    # Markdown, not HTML: whatever is no `Safe` string is escaped by `finalize`, for markdown and HTML both.
+    # Whatever is no `Safe` string is escaped by `finalize`, for markdown and for HTML. `RepoCard.from_template` escapes nothing
+    # (test_a_hostile_text_changes_nothing_but_words).
     environment = Environment(  # noqa: S701
         undefined=StrictUndefined,
         loader=FileSystemLoader(str(template_path("dataset_card").parent)),

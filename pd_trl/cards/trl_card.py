@@ -1,4 +1,4 @@
-"""What TRL's own model card says that ours keeps."""
+"""The parts of TRL's own model card that ours keeps."""
 
 import re
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ class TRLCard:
     Args:
         metadata (`dict`): Its YAML, corrected.
         procedure (`str`): How it was trained, with the badges of experiment trackers; without a heading.
-        citations (`str`): Whom to cite; without a heading.
+        citations (`str`): The citations; without a heading.
     """
 
     metadata: dict[str, Any] = field(default_factory=dict)

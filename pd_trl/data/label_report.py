@@ -8,6 +8,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
+from ..text.tables import number, table
 from .chat import equal_text, text_kind, text_length
 from .columnar import dataset_table, take, to_numpy
 from .sides import OWN_LABEL
@@ -101,12 +102,8 @@ class LabelReport:
             numbers += [counts.get(name) for counts in (self.decided, self.ties, self.unlabelled)]
             shares = [self.chosen_longer.get(name), _agreement(self.conflict_with_overall.get(name))]
             shares += [_agreement(self.conflict.get(name, {}).get(other)) for other in aspects]
-            body.append([name, *map(_count, numbers), *map(_share, shares)])
-        widths = [max(len(row[column]) for row in body) for column in range(len(header))]
-        for row in body:
-            cells = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
-            lines.append("  ".join([row[0].ljust(widths[0]), *cells]).rstrip())
-        return "\n".join(lines)
+            body.append([name, *map(_count, numbers), *map(number, shares)])
+        return "\n".join([*lines, *table(body)])
 
 
 def _count(value: int | None) -> str:
@@ -115,10 +112,6 @@ def _count(value: int | None) -> str:
 
 def _agreement(conflict: float | None) -> float | None:
     return None if conflict is None else 1 - conflict
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def disagreement(first: np.ndarray, second: np.ndarray) -> float | None:

@@ -1,5 +1,6 @@
 """Evaluation of policies and reward models."""
 
+from . import metrics
 from .alpaca import AlpacaPlan, AlpacaResult, evaluate_alpaca, plan_alpaca
 from .pairwise import WinScore, win_score
 from .rewards import RewardEvaluation, evaluate_rewards
@@ -14,6 +15,7 @@ __all__ = [
     "check_submission",
     "evaluate_alpaca",
     "evaluate_rewards",
+    "metrics",
     "plan_alpaca",
     "win_score",
 ]

@@ -1,19 +1,19 @@
-"""The client, what its errors mean to a user, and when a request is worth another try."""
+"""The client of the Hub, what its errors mean to a user, and which requests are tried again."""
 
-import email.utils
 import logging
 import random
-import re
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils import parse_ratelimit_headers
 
 from .._version import __version__
 from ..errors import InputError
 from ..safety.secrets import masked_text
+from ..text.waits import asked_wait
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ jitter = random.SystemRandom()
 
 
 class HubError(InputError):
-    """The Hub refused a request or could not be reached. The message says what that leaves there."""
+    """The Hub refused a request or could not be reached. The message says what was changed there."""
 
 
 def hub_api(token: str | None = None) -> HfApi:
@@ -54,23 +54,13 @@ def is_transient(error: Exception) -> bool:
 def seconds_to_wait(error: Exception, attempt: int) -> float:
     """Pause before the next try: what the Hub asks for, or twice as long each time."""
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    asked = _retry_after(headers.get("Retry-After")) if hasattr(headers, "get") else None
-    if asked is None and (limit := re.search(r"\bt=(\d+)", headers.get("RateLimit", "") or "")):
-        asked = float(limit[1])
+    asked, limit = asked_wait(headers), parse_ratelimit_headers(headers)
+    # Every answer says when the limit is renewed; it is worth waiting for where nothing of it is left.
+    if asked is None and limit is not None and limit.remaining == 0:
+        asked = float(limit.reset_in_seconds)
     if asked is not None:
         return asked + jitter.uniform(0, 0.2)
     return min(60.0, 2.0**attempt) * jitter.uniform(0.5, 1)
-
-
-def _retry_after(value: str | None) -> float | None:
-    if not value:
-        return None
-    if re.fullmatch(r"\d+", value.strip()):
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
 
 
 class Patience:
@@ -86,7 +76,7 @@ class Patience:
         self.left, self.seconds, self.tries = attempts - 1, seconds, 0
 
     def wait(self, error: Exception, what: str, pause: float | None = None) -> bool:
-        """Pauses and returns `True`, or returns `False` where another try is not worth it any more."""
+        """Pauses and returns `True`, or returns `False` where no try or too little time is left."""
         pause = seconds_to_wait(error, self.tries) if pause is None else pause
         if self.left <= 0 or pause > self.seconds:
             return False
@@ -101,6 +91,9 @@ def retried(call: Callable[[], T], what: str, *, attempts: int = 6) -> T:
     """
     What `call()` returns, tried again while the Hub is busy or the connection is lost.
 
+    [`HfApi`] tries uploads again, but neither a commit nor a question that the Hub answers with 429 or 5xx:
+    test_commit_is_tried_again_while_the_hub_is_busy, test_busy_hub_is_asked_again.
+
     Raises:
         HubError: When it is refused, or all tries are spent. `what` says in the message what was attempted.
     """
@@ -114,12 +107,12 @@ def retried(call: Callable[[], T], what: str, *, attempts: int = 6) -> T:
 
 
 def explained(error: Exception, what: str) -> HubError:
-    """The error of a request as one message that says what to do."""
+    """One message for the error of a request, which says what to do."""
     status = status_of(error)
     server = " ".join(scrubbed(getattr(error, "server_message", None) or "").split())
     said = f" The Hub says: {server.rstrip('.')}." if server else ""
     if isinstance(error, OfflineModeIsEnabled):
-        advice = "the Hub is switched off by HF_HUB_OFFLINE. Unset it, or leave the publication for later."
+        advice = "the Hub is switched off by HF_HUB_OFFLINE. Unset it, or publish later."
     elif isinstance(error, LocalTokenNotFoundError):
         advice = "there is no token. Log in with `hf auth login`, or set HF_TOKEN."
     elif status == 401:
@@ -132,11 +125,11 @@ def explained(error: Exception, what: str) -> HubError:
     elif status == 404:
         advice = f"it is not there, or the token may not see it.{said}"
     elif status == 429:
-        advice = f"the Hub limits the rate of requests, and went on doing so.{said} Try again later."
+        advice = f"the Hub limits the rate of requests, also after several tries.{said} Try again later."
     elif status in MOVED:
         advice = f"others kept changing the repository at the same time.{said} Try again later."
     elif status is not None and status >= 500:
-        advice = f"the Hub failed (status {status}) and went on doing so. Try again later.{said}"
+        advice = f"the Hub failed (status {status}), also after several tries.{said} Try again later."
     elif isinstance(error, HfHubHTTPError):
         advice = f"the Hub refused it (status {status}).{said}"
     else:

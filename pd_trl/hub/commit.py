@@ -1,4 +1,13 @@
-"""One publication, one commit: built on the head seen, built again when the head moved, found again when the answer was lost."""
+"""
+One publication, one commit.
+
+Beside `HfApi.create_commit(parent_commit=…)`, which is called here, stands what `HfApi` alone would lose or do twice:
+
+- Another push that came first is built upon: test_moved_head_is_built_upon, test_six_parallel_publishers_are_all_there.
+- A commit whose answer was lost is looked for, not made again: test_commit_whose_answer_was_lost_is_not_made_twice.
+- A commit is tried again while the Hub is busy: test_commit_is_tried_again_while_the_hub_is_busy, test_retry_after_is_honoured.
+- Many shards are still one commit, which `upload_folder` splits: test_many_shards_are_one_commit.
+"""
 
 import json
 import logging
@@ -13,6 +22,7 @@ from huggingface_hub.errors import HTTPError
 from .client import MOVED, HubError, Patience, explained, hub_api, is_transient, jitter, retried, scrubbed, status_of
 from .files import size_of
 from .head import Build, Changes, Commit, Head, read_head
+from .names import page_path
 from .preflight import check_ref, read_info
 
 logger = logging.getLogger(__name__)
@@ -88,7 +98,7 @@ class _Publication:
         """Makes the repository and the branch where they are not there."""
         name, kind, branch = self.repo_id, self.repo_type, self.branch
         if not self.create_pr and read_info(name, kind, token=self.token) is None:
-            self.state = "it is there now, and empty"
+            self.state = "the repository was made, and is empty"
             retried(
                 lambda: self.api.create_repo(
                     name, repo_type=kind, private=private, space_sdk=space_sdk, exist_ok=True
@@ -111,7 +121,7 @@ class _Publication:
         return commit
 
     def run(self, build: Build, message: str, tag: str | None = None) -> Commit:
-        """Tries until the commit is there. What differs from what is there, and would get a `tag` in use, is refused."""
+        """Tries until the commit is there. Refuses to give a `tag` in use to other content."""
         # Each other publisher can win once before it is our turn.
         moved, busy = Patience(attempts=40), Patience(attempts=7)
         planned: Commit | None = None
@@ -232,8 +242,8 @@ class _Publication:
         return [ref.ref for ref in refs.pull_requests or []][-20:]
 
     def _pr_page(self, revision: str | None) -> str:
-        prefix = "" if self.repo_type == "model" else f"{self.repo_type}s/"
-        return f"{self.api.endpoint}/{prefix}{self.repo_id}/discussions/{(revision or '').rsplit('/', 1)[-1]}"
+        number = (revision or "").rpartition("/")[2]
+        return f"{self.api.endpoint}/{page_path(self.repo_id, self.repo_type)}/discussions/{number}"
 
 
 def _groups(operations: list[CommitOperationAdd]) -> Iterator[list[CommitOperationAdd]]:

@@ -109,9 +109,7 @@ def _check(
     token: str | None = None,
 ) -> bool:
     def again(path: str) -> None:
-        hf_hub_download(
-            repo_id, path, repo_type=repo_type, revision=folder.name, token=token, force_download=True
-        )  # fmt: skip
+        hf_hub_download(repo_id, path, repo_type=repo_type, revision=folder.name, token=token, force_download=True)
 
     return check_downloads(folder, paths, listed, name, None if HF_HUB_OFFLINE else again)
 

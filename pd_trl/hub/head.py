@@ -42,8 +42,8 @@ class Head:
             return None if local is None else local.read_bytes().decode("utf-8")
         except UnicodeDecodeError as error:
             raise InputError(
-                f"{path} of the {self.repo_type} {self.repo_id} is not UTF-8 ({error.reason} at byte {error.start}), so that what "
-                "it says cannot be kept. Mend it there, and publish again."
+                f"{path} of the {self.repo_type} {self.repo_id} is not UTF-8 ({error.reason} at byte {error.start}), and its text "
+                "cannot be kept. Correct it there, and publish again."
             ) from None
 
 

@@ -1,5 +1,6 @@
 """Names of repositories on the Hub."""
 
+from huggingface_hub.constants import REPO_TYPES_URL_PREFIXES
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
@@ -13,3 +14,8 @@ def is_repo_id(name: object, namespaced: bool = True) -> bool:
     except HFValidationError:
         return False
     return True
+
+
+def page_path(repo_id: str, repo_type: str) -> str:
+    """Path of a repository's page on the Hub."""
+    return REPO_TYPES_URL_PREFIXES.get(repo_type, "") + repo_id

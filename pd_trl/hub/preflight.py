@@ -1,4 +1,4 @@
-"""Whether a push would be refused, asked before hours of work."""
+"""Whether the Hub would refuse a push, asked before hours of work."""
 
 import hashlib
 import json
@@ -69,13 +69,13 @@ def check_access(
         create_pr (`bool`, *optional*, defaults to `False`): Whether the change is to be a pull request.
         branch (`str`, *optional*): Branch that is to be written.
         tag (`str`, *optional*): Tag that the publication is to get.
-        resumes (`bool`, *optional*, defaults to `True`): Whether an interrupted publication may have given the tag: it may then
-            be at the head of a branch, where the push compares the content and refuses another one.
+        resumes (`bool`, *optional*, defaults to `True`): Whether an interrupted publication may have given the tag. Then the
+            head of a branch may have it, and the push compares the content.
         token (`str`, *optional*): Token; the one of `hf auth login` or HF_TOKEN where unset.
 
     Raises:
         HubError: When the push would be refused: no token, an expired or read-only one, a namespace or repository without
-            rights, a wrong name, another visibility than the repository's, a pull request to nowhere, or a tag in use.
+            rights, a wrong name, another visibility than the repository's, a pull request to no repository, or a tag in use.
     """
     api = hub_api(token)
     check_name(repo_id)
@@ -119,6 +119,8 @@ def check_name(repo_id: str) -> None:
 
 def check_card(card: str, repo_type: str, what: str, *, token: str | None = None) -> None:
     """Raises `HubError` with the Hub's own words where its validator refuses the metadata of `card`, a whole README.md."""
+    # Not `RepoCard.validate`: before huggingface_hub 2 it asks huggingface.co whatever HF_ENDPOINT says, and a 5xx ends it
+    # (test_card_is_validated_by_the_hub).
     api = hub_api(token)
 
     def validate() -> list[str]:
@@ -154,7 +156,7 @@ def check_training_push(args: Any, *, folder: str | None = None) -> Access | Non
 
 
 def _who(api: HfApi) -> dict[str, Any]:
-    """Whose token it is. The Hub limits this question more strictly than others, so that an answer is kept for a minute."""
+    """Whose token it is. An answer is kept for a minute: the Hub limits this question more strictly than others."""
     key = api.endpoint, hashlib.sha256(str(api.token or get_token()).encode()).hexdigest()
     asked, me = _identities.get(key, (0.0, {}))
     if not me or time.monotonic() - asked > 60:
@@ -167,7 +169,7 @@ def _check_token(me: dict[str, Any], what: str) -> None:
     role = _token(me).get("role")
     if role == "read":
         raise HubError(
-            f"The token of {me['name']!r} can only read, so that it cannot publish the {what}. Make one with write access "
+            f"The token of {me['name']!r} can only read, and cannot publish the {what}. Make one with write access "
             "(https://huggingface.co/settings/tokens) and log in with `hf auth login`."
         )
 
@@ -213,16 +215,7 @@ def _check_rights(api: HfApi, me: dict[str, Any], repo_id: str, repo_type: str, 
         if exists
         else " Publish under your own name, or ask for the right to write."
     )
-    organizations = {org.get("name"): org.get("roleInOrg") for org in me.get("orgs") or []}
-    if namespace != me["name"]:
-        if namespace not in organizations:
-            raise HubError(
-                f"{me['name']!r} is not a member of {namespace!r}, and so cannot publish the {what}.{proposal}"
-            )
-        if organizations[namespace] == "read":
-            raise HubError(
-                f"{me['name']!r} can only read in {namespace!r}, and so cannot publish the {what}.{proposal}"
-            )
+    _check_member(me, namespace, what, proposal)
     scoped = _token(me).get("fineGrained", {}).get("scoped")
     if _token(me).get("role") == "fineGrained" and scoped is not None and not _covers(scoped, repo_id, repo_type):
         raise HubError(

@@ -1,4 +1,9 @@
-"""A README.md of the Hub: its YAML, the part between our markers, and what the user wrote."""
+"""
+A README.md of the Hub: its YAML, the part between our markers, and what the user wrote.
+
+`RepoCard` and `metadata_update` do not do here. They read YAML without bounds, drop what a `model-index` says beyond their own fields,
+write anchors, and replace lists of tags: tests/cards/test_library_cards.py, test_yaml_is_written_without_anchors.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +24,7 @@ _MARKERS = re.compile(rf"^[ \t]*(?:{re.escape(BEGIN)}|{re.escape(END)})[ \t]*\r?
 _UNITED = ("tags", "datasets", "source_datasets", "task_categories", "language")
 # Lists of mappings whose entries are told apart by a key.
 _NAMED = {"configs": "config_name", "dataset_info": "config_name", "model-index": "name"}
-_ADVICE = "Mend the block between the first two lines of '---' in the card (README.md), and publish again."
+_ADVICE = "Correct the block between the first two lines of '---' in the card (README.md), and publish again."
 # What a user may have set better than we can know.
 _KEPT = ("license", "license_name", "license_link", "pretty_name", "library_name", "pipeline_tag", "inference")
 

@@ -1,4 +1,4 @@
-"""[`publish_collection`]: a collection that links a source, what was made of it, and the models."""
+"""[`publish_collection`]: a collection with the source, the selection, the report and the models of a run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -100,15 +100,15 @@ def publish_collection(
     token: str | None = None,
 ) -> CollectionResult:
     """
-    Makes a collection, or completes the one that has this title: entries that are missing are added, our notes are brought
-    up to date, and all others stay.
+    Makes a collection, or completes the one that has this title. Missing entries are added, our notes are renewed, and all other
+    entries stay.
 
     Args:
         title (`str`): Its title, of at most 60 characters.
         items (sequence of [`Item`]): Its entries, see [`collection_items`].
         namespace (`str`, *optional*): User or organization. `None` is the token's user.
         description (`str`, *optional*): What it is about, in at most 150 characters.
-        private (`bool`, *optional*, defaults to `False`): Whether a new collection is private; one that is there must be then.
+        private (`bool`, *optional*, defaults to `False`): Whether the collection is private. An existing one must be private already.
         dry_run (`bool`, *optional*, defaults to `False`): Return what would change, and change nothing.
         token (`str`, *optional*): Token; the one of `hf auth login` or HF_TOKEN where unset.
 
@@ -146,7 +146,7 @@ def publish_collection(
 
 
 def check_collection(title: str, owner: str, private: bool, *, token: str | None = None) -> Any:
-    """The collection of this title, `None` where there is none; raises `HubError` where it is public and should not be."""
+    """The collection of this title, or `None`. Raises `HubError` where it is public and was asked to be private."""
     found = _find(hub_api(token), owner, title)
     if found is not None and private and not found.private:
         raise HubError(

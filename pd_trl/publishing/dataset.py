@@ -13,12 +13,12 @@ from datasets import Dataset
 
 from ..cards import BEGIN, DatasetFacts, SourceFacts, dataset_card, split_readme
 from ..cards.dataset import dataset_metadata
-from ..hub import Changes, Head, check_access, check_card, commit_files, read_head, split_revision
+from ..hub import check_access, split_revision
 from ..hub.readme import join_readme, merge_metadata
 from ..runs.artifacts import Manifest, read_rows
 from ..selection.filter import PDFilter
 from .facts import dataset_facts
-from .publication import Publication, page_of
+from .publication import Publication, publish
 from .selection import FILES, PICTURE, Layout, find_selection, selection_folder
 from .verification import verify_rows
 
@@ -53,8 +53,8 @@ def publish_dataset(
     The repository has the configurations `selected` (the kept pairs, the default), `scored` (all pairs, with gaps, `pd`,
     `pd_kept` and `pd_reason`) and `dropped`; beside them lie `filter.json` with the statistics, so that
     `PDFilter.load(repo_id, budget=0.2)` makes another selection without a model, the report, the manifest, and a card. After
-    the push, every configuration is loaded by its commit and its rows are counted. Published again, files that went are
-    deleted, and of an existing card only the text between our markers and our YAML keys change.
+    the push, every configuration is loaded by its commit and its rows are counted. A later publication deletes files that are no
+    longer part of it. Of an existing card, it changes only the text between our markers and our YAML keys.
 
     Args:
         path_or_dataset (`str` or [`~datasets.Dataset`]):
@@ -119,34 +119,24 @@ def publish_dataset(
             picture=layout.path(PICTURE) if histogram is not None else None,
             files={path: FILES[path] for path in FILES if layout.path(path) in files} if variant is None else {},
         )  # fmt: skip
-        published = dict(reward_models or {})
         for proxy in facts.proxies:
-            if proxy.aspect in published:
+            if proxy.aspect in (reward_models or {}):
                 # The revision of the manifest is that of the local folder.
-                proxy.model, proxy.revision = split_revision(published[proxy.aspect])
+                proxy.model, proxy.revision = split_revision((reward_models or {})[proxy.aspect])
 
-        def card_on(head: Head) -> str:
-            existing = head.read("README.md")
+        def card_on(existing: str | None) -> str:
             existing = existing and layout.without_configs(existing)
             if variant is not None and existing and BEGIN in existing:
                 return _with_variant(existing, facts)
             return dataset_card(facts, existing)
 
-        def build(head: Head) -> Changes:
-            return Changes({**files, "README.md": card_on(head).encode()}, layout.stale(head))
-
-        head = read_head(access.repo_id, "dataset", revision=branch, token=token)
-        card = card_on(head)
-        check_card(card, "dataset", access.what, token=token)
-        commit = commit_files(
-            access.repo_id, "dataset", build, message=_message(folder, variant), branch=branch, create_pr=create_pr,
-            private=private, tag=tag, token=token, dry_run=dry_run,
+        published = publish(
+            access, files, card_on, layout.stale, message=_message(folder, variant), private=private, create_pr=create_pr,
+            branch=branch, tag=tag, token=token, dry_run=dry_run, rows={c.name: c.num_rows for c in configs},
         )  # fmt: skip
-    rows = {config.name: config.num_rows for config in configs}
-    if not dry_run and commit.sha is not None:
-        verify_rows(access.repo_id, commit.sha, rows, token=token)
-    visibility = access.private if access.exists else private
-    return Publication(commit, page_of(commit, token), rows, card, visibility, dry_run, None if dry_run else tag)
+    if not dry_run and published.sha is not None:
+        verify_rows(access.repo_id, published.sha, published.rows, token=token)
+    return published
 
 
 def _message(folder: Path, variant: str | None) -> str:

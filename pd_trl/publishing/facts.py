@@ -16,15 +16,16 @@ from ..runs.artifacts import MANIFEST_NAME, Manifest, read_rows
 from ..runs.provenance import source_provenance
 from ..safety.media import without_media
 from ..safety.schema import anything, check_content, integer, optional, read_document, record
-from ..selection.filter_file import ARGUMENTS
+from ..selection.filter_file import ARGUMENTS as FORMS
 
-_ARGUMENTS = ("budget", "source", "gamma", "weights", "per_aspect", "selector", "margin_column", "pd_column",
+# Arguments of a selection that a card shows.
+ARGUMENTS = ("budget", "source", "gamma", "weights", "per_aspect", "selector", "margin_column", "pd_column",
               "min_proxy_accuracy", "seed", "on_no_votes")  # fmt: skip
 _COUNTS = ("total", "kept", "dropped")
 # Of the manifest of a selection: what its card shows, in the form of the command line.
 _SHOWN = record({
     "counts": record(dict.fromkeys(_COUNTS, integer(0)), required=_COUNTS, others=anything),
-    "arguments": record({**{name: optional(form) for name, form in ARGUMENTS.items()}, "weights": anything}),
+    "arguments": record({**{name: optional(form) for name, form in FORMS.items()}, "weights": anything}),
 })  # fmt: skip
 _ADVICE = "Run `pd-trl select` again."
 
@@ -56,15 +57,12 @@ def dataset_facts(
         InputError: When `folder` is not one of `pd-trl select`.
     """
     folder = Path(folder).expanduser()
-    manifest = Manifest.load(folder)
-    if manifest is None or manifest.stage != "select":
-        made_by = f"`pd-trl {manifest.stage}`" if manifest is not None else "something else"
-        raise InputError(f"{folder} must be the folder of `pd-trl select`, but was made by {made_by}.")
+    manifest = check_manifest(folder)
     selected, dropped = read_rows(folder / "selected"), read_rows(folder / "dropped")
     report = read_document(folder / "report.json", forms.report, "the report of a selection", _ADVICE)
     provenance = manifest.results.get("provenance") or {}
     counts = manifest.counts
-    arguments = {name: manifest.arguments[name] for name in _ARGUMENTS if name in manifest.arguments}
+    arguments = {name: manifest.arguments[name] for name in ARGUMENTS if name in manifest.arguments}
     shown = {"counts": counts, "arguments": arguments}
     check_content(shown, _SHOWN, folder / MANIFEST_NAME, "a manifest of `pd-trl select`", _ADVICE)
     return DatasetFacts(
@@ -85,6 +83,17 @@ def dataset_facts(
         created=manifest.created[:10],
         **choices,
     )
+
+
+def check_manifest(folder: Path) -> Manifest:
+    """The manifest of a selection; raises `InputError` where `folder` is not one of `pd-trl select`."""
+    manifest = Manifest.load(folder)
+    if manifest is None or manifest.stage != "select":
+        found = f"was made by `pd-trl {manifest.stage}`" if manifest is not None else "is none"
+        raise InputError(
+            f"What is published is the folder of `pd-trl select` (or of a whole run), but {folder} {found}."
+        )
+    return manifest
 
 
 def default_configs(selected: Dataset, counts: Mapping[str, int]) -> list[ConfigFacts]:

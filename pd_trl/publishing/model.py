@@ -10,7 +10,6 @@ from ..cards import ModelFacts
 from ..hub import check_name, split_revision
 from ..runs.provenance import repo_facts
 from ..runs.results import RESULTS_NAME, EvalResult, load_results
-from .dataset import page_of
 from .model_push import push_model, read_results
 from .privacy import published_json, published_value
 from .publication import Publication
@@ -37,10 +36,10 @@ def publish_model(
     """
     Publishes a model that `pd-trl reward`, `pd-trl dpo` or any trainer left in a folder: in one commit, or not at all.
 
-    Weights go up as safetensors, with configuration, tokenizer and, of a reward model, `pd_reward.json`; pickles, optimiser
-    states, checkpoints and logs stay. The card is rendered again with the evaluations that came since and merged into the one
-    on the Hub, whose text outside our markers survives. Files of an earlier push that would be loaded in place of the new ones
-    are deleted in the same commit. What is there is then compared with what is here.
+    Weights are published as safetensors, with configuration, tokenizer and, of a reward model, `pd_reward.json`. Pickles,
+    optimiser states, checkpoints and logs are not. The card is rendered again with the newest evaluations and merged into the one
+    on the Hub, whose text outside our markers survives. Files of an earlier push that would be loaded instead of the new ones are
+    deleted in the same commit. Afterwards the files on the Hub are compared with the local ones.
 
     Example:
 
@@ -111,14 +110,10 @@ def publish_model(
 
     records = _published_results(path, results)
     beside = {RESULTS_NAME: published_json([asdict(record) for record in records])} if records else {}
-    pushed = push_model(
+    return push_model(
         path, repo_id, change_facts=change, results=records, eval_results=eval_results, message=message, private=private,
         create_pr=create_pr, branch=branch, tag=tag, extra=include, beside=beside, token=token, dry_run=dry_run,
     )  # fmt: skip
-    url = page_of(pushed.commit, token)
-    return Publication(
-        pushed.commit, url, card=pushed.card, private=pushed.private, dry_run=dry_run, tag=None if dry_run else tag
-    )
 
 
 def _published_results(

@@ -1,11 +1,11 @@
-"""A model folder on its way to the Hub: which files go, what must hold of them, and one commit for all of it."""
+"""The folder of a model on the Hub: which files are published, what is checked of them, and the push."""
 
 import json
 import logging
 import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from ..cards import ModelFacts, cell, model_card, outside_text, split_readme
 from ..cards.evaluations import eval_results_files
 from ..errors import InputError
-from ..hub import Changes, Commit, Head, HubError, check_access, check_card, commit_files, read_head, split_revision
+from ..hub import Commit, Head, HubError, check_access, read_head, split_revision
 from ..hub.head import Content
 from ..hub.names import is_repo_id
 from ..hub.readme import join_readme
@@ -22,6 +22,7 @@ from ..models.sidecar import SIDECAR_NAME, RewardSidecar
 from ..runs.artifacts import read_json
 from ..runs.results import RESULTS_NAME, EvalResult, load_results
 from ..safety.schema import anything, mapping, parse_json, read_document, record, text
+from .publication import Publication, publish
 from .training_facts import existing_card, load_model_facts
 
 logger = logging.getLogger(__name__)
@@ -38,22 +39,6 @@ _OUTDATED = (*_WEIGHTS, "adapter_config.json", "pytorch_model*.bin", "pytorch_mo
              "training_args.bin", "optimizer.*", "scheduler.*", "rng_state*.pth", SIDECAR_NAME)  # fmt: skip
 _DTYPE_BYTES_HEADER = 8
 _INDEX = record({"weight_map": mapping(text())}, others=anything)
-
-
-@dataclass
-class ModelPush:
-    """
-    What a publication of a model changed, or would change.
-
-    Args:
-        commit ([`Commit`]): Files added, deleted and unchanged.
-        card (`str`): The whole README.md.
-        private (`bool`, *optional*): Whether the repository is private; `None` where it is new and its namespace decides.
-    """
-
-    commit: Commit
-    card: str
-    private: bool | None = None
 
 
 def model_files(folder: str | os.PathLike, extra: Sequence[str] = ()) -> dict[str, Path]:
@@ -141,7 +126,7 @@ def push_model(
     beside: Mapping[str, bytes] | None = None,
     token: str | None = None,
     dry_run: bool = False,
-) -> ModelPush:
+) -> Publication:
     """
     Publishes a model folder in one commit, or leaves the repository as it was. See [`publish_model`].
 
@@ -162,30 +147,19 @@ def push_model(
         facts = change_facts(facts)
     files = _without_local_names(local_files, Path(folder).expanduser(), facts)
     more = {**(beside or {}), **(eval_results_files(records) if eval_results else {})}
-    cards: list[str] = []
 
-    def build(head: Head) -> Changes:
-        there = head.read("README.md")
-        card = model_card(facts, preferred_card(there, local))
-        if not cards or cards[-1] != card:
-            check_card(card, "model", access.what, token=token)
-        cards.append(card)
-        outdated = [
-            path
-            for path in head.files
-            if path not in files and any(fnmatch(path, p) for p in _OUTDATED) and "/" not in path
-        ]
-        return Changes({**files, **more, "README.md": card.encode()}, outdated)
+    def outdated(head: Head) -> list[str]:
+        left = [path for path in head.files if path not in files and "/" not in path]
+        return [path for path in left if any(fnmatch(path, pattern) for pattern in _OUTDATED)]
 
-    # Before the repository is made: a card that the Hub refuses leaves none behind.
-    build(read_head(access.repo_id, "model", revision=branch, token=token))
-    commit = commit_files(
-        access.repo_id, "model", build, message=message or f"Publish {facts.name}", branch=branch, create_pr=create_pr,
-        private=private, tag=tag, token=token, dry_run=dry_run,
+    published = publish(
+        access, {**files, **more}, lambda there: model_card(facts, preferred_card(there, local)), outdated,
+        message=message or f"Publish {facts.name}", private=private, create_pr=create_pr, branch=branch, tag=tag, token=token,
+        dry_run=dry_run,
     )  # fmt: skip
     if not dry_run:
-        _verify(commit, files, token)
-    return ModelPush(commit, cards[-1], access.private if access.exists else private)
+        _verify(published.commit, files, token)
+    return published
 
 
 def preferred_card(remote: str | None, local: str | None) -> str | None:
@@ -228,7 +202,7 @@ def read_results(folder: str | os.PathLike) -> list[EvalResult]:
 
 
 def _without_local_names(files: Mapping[str, Path], folder: Path, facts: ModelFacts) -> dict[str, Content]:
-    """The files to publish: what they say of models in folders of this machine says the model's Hub id, or goes."""
+    """The files to publish. Where they name a folder of this machine, the model's Hub id takes its place, or nothing does."""
     published: dict[str, Content] = dict(files)
     for name in ("config.json", "tokenizer_config.json"):
         if name in files:
@@ -254,8 +228,8 @@ def _base_on_hub(folder: Path, facts: ModelFacts) -> str | None:
     if not _is_local_model(stated, folder):
         return str(stated)
     logger.warning(
-        "The base model of the adapter in %s is known here only (%s), so its name is left out, and others cannot load the adapter "
-        "by its id. Publish the base too, and name it: `base_model` (--base_model org/model).",
+        "The base model of the adapter in %s is a folder of this machine (%s). Its name is left out, and others cannot load the "
+        "adapter by its id. Publish the base too, and name it: `base_model` (--base_model org/model).",
         folder, stated,
     )  # fmt: skip
     return None

@@ -1,4 +1,4 @@
-"""What leaves the machine with a publication: no secret, and no path of this machine."""
+"""What a publication may say: no secret, and no path of this machine."""
 
 import json
 from typing import Any

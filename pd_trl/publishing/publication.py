@@ -1,8 +1,17 @@
-"""What a publication did, or would do."""
+"""How files and their card reach the Hub, and what that did or would do."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from ..hub import Commit, hub_api
+from ..hub import Access, Changes, Commit, Head, check_card, commit_files, hub_api, read_head
+from ..hub.head import Content
+from ..hub.names import page_path
+
+CARD = "README.md"
+
+# The card to publish, from the one that is there.
+CardOn: TypeAlias = Callable[[str | None], str]
 
 
 @dataclass
@@ -36,7 +45,7 @@ class Publication:
     def __str__(self) -> str:
         commit = self.commit
         what = f"{commit.repo_type} {commit.repo_id}"
-        visibility = {True: "private", False: "public", None: "as its namespace has it"}[self.private]
+        visibility = {True: "private", False: "public", None: "visibility of its namespace"}[self.private]
         if self.dry_run:
             head = f"[{what} (dry run)] would change {self.url} ({visibility})"
         elif commit.is_empty:
@@ -61,10 +70,55 @@ class Publication:
         return "\n".join([*lines, "", self.card.rstrip()] if self.dry_run and self.card else lines)
 
 
+def publish(
+    access: Access,
+    files: Mapping[str, Content],
+    card_on: CardOn,
+    outdated: Callable[[Head], list[str]] = lambda head: [],
+    *,
+    message: str,
+    private: bool | None,
+    create_pr: bool,
+    branch: str | None,
+    tag: str | None,
+    token: str | None,
+    dry_run: bool,
+    space_sdk: str | None = None,
+    rows: Mapping[str, int] | None = None,
+) -> Publication:
+    """
+    Publishes files and a card that the Hub accepts, in one commit. See [`commit_files`] for the arguments that are not here.
+
+    Args:
+        access ([`Access`]): Where to, as [`check_access`] found it.
+        files (`dict`): Content of each path, the card left out.
+        card_on (callable): Takes the card that is there, and returns the one to publish.
+        outdated (callable, *optional*): Takes the [`Head`], and returns the paths to delete.
+        rows (`dict`, *optional*): Rows of each configuration of a data set.
+    """
+    cards: list[str] = []
+
+    def build(head: Head) -> Changes:
+        card = card_on(head.read(CARD))
+        if cards[-1:] != [card]:
+            check_card(card, access.repo_type, access.what, token=token)
+        cards.append(card)
+        return Changes({**files, CARD: card.encode()}, outdated(head))
+
+    # Before the repository is made: a card that the Hub refuses leaves none behind.
+    build(read_head(access.repo_id, access.repo_type, revision=branch, token=token))
+    commit = commit_files(
+        access.repo_id, access.repo_type, build, message=message, branch=branch, create_pr=create_pr, private=private,
+        space_sdk=space_sdk, tag=tag, token=token, dry_run=dry_run,
+    )  # fmt: skip
+    visibility = access.private if access.exists else private
+    shown_tag = None if dry_run else tag
+    return Publication(commit, page_of(commit, token), dict(rows or {}), cards[-1], visibility, dry_run, shown_tag)
+
+
 def page_of(commit: Commit, token: str | None = None) -> str:
     """The page of a repository on the Hub."""
-    prefix = "" if commit.repo_type == "model" else f"{commit.repo_type}s/"
-    return f"{hub_api(token).endpoint}/{prefix}{commit.repo_id}"
+    return f"{hub_api(token).endpoint}/{page_path(commit.repo_id, commit.repo_type)}"
 
 
 def megabytes(size: int) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 
 from ..cards import cell, merge_section, split_readme
 from ..errors import InputError
-from ..hub import Changes, Head, check_access, check_card, commit_files, read_head
+from ..hub import check_access
 from ..hub.readme import join_readme, merge_metadata
-from .publication import Publication, page_of
+from .publication import Publication, publish
 
 PAGE = "index.html"
 
@@ -56,20 +56,13 @@ def publish_report(
             repo_id, "space", private=private, create_pr=create_pr, branch=branch, tag=tag, token=token
         )
 
-        def card_on(head: Head) -> str:
-            return space_card(access.repo_id, head.read("README.md"), dataset=dataset, title=title)
+        def card_on(existing: str | None) -> str:
+            return space_card(access.repo_id, existing, dataset=dataset, title=title)
 
-        def build(head: Head) -> Changes:
-            return Changes({PAGE: page, "README.md": card_on(head).encode()})
-
-        card = card_on(read_head(access.repo_id, "space", revision=branch, token=token))
-        check_card(card, "space", access.what, token=token)
-        commit = commit_files(
-            access.repo_id, "space", build, message="Report of a selection, by pd_trl", branch=branch, create_pr=create_pr,
-            private=private, space_sdk="static", tag=tag, token=token, dry_run=dry_run,
+        return publish(
+            access, {PAGE: page}, card_on, message="Report of a selection, by pd_trl", private=private, create_pr=create_pr,
+            branch=branch, tag=tag, token=token, dry_run=dry_run, space_sdk="static",
         )  # fmt: skip
-    visibility = access.private if access.exists else private
-    return Publication(commit, page_of(commit, token), {}, card, visibility, dry_run, None if dry_run else tag)
 
 
 def space_card(repo_id: str, existing: str | None, *, dataset: str | None = None, title: str | None = None) -> str:

@@ -22,7 +22,7 @@ from ..runs.identity import data_key
 from ..safety.schema import anything, mapping, optional, read_document, record
 from ..selection.artifact import write_selection
 from ..selection.filter import PDFilter
-from .facts import features_to_yaml
+from .facts import ARGUMENTS, check_manifest, features_to_yaml
 from .privacy import published_json, published_value
 
 # What is published beside the rows, and what it is.
@@ -63,12 +63,7 @@ def find_selection(source: str | os.PathLike) -> Path:
     """The folder of `pd-trl select` itself, or the one in a run's folder; raises `InputError` where there is none."""
     path = Path(source).expanduser()
     folder = path / "select" if (path / "select" / MANIFEST_NAME).is_file() else path
-    manifest = Manifest.load(folder)
-    if manifest is None or manifest.stage != "select":
-        found = f"was made by `pd-trl {manifest.stage}`" if manifest is not None else "is none"
-        raise InputError(
-            f"What is published is the folder of `pd-trl select` (or of a whole run), but {path} {found}."
-        )
+    check_manifest(folder)
     return folder
 
 
@@ -81,12 +76,10 @@ def _write(dataset: Dataset, pd_filter: PDFilter | None, folder: Path) -> None:
     fitted = pd_filter.thresholds_ is not None
     decided = pd_filter.transform(dataset) if fitted else pd_filter.fit_transform(dataset)
     kept = sum(decided["pd_kept"][:])
-    arguments = ("budget", "source", "gamma", "weights", "per_aspect", "selector", "margin_column", "pd_column",
-                 "min_proxy_accuracy", "seed", "on_no_votes")  # fmt: skip
     manifest = Manifest(
         "select",
         inputs={"scored": data_key(dataset)},
-        arguments={name: getattr(pd_filter, name) for name in arguments},
+        arguments={name: getattr(pd_filter, name) for name in ARGUMENTS},
         counts={"total": len(decided), "kept": kept, "dropped": len(decided) - kept},
     )
     write_selection(decided, pd_filter, manifest, folder)

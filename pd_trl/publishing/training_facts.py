@@ -1,4 +1,4 @@
-"""What a trainer knows about the model it made, as facts for its card."""
+"""What a trainer knows about its model, as facts for the card."""
 
 import dataclasses
 import enum
@@ -29,7 +29,7 @@ _VERSIONS = ("pd_trl", "trl", "transformers", "torch", "datasets", "peft")
 _ESSENTIAL = ("learning_rate", "num_train_epochs", "max_steps", "beta", "loss_type", "pd_loss", "max_length", "seed")
 _AUTOMATIC = ("automatically according to the information the Trainer had", "# Model Card for Model ID")
 _PEFT_VERSIONS = re.compile(r"\n#+ Framework versions\n\n- PEFT \S+\s*$")
-# Where things go, how they are shown and who is told: none of it decides the weights.
+# Where files go, what is logged and who is told. None of it decides the weights.
 _UNTOLD = {
     "output_dir", "logging_dir", "run_name", "disable_tqdm", "log_level", "log_level_replica", "report_to", "project",
     "resume_from_checkpoint", "push_to_hub", "do_train", "do_eval", "do_predict", "logging_strategy", "logging_steps",

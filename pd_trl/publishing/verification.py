@@ -1,4 +1,4 @@
-"""Whether a published data set loads as it was meant to, asked of the Hub after the push."""
+"""Whether a published data set loads from the Hub as it was meant to."""
 
 from collections.abc import Mapping
 

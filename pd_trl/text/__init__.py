@@ -1,1 +1,1 @@
-"""Text for people: tables, and names that a line can show."""
+"""Text for people, such as tables and names that a line can show, and the times that servers write in headers."""

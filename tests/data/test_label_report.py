@@ -37,7 +37,7 @@ def test_printed_table_and_dictionary(pairs):
     lines = str(report).splitlines()
     assert lines[0] == "5 pairs (standard): 5 kept, 0 dropped; 5 rows"
     header = next(line for line in lines if line.startswith("aspect"))
-    rows = lines[lines.index(header) :]
+    rows = [line for line in lines[lines.index(header) :] if not line.startswith("--")]
     assert [row.split()[0] for row in rows] == ["aspect", "x", "y", "overall"]
     assert len({len(row) for row in rows[:3]}) <= 2
     # What is printed is agreement: x and y agree in two of three pairs, each of them with overall in one of three.

@@ -190,6 +190,16 @@ def test_bootstrap_interval_is_that_of_drawn_instructions():
     assert bootstrap_interval([np.ones(9)]) == (1.0, 1.0)
 
 
+def test_bootstrap_interval_is_scipys():
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(1)
+    sets = [rng.integers(-1, 2, 60), rng.integers(-1, 2, 25)]
+    found = stats.bootstrap(
+        sets, lambda a, b, axis: (a.mean(axis) + b.mean(axis)) / 2, method="percentile", n_resamples=20_000, rng=rng
+    )
+    assert bootstrap_interval(sets) == pytest.approx(tuple(found.confidence_interval), abs=0.01)
+
+
 def test_gold_judge_agrees_with_the_worlds_win_rate():
     world, rng = SimulatedWorld(seed=3), np.random.default_rng(0)
     prompts = simulate_prompts(60, 3)

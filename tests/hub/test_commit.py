@@ -147,7 +147,7 @@ def test_contributor_writes_to_their_own_repositories_only(hub):
 
 def test_card_that_the_hub_refuses(hub, name):
     refused = hub.call(publish, name, {"README.md": b"---\nlicense: my-own\n---\n"})
-    refused.refused("license", "it is there now, and empty")
+    refused.refused("license", "the repository was made, and is empty")
     assert head(hub, name) == {}
 
 

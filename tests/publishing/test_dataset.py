@@ -127,9 +127,9 @@ def test_what_does_not_load_back_is_said(plain_hub, selection):
 
 
 def publish_and_tamper(source, repo_id):
-    from pd_trl.publishing import dataset
+    from pd_trl.publishing import publication
 
-    real = dataset.commit_files
+    real = publication.commit_files
 
     def tampered(*arguments, **options):
         commit = real(*arguments, **options)
@@ -137,11 +137,11 @@ def publish_and_tamper(source, repo_id):
         write_file(repo_id, "README.md", card)
         return type(commit)(**{**vars(commit), "sha": head_of(repo_id)})
 
-    dataset.commit_files = tampered
+    publication.commit_files = tampered
     try:
         return clients.publish(source, repo_id)
     finally:
-        dataset.commit_files = real
+        publication.commit_files = real
 
 
 def head_of(repo_id: str) -> str:

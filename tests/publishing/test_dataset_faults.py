@@ -180,7 +180,7 @@ def test_finished_shards_are_not_sent_again(hub, tmp_path):
     sent = "/_lfs/" if hub.mode == "lfs" else "/_cas/v1/xorbs"
     verb = "PUT" if hub.mode == "lfs" else "POST"
     hub.fault("/commit/", method="POST", status=400)
-    hub.call(clients.publish, folder, name, picture=False).refused("it is there now, and empty")
+    hub.call(clients.publish, folder, name, picture=False).refused("the repository was made, and is empty")
     first = len(hub.requests(verb, sent))
     hub.reset()
     hub.run(clients.publish, folder, name, picture=False)

@@ -1,7 +1,6 @@
 """Numbers of aligned outputs and their judgements, and their files."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from ...generation.instructions import ALPACA_REPOSITORY, ALPACA_REVISION
 from ...runs.artifacts import write_json
 from ...runs.results import save_results
 from ...safety.secrets import masked
+from ..metrics.statistics import standard_error
 from .instructions import NUM_INSTRUCTIONS, canonical_positions
 from .judging import CHAT_MODEL, OFFLINE, RECORDED, Judgements
 from .length_control import LengthControl
@@ -63,7 +63,7 @@ def summarise(
         win_rate=float(metrics["win_rate"]),
         standard_error=_finite(metrics["standard_error"]),
         discrete_win_rate=float(metrics["discrete_win_rate"]),
-        discrete_standard_error=_standard_error(100 * discrete),
+        discrete_standard_error=standard_error(100 * discrete),
         length_control=control,
         no_length_control=refused,
         num_wins=int(metrics["n_wins"]),
@@ -131,10 +131,6 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
 
 def _mean_length(aligned: AlignedOutputs, column: str) -> float:
     return float(np.mean([len(row[column]) for row in aligned.rows]))
-
-
-def _standard_error(values: Sequence[float] | np.ndarray) -> float | None:
-    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
 
 
 def _finite(value: float) -> float | None:

@@ -149,7 +149,7 @@ def _no_json(text: str) -> str:
 
 
 def unreadable_text(text: str | None) -> str:
-    """What to say of an answer that has the right shape, and no preference in it."""
+    """Message for an answer that has the right shape, but no preference."""
     if text is None or not text.strip():
         return "an answer without text"
     return f"an answer that is no preference ({printable(' '.join(text[:200].split()))[:40]!r})"

@@ -64,7 +64,7 @@ class Judge(Protocol):
 
 
 def is_preference(value: Any) -> bool:
-    """Whether a value, of a log for example, is a preference in [0, 1]."""
+    """Whether a value, such as one of a log, is a preference in [0, 1]."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
 
 

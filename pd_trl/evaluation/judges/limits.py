@@ -1,4 +1,4 @@
-"""Limits of a request, whatever the server does: a deadline for the whole of it, and a size for the whole answer."""
+"""Limits that a request keeps whatever the server does: a deadline for all of it, and a size for the whole answer."""
 
 import contextlib
 import sys
@@ -17,7 +17,7 @@ _ERROR_BYTES = 65_536
 class RequestLimits:
     """
     Hooks of an httpx client that hold each request of a thread to its limits. httpx's own timeouts hold for each piece of data,
-    so that a server that sends a byte now and then is never timed out.
+    and a server that sends a byte now and then is never timed out.
 
     Args:
         timeout (`float`): Longest time from the start of a request to the end of its answer, in seconds.

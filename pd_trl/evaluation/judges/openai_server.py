@@ -1,10 +1,7 @@
 """An OpenAI-compatible server: its clients, their keys, and what its errors mean."""
 
-import contextlib
 import datetime
-import email.utils
 import itertools
-import math
 import os
 import time
 from collections.abc import Mapping
@@ -17,6 +14,7 @@ from ...safety.keys import check_key_variable
 from ...safety.schema import parse_yaml
 from ...safety.secrets import known_secrets, masked, masked_text
 from ...text.tables import printable
+from ...text.waits import asked_wait
 from .answers import CHAT, COMPLETION, read_answer
 from .limits import RequestLimits
 from .requests import RequestFailed
@@ -69,7 +67,9 @@ class OpenAIClient:
                 'This judge needs the package openai: install it with `pip install "pd_trl[alpaca]"`.'
             ) from None
         self._openai = openai
-        # Its own retries are off: they would be neither counted nor held back for all threads.
+        # Its own retries are off. They are not counted, one thread's wait does not hold the others back, and nonsense is paid for
+        # without end: test_server_that_refuses_everything_is_asked_little, test_waits_are_capped,
+        # test_nonsense_costs_what_the_bound_says.
         self._limits = RequestLimits(timeout, max_answer_bytes)
         http_client = openai.DefaultHttpxClient(
             event_hooks=self._limits.hooks, headers={"accept-encoding": "gzip"}, timeout=timeout
@@ -154,7 +154,7 @@ class OpenAIClient:
             }
             return RequestFailed(message + hints.get(status, ""), fatal=True)
         if status in (408, 409, 429) or status >= 500:
-            return RequestFailed(message, retry=True, wait=_retry_after(error.response.headers))
+            return RequestFailed(message, retry=True, wait=asked_wait(error.response.headers))
         return RequestFailed(message + next((hint for word, hint in _HINTS.items() if word in message), ""))
 
     def _redacted(self, error: BaseException) -> str:
@@ -165,19 +165,6 @@ class OpenAIClient:
 def public_address(url: str) -> str:
     """An address without user, password and query."""
     return str(masked(url)).partition("?")[0].partition("#")[0].rstrip("/")
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait: milliseconds, seconds or a date. `None` where it asks for no time."""
-    milliseconds, value = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
-    wait = math.nan
-    with contextlib.suppress(TypeError, ValueError, OverflowError):
-        wait = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-    with contextlib.suppress(ValueError):
-        wait = float(value)
-    with contextlib.suppress(ValueError):
-        wait = float(milliseconds) / 1000
-    return wait if wait > 0 else None
 
 
 def _check_address(base_url: str | None) -> None:

@@ -18,9 +18,9 @@ from .settings import RequestSettings
 
 logger = logging.getLogger(__name__)
 
-# So many requests that fail one after the other mean that the rest would fail as well,
+# After so many failures in a row, the other requests would fail as well.
 _FAILURES_IN_A_ROW = 8
-# and so many answers that are of no use, that a judge gives no others.
+# After so many useless answers in a row, a judge gives no others.
 _USELESS_IN_A_ROW = 32
 
 
@@ -50,13 +50,13 @@ class RequestFailed(Exception):
 
 
 class UselessAnswers(InputError):
-    """A judge that gives one answer after the other of no use."""
+    """A judge that gives only useless answers."""
 
 
 class RequestPool:
     """
-    Sends requests from several threads and writes each answer to a log before the next one is sent by the same thread,
-    so that a run that is killed asks nothing twice that was answered.
+    Sends requests from several threads. A thread writes each answer to a log before it sends its next request, so that a killed run
+    asks nothing twice that was answered.
 
     Args:
         send (`Callable`):
@@ -66,8 +66,8 @@ class RequestPool:
         settings ([`RequestSettings`]):
             Retries and concurrency.
         unreadable (`Callable`, *optional*):
-            Why an answer says nothing, or `None`: then it is kept, and the question asked again. Raises [`RequestFailed`] for what
-            is no answer at all, which is not kept; where a log has one, it is forgotten.
+            Why an answer says nothing, or `None` where it says something. An answer that says nothing is kept, and the question is
+            asked again. Raises [`RequestFailed`] for what is no answer at all: it is not kept, and one in the log is forgotten.
     """
 
     def __init__(
@@ -134,11 +134,11 @@ class RequestPool:
         return max(count, self.settings.max_concurrency)
 
     def _give_up(self, reason: str, error: str, kind: type[InputError] = InputError) -> None:
-        """Called by the thread that has the last failure: the others must stop before they send more, however late the caller looks."""
+        """Stops the other threads at once: the caller may look late, and they must not send more."""
         if self._gave_up is None:
             self._gave_up = kind(
-                f"{reason}: {error.rstrip('.')}. Answers so far are kept ({len(self.log.rows)}): mend it and run the same command "
-                "again."
+                f"{reason}: {error.rstrip('.')}. Answers so far are kept ({len(self.log.rows)}): remove the cause, and run the "
+                "same command again."
             )
             self._stop.set()
 
@@ -229,8 +229,8 @@ def known_answers(
     unreadable: Callable[[Any], str | None],
 ) -> dict[str, str | None]:
     """
-    Keys whose answer is there, with the reason why it says nothing where it does: those that can be read, or were asked for often
-    enough. What is no answer at all, as an older version or another hand left it, is forgotten.
+    Keys that need no further request, with `None` where the answer can be read, or the reason where it says nothing and was asked
+    for often enough. Rows of the log that are no answer, such as those of an older version, are forgotten.
     """
     known: dict[str, str | None] = {}
     forgotten = 0

@@ -1,4 +1,4 @@
-"""Writes a submission of what is there."""
+"""Writes a submission from the files that are there."""
 
 import csv
 import io
@@ -82,7 +82,7 @@ def build_submission(
     checked_name(name)
     folder = Path(output_dir).expanduser()
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "results").is_dir():
-        raise InputError(f"`output_dir` {output_dir} holds something else than a submission. Choose another.")
+        raise InputError(f"`output_dir` {output_dir} holds other files than a submission. Choose another.")
     results = Path(evaluation).expanduser() if evaluation is not None else None
     if results is not None and not (results / SUMMARY_NAME).is_file():
         raise InputError(f"{evaluation} holds no finished `pd-trl evaluate alpaca` ({SUMMARY_NAME} is missing).")

@@ -8,6 +8,7 @@ import pytest
 from setuptools import find_packages
 
 import pd_trl
+from pd_trl import metrics
 from pd_trl.errors import InputError
 from pd_trl.evaluation.metrics import METRICS, compute_metrics, pair_logits, path
 from pd_trl.trainers.reward.config import PDRewardConfig
@@ -102,6 +103,12 @@ def test_without_pair_logits_a_trainer_is_told(tiny_models, tmp_path):
     )
     with pytest.raises(InputError, match="preprocess_logits_for_metrics=pair_logits"):
         trainer.evaluate()
+
+
+def test_metrics_have_a_public_name():
+    assert pd_trl.metrics is metrics and "metrics" in pd_trl.__all__
+    assert metrics.path("win_score") == path("win_score")
+    assert metrics.compute_metrics is compute_metrics and metrics.pair_logits is pair_logits
 
 
 def test_names():

@@ -1,10 +1,9 @@
 """Accuracy on pairs, also by length, as a metric of Hugging Face evaluate."""
 
-import datasets
-import evaluate
 import numpy as np
 
 from pd_trl.errors import InputError
+from pd_trl.evaluation.metrics import base
 from pd_trl.method.accuracy import pair_metrics
 
 _DESCRIPTION = """
@@ -28,35 +27,16 @@ Returns:
 
 Examples:
     >>> import evaluate
-    >>> from pd_trl.evaluation.metrics import path
-    >>> metric = evaluate.load(path("pairwise_accuracy"))
+    >>> import pd_trl
+    >>> metric = evaluate.load(pd_trl.metrics.path("pairwise_accuracy"))
     >>> metric.compute(predictions=[3.0, 1.0], references=[1.0, 2.0], delta_lengths=[5, -2])["length_accuracy"]
     0.5
 """
 
-_CITATION = """
-@misc{2508.07638,
-  title = {Data Selection for LLM Alignment Using Fine-Grained Preferences},
-  note  = {arXiv:2508.07638, ICLR 2026}
-}
-"""
 
-
-@evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _INPUTS)
-class PairwiseAccuracy(evaluate.Metric):
-    """See the description of the module."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_INPUTS,
-            features=datasets.Features(
-                {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
-            ),
-            reference_urls=["https://arxiv.org/abs/2508.07638"],
-            license="Apache-2.0",
-        )
+class PairwiseAccuracy(base.Metric):
+    __doc__ = f"{_DESCRIPTION}{_INPUTS}"
+    description_text, inputs_text = _DESCRIPTION, _INPUTS
 
     def _compute(
         self, predictions: list[float], references: list[float], delta_lengths: list[float] | None = None

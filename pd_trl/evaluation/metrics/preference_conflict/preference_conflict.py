@@ -1,8 +1,8 @@
 """Conflict among aspects as a metric of Hugging Face evaluate."""
 
 import datasets
-import evaluate
 
+from pd_trl.evaluation.metrics import base
 from pd_trl.evaluation.metrics.statistics import conflict_counts
 
 _DESCRIPTION = """
@@ -24,37 +24,20 @@ Returns:
 
 Examples:
     >>> import evaluate
-    >>> from pd_trl.evaluation.metrics import path
-    >>> metric = evaluate.load(path("preference_conflict"))
+    >>> import pd_trl
+    >>> metric = evaluate.load(pd_trl.metrics.path("preference_conflict"))
     >>> metric.compute(predictions=[1.0, 1.0], references=[[0.5, -2.0], [1.0, 0.0]])["any_conflict"]
     0.5
 """
 
-_CITATION = """
-@misc{2508.07638,
-  title = {Data Selection for LLM Alignment Using Fine-Grained Preferences},
-  note  = {arXiv:2508.07638, ICLR 2026}
-}
-"""
 
-
-@evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _INPUTS)
-class PreferenceConflict(evaluate.Metric):
-    """See the description of the module."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        vote = datasets.Value("float64")
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_INPUTS,
-            features=[
-                datasets.Features({"predictions": vote, "references": datasets.Sequence(vote)}),
-                datasets.Features({"predictions": vote, "references": vote}),
-            ],
-            reference_urls=["https://arxiv.org/abs/2508.07638"],
-            license="Apache-2.0",
-        )
+class PreferenceConflict(base.Metric):
+    __doc__ = f"{_DESCRIPTION}{_INPUTS}"
+    description_text, inputs_text = _DESCRIPTION, _INPUTS
+    columns = (
+        {"predictions": base.NUMBER, "references": datasets.Sequence(base.NUMBER)},
+        {"predictions": base.NUMBER, "references": base.NUMBER},
+    )
 
     def _compute(self, predictions: list[float], references: list) -> dict[str, float]:
         return conflict_counts(predictions, references)

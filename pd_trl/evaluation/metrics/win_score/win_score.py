@@ -1,9 +1,8 @@
 """Win score as a metric of Hugging Face evaluate."""
 
-import datasets
-import evaluate
 import numpy as np
 
+from pd_trl.evaluation.metrics import base
 from pd_trl.evaluation.metrics.statistics import EDGE, win_counts
 
 _DESCRIPTION = """
@@ -23,35 +22,16 @@ Returns:
 
 Examples:
     >>> import evaluate
-    >>> from pd_trl.evaluation.metrics import path
-    >>> metric = evaluate.load(path("win_score"))
+    >>> import pd_trl
+    >>> metric = evaluate.load(pd_trl.metrics.path("win_score"))
     >>> metric.compute(predictions=[3.0, 1.0, 2.0, 5.0], references=[1.0, 2.0, 2.0, 1.0])["win_score"]
     1.25
 """
 
-_CITATION = """
-@misc{2508.07638,
-  title = {Data Selection for LLM Alignment Using Fine-Grained Preferences},
-  note  = {arXiv:2508.07638, ICLR 2026}
-}
-"""
 
-
-@evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _INPUTS)
-class WinScore(evaluate.Metric):
-    """See the description of the module."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_INPUTS,
-            features=datasets.Features(
-                {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
-            ),
-            reference_urls=["https://arxiv.org/abs/2508.07638"],
-            license="Apache-2.0",
-        )
+class WinScore(base.Metric):
+    __doc__ = f"{_DESCRIPTION}{_INPUTS}"
+    description_text, inputs_text = _DESCRIPTION, _INPUTS
 
     def _compute(self, predictions: list[float], references: list[float], tie: float = EDGE) -> dict[str, float]:
         gaps = np.asarray(predictions) - np.asarray(references)

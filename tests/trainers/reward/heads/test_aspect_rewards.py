@@ -291,7 +291,7 @@ def test_card_says_what_each_head_is(trained, adapted):
     for rewards in (trained[1], adapted):
         card = (Path(rewards["honesty"].path) / "README.md").read_text(encoding="utf-8")
         assert "with a head for each of the aspects **helpfulness**, **honesty**, **truthfulness**" in card
-        assert "**Not to be told from a coin** (by two standard errors): truthfulness" in card
+        assert "**No better than a coin** (by two standard errors): truthfulness" in card
         assert 'score_pairs(preferences, dict.fromkeys(["helpfulness", "honesty", "truthfulness"], "' in card
         accuracy = rewards["honesty"].metrics["pair_accuracy"]
         assert f"| honesty | {rewards['honesty'].num_train} | 20 | **{100 * accuracy:.1f} ±" in card
