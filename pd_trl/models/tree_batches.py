@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..errors import InputError
+from .probes import rounding
 
 Tree: TypeAlias = tuple[Sequence[int], Sequence[Sequence[int]]]
 
@@ -221,7 +222,7 @@ def _why_outputs_differ(backbone: Any) -> str | None:
     split = len(prefix), len(prefix) + len(branches[0])
     expected = torch.cat([alone[0], alone[1][split[0] :]])
     # On an accelerator float32 may be multiplied in a shorter format.
-    tolerance = 5e-2 if backbone.dtype != torch.float32 else 1e-4 if device.type == "cpu" else 1e-2
+    tolerance = rounding(backbone.dtype) if device.type == "cpu" else max(rounding(backbone.dtype), 1e-2)
     worst = (packed - expected).abs().max().item()
     if worst <= tolerance * max(1.0, expected.abs().max().item()):
         return None

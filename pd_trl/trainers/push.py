@@ -92,6 +92,7 @@ class HubPushes:
             HubError: When the Hub refuses it or stays out of reach; the message says what that leaves there.
         """
         trainer: Any = self
+        needed_publisher()
         trainer.callback_handler.on_push_begin(self.args, trainer.state, trainer.control)
         if self.hub_model_id is None:
             self.init_hf_repo(token=token, private=private)
@@ -186,11 +187,12 @@ def check_push(args: Any, repo_id: str | None = None) -> None:
         repo_id (`str`, *optional*): Where to, instead of their `hub_model_id`.
 
     Raises:
-        InputError: For a strategy that would publish the token.
+        InputError: Where nothing is registered to push with, or for a strategy that would publish the token.
         HubError: When the Hub would refuse the push.
     """
     if not args.push_to_hub:
         return
+    needed_publisher()
     if args.hub_token and args.hub_strategy in _CHECKPOINTS:
         raise InputError(
             f"hub_strategy={args.hub_strategy.value!r} publishes `training_args.bin`, which would hold your `hub_token`. Log in "

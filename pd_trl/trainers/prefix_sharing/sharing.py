@@ -154,7 +154,7 @@ def prefix_sharing_of(args: Any) -> PrefixSharing | None:
     found = [name for name in names if getattr(args, name, False)]
     if found:
         raise InputError(
-            f"`share_prefix=True` does not work together with `{found[0]}=True`: it packs the batches anew at each step. Set one "
+            f"`share_prefix=True` does not work together with `{found[0]}=True`: the shape of a batch changes at each step. Set one "
             "of the two to False."
         )
     return PrefixSharing()
