@@ -1,4 +1,4 @@
-"""Batched decoding with transformers: greedy, or by draws that belong to the prompt and not to the batch."""
+"""Batched decoding with transformers: greedy, or by draws that depend on the prompt and not on the batch."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

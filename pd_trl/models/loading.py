@@ -1,4 +1,4 @@
-"""Where a model runs, in which type, and the tokenizer beside it."""
+"""The device and type of a model, and the tokenizer beside it."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Batches that do not fit in memory: they are halved until they do."""
+"""[`in_halves`]: halves a batch that does not fit in memory."""
 
 import logging
 from collections.abc import Callable

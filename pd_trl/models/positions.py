@@ -1,4 +1,4 @@
-"""How many tokens a model takes: what its configuration states, and what its table of positions is enough for."""
+"""How many tokens a model takes, by its configuration and by its table of positions."""
 
 from typing import Any
 
@@ -58,7 +58,7 @@ def _lookups(model: Any, length: int) -> set[tuple[int, int]]:
         with torch.no_grad(), asked:
             model(input_ids=row, attention_mask=torch.ones_like(row))
     except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError, AttributeError):
-        # A model that does not run like this tells nothing; what it was asked before counts.
+        # Some models do not run like this. Lookups before the failure count.
         pass
     finally:
         model.train(training)

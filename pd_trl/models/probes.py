@@ -1,4 +1,4 @@
-"""Trying a model on a few tokens: which ones, and whether two ways of running it give the same numbers."""
+"""Helpers to try a model on a few tokens: ordinary tokens, and whether two results agree."""
 
 from collections.abc import Collection
 

@@ -159,8 +159,8 @@ def why_no_trees(model: Any) -> str | None:
     """
     Why a model cannot take tree batches, or `None` where it can.
 
-    The configuration is looked at first. Then a few tokens are run both ways, so that an architecture that takes the mask
-    and the positions and does something else with them is found out too.
+    The configuration is checked first. Then a few tokens are run both ways: some architectures accept the mask and the
+    positions but do not use them as ours do.
     """
     backbone = backbone_of(model)
     reason = _why_config_cannot(backbone.config, model) or _why_layers_cannot(backbone)

@@ -1,4 +1,4 @@
-"""vLLM, for rewards and for outputs: its import and its engine."""
+"""vLLM's import and engine, for rewards and outputs."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Batches of sequences under a token budget, and running a model over them however little memory there is."""
+"""Batches of sequences under a token budget, and rewards of all sequences in such batches."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

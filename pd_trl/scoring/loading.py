@@ -1,4 +1,4 @@
-"""Reward models from folders: a whole model, one with heads, LoRA adapters on one base."""
+"""Loads reward models from folders: a full model, a model with heads, or LoRA adapters on one base."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Reward models as scorers, one after the other: those that can share a pass or a base go together."""
+"""[`load_scorers`]: a scorer for each reward model; models that share a base or a pass have one together."""
 
 import gc
 import logging

@@ -1,4 +1,4 @@
-"""[`ScoringRun`]: the shards of a data set through one reward model after the other."""
+"""[`ScoringRun`]: scores the shards of a data set, one reward model after the other."""
 
 import logging
 import time

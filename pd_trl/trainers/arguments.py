@@ -1,4 +1,4 @@
-"""Training arguments: defaults, those that fit the device, and TRL's taken as ours."""
+"""Training arguments: defaults, what fits the device, and TRL's configurations as ours."""
 
 import dataclasses
 from collections.abc import Mapping

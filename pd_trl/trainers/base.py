@@ -1,4 +1,4 @@
-"""[`PreferenceTrainer`]: what both trainers do around TRL's, and the arguments that both have."""
+"""[`PreferenceTrainer`] and [`PreferenceConfig`]: what both trainers and both configurations share."""
 
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias

@@ -1,4 +1,4 @@
-"""Rows on their way into a trainer: checked before TRL tokenises them, counted and checked after."""
+"""Checks of a trainer's rows, before and after TRL tokenises them."""
 
 import logging
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""How a trained model gets its card and goes to the Hub: call-backs, so that training knows neither cards nor pushes."""
+"""[`Publisher`]: the call-backs by which a trainer writes its card and pushes, without importing cards or publishing."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""[`HubPushes`]: how both trainers go to the Hub, checked before training and committed in one piece."""
+"""[`HubPushes`]: how both trainers push: checked before training, and in one commit."""
 
 import logging
 import os
@@ -150,7 +150,7 @@ class HubPushes:
             cards.write_card(self, model_name, old, **self._card_facts())
 
     def _card_facts(self) -> dict[str, Any]:
-        """What the kind of trainer knows for the card."""
+        """Facts for the card that this kind of trainer knows."""
         return {}
 
     def _check_planned_card(self) -> None:

@@ -1,4 +1,4 @@
-"""What held-out pairs say of a proxy reward: the length penalty that is chosen on one half, the accuracy on the other."""
+"""Metrics of held-out pairs. One half of the prompts chooses the length penalty, the other measures the accuracy."""
 
 import logging
 from dataclasses import dataclass

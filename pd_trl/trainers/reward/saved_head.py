@@ -1,4 +1,4 @@
-"""The reward head under an adapter: whether the base brings it along, and that the adapter keeps a new one."""
+"""Makes an adapter save a reward head that its base does not have."""
 
 import copy
 import functools

@@ -1,4 +1,4 @@
-"""[`PDRewardTrainer`]: TRL's RewardTrainer with the length handling of Preference Divergence's proxy rewards."""
+"""[`PDRewardTrainer`]: TRL's RewardTrainer with length balancing and the length term of Eq. 16 and 17."""
 
 import logging
 from collections.abc import Callable
