@@ -1,8 +1,9 @@
-"""Batched decoding with transformers: greedy, or by draws that belong to the prompt and not to the batch."""
+"""Batched decoding with transformers: greedy, or by draws that depend on the prompt and not on the batch."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,10 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
 
 from ..errors import InputError
-from ..models.inputs import check_token_ids, num_embeddings, positions_of
-from .padding import batches_for, check_language_model, check_reads_back_only
+from ..models.inputs import check_token_ids, num_embeddings
+from ..models.memory import in_halves
+from ..models.positions import positions_of
+from .padding import batches_for, check_language_model, check_reads_back_only, left_padded
 from .settings import DecodingConfig
 
 if TYPE_CHECKING:
@@ -49,9 +52,10 @@ def decode(
     """
     Outputs of a model, in batches of prompts of similar length, longest first.
 
-    Neither greedy decoding nor draws depend on the batch beyond the rounding of the model's arithmetic: prompts are batched with
-    padding only where the model is not touched by it, see [`batches_for`], and a token is drawn by adding Gumbel noise to the logits, and the noise of a prompt depends on the seed and the prompt's key alone. So two models
-    answer a prompt with the same luck.
+    Neither greedy decoding nor draws depend on the batch beyond the rounding of the model's arithmetic. Prompts of different
+    lengths are batched only where padding does not change the model's output, see [`batches_for`]. A token is drawn by adding
+    Gumbel noise to the logits. The noise of a prompt depends on the seed and the prompt's key alone, so that two models draw
+    with the same noise.
 
     Args:
         model ([`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]): A causal language model.
@@ -84,7 +88,9 @@ def decode(
         with _own_generation_config(model):
             kind = batches_for(model, ends, pad) if batch_size > 1 and len(prompts) > 1 else "alone"
             for rows, limit in _batches(prompts, limits, batch_size, kind):
-                yield from _decode_rows(model, prompts, keys, rows, config, limit, ends, pad)
+                generate = partial(_decode_rows, model, prompts, keys, config, limit, ends, pad)
+                for outputs in in_halves(rows, generate, partial(_too_large, prompts, limit)):
+                    yield from outputs
     finally:
         model.train(was_training)
 
@@ -122,18 +128,32 @@ def _batches(
         start += len(rows)
 
 
+def end_tokens(own: int | list[int] | None, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Tokens that end an output: `own`, those of the model's settings, and the tokenizer's."""
+    known = [*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id]
+    return sorted({token for token in known if token is not None})
+
+
+def up_to_end(tokens: list[int], ends: Sequence[int]) -> tuple[list[int], bool]:
+    """The tokens before the first that ends an output, and whether there is one."""
+    end = next((k for k, token in enumerate(tokens) if token in ends), None)
+    return tokens[:end], end is not None
+
+
+def prompt_seed(seed: int, key: str, num_bytes: int = 16) -> int:
+    """The seed of one prompt's draws: a function of the run's seed and the prompt's key alone."""
+    return int.from_bytes(blake2b(repr((seed, key)).encode(), digest_size=num_bytes).digest(), "big")
+
+
 def _special_tokens(model: Any, tokenizer: "PreTrainedTokenizerBase") -> tuple[list[int], int]:
-    """Tokens that end an output, of the model's own settings and the tokenizer's, and the one to pad with."""
-    own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    ends = {token for token in (own if isinstance(own, list) else [own]) if token is not None}
-    if tokenizer.eos_token_id is not None:
-        ends.add(tokenizer.eos_token_id)
+    """Tokens that end an output, and the one to pad with."""
+    ends = end_tokens(getattr(getattr(model, "generation_config", None), "eos_token_id", None), tokenizer)
     if not ends:
         raise InputError(
             "Neither the model nor its tokenizer has an EOS token, so no output would end. Set `tokenizer.eos_token`."
         )
     pad = tokenizer.pad_token_id
-    return sorted(ends), min(ends) if pad is None else pad
+    return ends, ends[0] if pad is None else pad
 
 
 @contextmanager
@@ -148,63 +168,38 @@ def _own_generation_config(model: Any) -> Iterator[None]:
         owner.generation_config = before
 
 
+def _too_large(prompts: Sequence[list[int]], limit: int, row: list[int], reason: str) -> str:
+    return (
+        f"A prompt of {len(prompts[row[0]])} tokens with {limit} new ones does not fit in memory ({reason}). Lower "
+        "`max_new_tokens`."
+    )
+
+
+@torch.no_grad()
 def _decode_rows(
     model: Any,
     prompts: Sequence[list[int]],
     keys: Sequence[str],
+    config: DecodingConfig,
+    limit: int,
+    ends: list[int],
+    pad: int,
     rows: list[int],
-    config: DecodingConfig,
-    limit: int,
-    ends: list[int],
-    pad: int,
 ) -> list[Decoded]:
-    try:
-        answers = _generate(model, [prompts[i] for i in rows], [keys[i] for i in rows], config, limit, ends, pad)
-    except torch.OutOfMemoryError:
-        if len(rows) == 1:
-            raise InputError(
-                f"A prompt of {len(prompts[rows[0]])} tokens with {limit} new ones does not fit in memory. Lower `max_new_tokens`."
-            ) from None
-        answers = None
-    if answers is None:
-        torch.cuda.empty_cache()
-        middle = len(rows) // 2
-        halves = (rows[:middle], rows[middle:])
-        return [item for half in halves for item in _decode_rows(model, prompts, keys, half, config, limit, ends, pad)]
-    results = []
-    for i, tokens in zip(rows, answers, strict=True):
-        end = next((k for k, token in enumerate(tokens) if token in ends), None)
-        results.append(Decoded(i, tokens[:end], end is not None))
-    return results
-
-
-@torch.no_grad()
-def _generate(
-    model: Any,
-    prompts: list[list[int]],
-    keys: list[str],
-    config: DecodingConfig,
-    limit: int,
-    ends: list[int],
-    pad: int,
-) -> list[list[int]]:
-    """New tokens of one batch, padded at the left."""
-    width = max(map(len, prompts))
-    input_ids = torch.tensor([[pad] * (width - len(ids)) + ids for ids in prompts], device=model.device)
-    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=model.device)
+    """The outputs of one batch, whose prompts are padded at the left."""
     processors = LogitsProcessorList()
     if config.temperature > 0:
-        processors.append(SeededDraws(keys, config, ends))
+        processors.append(SeededDraws([keys[i] for i in rows], config, ends))
+    inputs = left_padded([prompts[i] for i in rows], pad, model.device)
     sequences = model.generate(
-        input_ids=input_ids,
-        attention_mask=mask,
+        **inputs,
         generation_config=GenerationConfig(
             do_sample=False, num_beams=1, max_new_tokens=limit, eos_token_id=ends, pad_token_id=pad
         ),
         logits_processor=processors,
     )
-    tokens: list[list[int]] = sequences[:, width:].tolist()
-    return tokens
+    answers = sequences[:, inputs["input_ids"].shape[1] :].tolist()
+    return [Decoded(i, *up_to_end(tokens, ends)) for i, tokens in zip(rows, answers, strict=True)]
 
 
 class SeededDraws(LogitsProcessor):
@@ -220,7 +215,7 @@ class SeededDraws(LogitsProcessor):
 
     def __init__(self, keys: Sequence[str], config: DecodingConfig, ends: Sequence[int]):
         self.config, self.ends = config, list(ends)
-        self.streams = [np.random.default_rng(_stream_seed(config.seed, key)) for key in keys]
+        self.streams = [np.random.default_rng(prompt_seed(config.seed, key)) for key in keys]
         self.active = np.ones(len(self.streams), dtype=bool)
         self.started = False
 
@@ -245,7 +240,3 @@ class SeededDraws(LogitsProcessor):
         if self.config.top_p < 1:
             kept = TopPLogitsWarper(self.config.top_p)(input_ids, kept)
         return torch.isneginf(kept)
-
-
-def _stream_seed(seed: int, key: str) -> int:
-    return int.from_bytes(blake2b(repr((seed, key)).encode(), digest_size=16).digest(), "big")

@@ -1,4 +1,4 @@
-"""What a language model makes of its neighbours in a batch: padding, other rows, tokens to come."""
+"""Whether padding, other prompts of a batch or later tokens change what a language model writes."""
 
 import logging
 from collections.abc import Sequence
@@ -10,7 +10,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from ..errors import InputError
 from ..models.heads.configuration import is_encoder
-from ..models.inputs import num_embeddings, positions_of
+from ..models.inputs import num_embeddings
+from ..models.positions import positions_of
+from ..models.probes import agree, ordinary_tokens, rounding
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +21,7 @@ _SHORT, _LONG, _NEW = 3, 15, 2
 
 
 def check_language_model(config: Any, name: str) -> None:
-    """Raises `InputError` where a configuration is of no decoder that a language model is loaded from."""
+    """Raises `InputError` unless a configuration is that of a decoder."""
     own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
     if config.is_encoder_decoder or not own_code and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         kind = "an encoder with a decoder" if config.is_encoder_decoder else "no language model"
@@ -36,9 +38,9 @@ def check_reads_back_only(model: Any, name: str) -> None:
     rows = torch.tensor([[first, second, first], [first, second, second]], device=model.device)
     with torch.no_grad():
         one, other = (_logits(model, row[None])[0, :2] for row in rows)
-    if not _agree(one, other, 1e-4 if model.dtype == torch.float32 else 5e-2):
+    if not agree(one, other, rounding(model.dtype)):
         raise InputError(
-            f"{name} ({model.config.model_type}) is an encoder: it reads the tokens that are still to come, so it cannot write text. "
+            f"{name} ({model.config.model_type}) is an encoder: what it predicts depends on later tokens, so it cannot write text. "
             "Use a decoder, such as Llama or Qwen."
         )
 
@@ -65,12 +67,13 @@ def batches_for(model: Any, ends: Sequence[int], pad: int) -> str:
     )
     alone = _scores(model, [short], pad, pad)
     padded = _scores(model, [short, long], pad, pad)
-    exact = model.dtype == torch.float32
+    tolerance = rounding(model.dtype)
     # What stands in place of padding must not matter at all. The rest is rounding.
-    if _agree(padded, _scores(model, [short, long], first, pad), 1e-6 if exact else 5e-2):
-        if _agree(alone, padded, 1e-4 if exact else 5e-2):
+    filled = _scores(model, [short, long], first, pad)
+    if agree(padded, filled, 1e-6 if model.dtype == torch.float32 else tolerance):
+        if agree(alone, padded, tolerance):
             return "padded"
-    together = _agree(alone, _scores(model, [short, same], pad, pad), 1e-4 if exact else 5e-2)
+    together = agree(alone, _scores(model, [short, same], pad, pad), tolerance)
     logger.warning(
         "What %s writes depends on %s: %s. This takes longer.",
         model.config.model_type,
@@ -81,23 +84,30 @@ def batches_for(model: Any, ends: Sequence[int], pad: int) -> str:
 
 
 def _ordinary_tokens(model: Any, special: Sequence[int]) -> list[int]:
-    size = num_embeddings(model) or 0
-    tokens = [i for i in range(min(size, 64 + len(special))) if i not in special]
+    size = num_embeddings(model)
+    tokens = ordinary_tokens(size, special)
     if len(tokens) < 2:
-        raise InputError(f"The model has {size} token embeddings, which is no vocabulary to write with.")
+        raise InputError(f"The model has {size or 0} token embeddings. A model that writes text has more.")
     return tokens
+
+
+def left_padded(prompts: Sequence[list[int]], filler: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask` of prompts, with `filler` before the shorter ones."""
+    width = max(map(len, prompts))
+    ids = [[filler] * (width - len(prompt)) + prompt for prompt in prompts]
+    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return {
+        "input_ids": torch.tensor(ids, device=device),
+        "attention_mask": torch.tensor(mask, device=device),
+    }
 
 
 @torch.no_grad()
 def _scores(model: Any, prompts: list[list[int]], filler: int, pad: int) -> torch.Tensor:
     """Logits of the first new tokens of the first prompt, with `filler` before the shorter ones."""
-    width = max(map(len, prompts))
-    ids = torch.tensor([[filler] * (width - len(p)) + p for p in prompts], device=model.device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
     recorder = _Recorder(prompts[0][0])
     model.generate(
-        input_ids=ids,
-        attention_mask=mask,
+        **left_padded(prompts, filler, model.device),
         generation_config=GenerationConfig(
             do_sample=False, num_beams=1, max_new_tokens=_NEW, pad_token_id=pad, eos_token_id=None
         ),
@@ -118,7 +128,3 @@ class _Recorder(LogitsProcessor):
         forced: Any = torch.full_like(scores, -torch.inf)
         forced[:, self.token] = 0
         return forced
-
-
-def _agree(expected: torch.Tensor, found: torch.Tensor, tolerance: float) -> bool:
-    return bool((expected - found).abs().max() <= tolerance * expected.abs().max())

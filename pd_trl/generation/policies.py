@@ -1,4 +1,4 @@
-"""Loading the language model that answers, and what tells it from another."""
+"""[`PolicySource`]: the language model that answers, its tokenizer, and the key of both."""
 
 import os
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError, InputTypeError
 from ..hub import local_model_folder
-from ..models.adapters import base_folder
+from ..models.adapters import base_folder, is_adapter
+from ..models.loading import load_tokenizer, model_device, model_dtype
 from ..runs.identity import memory_key, model_key
-from ..scoring.reward_models import scoring_device
 from .padding import check_language_model
 
 Policy: TypeAlias = str | os.PathLike | tuple[PreTrainedModel, PreTrainedTokenizerBase]
@@ -65,9 +65,7 @@ class PolicySource:
     @cached_property
     def base(self) -> Path | None:
         """Local folder of the base model where the model is an adapter."""
-        if not (self.folder / "adapter_config.json").is_file():
-            return None
-        return base_folder(self.folder, f"the adapter {self.model}")
+        return base_folder(self.folder, f"the adapter {self.model}") if is_adapter(self.folder) else None
 
     def check(self) -> None:
         """Raises `InputError` where the model is of a kind that writes no text. Loads no weights."""
@@ -91,22 +89,14 @@ class PolicySource:
         """The model's tokenizer; an adapter's own goes before its base's."""
         if isinstance(self.model, tuple):
             return self.model[1]
-        for folder in (self.folder, self.base):
-            if folder is not None and any(
-                (folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
-            ):
-                return AutoTokenizer.from_pretrained(folder, trust_remote_code=self.trust_remote_code)
-        raise InputError(
-            f"No tokenizer beside the model {self.model}. Save it there with `tokenizer.save_pretrained`."
+        return load_tokenizer(
+            self.folder, f"the model {self.model}", base=self.base, trust_remote_code=self.trust_remote_code
         )
 
     @property
     def resolved_dtype(self) -> torch.dtype:
         """The type that the weights are loaded in."""
-        if isinstance(self.model, tuple):
-            return self.model[0].dtype
-        on_cuda = scoring_device().type == "cuda" and torch.cuda.is_bf16_supported()
-        return self.dtype or (torch.bfloat16 if on_cuda else torch.float32)
+        return self.model[0].dtype if isinstance(self.model, tuple) else model_dtype(self.dtype)
 
     @cached_property
     def loaded(self) -> Any:
@@ -129,10 +119,10 @@ class PolicySource:
         # They would be random, and so would be every output.
         if missing := sorted(found["missing_keys"]):
             raise InputError(
-                f"The model {folder} lacks the weights {', '.join(missing[:3])}: it is no language model (a reward model?)."
+                f"The model {folder} lacks the weights {', '.join(missing[:3])}: it is not a language model (is it a reward model?)."
             )
         if self.base is not None:
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, str(self.folder))
-        return model.to(scoring_device()).eval()
+        return model.to(model_device()).eval()

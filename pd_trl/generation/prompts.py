@@ -1,4 +1,4 @@
-"""Token ids of prompts: the chat template is applied once, and no special token is added to what it writes."""
+"""Token ids of prompts. The chat template is applied once, and no special token is added to its text."""
 
 from collections.abc import Sequence
 

@@ -1,11 +1,10 @@
 """Decoding with vLLM, on the same prompt tokens as with transformers."""
 
 from collections.abc import Iterator, Sequence
-from hashlib import blake2b
 from typing import Any
 
-from ..errors import InputError
-from .decoding import Decoded
+from ..models.vllm import import_vllm, vllm_engine
+from .decoding import Decoded, end_tokens, prompt_seed, up_to_end
 from .policies import PolicySource
 from .settings import DecodingConfig
 
@@ -37,33 +36,33 @@ def decode_with_vllm(
     Raises:
         InputError: When vLLM is not installed, or the model is in memory.
     """
-    try:
-        from vllm import LLM, SamplingParams
-        from vllm.lora.request import LoRARequest
-    except ImportError as error:
-        raise InputError(f"vLLM cannot be imported ({error}). Install it with `pip install pd_trl[vllm]`.") from None
-    options: dict[str, Any] = {"dtype": str(source.resolved_dtype).removeprefix("torch."), "seed": config.seed}
+    vllm = import_vllm()
+    defaults: dict[str, Any] = {"seed": config.seed}
     lora = None
     if source.base is not None:
-        options |= {"enable_lora": True, "max_lora_rank": _rank_of(source)}
+        from vllm.lora.request import LoRARequest
+
+        defaults |= {"enable_lora": True, "max_lora_rank": _rank_of(source)}
         lora = LoRARequest("policy", 1, str(source.folder))
-    engine = LLM(
-        model=str(source.base or source.folder),
+    engine = vllm_engine(
+        source.base or source.folder,
+        dtype=source.dtype,
         trust_remote_code=source.trust_remote_code,
+        engine_kwargs=engine_kwargs,
+        defaults=defaults,
         # Without it, the temperature and penalties of the model's generation_config.json would count.
         generation_config="vllm",
-        **{**options, **(engine_kwargs or {})},
     )
-    ends = _ends(source)
+    ends = end_tokens(_own_ends(source), source.tokenizer)
     for start in range(0, len(prompts), PROMPTS_PER_CALL):
         rows = range(start, min(len(prompts), start + PROMPTS_PER_CALL))
         sampling = [
-            SamplingParams(
+            vllm.SamplingParams(
                 temperature=config.temperature,
                 top_p=config.top_p,
                 top_k=config.top_k,
                 max_tokens=config.max_new_tokens,
-                seed=_seed(config.seed, keys[i]),
+                seed=prompt_seed(config.seed, keys[i], num_bytes=4),
                 stop_token_ids=ends,
             )
             for i in rows
@@ -73,9 +72,8 @@ def decode_with_vllm(
             rows, engine.generate(requests, sampling, lora_request=lora, use_tqdm=False), strict=True
         ):
             output = result.outputs[0]
-            tokens = list(output.token_ids)
-            end = next((k for k, token in enumerate(tokens) if token in ends), None)
-            yield Decoded(i, tokens[:end], output.finish_reason == "stop")
+            tokens, _ = up_to_end(list(output.token_ids), ends)
+            yield Decoded(i, tokens, output.finish_reason == "stop")
 
 
 def _rank_of(source: PolicySource) -> int:
@@ -86,18 +84,10 @@ def _rank_of(source: PolicySource) -> int:
     return next((size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= rank), rank)
 
 
-def _ends(source: PolicySource) -> list[int]:
+def _own_ends(source: PolicySource) -> int | list[int] | None:
     from transformers import GenerationConfig
 
     folder = source.base or source.folder
-    own = None
-    if (folder / "generation_config.json").is_file():
-        own = GenerationConfig.from_pretrained(str(folder)).eos_token_id
-    ends = {token for token in (own if isinstance(own, list) else [own]) if token is not None}
-    if source.tokenizer.eos_token_id is not None:
-        ends.add(source.tokenizer.eos_token_id)
-    return sorted(ends)
-
-
-def _seed(seed: int, key: str) -> int:
-    return int.from_bytes(blake2b(repr((seed, key)).encode(), digest_size=4).digest(), "big")
+    if not (folder / "generation_config.json").is_file():
+        return None
+    return GenerationConfig.from_pretrained(str(folder)).eos_token_id

@@ -55,7 +55,7 @@ def vote_metrics(
 
     Args:
         gaps, delta_lengths, prompts (arrays of shape `(num_pairs,)`): See [`pair_metrics`].
-        adjusted (array of shape `(num_pairs,)`): The gaps with the length term of Eq. 17, see [`~length.adjusted_gap`].
+        adjusted (array of shape `(num_pairs,)`): The gaps with the length term of Eq. 17, see [`~method.length.adjusted_gap`].
     """
     raw = pair_metrics(gaps, delta_lengths, prompts)
     return pair_metrics(adjusted, delta_lengths, prompts) | {f"raw_{name}": raw[name] for name in _RAW if name in raw}

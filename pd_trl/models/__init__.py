@@ -1,1 +1,1 @@
-"""What a reward model of this library is made of: heads, what is saved beside the weights, and shared prefixes."""
+"""Models: heads, adapters, loading, and what a model can read."""

@@ -1,4 +1,4 @@
-"""What a PEFT adapter's folder says: the base model it belongs to, and the kind of model it makes of it."""
+"""Reads a PEFT adapter's folder: its base model, and whether it is a reward model."""
 
 import os
 from collections.abc import Mapping

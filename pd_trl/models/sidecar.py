@@ -1,4 +1,4 @@
-"""What a proxy reward model must say about itself to be scored as it was trained: `pd_reward.json` beside its weights."""
+"""[`RewardSidecar`]: `pd_reward.json`, which records how a reward model was trained, so that it is scored alike."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..errors import InputError
+from .probes import rounding
 
 Tree: TypeAlias = tuple[Sequence[int], Sequence[Sequence[int]]]
 
@@ -158,8 +159,8 @@ def why_no_trees(model: Any) -> str | None:
     """
     Why a model cannot take tree batches, or `None` where it can.
 
-    The configuration is looked at first. Then a few tokens are run both ways, so that an architecture that takes the mask
-    and the positions and does something else with them is found out too.
+    The configuration is checked first. Then a few tokens are run both ways: some architectures accept the mask and the
+    positions but do not use them as ours do.
     """
     backbone = backbone_of(model)
     reason = _why_config_cannot(backbone.config, model) or _why_layers_cannot(backbone)
@@ -221,7 +222,7 @@ def _why_outputs_differ(backbone: Any) -> str | None:
     split = len(prefix), len(prefix) + len(branches[0])
     expected = torch.cat([alone[0], alone[1][split[0] :]])
     # On an accelerator float32 may be multiplied in a shorter format.
-    tolerance = 5e-2 if backbone.dtype != torch.float32 else 1e-4 if device.type == "cpu" else 1e-2
+    tolerance = rounding(backbone.dtype) if device.type == "cpu" else max(rounding(backbone.dtype), 1e-2)
     worst = (packed - expected).abs().max().item()
     if worst <= tolerance * max(1.0, expected.abs().max().item()):
         return None

@@ -1,4 +1,4 @@
-"""What runs the reward models: our engine, the whole model of transformers, or vLLM."""
+"""Backends of scoring: our engine, the whole model of transformers, or vLLM."""
 
 import os
 from collections.abc import Iterator, Mapping

@@ -1,6 +1,5 @@
-"""Batches of sequences under a token budget, and running a model over them however little memory there is."""
+"""Batches of sequences under a token budget, and rewards of all sequences in such batches."""
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -8,12 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import InputError
+from ..models.memory import in_halves
 from .backends import Scorer
 from .prefixes import Prefixes, no_prefixes, prefix_batches, shared_prefixes
 from .tokens import TokenRows
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -136,30 +133,11 @@ def run_batches(
         widest (`int`): Tokens of the longest sequence, for the message when a single member does not fit.
     """
     for batch in batches:
-        _halving(batch, forward, widest)
-
-
-def _halving(batch: NDArray[np.integer], forward: Callable[[NDArray[np.integer]], None], widest: int) -> None:
-    try:
-        return forward(batch)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        reason = str(error).splitlines()[0]
-    if batch.size == 1:
-        raise InputError(
-            f"A batch of a single row does not fit in memory ({reason}); the longest has {widest} tokens. Set a smaller "
-            "`max_length`."
+        in_halves(
+            batch,
+            forward,
+            lambda row, reason: (
+                f"A batch of a single row does not fit in memory ({reason}); the longest has {widest} tokens. Set a "
+                "smaller `max_length`."
+            ),
         )
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    logger.warning("Out of memory with %d rows in a batch; halving it.", batch.size)
-    middle = batch.size // 2
-    _halving(batch[:middle], forward, widest)
-    _halving(batch[middle:], forward, widest)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # On CPU torch raises a plain RuntimeError for a failed allocation.
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text

@@ -19,14 +19,13 @@ from ..data.validation import RESERVED_ASPECTS, aspects_of, check_aspect_names, 
 from ..errors import InputError
 from ..method.length import adjusted_gap, check_length_penalty
 from ..models.sidecar import RewardSidecar
-from .backends import Scorer, check_backend, scorers_of
+from .backends import Scorer
 from .reward_models import RewardModel, check_reward_models
-from .run import ScoringRun, ScoringSettings
+from .run import ScoringRun
+from .settings import PAIRS_PER_SHARD, ScoringSettings
 from .shards import job_indices
 
 logger = logging.getLogger(__name__)
-
-PAIRS_PER_SHARD = 2048
 
 
 def score_pairs(
@@ -54,9 +53,10 @@ def score_pairs(
     Adds the reward gap of each aspect to each pair (Eq. 12 and 17 of
     [arXiv 2508.07638](https://huggingface.co/papers/2508.07638)).
 
-    Scores do not depend on the order of the rows, on batches, on the number of processes or on interruptions: 1e-5 in
-    float32. A conversation that is in several pairs of a prompt is scored once. Started again with the same arguments after a kill, it goes on with the shards that are missing. Under
-    `accelerate launch`, the processes share the shards of `output_dir`, and each returns the whole result.
+    Scores do not depend on the order of the rows, on batches, on the number of processes or on interruptions: they are equal
+    to 1e-5 in float32. A conversation that is in several pairs of a prompt is scored once. After a kill, the same call goes on
+    with the missing shards. Under `accelerate launch`, the processes share the shards of `output_dir`, and each returns the
+    whole result.
 
     Args:
         preferences ([`~datasets.Dataset`]):
@@ -85,10 +85,10 @@ def score_pairs(
         dtype (`torch.dtype`, *optional*):
             `None` is bfloat16 on a GPU that has it, float32 elsewhere.
         pairs_per_shard (`int`, *optional*, defaults to `2048`):
-            Pairs of a shard, but for what completes its last prompt: what a kill can lose.
+            Pairs of a shard, plus the rest of its last prompt. A kill loses one shard at most.
         share_prefix (`bool`, *optional*, defaults to `True`):
-            Whether to read a prompt once for all its responses, where that saves 30 % of the tokens or more and the model
-            is a decoder with attention over the whole sequence. Scores are equal to 1e-5 in float32 either way.
+            Whether to read a prompt once for all its responses. It is done where that saves 30 % of the tokens or more and
+            the model is a decoder with attention over the whole sequence. Scores are equal to 1e-5 in float32 either way.
         backend (`str`, *optional*, defaults to `"engine"`):
             What runs the models: `"engine"` is ours, `"transformers"` calls them as they are, `"vllm"` leaves it to vLLM, whose
             rounding depends on the batch.
@@ -112,17 +112,16 @@ def score_pairs(
     Raises:
         InputError: On unusable data or models, or when `output_dir` holds shards of another run.
     """
-    check_backend(backend)
+    settings = ScoringSettings(
+        max_length=max_length, tokens_per_batch=tokens_per_batch, on_long=on_long, tokenizer=tokenizer, dtype=dtype,
+        pairs_per_shard=pairs_per_shard, share_prefix=share_prefix, backend=backend, engine_kwargs=engine_kwargs,
+        attn_implementation=attn_implementation, torch_compile=torch_compile, trust_remote_code=trust_remote_code,
+    )  # fmt: skip
     _check(preferences, reward_models, length_penalty, length_correction)
-    settings = ScoringSettings(max_length, on_long, tokens_per_batch, pairs_per_shard, share_prefix, dtype)
     columns: dict[str, NDArray] = {}
     kept = np.ones(len(preferences), dtype=bool)
     with _folder(output_dir) as folder, contextlib.closing(ScoringRun(preferences, settings, folder)) as run:
-        loaded = scorers if scorers is not None else scorers_of(
-            reward_models, backend, torch_compile=torch_compile, engine_kwargs=engine_kwargs, tokenizer=tokenizer,
-            dtype=dtype, attn_implementation=attn_implementation, trust_remote_code=trust_remote_code,
-        )  # fmt: skip
-        for scorer in loaded:
+        for scorer in scorers if scorers is not None else run.scorers(reward_models):
             gaps, delta, inside = run.merged(scorer, run.compute(scorer))
             kept &= inside
             columns.setdefault("delta_length", delta)
@@ -140,32 +139,22 @@ def score_shard(
     shard: str,
     *,
     output_dir: str | os.PathLike,
-    max_length: int | None = None,
-    tokens_per_batch: int | None = None,
-    on_long: str = "truncate",
-    tokenizer: PreTrainedTokenizerBase | None = None,
-    dtype: torch.dtype | None = None,
-    pairs_per_shard: int = PAIRS_PER_SHARD,
-    share_prefix: bool = True,
-    backend: str = "engine",
-    engine_kwargs: Mapping[str, Any] | None = None,
-    attn_implementation: str | None = None,
-    torch_compile: bool = False,
-    trust_remote_code: bool = False,
     finished: Callable[[], None] = lambda: None,
+    **settings: Any,
 ) -> dict[str, int]:
     """
     Scores one job's part of the pairs: every N-th shard. [`score_pairs`] with the same arguments and the shards of all jobs
     in one `output_dir` then merges them, and scores what is missing.
 
     Args:
-        preferences, reward_models, output_dir, max_length, tokens_per_batch, on_long, tokenizer, dtype, pairs_per_shard,
-        share_prefix, backend, engine_kwargs, attn_implementation, torch_compile, trust_remote_code:
+        preferences, reward_models, output_dir:
             See [`score_pairs`]; the same for all jobs.
         shard (`str`):
             `"i/N"`: job `i` of `N`, counted from 0.
         finished (callable, *optional*):
-            Called after each shard, to move it elsewhere for one.
+            Called after each shard, such as to upload it.
+        settings:
+            The fields of [`ScoringSettings`]; the same for all jobs.
 
     Returns:
         `dict`: `shards` of this job, and `missing`: shards of other jobs that are not in `output_dir`; both over all models.
@@ -173,17 +162,12 @@ def score_shard(
     Raises:
         InputError: On unusable data, models or `shard`, or when `output_dir` holds shards of another run.
     """
-    check_backend(backend)
+    how = ScoringSettings(**settings)
     _check(preferences, reward_models, None, None)
     job_indices(shard, 1)
-    settings = ScoringSettings(max_length, on_long, tokens_per_batch, pairs_per_shard, share_prefix, dtype)
     found = {"shards": 0, "missing": 0}
-    with _folder(output_dir) as folder, contextlib.closing(ScoringRun(preferences, settings, folder)) as run:
-        scorers = scorers_of(
-            reward_models, backend, torch_compile=torch_compile, engine_kwargs=engine_kwargs, tokenizer=tokenizer,
-            dtype=dtype, attn_implementation=attn_implementation, trust_remote_code=trust_remote_code,
-        )  # fmt: skip
-        for scorer in scorers:
+    with _folder(output_dir) as folder, contextlib.closing(ScoringRun(preferences, how, folder)) as run:
+        for scorer in run.scorers(reward_models):
             shards = run.compute(scorer, shard, finished)
             found["shards"] += len(job_indices(shard, shards.num_shards))
             found["missing"] += shards.num_shards - len(shards.done)
@@ -221,9 +205,15 @@ def _with_gaps(
 ) -> Dataset:
     scored = preferences
     if not kept.all():
-        logger.warning("%d of %d pairs are longer than the models take and are dropped.", (~kept).sum(), kept.size)
+        logger.warning(
+            "%d of %d pairs are longer than `max_length`, or than the models take, and are dropped.",
+            (~kept).sum(),
+            kept.size,
+        )
         if not kept.any():
-            raise InputError("No pair is left: all are longer than the reward models take. Use on_long='truncate'.")
+            raise InputError(
+                "No pair is left: all are longer than `max_length`, or than the models take. Use on_long='truncate'."
+            )
         scored = scored.select(np.flatnonzero(kept))
     if getattr(scored, "_indices", None) is not None:
         # Adding a column writes the selected rows into the cache otherwise.
@@ -236,7 +226,7 @@ def _with_gaps(
 
 
 def _check_aspects(preferences: Dataset, models: list[str]) -> None:
-    """Models of aspects that the data does not have are a mistake; aspects without a model are worth a word."""
+    """Raises `InputError` on models of aspects that the data does not have; warns of aspects without a model."""
     check_aspect_names(models)
     aspects = aspects_of(preferences)
     unknown = [name for name in models if name not in (*aspects, *RESERVED_ASPECTS)]

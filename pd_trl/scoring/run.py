@@ -1,14 +1,12 @@
-"""[`ScoringRun`]: the shards of a data set through one reward model after the other."""
+"""[`ScoringRun`]: scores the shards of a data set, one reward model after the other."""
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
@@ -17,40 +15,17 @@ from ..errors import InputError
 from ..models.inputs import check_token_ids
 from ..runs.identity import data_key, shard_identity
 from ..text.tables import printable
-from .backends import Scorer
+from .backends import Scorer, scorers_of
 from .batching import score_sequences
 from .layout import prompt_groups, shard_rows
+from .reward_models import RewardModel
+from .settings import ScoringSettings
 from .shard_tokens import ShardReader, ShardTokens, side_name
 from .shards import ShardFolder, compute_shards, job_indices
 
 logger = logging.getLogger(__name__)
 
 _TEXT_COLUMNS = ("pair_id", "prompt", "chosen", "rejected", "tools", "chat_template_kwargs")
-
-
-@dataclass(frozen=True)
-class ScoringSettings:
-    """
-    How pairs are scored, see [`score_pairs`].
-
-    Args:
-        max_length, on_long, tokens_per_batch, pairs_per_shard, share_prefix, dtype: As there.
-    """
-
-    max_length: int | None
-    on_long: str
-    tokens_per_batch: int | None
-    pairs_per_shard: int
-    share_prefix: bool
-    dtype: torch.dtype | None
-
-    def __post_init__(self) -> None:
-        if self.on_long not in ("truncate", "drop", "error"):
-            raise InputError(f"`on_long` must be 'truncate', 'drop' or 'error', got {self.on_long!r}.")
-        for name in ("max_length", "tokens_per_batch", "pairs_per_shard"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"`{name}` must be at least 1, got {value}.")
 
 
 class ScoringRun:
@@ -76,8 +51,17 @@ class ScoringRun:
         self._data = data_key(self.texts)
 
     def close(self) -> None:
-        """Ends what works beside the model."""
+        """Ends the thread that tokenises."""
         self._reader.close()
+
+    def scorers(self, reward_models: Mapping[str, RewardModel]) -> Iterator[Scorer]:
+        """The models, loaded one after the other."""
+        how = self.settings
+        return scorers_of(
+            reward_models, how.backend, torch_compile=how.torch_compile, engine_kwargs=how.engine_kwargs,
+            tokenizer=how.tokenizer, dtype=how.dtype, attn_implementation=how.attn_implementation,
+            trust_remote_code=how.trust_remote_code,
+        )  # fmt: skip
 
     def shards_of(self, scorer: Scorer) -> ShardFolder:
         """Folder of a model's shards."""

@@ -13,9 +13,12 @@ from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from ..errors import InputError
 from ..models.heads.configuration import is_encoder
-from ..models.inputs import num_embeddings, positions_of
+from ..models.inputs import num_embeddings
+from ..models.positions import positions_of
+from ..models.probes import agree, ordinary_tokens, rounding
 from ..models.sidecar import RewardSidecar
 from ..models.tree_batches import backbone_of, mask_for, why_no_trees
+from .branches import BranchLayout
 from .tokens import TokenRows
 
 logger = logging.getLogger(__name__)
@@ -133,7 +136,7 @@ class RewardModelScorer:
         Returns:
             `torch.Tensor` of shape `(num_sequences, num_aspects)`.
         """
-        layout = _BranchLayout(prefixes, sequences, group, self.pad_token_id)
+        layout = BranchLayout(prefixes, sequences, group, self.pad_token_id)
         prefix_ids, branch_ids, positions = map(self._on_device, (layout.prefix_ids, layout.ids, layout.positions))
         mask = mask_for(self._backbone, layout.mask(self.device)) if layout.ids.size else None
         in_prefix, row, column = map(self._on_device, layout.last)
@@ -217,21 +220,24 @@ class RewardModelScorer:
 
     @torch.inference_mode()
     def _side_that_agrees(self) -> str:
-        size = self.num_embeddings or 0
-        ordinary = [i for i in range(size) if i not in (self.pad_token_id, *self.tokenizer.all_special_ids)]
+        ordinary = ordinary_tokens(self.num_embeddings, (self.pad_token_id, *self.tokenizer.all_special_ids))
         if not ordinary:
             return "right"
         sequences = [[ordinary[(i + k) % len(ordinary)] for i in range(count)] for k, count in enumerate((4, 12))]
         tokens = TokenRows.of(sequences).shortened(self.longest)
         alone = self._by_length(tokens)
         for side in ("right", "left"):
-            if _agree(alone, self._whole(tokens, side == "left"), self.model.dtype):
+            if self._same(alone, self._whole(tokens, side == "left")):
                 return side
         logger.warning(
             "The rewards of %s (%s) depend on padding: only conversations of one length are batched, which is slower.",
             ", ".join(self.aspects), self.model.config.model_type,
         )  # fmt: skip
         return "alike"
+
+    def _same(self, expected: torch.Tensor, found: torch.Tensor) -> bool:
+        """Whether rewards are equal but for the rounding of the model's arithmetic."""
+        return agree(expected, found, rounding(self.model.dtype), scale=1.0)
 
     @property
     def _reads_directly(self) -> bool:
@@ -252,55 +258,7 @@ class RewardModelScorer:
         last = self._on_device(tokens.last_other_than(self.pad_token_id))
         whole = self.model(**inputs).logits.float()
         parts = self._read(self._hidden(input_ids=inputs["input_ids"])[torch.arange(2, device=self.device), last])
-        return _agree(whole, parts.float(), self.model.dtype)
-
-
-def _agree(expected: torch.Tensor, found: torch.Tensor, dtype: torch.dtype) -> bool:
-    """Whether rewards are equal but for the rounding of the model's arithmetic."""
-    tolerance = 1e-4 if dtype == torch.float32 else 5e-2
-    return bool((expected - found).abs().max() <= tolerance * max(1.0, float(expected.abs().max())))
-
-
-class _BranchLayout:
-    """Where the tokens of prefixes and branches go: one matrix for the prefixes, one for what follows each."""
-
-    def __init__(
-        self,
-        prefixes: TokenRows,
-        sequences: TokenRows,
-        group: NDArray[np.integer],
-        pad_token_id: int,
-    ):
-        own_prefix = prefixes.lengths[group]
-        branches = sequences.from_start(own_prefix)
-        # Where each branch begins in its row: after the other branches of its group.
-        before = np.cumsum(branches.lengths) - branches.lengths
-        offset = before - before[np.searchsorted(group, group)]
-        ids, sequence, column = branches.flat()
-        cell = (group[sequence], offset[sequence] + column)
-        width = int(np.bincount(group, weights=branches.lengths, minlength=len(prefixes)).max())
-        self.prefix_ids, self._prefix_lengths = prefixes.padded(pad_token_id), prefixes.lengths
-        self.ids = np.full((len(prefixes), width), pad_token_id, dtype=np.int64)
-        self.positions = np.zeros_like(self.ids)
-        self._branch = np.full((len(prefixes), width), -1, dtype=np.int64)
-        self.ids[cell], self.positions[cell], self._branch[cell] = ids, own_prefix[sequence] + column, sequence
-        last = sequences.last_other_than(pad_token_id)
-        in_prefix = last < own_prefix
-        self.last = in_prefix, group, np.where(in_prefix, last, offset + last - own_prefix)
-
-    def mask(self, device: torch.device) -> torch.Tensor:
-        """
-        Which token of the branches sees which of the prefix and the branches, boolean of shape
-        `(rows, 1, width, prefix_width + width)`. Padding sees the prefix, so that no row of the softmax is empty.
-        """
-        branch = torch.from_numpy(self._branch).to(device)
-        width = branch.shape[1]
-        columns = torch.arange(self.prefix_ids.shape[1], device=device)
-        prefix = columns < torch.from_numpy(self._prefix_lengths).to(device)[:, None]
-        own = (branch[:, :, None] == branch[:, None, :]) & torch.ones(
-            width, width, dtype=torch.bool, device=device
-        ).tril_()
-        return torch.cat([prefix[:, None, :].expand(-1, width, -1), own], dim=2)[:, None]
+        return self._same(whole, parts.float())
 
 
 def _decoder_parts(model: Any) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""The distinct conversations of a shard as tokens, made once for all models with the same tokenizer."""
+"""Tokens of the distinct conversations of a shard. Models with the same tokenizer share them."""
 
 import hashlib
 import threading

@@ -12,10 +12,12 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from ..errors import InputError
+from ..models.adapters import is_adapter
 from ..models.heads import MultiAspectRewardConfig
 from ..models.heads.modeling import head_indices
-from ..models.inputs import stated_positions
+from ..models.positions import stated_positions
 from ..models.sidecar import RewardSidecar
+from ..models.vllm import import_vllm, vllm_engine
 from ..runs.artifacts import write_json
 from ..runs.identity import canonical, model_key
 from .tokens import TokenRows
@@ -53,13 +55,8 @@ class VllmScorer:
         engine_kwargs: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
     ):
-        try:
-            from vllm import LLM, PoolingParams
-        except ImportError as error:
-            raise InputError(
-                f"vLLM cannot be imported ({error}). Install it with `pip install pd_trl[vllm]`."
-            ) from None
-        if (folder / "adapter_config.json").is_file():
+        vllm = import_vllm()
+        if is_adapter(folder):
             raise InputError(
                 f"vLLM does not take the reward head of a LoRA adapter ({folder}). Merge it into its base "
                 "(`merge_and_unload`), or score with backend='engine'."
@@ -82,17 +79,16 @@ class VllmScorer:
             self.heads = [0] * len(aspects)
         else:
             raise InputError(f"The reward model in {folder} has {config.num_labels} outputs instead of one.")
-        dtype = dtype or (torch.bfloat16 if torch.cuda.is_available() else torch.float32)
         self._folder = tempfile.TemporaryDirectory()
-        self._parameters = PoolingParams(use_activation=False)
-        self._engine = LLM(
-            model=str(sequence_classifier_folder(folder, config, Path(self._folder.name))),
+        self._parameters = vllm.PoolingParams(use_activation=False)
+        self._engine = vllm_engine(
+            sequence_classifier_folder(folder, config, Path(self._folder.name)),
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            engine_kwargs=engine_kwargs,
             tokenizer=str(folder),
             runner="pooling",
             convert="classify",
-            dtype=str(dtype).removeprefix("torch."),
-            trust_remote_code=trust_remote_code,
-            **(engine_kwargs or {}),
         )
 
     @property

@@ -1,4 +1,4 @@
-"""How a trained model gets its card and goes to the Hub: call-backs, so that training knows neither cards nor pushes."""
+"""[`Publisher`]: the call-backs by which a trainer writes its card and pushes, without importing cards or publishing."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ def needed_publisher() -> Publisher:
     """The registered publisher; raises `InputError` where there is none."""
     if _publisher is None:
         raise InputError(
-            "This trainer was imported from its own module and cannot push. Import it with `from pd_trl import …`, or call "
-            "`pd_trl.publishing.trained.serve_trainers()` first."
+            "A trainer that is imported from its own module cannot push. Import it with `from pd_trl import PDRewardTrainer` (or "
+            "`PDDPOTrainer`), or call `pd_trl.publishing.trained.serve_trainers()` first."
         )
     return _publisher

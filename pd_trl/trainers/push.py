@@ -1,4 +1,4 @@
-"""[`HubPushes`]: how both trainers go to the Hub, checked before training and committed in one piece."""
+"""[`HubPushes`]: how both trainers push: checked before training, and in one commit."""
 
 import logging
 import os
@@ -92,6 +92,7 @@ class HubPushes:
             HubError: When the Hub refuses it or stays out of reach; the message says what that leaves there.
         """
         trainer: Any = self
+        needed_publisher()
         trainer.callback_handler.on_push_begin(self.args, trainer.state, trainer.control)
         if self.hub_model_id is None:
             self.init_hf_repo(token=token, private=private)
@@ -149,7 +150,7 @@ class HubPushes:
             cards.write_card(self, model_name, old, **self._card_facts())
 
     def _card_facts(self) -> dict[str, Any]:
-        """What the kind of trainer knows for the card."""
+        """Facts for the card that this kind of trainer knows."""
         return {}
 
     def _check_planned_card(self) -> None:
@@ -186,11 +187,12 @@ def check_push(args: Any, repo_id: str | None = None) -> None:
         repo_id (`str`, *optional*): Where to, instead of their `hub_model_id`.
 
     Raises:
-        InputError: For a strategy that would publish the token.
+        InputError: Where nothing is registered to push with, or for a strategy that would publish the token.
         HubError: When the Hub would refuse the push.
     """
     if not args.push_to_hub:
         return
+    needed_publisher()
     if args.hub_token and args.hub_strategy in _CHECKPOINTS:
         raise InputError(
             f"hub_strategy={args.hub_strategy.value!r} publishes `training_args.bin`, which would hold your `hub_token`. Log in "

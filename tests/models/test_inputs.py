@@ -20,7 +20,8 @@ from pd_trl import (
 )  # fmt: skip
 from pd_trl.errors import InputError
 from pd_trl.generation import DecodingConfig
-from pd_trl.models.inputs import check_token_ids, positions_of
+from pd_trl.models.inputs import check_token_ids
+from pd_trl.models.positions import positions_of
 from tests.cli.conftest import command  # noqa: F401
 from tests.tiny import CHAT_TEMPLATE, tiny_config, tiny_preferences, tiny_reward_model, tiny_tokenizer
 

@@ -347,7 +347,7 @@ def test_unusable_models_are_refused(tiny_models, tmp_path):
     with pytest.raises(InputError, match="2 outputs"):
         score_pairs(data, {"honesty": str(two)})
     with pytest.raises(InputError, match="without its reward head"):
-        score_pairs(data, lora_folders(tiny_models, tmp_path))
+        score_pairs(data, lora_folders({"reward": tiny_models["causal"]}, tmp_path))
     with pytest.raises(InputError, match="no folder ./nowhere"):
         score_pairs(data, {"honesty": "./nowhere"})
     with pytest.raises(InputError, match="cannot be reached"):

@@ -49,7 +49,7 @@ def training_of(parsed: ParsedStep, recipe: Recipe, *, reward: bool) -> Training
     """What the arguments of a training stage say."""
     from trl import get_peft_config
 
-    from ...trainers.arguments import ensure_score_is_saved
+    from ...trainers.reward.saved_head import ensure_score_is_saved
 
     _, args, model_args = parsed.outputs
     if not model_args.model_name_or_path:

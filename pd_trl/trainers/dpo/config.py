@@ -6,13 +6,14 @@ from trl import DPOConfig
 
 from ...errors import InputError
 from ...method.ranking import check_budget, parse_budget
+from ..base import PreferenceConfig
 
 # Losses of the difference of log-ratios only, into which a shift of the reference log-probabilities enters as Eq. 4 wants.
 DFPO_LOSS_TYPES = ("sigmoid", "robust", "hinge", "exo_pair", "discopop")
 
 
 @dataclass
-class PDDPOConfig(DPOConfig):
+class PDDPOConfig(PreferenceConfig, DPOConfig):
     r"""
     Configuration class for the [`PDDPOTrainer`].
 
@@ -44,11 +45,8 @@ class PDDPOConfig(DPOConfig):
         > Parameters that control the speed
 
         share_prefix (`bool`, *optional*, defaults to `False`):
-            Whether to read what the two sides of a pair share (the prompt) once: both sides go into one row, under a mask by
-            which neither sees the other. Losses and gradients are the same up to rounding. It pays where prompts are longer
-            than responses; a batch of which it would spare less than a tenth of the token positions is run as without. Needs a
-            decoder in which each layer attends to the whole sequence, with `sdpa` or `eager` attention. With dropout
-            (`disable_dropout=False`) both sides see the same noise in what they share.
+            Whether to read what the two sides of a pair share (the prompt) once. The losses are the same, and a step is faster
+            where prompts are long. See [`~trainers.base.PreferenceConfig`].
     """
 
     pd_budget: float | str | None = field(
@@ -72,21 +70,12 @@ class PDDPOConfig(DPOConfig):
             "help": "Number of aspects of Eq. 4. Unset counts the `reward_gap_<aspect>` columns of the training set."
         },
     )
-    share_prefix: bool = field(
-        default=False,
-        metadata={
-            "help": "Whether to read what the two sides of a pair share (the prompt) once, in one row under a tree mask. The "
-            "loss is the same; a step is faster where prompts are long."
-        },
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.pd_budget = parse_budget(self.pd_budget)
         if self.pd_budget is not None:
             check_budget(self.pd_budget)
-        if self.max_length is not None and self.max_length < 1:
-            raise InputError(f"`max_length` must be at least 1 token, or None for no limit, got {self.max_length}.")
         if isinstance(self.pd_loss, str) and self.pd_loss.lower() in ("none", "null"):
             self.pd_loss = None
         if self.pd_loss is None:

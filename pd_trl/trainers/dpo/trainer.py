@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from datasets import Dataset, IterableDataset
+from numpy.typing import NDArray
 from transformers import (
     BitsAndBytesConfig,
     DataCollator,
@@ -17,26 +18,18 @@ from transformers import (
     TrainerCallback,
 )
 from transformers.trainer_utils import EvalPrediction
-from trl import DPOTrainer
+from trl import DPOConfig, DPOTrainer
 
 from ...data.ids import row_keys
 from ...errors import InputError
 from ...method.ranking import parse_budget, select_ranked
-from ...models.inputs import check_tokenised, naming_missing_pad, readable_rows
+from ...models.inputs import naming_missing_pad
 from ...runs.provenance import loaded_revision, trained_on
 from ...selection.decision import ALL_PAIRS, NO_VOTES
 from ...selection.gaps import numeric_column, scored_aspects
-from ..arguments import (
-    check_offloading,
-    check_sides,
-    default_arguments,
-    describe_dropped,
-    orders_by_length,
-    token_counts,
-    without_empty_images,
-)
-from ..prefix_sharing.sharing import SharesPrefixes, check_sharing_trainer, prefix_sharing_of
-from ..push import HubPushes, check_push
+from ..arguments import default_arguments
+from ..base import EvalDataset, PreferenceTrainer
+from ..preparation import token_counts, without_empty_images
 from .config import PDDPOConfig
 
 if TYPE_CHECKING:
@@ -47,7 +40,7 @@ logger = logging.getLogger(__name__)
 _PD_INPUT = "preference_divergence"
 
 
-class PDDPOTrainer(HubPushes, SharesPrefixes, DPOTrainer):
+class PDDPOTrainer(PreferenceTrainer, DPOTrainer):
     """
     Trainer for Direct Preference Optimization on the pairs that Preference Divergence keeps
     ([arXiv 2508.07638](https://huggingface.co/papers/2508.07638)).
@@ -77,27 +70,26 @@ class PDDPOTrainer(HubPushes, SharesPrefixes, DPOTrainer):
             Configuration for this trainer. If `None`, a default configuration is used. A plain [`~trl.DPOConfig`] is taken
             with our own parameters at their defaults.
         train_dataset ([`~datasets.Dataset`], [`~datasets.IterableDataset`] or `str`):
-            As in [`~trl.DPOTrainer`], with the column `pd_column` where `pd_budget` or `pd_loss` needs it; or the Hub id
-            or path of such a data set, of which the split `train` is used. A column `image` or `images` without a single image
-            is left out. Of a selection that was published, that is all
-            pairs where `pd_budget` selects, and the kept ones otherwise.
+            As in [`~trl.DPOTrainer`], or the Hub id or path of a data set, whose split `train` is used. The column `pd_column`
+            is needed by `pd_budget` and `pd_loss`. Of a published selection, `pd_budget` selects among all pairs; without it
+            the kept ones are used. A column `image` or `images` without a single image is left out.
 
     Attributes:
         selection_ (`dict`, *optional*): What was selected, for the card: `total`, `kept`, `dropped`, `threshold`, `column`.
         datasets_ (`list` of `str`): Hub ids of the training data, for the card.
-        prefix_sharing_ ([`~prefix_sharing.PrefixSharing`], *optional*): With `share_prefix`, counts of what it spared.
+        prefix_sharing_ ([`~trainers.prefix_sharing.sharing.PrefixSharing`], *optional*): With `share_prefix`, how much it saved.
 
     Raises:
         InputError: When the PD column is missing or has missing values, when the budget is more than there is, or when an
-            `IterableDataset` is given a `pd_budget`. With `share_prefix`, when the model or a setting cannot.
+            `IterableDataset` is given a `pd_budget`. With `share_prefix`, when the model or a setting does not allow it.
         HubError: With `push_to_hub`, when the Hub would refuse the push.
     """
 
-    _signature_columns: list[str]
     beta: float
     precompute_ref_logps: bool
     data_collator: Any
     _tag_names = [*DPOTrainer._tag_names, "preference", "pd_trl"]
+    _dropped_because = "left no completion by max_length={max_length} tokens"
 
     def __init__(
         self,
@@ -106,12 +98,7 @@ class PDDPOTrainer(HubPushes, SharesPrefixes, DPOTrainer):
         args: PDDPOConfig | None = None,
         data_collator: DataCollator | None = None,
         train_dataset: Dataset | IterableDataset | str | None = None,
-        eval_dataset: Dataset
-        | IterableDataset
-        | DatasetDict
-        | IterableDatasetDict
-        | dict[str, Dataset | IterableDataset]
-        | None = None,
+        eval_dataset: EvalDataset | None = None,
         processing_class: PreTrainedTokenizerBase | ProcessorMixin | None = None,
         compute_metrics: Callable[[EvalPrediction], dict] | None = None,
         callbacks: list[TrainerCallback] | None = None,
@@ -119,10 +106,8 @@ class PDDPOTrainer(HubPushes, SharesPrefixes, DPOTrainer):
         quantization_config: "BitsAndBytesConfig | None" = None,
         peft_config: "PeftConfig | None" = None,
     ):
-        args = default_arguments(args, PDDPOConfig, model, "DPO", neutral={})
-        check_push(args)
-        check_offloading(args)
-        self.prefix_sharing_ = prefix_sharing_of(args)
+        args = default_arguments(args, PDDPOConfig, DPOConfig, model)
+        self._check_arguments(args)
         self.datasets_: list[str] = []
         self._dataset_revision: str | None = None
         if isinstance(train_dataset, str):
@@ -156,33 +141,16 @@ class PDDPOTrainer(HubPushes, SharesPrefixes, DPOTrainer):
                 quantization_config=quantization_config,
                 peft_config=peft_config,
             )
-        check_tokenised(self)
-        check_sharing_trainer(self)
         if self._kappa is not None:
             self.data_collator = _CollatorWithDivergence(self.data_collator, args.pd_column)
-        self._check_planned_card()
+        self._check_trainer()
 
-    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
-        check_sides(dataset, dataset_name)
-        with readable_rows(dataset, processing_class, dataset_name) as rows:
-            prepared = super()._prepare_dataset(rows, processing_class, args, dataset_name)
-        if isinstance(prepared, Dataset):
-            describe_dropped(
-                len(dataset), len(prepared), dataset_name, f"left no completion by max_length={args.max_length} tokens"
-            )
-            if orders_by_length(args) and args.length_column_name not in prepared.column_names:
-                prompt, chosen, rejected = token_counts(prepared, "prompt_ids", "chosen_ids", "rejected_ids")
-                lengths = np.minimum(prompt + np.maximum(chosen, rejected), args.max_length or np.inf)
-                prepared = prepared.add_column(args.length_column_name, lengths.astype(np.int64).tolist())
-        return prepared
+    def _row_lengths(self, dataset: Dataset, args: Any) -> NDArray[np.int64]:
+        prompt, chosen, rejected = token_counts(dataset, "prompt_ids", "chosen_ids", "rejected_ids")
+        return np.minimum(prompt + np.maximum(chosen, rejected), args.max_length or np.inf).astype(np.int64)
 
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        # The samplers that group by length look for this column after the unused ones have been removed.
-        if self.args.length_column_name not in self._signature_columns:
-            self._signature_columns = [*self._signature_columns, self.args.length_column_name]
-        if self._kappa is not None and self.args.pd_column not in self._signature_columns:
-            self._signature_columns = [*self._signature_columns, self.args.pd_column]
+    def _own_columns(self) -> list[str]:
+        return [self.args.pd_column] if self._kappa is not None else []
 
     def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
         return super().compute_ref_log_probs(model, {k: v for k, v in inputs.items() if k != _PD_INPUT})
@@ -240,7 +208,7 @@ def select_for_training(
     """
     if isinstance(dataset, IterableDataset):
         raise InputError(
-            "`pd_budget` ranks all rows, which an `IterableDataset` does not have at hand. Filter the stream first with a "
+            "`pd_budget` ranks all rows, which an `IterableDataset` cannot hold. Filter the stream first with a "
             "fitted `PDFilter` (`PDFilter.load(path).transform(stream)`), or pass a `Dataset`."
         )
     if not isinstance(dataset, Dataset):

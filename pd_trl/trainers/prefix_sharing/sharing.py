@@ -1,4 +1,4 @@
-"""Training on pairs with what their two sides share read once."""
+"""[`PrefixSharing`]: forward passes that read once what the two sides of a pair share."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -154,7 +154,7 @@ def prefix_sharing_of(args: Any) -> PrefixSharing | None:
     found = [name for name in names if getattr(args, name, False)]
     if found:
         raise InputError(
-            f"`share_prefix=True` does not work together with `{found[0]}=True`: it packs the batches anew at each step. Set one "
+            f"`share_prefix=True` does not work together with `{found[0]}=True`: the shape of a batch changes at each step. Set one "
             "of the two to False."
         )
     return PrefixSharing()
@@ -181,7 +181,7 @@ def _models_of(trainer: Any) -> list[Any]:
 
 
 def _plain_pairs(args: tuple, kwargs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Tokens and padding mask of a call of a backbone, if these are all that it is about and the rows come in pairs."""
+    """Tokens and padding mask of a call of a backbone; `None` where it has other inputs or its rows are no pairs."""
     input_ids, attention_mask = args[0] if args else kwargs.get("input_ids"), kwargs.get("attention_mask")
     other = any(kwargs.get(name) is not None for name in ("position_ids", "inputs_embeds", "past_key_values", "cache"))
     if other or len(args) > 1 or any(kwargs.get(name) for name in _MORE_OUTPUTS):

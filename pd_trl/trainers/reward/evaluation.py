@@ -1,4 +1,4 @@
-"""What held-out pairs say of a proxy reward: the length penalty that is chosen on one half, the accuracy on the other."""
+"""Metrics of held-out pairs. One half of the prompts chooses the length penalty, the other measures the accuracy."""
 
 import logging
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ def measure_pairs(
     pairs: HeldOutPairs, args: Any, sidecar: RewardSidecar, *, aspects: list[str] | None = None, chooses: bool = False
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """
-    Metrics of held-out pairs, see [`~reward_metrics.vote_metrics`].
+    Metrics of held-out pairs, see [`~method.accuracy.vote_metrics`].
 
     Args:
         pairs ([`HeldOutPairs`]):
@@ -95,8 +95,8 @@ def _of(pairs: HeldOutPairs, adjusted: NDArray[np.floating], rows: NDArray[np.bo
 def _warn_if_unmeasured(half: NDArray[np.bool_], aspect: str) -> None:
     if half.all():
         logger.warning(
-            "All %d held-out pairs%s are alike. The length penalty is chosen on them, so that none is left to measure the accuracy "
-            "on: hold out more pairs.",
+            "All %d held-out pairs%s are equal. The length penalty is chosen on them, so no pair is left to measure the accuracy. "
+            "Hold out more pairs.",
             half.size,
             f" of '{aspect}'" if aspect else "",
         )

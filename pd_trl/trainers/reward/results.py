@@ -1,4 +1,4 @@
-"""What training says of proxy rewards: their held-out metrics, kept beside the weights, and a warning of weak ones."""
+"""Results of training proxy rewards: held-out metrics, saved beside the weights, and a warning of weak proxies."""
 
 import logging
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class AspectReward:
         aspect (`str`): Its aspect.
         path (`str`): Folder of the model or adapter, with its tokenizer and `pd_reward.json`; the same for all heads of one.
         num_train (`int`): Pairs it was trained on.
-        metrics (`dict`): Held-out metrics, see [`~reward_metrics.vote_metrics`], and `share_longer`, `share_longer_drawn`: the share of
+        metrics (`dict`): Held-out metrics, see [`~method.accuracy.vote_metrics`], and `share_longer`, `share_longer_drawn`: the share of
             training pairs whose chosen response is the longer one, before and after length balancing.
     """
 
@@ -95,8 +95,8 @@ def warn_of_weakness(aspect: str, metrics: Mapping[str, float]) -> None:
     measured = f"right on {accuracy:.1f} ± {error:.1f} % of {metrics['num_pairs']} held-out pairs"
     if found == "worse than a coin":
         logger.warning(
-            "The reward model of '%s' is worse than a coin: %s. It has learned the opposite of the held-out labels: look whether "
-            "chosen and rejected are swapped in a part of the data, or whether its length penalty is too large.",
+            "The reward model of '%s' is worse than a coin: %s. Check whether chosen and rejected are swapped in a part of the "
+            "data, and whether its length penalty is too large.",
             aspect, measured,
         )  # fmt: skip
     elif found == "no better than a coin":

@@ -1,4 +1,4 @@
-"""Rows of a [`PDRewardTrainer`] on their way into batches: the margin that was asked for, and whose prompt a pair has."""
+"""What [`PDRewardTrainer`] adds to its batches: the margin of each pair, and keys of its prompt and content."""
 
 import hashlib
 import logging

@@ -1,4 +1,4 @@
-"""Length-balanced sampling of training pairs (METHOD: Eq. 16)."""
+"""Length-balanced sampling of training pairs (arXiv 2508.07638)."""
 
 import logging
 import math

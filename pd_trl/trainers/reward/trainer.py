@@ -1,4 +1,4 @@
-"""[`PDRewardTrainer`]: TRL's RewardTrainer with the length handling of Preference Divergence's proxy rewards."""
+"""[`PDRewardTrainer`]: TRL's RewardTrainer with length balancing and the length term of Eq. 16 and 17."""
 
 import logging
 from collections.abc import Callable
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from datasets import Dataset, IterableDataset
+from numpy.typing import NDArray
 from transformers import (
     BitsAndBytesConfig,
     DataCollator,
@@ -16,33 +17,25 @@ from transformers import (
     TrainerCallback,
 )
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, EvalPrediction
-from trl import RewardTrainer
+from trl import RewardConfig, RewardTrainer
 
 from ...data.ids import row_keys
 from ...errors import InputError
 from ...method.length import PENALTY_RULES, training_margin
 from ...method.ranking import random_keys, resolve_budget, select_lowest
 from ...models.heads.modeling import heads_of_model
-from ...models.inputs import check_tokenised, naming_missing_pad, readable_rows
+from ...models.inputs import naming_missing_pad
 from ...models.sidecar import RewardSidecar
-from ..arguments import (
-    check_offloading,
-    check_sides,
-    default_arguments,
-    describe_dropped,
-    ensure_score_is_saved,
-    has_head,
-    orders_by_length,
-    token_counts,
-)
-from ..prefix_sharing.sharing import SharesPrefixes, check_sharing_trainer, prefix_sharing_of
-from ..push import HubPushes, check_push
+from ..arguments import default_arguments
+from ..base import EvalDataset, PreferenceTrainer
+from ..preparation import token_counts
 from .config import PDRewardConfig
 from .evaluation import HeldOutPairs, measure_pairs
 from .heads.batches import AspectBalancedSampler, AspectCollator, aspect_ids, check_aspect_column
 from .heads.training import passing_for_one_output, with_target_modules
 from .rows import MARGIN, PAIR_KEYS, PairCollator, check_margin, keys_of_batch, with_pair_keys
 from .sampler import LengthBalancedSampler
+from .saved_head import ensure_score_is_saved, has_head
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -52,7 +45,7 @@ logger = logging.getLogger(__name__)
 _NEUTRAL = {"length_balance_temperature": None, "length_penalty": 0.0, "margin_column": MARGIN}
 
 
-class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
+class PDRewardTrainer(PreferenceTrainer, RewardTrainer):
     """
     Trainer for the proxy reward models of Preference Divergence
     ([arXiv 2508.07638](https://huggingface.co/papers/2508.07638)).
@@ -61,12 +54,15 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
     evaluation metrics split by length, working `train_sampling_strategy="group_by_length"`, and a count of the rows that
     TRL filters for their length.
 
-    `evaluate()` adds, for each evaluation set and whatever the batch size: `pair_accuracy`, that of the gap that enters the PD
-    (Eq. 17), its standard error by prompt `pair_accuracy_se`, `pair_accuracy_chosen_longer`, `pair_accuracy_chosen_shorter`,
-    `length_accuracy` (of the rule "longer wins"), `gap_length_correlation`, `num_pairs`, `num_prompts`; and of the reward as it
-    is, on the same pairs, `raw_pair_accuracy`, `raw_pair_accuracy_se`, `raw_gap_length_correlation`. A rule of
-    `length_penalty` chooses the penalty on the trainer's own evaluation set only, on the pairs of half of its prompts, and the
-    accuracy is that on the other half; other sets, or rows, are measured with the penalty as it is.
+    `evaluate()` adds, for each evaluation set and whatever the batch size:
+
+    - of the gap that enters the PD (Eq. 17): `pair_accuracy` with its standard error by prompt `pair_accuracy_se`,
+      `pair_accuracy_chosen_longer`, `pair_accuracy_chosen_shorter` and `gap_length_correlation`;
+    - of the raw gap on the same pairs: `raw_pair_accuracy`, `raw_pair_accuracy_se` and `raw_gap_length_correlation`;
+    - `length_accuracy` (of the rule "longer wins"), `num_pairs` and `num_prompts`.
+
+    A rule of `length_penalty` chooses the penalty on the trainer's own evaluation set: on the pairs of half of its prompts. The
+    accuracy is then that on the other half. Any other set is measured with the penalty that was chosen before.
 
     Example:
 
@@ -84,32 +80,32 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
     Args:
         model, data_collator, train_dataset, eval_dataset, processing_class, compute_metrics, callbacks, optimizers,
         optimizer_cls_and_kwargs, preprocess_logits_for_metrics, quantization_config, peft_config:
-            As in [`~trl.RewardTrainer`], but for one thing: where an adapter would lose a new reward head, because its
-            `peft_config` neither saves it nor names it in `target_modules` (such as a `LoraConfig()` without a `task_type` on
-            a language model), `"score"` is added to its `modules_to_save`. TRL then trains an adapter below a head that is
-            drawn anew at each loading.
+            As in [`~trl.RewardTrainer`], with one exception: an adapter always saves a new reward head. A `peft_config` that
+            neither saves it nor names it in `target_modules`, such as a `LoraConfig()` without a `task_type` on a language
+            model, gets `"score"` added to its `modules_to_save`. Under TRL the head of such an adapter is random again after
+            each loading.
         args ([`PDRewardConfig`], *optional*):
             Configuration for this trainer. If `None`, a default configuration is used. With a plain
             [`~trl.RewardConfig`], length balancing and penalty are off: the losses are TRL's.
 
     Attributes:
-        sidecar_ ([`RewardSidecar`]): What `pd_reward.json` is going to say beside the weights.
-        prefix_sharing_ ([`~prefix_sharing.PrefixSharing`], *optional*): With `share_prefix`, counts of what it spared.
+        sidecar_ ([`RewardSidecar`]): The content of `pd_reward.json`, which is saved beside the weights.
+        prefix_sharing_ ([`~trainers.prefix_sharing.sharing.PrefixSharing`], *optional*): With `share_prefix`, how much it saved.
         aspect_metrics_ (`dict`): Of a model with heads: metrics of the last evaluation by aspect.
 
     Raises:
         InputError: When length balancing is on for an `IterableDataset`, or no row is left to train on. With `share_prefix`,
-            when the model or a setting cannot.
+            when the model or a setting does not allow it.
         HubError: With `push_to_hub`, when the Hub would refuse the push.
     """
 
-    _signature_columns: list[str]
     data_collator: Any
     _tag_names = [*RewardTrainer._tag_names, "preference", "pd_trl"]
     _paper = {
         "title": "Data Selection for LLM Alignment Using Fine-Grained Preferences",
         "id": "2508.07638",
     }
+    _dropped_because = "longer than max_length={max_length} tokens"
 
     def __init__(
         self,
@@ -117,12 +113,7 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
         args: PDRewardConfig | None = None,
         data_collator: DataCollator | None = None,
         train_dataset: Dataset | IterableDataset | None = None,
-        eval_dataset: Dataset
-        | IterableDataset
-        | DatasetDict
-        | IterableDatasetDict
-        | dict[str, Dataset | IterableDataset]
-        | None = None,
+        eval_dataset: EvalDataset | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         compute_metrics: Callable[[EvalPrediction], dict] | None = None,
         callbacks: list[TrainerCallback] | None = None,
@@ -133,14 +124,12 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
         peft_config: "PeftConfig | None" = None,
     ):
         as_trl = args is not None and not isinstance(args, PDRewardConfig)
-        args = default_arguments(args, PDRewardConfig, model, "Reward", neutral=_NEUTRAL)
-        check_push(args)
-        check_offloading(args)
-        self.prefix_sharing_ = prefix_sharing_of(args)
+        args = default_arguments(args, PDRewardConfig, RewardConfig, model, neutral=_NEUTRAL)
+        self._check_arguments(args)
         if args.length_penalty in PENALTY_RULES and eval_dataset is None:
             logger.warning(
-                f"`length_penalty='{args.length_penalty}'` chooses the penalty on held-out pairs, and there is no `eval_dataset`: gaps keep "
-                "their length bias. Pass one and call `evaluate()` before saving, or set a number."
+                f"`length_penalty='{args.length_penalty}'` chooses the penalty on held-out pairs, but there is no `eval_dataset`: gaps keep "
+                "their length bias. Pass an `eval_dataset` and call `evaluate()` before saving, or set a number."
             )
         if isinstance(train_dataset, IterableDataset) and args.balances_length:
             raise InputError(
@@ -177,46 +166,31 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
         self.data_collator = PairCollator(self.data_collator, args.margin_column, as_trl)
         if self._aspects is not None:
             self.data_collator = AspectCollator(self.data_collator, self._aspects)
-        check_tokenised(self)
-        check_sharing_trainer(self)
         self.sidecar_ = RewardSidecar.of(args, self._aspects or (), pad_token_id=self.processing_class.pad_token_id)
         # So that the model, scored in memory, is scored as it was trained.
         self.model.pd_reward_sidecar = self.sidecar_
-        self._check_planned_card()
+        self._check_trainer()
 
-    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
-        check_sides(dataset, dataset_name)
+    def _check_rows(self, dataset: Any, args: Any, dataset_name: str) -> None:
         if self._aspects is not None:
             check_aspect_column(dataset, self._aspects, dataset_name)
         if not self._reads_margin_as_trl:
             check_margin(dataset, args.margin_column, dataset_name)
-        with readable_rows(dataset, processing_class, dataset_name) as rows:
-            prepared = super()._prepare_dataset(rows, processing_class, args, dataset_name)
-        if isinstance(prepared, Dataset):
-            describe_dropped(
-                len(dataset), len(prepared), dataset_name, f"longer than max_length={args.max_length} tokens"
-            )
-            column = args.length_column_name
-            if orders_by_length(args) and column not in prepared.column_names:
-                chosen, rejected = token_counts(prepared, "chosen_ids", "rejected_ids")
-                prepared = prepared.add_column(column, np.maximum(chosen, rejected).tolist())
+
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
+        prepared = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
         if self._train_is_prepared:
             return with_pair_keys(prepared)
         # The first set that the constructor prepares is the training set.
         self._train_is_prepared = True
         return prepared
 
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        # The samplers that group by length look for their column after the unused ones have been removed.
-        needed = [
-            self.args.length_column_name,
-            PAIR_KEYS,
-            self.args.margin_column,
-            "aspect" if self._aspects else None,
-        ]
-        added = [name for name in needed if name is not None and name not in self._signature_columns]
-        self._signature_columns = [*self._signature_columns, *added]
+    def _row_lengths(self, dataset: Dataset, args: Any) -> NDArray[np.int64]:
+        return np.maximum(*token_counts(dataset, "chosen_ids", "rejected_ids"))
+
+    def _own_columns(self) -> list[str]:
+        names = [PAIR_KEYS, self.args.margin_column, "aspect" if self._aspects else None]
+        return [name for name in names if name is not None]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset = self.train_dataset if train_dataset is None else train_dataset
@@ -260,13 +234,7 @@ class PDRewardTrainer(HubPushes, SharesPrefixes, RewardTrainer):
 
     def evaluate(
         self,
-        eval_dataset: Dataset
-        | IterableDataset
-        | DatasetDict
-        | IterableDatasetDict
-        | dict[str, Dataset | IterableDataset]
-        | str
-        | None = None,
+        eval_dataset: EvalDataset | str | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:

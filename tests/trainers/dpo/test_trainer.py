@@ -267,7 +267,12 @@ def test_signatures_are_supersets_of_trl():
 
 def test_every_constructor_argument_reaches_the_parent(monkeypatch):
     received = {}
-    monkeypatch.setattr(DPOTrainer, "__init__", lambda self, **kwargs: received.update(kwargs))
+
+    def init(self, **kwargs):
+        received.update(kwargs)
+        self.args = kwargs["args"]
+
+    monkeypatch.setattr(DPOTrainer, "__init__", init)
     names = [name for name in inspect.signature(PDDPOTrainer.__init__).parameters if name not in ("self", "args")]
     given = {name: object() for name in names}
     PDDPOTrainer(args=PDDPOConfig("x", use_cpu=True, bf16=False), **given)

@@ -16,7 +16,7 @@ from pd_trl.errors import InputError
 from pd_trl.method.accuracy import half_of_prompts
 from pd_trl.method.length import PENALTY_RULES
 from pd_trl.models.sidecar import RewardSidecar
-from pd_trl.trainers import arguments as trainer_utils
+from pd_trl.trainers.reward import saved_head
 from tests.processes import run_processes
 from tests.tiny import tiny_preferences
 
@@ -294,7 +294,7 @@ LORAS = {
 def test_a_lora_head_is_added_only_where_trl_loses_it(tiny_models, tmp_path, caplog, base, name):
     from peft import LoraConfig, PeftModel
 
-    trainer_utils._say_once.cache_clear()
+    saved_head._say_once.cache_clear()
     data, path = tiny_preferences(16), tiny_models[base]
     ours, theirs = (
         make(path, tmp_path / str(i), data, dict(max_steps=2), config_class=RewardConfig, trainer_class=kind, peft_config=LoraConfig(r=2, **LORAS[name]))
@@ -474,7 +474,7 @@ def test_every_constructor_argument_reaches_the_parent(monkeypatch):
 
     def init(self, **kwargs):
         received.update(kwargs)
-        self.data_collator, self.model = None, SimpleNamespace()
+        self.args, self.data_collator, self.model = kwargs["args"], None, SimpleNamespace()
         self.processing_class = SimpleNamespace(pad_token_id=1)
 
     monkeypatch.setattr(RewardTrainer, "__init__", init)

@@ -1,4 +1,4 @@
-"""Rows of several aspects on their way to the heads: their sampler and collator."""
+"""Sampler and collator for rows of several aspects."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a trainer of a model with heads does that one of a single output does not."""
+"""Set-up that only a model with heads needs: LoRA's modules, and passing TRL's check for one output."""
 
 import copy
 from contextlib import AbstractContextManager, nullcontext

@@ -1,0 +1,52 @@
+"""The device and type of a model, and the tokenizer beside it."""
+
+import os
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from ..errors import InputError
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+
+
+def model_device() -> torch.device:
+    """The accelerator of this process (by `LOCAL_RANK`), or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def model_dtype(dtype: torch.dtype | None = None) -> torch.dtype:
+    """The type of a model's weights: as given, else bfloat16 on a GPU that has it, float32 elsewhere."""
+    on_cuda = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return dtype or (torch.bfloat16 if on_cuda else torch.float32)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer."""
+    return any((folder / name).is_file() for name in _TOKENIZERS)
+
+
+def load_tokenizer(
+    folder: Path, what: str, *, base: Path | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """
+    The tokenizer beside a model; an adapter's own goes before its base's.
+
+    Args:
+        folder (`Path`): The model or adapter.
+        what (`str`): What messages call it.
+        base (`Path`, *optional*): The base model of an adapter.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Whether to run code that comes with it.
+
+    Raises:
+        InputError: When there is none.
+    """
+    for place in (folder, base):
+        if place is not None and has_tokenizer(place):
+            return AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
+    raise InputError(f"No tokenizer beside {what}. Save it there with `tokenizer.save_pretrained`.")
