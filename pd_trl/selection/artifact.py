@@ -6,7 +6,7 @@ from datasets import Dataset
 
 from ..runs.artifacts import Manifest, write_json, write_rows
 from ..runs.identity import settings_key
-from .decision import split_kept
+from .reasons import split_kept
 from .filter import FILTER_NAME, PDFilter
 
 IDENTITY = ("budget", "source", "gamma", "weights", "per_aspect", "selector", "margin_column", "pd_column",

@@ -21,7 +21,7 @@ from ..models.sidecar import proxy_metrics_of
 from ..runs.artifacts import write_json
 from ..safety.media import check_media_table, media_columns, undecoded
 from ..safety.secrets import masked
-from .decision import ALL_PAIRS, decide, split_kept, with_decision
+from .reasons import ALL_PAIRS, decide, split_kept, with_decision
 from .filter_file import read_filter
 from .gaps import GAP_PREFIX, aspect_labels, numeric_column, rated_aspects, scored_aspects
 from .model_gaps import STREAM_ROWS, ModelGaps

@@ -8,7 +8,7 @@ from ..errors import InputError
 from ..method.ranking import ON_NO_VOTES, SELECTORS, SOURCES
 from ..runs.forms import filter_arguments, saved_filter
 from ..safety.schema import read_document
-from .decision import ALL_PAIRS
+from .reasons import ALL_PAIRS
 
 ARGUMENTS = filter_arguments(tuple(SELECTORS), SOURCES, ON_NO_VOTES)
 _ADVICE = "Save the filter again, or run `pd-trl select` again."

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..method.divergence import NO_LABEL, PreferenceDivergence, no_votes_error, preference_divergence
 from ..method.votes import vote_weights
-from .decision import NO_VOTES
+from .reasons import NO_VOTES
 from .gaps import GapMatrix, gap_matrix
 
 if TYPE_CHECKING:

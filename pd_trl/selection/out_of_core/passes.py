@@ -13,7 +13,7 @@ from ...errors import InputError
 from ...method.divergence import NO_LABEL, preference_divergence
 from ...method.ranking import Threshold, check_budget, resolve_budget
 from ...method.votes import vote_weights
-from ..decision import ALL_PAIRS
+from ..reasons import ALL_PAIRS
 from ..filter import PDFilter
 from ..gaps import VOTE_PREFIX
 from ..report import named_aspects, reported_columns

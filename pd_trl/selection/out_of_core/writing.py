@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from ...runs.artifacts import read_json, write_json
 from ...safety.media import check_media_table
-from ..decision import ALL_PAIRS, decide
+from ..reasons import ALL_PAIRS, decide
 from ..gaps import VOTE_PREFIX
 from .ids import id_hashes, write_hashes
 from .parquet import ParquetSource, Unit
 from .passes import Decision, Selection
 from .scores import text_ids
-from .statistics import ReportSums
+from ..statistics import ReportSums
 
 PARTS = ("selected", "dropped")
 _ADDED = {"pd": "float32", "pd_kept": "bool", "pd_reason": "string"}

@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ...data.chat import normalize_text, text_kind, text_length
-from ..filter import PDFilter
-from ..gaps import VOTE_PREFIX, VoteColumn, is_number_type, votes_label
-from ..report import SelectionReport, divergence_range, proxy_verdict
-from .columns import Gaps, to_float64
-from .passes import Decision
+from ..data.chat import normalize_text, text_kind, text_length
+from .filter import PDFilter
+from .gaps import VOTE_PREFIX, VoteColumn, is_number_type, votes_label
+from .report import SelectionReport, divergence_range, proxy_verdict
+from .out_of_core.columns import Gaps, to_float64
+from .out_of_core.passes import Decision
 
 _GROUPS = ("all", "kept", "dropped")
 _SIDES = ("chosen", "rejected")
