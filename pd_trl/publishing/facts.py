@@ -16,15 +16,13 @@ from ..runs.artifacts import MANIFEST_NAME, Manifest, read_rows
 from ..runs.provenance import source_provenance
 from ..safety.media import without_media
 from ..safety.schema import anything, check_content, integer, optional, read_document, record
-from ..selection.filter_file import ARGUMENTS
+from ..selection.settings import FORMS
 
-_ARGUMENTS = ("budget", "source", "gamma", "weights", "per_aspect", "selector", "margin_column", "pd_column",
-              "min_proxy_accuracy", "seed", "on_no_votes")  # fmt: skip
 _COUNTS = ("total", "kept", "dropped")
 # Of the manifest of a selection: what its card shows, in the form of the command line.
 _SHOWN = record({
     "counts": record(dict.fromkeys(_COUNTS, integer(0)), required=_COUNTS, others=anything),
-    "arguments": record({**{name: optional(form) for name, form in ARGUMENTS.items()}, "weights": anything}),
+    "arguments": record({**{name: optional(form) for name, form in FORMS.items()}, "weights": anything}),
 })  # fmt: skip
 _ADVICE = "Run `pd-trl select` again."
 
@@ -64,7 +62,7 @@ def dataset_facts(
     report = read_document(folder / "report.json", forms.report, "the report of a selection", _ADVICE)
     provenance = manifest.results.get("provenance") or {}
     counts = manifest.counts
-    arguments = {name: manifest.arguments[name] for name in _ARGUMENTS if name in manifest.arguments}
+    arguments = {name: manifest.arguments[name] for name in FORMS if name in manifest.arguments}
     shown = {"counts": counts, "arguments": arguments}
     check_content(shown, _SHOWN, folder / MANIFEST_NAME, "a manifest of `pd-trl select`", _ADVICE)
     return DatasetFacts(

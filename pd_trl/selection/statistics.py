@@ -1,23 +1,125 @@
-"""Numbers of the selection report as sums over batches, which add up over shards."""
+"""The numbers of a selection's report as sums over batches. In memory all rows are one batch; the sums of shards add up."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ..data.chat import normalize_text, text_kind, text_length
-from .filter import PDFilter
-from .gaps import VOTE_PREFIX, VoteColumn, is_number_type, votes_label
-from .report import SelectionReport, divergence_range, proxy_verdict
-from .out_of_core.columns import Gaps, to_float64
-from .out_of_core.passes import Decision
+from ..data.chat import normalize_text, text_length
+from ..errors import InputTypeError
+from ..method.accuracy import verdict
+from .gaps import (
+    VOTE_PREFIX,
+    Gaps,
+    VoteColumn,
+    count_votes,
+    is_number_type,
+    rated_aspects,
+    rating_columns,
+    scored_aspects,
+    votes_label,
+)
+from .settings import SelectionSettings
 
-_GROUPS = ("all", "kept", "dropped")
-_SIDES = ("chosen", "rejected")
-# Of `selection_report`'s numbers, the one that would need a ranking by every rival selector.
-NOT_COMPUTED = ("overlap",)
+GROUPS = ("all", "kept", "dropped")
+SIDES = ("chosen", "rejected")
+# Quantiles of the PD that the report shows.
+SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass
+class Basis:
+    """
+    What the report says of a fit as a whole.
+
+    Args:
+        labels (`list` of `str`): Name of each code of [`Gaps.own`], those of the aspects first.
+        scale (array of shape `(num_aspects,)`, float32): Scales of the gaps (Eq. 13).
+        weights (array of shape `(num_aspects,)`): Weights of the votes.
+        divergence_quantiles (`dict`): Quantiles of the PD.
+        reported (`list` of `str`): Columns of numbers that the report reads, beside the gaps and the votes.
+        known (`list` of `str`): Names of `vote_` columns that are those of aspects.
+    """
+
+    labels: list[str]
+    scale: NDArray[np.float32]
+    weights: NDArray[np.float64]
+    divergence_quantiles: dict[str, float] = field(default_factory=dict, kw_only=True)
+    reported: list[str] = field(default_factory=list, kw_only=True)
+    known: list[str] = field(default_factory=list, kw_only=True)
+
+
+@dataclass
+class Batch:
+    """
+    Rows, as the statistics take them in.
+
+    Args:
+        gaps ([`Gaps`]): Labels, and gaps where there are any.
+        kept (boolean array of shape `(num_rows,)`): Whether a row is kept.
+        numbers (`dict`): By name, the columns of [`number_columns`], NaN where a number is missing.
+        lengths (`dict`): Characters of each side, where the texts are read.
+        divergence (array of shape `(num_rows,)`, *optional*): PD.
+        clipped (array of shape `(num_aspects,)`, *optional*): Gaps of each aspect that count and are beyond their scale.
+    """
+
+    gaps: Gaps
+    kept: NDArray[np.bool_]
+    numbers: Mapping[str, NDArray[np.float64]]
+    lengths: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    divergence: NDArray[np.float32] | None = None
+    clipped: NDArray[np.int64] | None = None
+
+
+def reported_columns(column_names: Sequence[str], settings: SelectionSettings) -> list[str]:
+    """Columns of numbers that the report reads, whatever the selection ranks by."""
+    return [name for name in dict.fromkeys(("delta_length", settings.margin_column)) if name in column_names]
+
+
+def number_columns(schema: pa.Schema, reported: Iterable[str]) -> list[str]:
+    """Columns of numbers that the statistics read: lengths, margins, and votes. One that holds no numbers is left out."""
+    votes = [name for name in schema.names if name.startswith(VOTE_PREFIX)]
+    wanted = dict.fromkeys(["delta_length", *reported, *votes])
+    return [name for name in wanted if name in schema.names and is_number_type(schema.field(name).type)]
+
+
+def text_lengths(schema: pa.Schema, read: Callable[[str], pa.ChunkedArray]) -> dict[str, NDArray[np.int64]]:
+    """Characters of the texts of both sides; a column that holds no texts is left out."""
+    found = {}
+    for side in SIDES:
+        if side in schema.names:
+            try:
+                found[side] = text_length(normalize_text(read(side), side))
+            except InputTypeError:
+                continue
+    return found
+
+
+def length_difference(
+    delta: NDArray[np.float64] | None, lengths: Mapping[str, NDArray[np.int64]]
+) -> NDArray[np.float64] | None:
+    """By how much the chosen response is longer: in tokens as given, or else in characters. `None` where neither is known."""
+    if delta is None and len(lengths) == len(SIDES):
+        return lengths["chosen"].astype(np.float64) - lengths["rejected"]
+    return delta
+
+
+def vote_names(schema: pa.Schema) -> list[str]:
+    """Names of `vote_` columns that are those of aspects, by what else there is of them or by the type of votes (int8)."""
+    names = schema.names
+    rated = [name for name in rated_aspects(names) if len(rating_columns(name, names)) == 2]
+    typed = [name for name in names if name.startswith(VOTE_PREFIX) and schema.field(name).type == pa.int8()]
+    return [*scored_aspects(names), *rated, *(name[len(VOTE_PREFIX) :] for name in typed)]
+
+
+def other_votes(votes: NDArray[np.float64], own: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Where an aspect's label agrees with a pair's label that is not its `own`, and where it decides at all."""
+    votes = np.nan_to_num(votes)
+    counted = (votes != 0) & ~own
+    return counted & (votes > 0), counted
 
 
 class ReportSums:
@@ -25,12 +127,13 @@ class ReportSums:
     Sums from which the report is made; ready for json, so that those of finished shards outlive a kill.
 
     Args:
-        decision ([`Decision`]): What is kept.
+        basis ([`Basis`]): The fit.
         content (`dict`, *optional*): Sums of `to_dict`.
     """
 
-    def __init__(self, decision: Decision, content: Mapping[str, Any] | None = None):
-        self.decision = decision
+    def __init__(self, basis: Basis, content: Mapping[str, Any] | None = None):
+        self.basis = basis
+        self.names = basis.labels[: len(basis.weights)]
         self.sums: dict[str, Any] = {name: np.asarray(value) for name, value in (content or {}).items()}
 
     def to_dict(self) -> dict[str, Any]:
@@ -50,29 +153,21 @@ class ReportSums:
         else:
             self.sums[name] = self.sums[name] + value
 
-    def add(
-        self,
-        batch: pa.RecordBatch,
-        gaps: Gaps,
-        divergence: NDArray[np.float32] | None,
-        clipped: NDArray[np.int64],
-        kept: NDArray[np.bool_],
-        texts: bool = True,
-    ) -> None:
-        """Adds a batch of rows, with its texts' lengths where it has texts."""
-        size = len(self.decision.labels)
-        self._add("rows", _by_group(np.ones(len(kept)), kept))
+    def add(self, batch: Batch) -> None:
+        """Adds a batch of rows."""
+        size = len(self.basis.labels)
+        self._add("rows", _by_group(np.ones(len(batch.kept)), batch.kept))
         if size:
-            self._add("own", [np.bincount(gaps.own[rows], minlength=size) for rows in (slice(None), kept)])
-        delta = _numbers(batch, "delta_length")
-        if divergence is not None:
-            self._add_divergence(divergence, kept)
-            self._add("clipped", clipped)
-            self._add("missing", [gaps.missing.get(name, 0) for name in self.decision.labels])
-            self._add_gaps(gaps, delta)
-            self._add_votes(gaps, kept)
-        self._add_lengths(batch, delta, kept, texts)
-        self._add_labels(batch, gaps, kept)
+            own = batch.gaps.own
+            self._add("own", [np.bincount(own[rows], minlength=size) for rows in (slice(None), batch.kept)])
+        if batch.divergence is not None:
+            self._add_divergence(batch.divergence, batch.kept)
+            self._add("clipped", batch.clipped)
+            self._add("missing", [batch.gaps.missing.get(name, 0) for name in self.names])
+            self._add_gaps(batch.gaps, batch.numbers.get("delta_length"))
+            self._add_votes(batch.gaps, batch.kept)
+        self._add_lengths(batch)
+        self._add_labels(batch)
 
     def _add_divergence(self, divergence: NDArray[np.float32], kept: NDArray[np.bool_]) -> None:
         given = ~np.isnan(divergence)
@@ -88,7 +183,7 @@ class ReportSums:
         self._add("gap_products", [[a @ b for b in filled] for a in filled])
         for k, gap in enumerate(gaps.gaps):
             others = gaps.own != k
-            if gaps.missing.get(self.decision.labels[k]):
+            if gaps.missing.get(self.names[k]):
                 others &= ~np.isnan(gap)
             self._add(f"agrees_{k}", [np.count_nonzero(others & (gap > 0)), np.count_nonzero(others)])
             if delta is not None:
@@ -97,94 +192,96 @@ class ReportSums:
                 self._add(f"length_{k}", [x.size, x.sum(), y.sum(), x @ x, y @ y, x @ y])
 
     def _add_votes(self, gaps: Gaps, kept: NDArray[np.bool_]) -> None:
-        agree, voters, most = np.zeros((3, len(kept)), dtype=np.int64)
-        for k in np.flatnonzero(self.decision.weights > 0):
-            others, gap = gaps.own != k, gaps.gaps[k]
-            most += others
-            if gaps.missing.get(self.decision.labels[k]):
-                others &= ~np.isnan(gap)
-            voters += others
-            agree += others & (gap > 0)
-        size = len(self.decision.weights) + 1
-        votes = voters * size + agree
+        agree, voters, most = count_votes(gaps, self.names, self.basis.weights)
+        size = len(self.names) + 1
+        votes = voters.astype(np.int64) * size + agree
         self._add("votes", [np.bincount(votes[rows], minlength=size * size) for rows in (slice(None), kept)])
         self._add("missing_votes", [np.count_nonzero((voters > 0) & (voters < most)), np.count_nonzero(voters == 0)])
 
-    def _add_lengths(self, batch: pa.RecordBatch, delta: NDArray | None, kept: NDArray, texts: bool) -> None:
-        lengths = {}
-        for side in _SIDES if texts else ():
-            if side in batch.schema.names and text_kind(batch.schema.field(side).type) is not None:
-                column = pa.chunked_array([batch.column(side)])
-                lengths[side] = text_length(normalize_text(column, side))
-                self._add(f"characters_{side}", _by_group(lengths[side], kept))
-        if delta is None and len(lengths) == 2:
-            delta = lengths["chosen"] - lengths["rejected"]
+    def _add_lengths(self, batch: Batch) -> None:
+        for side, characters in batch.lengths.items():
+            self._add(f"characters_{side}", _by_group(characters, batch.kept))
+        delta = length_difference(batch.numbers.get("delta_length"), batch.lengths)
         if delta is not None:
-            self._add("chosen_longer", _by_group(delta > 0, kept))
-            self._add("with_length", _by_group(np.isfinite(delta), kept))
+            self._add("chosen_longer", _by_group(delta > 0, batch.kept))
+            self._add("with_length", _by_group(np.isfinite(delta), batch.kept))
 
-    def _add_labels(self, batch: pa.RecordBatch, gaps: Gaps, kept: NDArray) -> None:
-        overall = _numbers(batch, "vote_overall")
+    def _add_labels(self, batch: Batch) -> None:
+        overall = batch.numbers.get("vote_overall")
         if overall is not None:
-            overall = np.nan_to_num(overall)
-            self._add("overall", [_by_group(overall > 0, kept), _by_group(overall != 0, kept)])
-        for name in _vote_columns(batch.schema):
-            votes = _numbers(batch, f"{VOTE_PREFIX}{name}")
-            column = VoteColumn(False).add(votes)  # type: ignore[arg-type]
-            votes = np.nan_to_num(votes)  # type: ignore[arg-type]
-            own = gaps.own == self.decision.labels.index(name) if name in self.decision.labels else False
-            counted = (votes != 0) & ~np.asarray(own)
-            self._add(f"vote_kind_{name}", [not column.only_votes, column.against])
-            self._add(f"vote_counts_{name}", [_by_group(counted & (votes > 0), kept), _by_group(counted, kept)])
-        for column_name in self.decision.reported:
-            values = _numbers(batch, column_name)
-            self._add(
-                f"lacking_{column_name}", len(kept) if values is None else np.count_nonzero(~np.isfinite(values))
-            )
+            agree, decided = other_votes(overall, np.zeros(len(overall), dtype=bool))
+            self._add("overall", [_by_group(agree, batch.kept), _by_group(decided, batch.kept)])
+        places = {name: place for place, name in enumerate(self.basis.labels)}
+        for column, votes in batch.numbers.items():
+            name = column.removeprefix(VOTE_PREFIX)
+            if not column.startswith(VOTE_PREFIX) or name == "overall":
+                continue
+            kind = VoteColumn(False).add(votes)
+            agree, decided = other_votes(votes, batch.gaps.own == places.get(name, -1))
+            self._add(f"vote_kind_{name}", [not kind.only_votes, kind.against])
+            self._add(f"vote_counts_{name}", [_by_group(agree, batch.kept), _by_group(decided, batch.kept)])
+        for column in self.basis.reported:
+            values = batch.numbers.get(column)
+            missing = len(batch.kept) if values is None else np.count_nonzero(~np.isfinite(values))
+            self._add(f"lacking_{column}", missing)
 
-    def report(self, pd_filter: PDFilter) -> SelectionReport:
-        """The report, with the keys and meanings of [`selection_report`]; `not_computed` names what it lacks."""
-        decision, sums = self.decision, self.sums
+    def numbers(
+        self,
+        settings: SelectionSettings,
+        proxy_metrics: Mapping[str, Mapping[str, float]],
+        overlap: Mapping[str, float] | None = None,
+    ) -> dict[str, Any]:
+        """
+        The numbers of the report.
+
+        Args:
+            settings ([`SelectionSettings`]): The settings of the selection.
+            proxy_metrics (`dict`): Held-out metrics of each aspect's reward model.
+            overlap (`dict`, *optional*): Shares of the kept pairs that rival selectors keep too. `None` where no ranking of all rows
+                by each of these was made: `not_computed` says so.
+        """
+        basis, sums = self.basis, self.sums
         total, kept, dropped = (int(count) for count in sums["rows"])
         rows = {"all": total, "kept": kept, "dropped": dropped}
-        places = {} if not decision.labels else dict(sorted((name, i) for i, name in enumerate(decision.labels)))
+        places = {} if not basis.labels else dict(sorted((name, i) for i, name in enumerate(basis.labels)))
         numbers: dict[str, Any] = {
-            "selector": pd_filter.selector,
+            "selector": settings.selector,
             "total": total,
             "kept": kept,
             "dropped": dropped,
             "lengths": self._lengths(rows),
             "kept_by_aspect": _kept_by(sums["own"], places) if places else {},
-            "overlap": {},
-            "unseen_labels": self._unseen_labels(pd_filter.source),
+            "overlap": dict(overlap or {}),
+            "unseen_labels": self._unseen_labels(settings.source),
             "missing_numbers": {
-                name: int(sums[f"lacking_{name}"]) for name in decision.reported if sums[f"lacking_{name}"]
+                name: int(sums[f"lacking_{name}"]) for name in basis.reported if sums[f"lacking_{name}"]
             },
         }
-        if len(decision.weights):
+        if len(basis.weights):
             fewer, none = (int(count) for count in sums["missing_votes"])
             numbers |= {
                 "pd": self._divergence(),
-                "aspects": self._aspects(pd_filter),
+                "aspects": self._aspects(settings, proxy_metrics),
                 "gap_correlation": self._correlations(),
                 "kept_by_votes": self._kept_by_votes(),
                 "missing_gaps": {
-                    name: int(count) for name, count in zip(decision.labels, sums["missing"], strict=True) if count
+                    name: int(count) for name, count in zip(self.names, sums["missing"], strict=True) if count
                 },
                 "missing_votes": {"fewer": fewer, "none": none},
             }
-        return SelectionReport({**numbers, "not_computed": list(NOT_COMPUTED)})
+        return numbers if overlap is not None else {**numbers, "not_computed": ["overlap"]}
 
     def _divergence(self) -> dict[str, Any]:
         sums, known = self.sums, float(self.sums["pd_rows"][0])
         if not known:
-            return divergence_range(np.empty(0), np.empty(0, dtype=bool))
+            names = ("min", "max", "mean", "share_negative", "mean_kept", "mean_dropped")
+            return {**dict.fromkeys(names), "quantiles": {}}
         means = [_ratio(value, count) for value, count in zip(sums["pd_sum"], sums["pd_rows"], strict=True)]
         return {
             "min": float(-sums["pd_ends"][0]),
             "max": float(sums["pd_ends"][1]),
             "mean": means[0],
-            "quantiles": self.decision.divergence_quantiles,
+            "quantiles": self.basis.divergence_quantiles,
             "share_negative": int(sums["pd_negative"]) / known,
             "mean_kept": means[1],
             "mean_dropped": means[2],
@@ -192,10 +289,10 @@ class ReportSums:
 
     def _lengths(self, rows: Mapping[str, int]) -> dict[str, Any]:
         result: dict[str, Any] = {}
-        for place, group in enumerate(_GROUPS):
+        for place, group in enumerate(GROUPS):
             entry = {
                 f"mean_characters_{side}": _ratio(self.sums[f"characters_{side}"][place], rows[group])
-                for side in _SIDES
+                for side in SIDES
                 if f"characters_{side}" in self.sums
             }
             if "chosen_longer" in self.sums:
@@ -210,44 +307,47 @@ class ReportSums:
         if len(voted) > 1:
             counted["other aspects"] = sum(self.sums[f"vote_counts_{name}"] for name in voted)
         return {
-            name: {group: _ratio(agree[i], decided[i]) for i, group in enumerate(_GROUPS)}
+            name: {group: _ratio(agree[i], decided[i]) for i, group in enumerate(GROUPS)}
             for name, (agree, decided) in counted.items()
         }
 
     def _voted(self) -> list[str]:
-        """Aspects whose votes are in the data, as [`unseen_aspects`] finds them."""
-        labels = [name for name, count in zip(self.decision.labels, self.decision.label_counts, strict=True) if count]
+        """Aspects whose votes are in the data, where pairs have labels."""
+        if not self.basis.labels:
+            return []
+        labels = [name for name, count in zip(self.basis.labels, self.sums["own"][0], strict=True) if count]
         found = []
         for name in (key[len("vote_kind_") :] for key in self.sums if key.startswith("vote_kind_")):
             other, against = (bool(value) for value in self.sums[f"vote_kind_{name}"])
-            known = name in labels or name in self.decision.known
+            known = name in labels or name in self.basis.known
             if VoteColumn(known, not other, against).holds_votes:
                 found.append(name)
         return found
 
-    def _aspects(self, pd_filter: PDFilter) -> dict[str, Any]:
-        decision, sums = self.decision, self.sums
+    def _aspects(
+        self, settings: SelectionSettings, proxy_metrics: Mapping[str, Mapping[str, float]]
+    ) -> dict[str, Any]:
+        basis, sums = self.basis, self.sums
         result = {}
-        for k, weight in enumerate(decision.weights):
-            name = decision.labels[k]
+        for k, (name, weight) in enumerate(zip(self.names, basis.weights, strict=True)):
             positive, others = (int(count) for count in sums[f"agrees_{k}"])
             entry: dict[str, Any] = {
                 "weight": float(weight),
                 "own_pairs": int(sums["own"][0][k]),
-                "quantile": float(decision.scale[k]),
+                "quantile": float(basis.scale[k]),
                 "clipped": float(sums["clipped"][k]) / max(others, 1),
-                "clipped_expected": 1 - pd_filter.gamma,
+                "clipped_expected": 1 - settings.gamma,
                 "agrees": _ratio(positive, others),
                 "length_correlation": _moment_correlation(*sums[f"length_{k}"]) if f"length_{k}" in sums else None,
             }
-            metrics = pd_filter.proxy_metrics_.get(name)
+            metrics = proxy_metrics.get(name)
             if metrics and "pair_accuracy" in metrics:
                 entry["proxy"] = {**metrics, **proxy_verdict(metrics)}
             result[name] = entry
         return result
 
     def _correlations(self) -> dict[str, dict[str, float | None]]:
-        names = self.decision.labels[: len(self.decision.weights)]
+        names = self.names
         total, sums, products = float(self.sums["rows"][0]), self.sums["gap_sum"], self.sums["gap_products"]
         return {
             a: {
@@ -258,7 +358,7 @@ class ReportSums:
         }
 
     def _kept_by_votes(self) -> dict[str, dict[str, Any]]:
-        size = len(self.decision.weights) + 1
+        size = len(self.names) + 1
         names = {votes_label(n % size, n // size): n for n in range(size * size) if n % size <= n // size}
         return _kept_by(self.sums["votes"], dict(sorted(names.items())))
 
@@ -292,12 +392,11 @@ def _moment_correlation(n: float, x: float, y: float, xx: float, yy: float, xy: 
     return float(np.clip((xy - x * y / n) / np.sqrt(spreads[0] * spreads[1]), -1, 1))
 
 
-def _numbers(batch: pa.RecordBatch, column: str) -> NDArray[np.float64] | None:
-    if column not in batch.schema.names or not is_number_type(batch.schema.field(column).type):
-        return None
-    return to_float64(batch.column(column))
-
-
-def _vote_columns(schema: pa.Schema) -> list[str]:
-    names = [name[len(VOTE_PREFIX) :] for name in schema.names if name.startswith(VOTE_PREFIX)]
-    return [n for n in names if n != "overall" and is_number_type(schema.field(f"{VOTE_PREFIX}{n}").type)]
+def proxy_verdict(metrics: Mapping[str, float]) -> dict[str, bool]:
+    """Whether a proxy is worse than a coin, better than it, and than "longer wins", by two standard errors of its accuracy."""
+    accuracy, error = metrics.get("pair_accuracy", 0.0), metrics.get("pair_accuracy_se", 0.0)
+    return {
+        "worse_than_coin": verdict(metrics) == "worse than a coin",
+        "beats_coin": accuracy - 2 * error > 0.5,
+        "beats_length": accuracy - 2 * error > metrics.get("length_accuracy", 0.5),
+    }

@@ -25,8 +25,7 @@ from ...runs.stage_folders import (
     skip_if_done,
     timed,
 )
-from ...selection.filter import FILTER_NAME
-from ...selection.filter_file import read_filter
+from ...selection.filter_file import FILTER_NAME, read_filter
 from ...trainers.dpo.config import PDDPOConfig
 from ...trainers.dpo.trainer import PDDPOTrainer, select_for_training
 from ...trainers.push import check_push

@@ -16,9 +16,10 @@ from ...runs.artifacts import Manifest, replaced_folder
 from ...runs.identity import data_key
 from ...runs.provenance import inherited_provenance
 from ...runs.stage_folders import StageResult, check_folder, dry_result, holding_output_dir, skip_if_done, timed
-from ...selection.artifact import IDENTITY, selection_manifest, write_selection
-from ...selection.filter import FILTER_NAME, PDFilter
-from ...selection.filter_file import read_filter
+from ...selection.artifact import selection_manifest, write_selection
+from ...selection.filter import PDFilter
+from ...selection.filter_file import FILTER_NAME, read_filter
+from ...selection.settings import FORMS
 from .inputs import mapping_of, rows_of
 
 logger = logging.getLogger(__name__)
@@ -116,8 +117,8 @@ class SelectArguments:
 
 def check_select(arguments: SelectArguments) -> PDFilter:
     """The filter of the arguments; raises `InputError` where they are out of range."""
-    settings = {name: getattr(arguments, name) for name in IDENTITY if name not in ("budget", "weights")}
-    return PDFilter(arguments.budget, weights=mapping_of(arguments.weights, "weights"), **settings)  # type: ignore[arg-type]
+    settings = {name: getattr(arguments, name) for name in FORMS}
+    return PDFilter(**{**settings, "weights": mapping_of(arguments.weights, "weights")})
 
 
 @holding_output_dir
