@@ -1,7 +1,7 @@
 """Stage `select`: PD, and which pairs to keep."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,20 @@ from ...runs.stage_folders import StageResult, check_folder, dry_result, holding
 from ...selection.artifact import selection_manifest, write_selection
 from ...selection.filter import PDFilter
 from ...selection.filter_file import FILTER_NAME, read_filter
-from ...selection.settings import FORMS
+from ...selection.settings import FORMS, SelectionSettings
 from .inputs import mapping_of, rows_of
 
 logger = logging.getLogger(__name__)
 
 # Rows from which on a selection in memory says that there is another way.
 MANY_ROWS = 5_000_000
+
+
+def _setting(name: str) -> Any:
+    """The argument that sets a setting: its default, its help and its choices."""
+    (setting,) = (entry for entry in fields(SelectionSettings) if entry.name == name)
+    shown = {key: value for key, value in setting.metadata.items() if key != "form"}
+    return field(default=setting.default, metadata=shown)
 
 
 @dataclass
@@ -76,35 +83,17 @@ class SelectArguments:
         metadata={"help": "The folder of `pd-trl score` (or `prepare`, with ratings), a file, or a Hub id."},
     )
     output_dir: str = field(default="selected", metadata={"help": "Folder of the result."})
-    budget: float | str | None = field(
-        default="0.3",
-        metadata={"help": "Share of the pairs to keep, such as 0.3 (1.0 is all), or their number, such as 5000."},
-    )
-    source: str = field(
-        default="rewards",
-        metadata={"help": "Where the gaps come from.", "choices": ["rewards", "ratings", "column"]},
-    )
-    gamma: float = field(default=0.9, metadata={"help": "Quantile of the absolute gaps that becomes 1 (Eq. 13)."})
-    weights: dict[str, float] | str | None = field(
-        default=None,
-        metadata={"help": "Weight of the vote of an aspect, 1 for those not named (YAML mapping, or json)."},
-    )
-    per_aspect: bool = field(default=False, metadata={"help": "Keep the same share of each aspect's pairs."})
-    selector: str = field(default="pd", metadata={"help": "Rule to rank by: pd, pd_high, random, margin or length."})
-    margin_column: str = field(default="reward_gap_overall", metadata={"help": "Column of `selector=margin`."})
-    pd_column: str = field(default="pd", metadata={"help": "Column of `source=column`."})
-    min_proxy_accuracy: float | None = field(
-        default=None,
-        metadata={"help": "Leave out the votes of aspects whose reward model is less accurate than this."},
-    )
-    on_no_votes: str = field(
-        default="error",
-        metadata={
-            "help": "What to do with a pair on which no other aspect votes: error, or drop it with a reason of its own.",
-            "choices": ["error", "drop"],
-        },
-    )
-    seed: int = field(default=42, metadata={"help": "Seed of `selector=random`."})
+    budget: float | str | None = _setting("budget")
+    source: str = _setting("source")
+    gamma: float = _setting("gamma")
+    weights: dict[str, float] | str | None = _setting("weights")
+    per_aspect: bool = _setting("per_aspect")
+    selector: str = _setting("selector")
+    margin_column: str = _setting("margin_column")
+    pd_column: str = _setting("pd_column")
+    min_proxy_accuracy: float | None = _setting("min_proxy_accuracy")
+    on_no_votes: str = _setting("on_no_votes")
+    seed: int = _setting("seed")
     out_of_core: bool = field(
         default=False, metadata={"help": "Select from parquet files that need not fit in memory: the same pairs."}
     )
