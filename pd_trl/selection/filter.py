@@ -104,6 +104,8 @@ class PDFilter(FittedFilter):
         if isinstance(dataset, (IterableDataset, IterableDatasetDict)):
             if self.thresholds_ is None:
                 self.fit(dataset)
+            if isinstance(dataset, IterableDatasetDict):
+                return IterableDatasetDict({name: self(part) for name, part in dataset.items()})
             return self._as_given(self._transform_stream(dataset).filter(lambda row: row["pd_kept"]), dataset)
         if isinstance(dataset, DatasetDict):
             decided = self.fit_transform(dataset)
@@ -185,7 +187,7 @@ class PDFilter(FittedFilter):
         strata = aspect_labels(dataset) if self.per_aspect else None
         kept, thresholds = select_ranked(scores, ids, self.budget, strata, ALL_PAIRS)
         if votes is None:
-            self.set_statistics([], np.empty(0), np.empty(0), thresholds)
+            self.set_statistics([], np.empty(0, dtype=np.float32), np.empty(0), thresholds)
             self.report_ = selection_report(dataset, ids, kept, self)
             return None
         self.set_statistics(votes.matrix.names, votes.divergence.quantiles, votes.weights, thresholds)
@@ -206,8 +208,10 @@ class PDFilter(FittedFilter):
     def _scores(self, dataset: Dataset, divergence: PreferenceDivergence | None, ids: NDArray) -> NDArray:
         inputs: dict[str, NDArray] = {"pair_id": ids}
         for name in self.rule.inputs:
-            computed = name == "pd" and divergence is not None
-            inputs[name] = divergence.values if computed else self._read_column(dataset, self.column_of(name))
+            if name == "pd" and divergence is not None:
+                inputs[name] = divergence.values
+            else:
+                inputs[name] = self._read_column(dataset, self.column_of(name))
         if "pd" in inputs and self.pd_column == "pd":
             # In the precision in which this column is written, so that what is written leads to the same selection.
             inputs["pd"] = inputs["pd"].astype(np.float32, copy=False)

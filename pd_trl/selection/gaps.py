@@ -245,7 +245,7 @@ def count_votes(
     each of shape `(num_pairs,)`. An aspect with a weight of 0, or whose rating is missing, has no vote.
     """
     agree, voters, most = np.zeros((3, len(gaps.own)), dtype=np.int32)
-    for k in np.flatnonzero(weights > 0):
+    for k in np.flatnonzero(weights > 0).tolist():
         votes = gaps.own != k
         most += votes
         if gaps.missing.get(names[k]):
