@@ -45,6 +45,9 @@ def _contradiction(
         return "`aspects` names one twice"
     if aspects is not None and set(aspects) != set(quantiles):
         return "`quantiles` has not exactly the names of `aspects`"
+    weights = statistics.get("weights")
+    if aspects is not None and weights is not None and set(aspects) != set(weights):
+        return "the `weights` of the statistics have not exactly the names of `aspects`"
     if not aspects and "pd" in SELECTORS[selector].inputs and source != "column":
         return f"the selector {selector!r} needs the `aspects` that it was fitted on"
     if aspects is not None and (strange := sorted(set(arguments.get("weights") or {}) - set(aspects))):
