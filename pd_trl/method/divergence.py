@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import InputError
 
 NO_ASPECT = -1
+# Default quantile of the absolute gaps (Eq. 13). The paper's value is not known; this is ours.
+GAMMA = 0.9
 # What messages call a label that is none of the aspects'.
 NO_LABEL = "none of the aspects"
 # A PD is in single precision, and so are sums of it.
@@ -34,18 +36,21 @@ class PreferenceDivergence:
         clipped_share (`np.ndarray` of shape `(num_aspects,)`, float64):
             Share of the gaps used for the PD that were beyond their scale. Near `1 - gamma` when the scales were taken
             from the same pairs.
+        clipped (`np.ndarray` of shape `(num_aspects,)`, int64):
+            Number of these gaps.
     """
 
     values: NDArray[np.float32]
     quantiles: NDArray[np.float32]
     normalized_gaps: NDArray[np.float32]
     clipped_share: NDArray[np.float64]
+    clipped: NDArray[np.int64]
 
 
 def preference_divergence(
     reward_gaps: ArrayLike,
     aspects: ArrayLike,
-    gamma: float = 0.9,
+    gamma: float = GAMMA,
     weights: ArrayLike | None = None,
     quantiles: ArrayLike | None = None,
     aspect_names: Sequence[str] | None = None,
@@ -121,7 +126,7 @@ def preference_divergence(
     divisor = np.where(scale > 0, scale, 1.0).astype(np.float64)
     normalized = np.empty_like(gaps)
     values = np.empty(num_pairs, dtype=np.float32)
-    clipped = np.zeros(num_aspects)
+    clipped = np.zeros(num_aspects, dtype=np.int64)
     for start in range(0, num_pairs, _BLOCK):
         rows = slice(start, start + _BLOCK)
         others = own[rows, None] != np.arange(num_aspects)
@@ -140,7 +145,7 @@ def preference_divergence(
     normalized[:, counts == 0] = np.nan
     if not allow_no_votes:
         _check_votes(values, own, names)
-    return PreferenceDivergence(values, scale, normalized, clipped / np.maximum(counts, 1))
+    return PreferenceDivergence(values, scale, normalized, clipped / np.maximum(counts, 1), clipped)
 
 
 class VoteWeights:

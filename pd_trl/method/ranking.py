@@ -21,15 +21,19 @@ class Selector:
 
     Args:
         name (`str`): Name shown in reasons and reports.
-        inputs (`tuple` of `str`): Arrays the score is computed from, besides `pair_id`.
+        inputs (`tuple` of `str`): What the score is computed from besides `pair_id`: `"pd"`, `"margin"` (the filter's
+            `margin_column`), or any column of numbers.
         score (callable): `score(inputs, seed)` -> float array of shape `(num_pairs,)`. Must depend on each row alone.
         description (`str`): One line for reports and `--help`.
+        reads_ids (`bool`, *optional*, defaults to `True`): Whether the score reads `pair_id`. Out of core, `False` spares
+            reading that column.
     """
 
     name: str
     inputs: tuple[str, ...]
     score: Callable[[Mapping[str, np.ndarray], int], NDArray[np.floating]]
     description: str
+    reads_ids: bool = True
 
 
 def random_keys(pair_ids: ArrayLike, seed: int) -> NDArray[np.float64]:
@@ -42,11 +46,11 @@ def random_keys(pair_ids: ArrayLike, seed: int) -> NDArray[np.float64]:
 
 
 SELECTORS: dict[str, Selector] = {
-    "pd": Selector("pd", ("pd",), lambda x, seed: x["pd"], "lowest Preference Divergence: the other aspects agree most"),
-    "pd_high": Selector("pd_high", ("pd",), lambda x, seed: -x["pd"], "highest Preference Divergence (the paper's ablation)"),
+    "pd": Selector("pd", ("pd",), lambda x, seed: x["pd"], "lowest Preference Divergence: the other aspects agree most", False),
+    "pd_high": Selector("pd_high", ("pd",), lambda x, seed: -x["pd"], "highest Preference Divergence (the paper's ablation)", False),
     "random": Selector("random", (), lambda x, seed: random_keys(x["pair_id"], seed), "uniformly at random, by seed and pair_id"),
-    "margin": Selector("margin", ("margin",), lambda x, seed: -x["margin"], "largest margin of one unified reward model (RAF)"),
-    "length": Selector("length", ("delta_length",), lambda x, seed: -x["delta_length"], "longest chosen relative to rejected (a ruler)"),
+    "margin": Selector("margin", ("margin",), lambda x, seed: -x["margin"], "largest margin of one unified reward model (RAF)", False),
+    "length": Selector("length", ("delta_length",), lambda x, seed: -x["delta_length"], "longest chosen relative to rejected (a ruler)", False),
 }  # fmt: skip
 
 

@@ -16,11 +16,8 @@ from ..runs.artifacts import MANIFEST_NAME, Manifest, read_rows
 from ..runs.provenance import source_provenance
 from ..safety.media import without_media
 from ..safety.schema import anything, check_content, integer, optional, read_document, record
-from ..selection.filter_file import ARGUMENTS as FORMS
+from ..selection.settings import FORMS
 
-# Arguments of a selection that a card shows.
-ARGUMENTS = ("budget", "source", "gamma", "weights", "per_aspect", "selector", "margin_column", "pd_column",
-              "min_proxy_accuracy", "seed", "on_no_votes")  # fmt: skip
 _COUNTS = ("total", "kept", "dropped")
 # Of the manifest of a selection: what its card shows, in the form of the command line.
 _SHOWN = record({
@@ -62,7 +59,7 @@ def dataset_facts(
     report = read_document(folder / "report.json", forms.report, "the report of a selection", _ADVICE)
     provenance = manifest.results.get("provenance") or {}
     counts = manifest.counts
-    arguments = {name: manifest.arguments[name] for name in ARGUMENTS if name in manifest.arguments}
+    arguments = {name: manifest.arguments[name] for name in FORMS if name in manifest.arguments}
     shown = {"counts": counts, "arguments": arguments}
     check_content(shown, _SHOWN, folder / MANIFEST_NAME, "a manifest of `pd-trl select`", _ADVICE)
     return DatasetFacts(

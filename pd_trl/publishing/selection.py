@@ -17,12 +17,12 @@ from ..cards import ConfigFacts, split_readme
 from ..errors import InputError, InputTypeError
 from ..hub import Head
 from ..hub.readme import join_readme, name_of
-from ..runs.artifacts import MANIFEST_NAME, Manifest, read_json, read_rows
+from ..runs.artifacts import MANIFEST_NAME, read_json, read_rows
 from ..runs.identity import data_key
 from ..safety.schema import anything, mapping, optional, read_document, record
-from ..selection.artifact import write_selection
+from ..selection.artifact import selection_manifest, write_selection
 from ..selection.filter import PDFilter
-from .facts import ARGUMENTS, check_manifest, features_to_yaml
+from .facts import check_manifest, features_to_yaml
 from .privacy import published_json, published_value
 
 # What is published beside the rows, and what it is.
@@ -76,12 +76,8 @@ def _write(dataset: Dataset, pd_filter: PDFilter | None, folder: Path) -> None:
     fitted = pd_filter.thresholds_ is not None
     decided = pd_filter.transform(dataset) if fitted else pd_filter.fit_transform(dataset)
     kept = sum(decided["pd_kept"][:])
-    manifest = Manifest(
-        "select",
-        inputs={"scored": data_key(dataset)},
-        arguments={name: getattr(pd_filter, name) for name in ARGUMENTS},
-        counts={"total": len(decided), "kept": kept, "dropped": len(decided) - kept},
-    )
+    manifest = selection_manifest(pd_filter, data_key(dataset))
+    manifest.counts = {"total": len(decided), "kept": kept, "dropped": len(decided) - kept}
     write_selection(decided, pd_filter, manifest, folder)
 
 

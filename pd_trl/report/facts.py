@@ -3,26 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..method.ranking import SELECTORS
 from ..runs.artifacts import library_versions
 from ..selection.filter import PDFilter
 from ..selection.report_text import warning_lines
+from ..selection.statistics import GROUPS
 from ..text.names import MAX_MATRIX, display_name, display_names
 from ..text.tables import number, percent
 from .ranked import Matrix, RankedPairs
 
-_ARGUMENTS = (
-    "budget",
-    "source",
-    "gamma",
-    "weights",
-    "per_aspect",
-    "selector",
-    "min_proxy_accuracy",
-    "seed",
-    "on_no_votes",
-)
-GROUPS = ("all", "kept", "dropped")
 # Longest name above a column of a matrix.
 MAX_HEADING = 60
 
@@ -42,7 +30,7 @@ def page_facts(
     return {
         "numbers": numbers,
         "share": numbers["kept"] / numbers["total"],
-        "rule": SELECTORS[pd_filter.selector].description,
+        "rule": pd_filter.rule.description,
         "warnings": warning_lines(numbers),
         "groupings": _groupings(ranked, numbers),
         "proxies": _proxies(numbers),
@@ -50,7 +38,7 @@ def page_facts(
         "matrices": _matrices(ranked, numbers, provenance, pd_filter.source),
         "has_proxies": any("proxy" in entry for entry in numbers.get("aspects", {}).values()),
         "overlap": {name: percent(value) for name, value in numbers["overlap"].items()},
-        "arguments": {name: _plain(getattr(pd_filter, name)) for name in _ARGUMENTS},
+        "arguments": {name: _plain(value) for name, value in pd_filter.shown().items()},
         "source": {display_name(name): _plain(value) for name, value in (provenance.get("source") or {}).items()},
         "versions": library_versions(),
     }

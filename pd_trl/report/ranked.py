@@ -7,14 +7,23 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from ..data.chat import normalize_text, text_length
 from ..data.columnar import dataset_table
 from ..data.ids import row_keys
 from ..errors import InputError
-from ..method.ranking import SELECTORS
 from ..selection.filter import PDFilter
-from ..selection.gaps import GapMatrix, aspect_labels, gap_matrix, numeric_column, vote_counts, votes_label
-from ..selection.report import numbers_of, unseen_aspects, unseen_votes
+from ..selection.gaps import (
+    VOTE_PREFIX,
+    GapMatrix,
+    aspect_labels,
+    gap_matrix,
+    numeric_column,
+    vote_counts,
+    voted_aspects,
+    votes_label,
+)
+from ..selection.report import numbers_of
+from ..selection.scores import selector_scores
+from ..selection.statistics import length_difference, other_votes, text_lengths, vote_names
 
 Matrix = list[list[float | None]]
 _BLOCK = 65_536
@@ -72,7 +81,7 @@ def rank_pairs(decided: Dataset, pd_filter: PDFilter) -> RankedPairs:
     if "pd" in decided.column_names:
         divergence = numeric_column(decided, "pd").astype(np.float32)
         # Pairs without votes rank last by PD. A rule that does not rank by it may have left an older column, with holes anywhere.
-        ranked_by_pd = "pd" in SELECTORS[pd_filter.selector].inputs
+        ranked_by_pd = pd_filter.needs_divergence
         columns |= {"pd": divergence} if ranked_by_pd or np.isfinite(divergence).all() else {}
     columns |= _unseen_votes(decided, pd_filter.source, labels)
     matrix, conflicts = None, {}
@@ -108,8 +117,8 @@ def ranking(scores: NDArray, ids: NDArray, kept: NDArray[np.bool_], strata: NDAr
 
 
 def _scores(decided: Dataset, pd_filter: PDFilter, ids: NDArray) -> NDArray:
-    selector = SELECTORS[pd_filter.selector]
-    columns = {name: pd_filter.margin_column if name == "margin" else name for name in selector.inputs}
+    # What `pd` held in a column of another name stands in the column `pd` of the decided rows.
+    columns = {name: name if name == "pd" else pd_filter.column_of(name) for name in pd_filter.rule.inputs}
     absent = [column for column in columns.values() if column not in decided.column_names]
     if absent:
         raise InputError(
@@ -117,7 +126,9 @@ def _scores(decided: Dataset, pd_filter: PDFilter, ids: NDArray) -> NDArray:
             f"{', '.join(decided.column_names)}. Run `pd-trl select` again."
         )
     inputs = {name: numeric_column(decided, column) for name, column in columns.items()}
-    return selector.score({"pair_id": ids, **inputs}, pd_filter.seed)
+    if "pd" in inputs:
+        inputs["pd"] = inputs["pd"].astype(np.float32)
+    return selector_scores(pd_filter.rule, {"pair_id": ids, **inputs}, pd_filter.seed)
 
 
 def _grouped(labels: NDArray) -> tuple[list[str], NDArray]:
@@ -131,21 +142,17 @@ def _narrow(counts: NDArray) -> NDArray:
 
 
 def _text_lengths(decided: Dataset) -> dict[str, NDArray]:
-    columns: dict[str, NDArray] = {}
-    for side in ("chosen", "rejected"):
-        if side in decided.column_names:
-            texts = normalize_text(dataset_table(decided.select_columns([side])).column(side), side)
-            columns[side] = text_length(texts).astype(np.uint32)
-    delta = None
-    lengths = numbers_of(decided, "delta_length")
-    if lengths is not None:
-        delta = lengths
-    elif len(columns) == 2:
-        delta = columns["chosen"].astype(np.float64) - columns["rejected"]
+    lengths = text_lengths(decided.features.arrow_schema, lambda side: _column(decided, side))
+    columns: dict[str, NDArray] = {side: values.astype(np.uint32) for side, values in lengths.items()}
+    delta = length_difference(numbers_of(decided, "delta_length"), lengths)
     if delta is not None:
         known = np.nan_to_num(delta).clip(-(2**31), 2**31 - 1)
         columns |= {"delta": known.astype(np.int32), "longer": (known > 0).astype(np.uint8)}
     return columns
+
+
+def _column(decided: Dataset, name: str) -> Any:
+    return dataset_table(decided.select_columns([name])).column(name)
 
 
 def _unseen_votes(decided: Dataset, source: str, labels: NDArray[np.str_] | None) -> dict[str, NDArray]:
@@ -154,10 +161,19 @@ def _unseen_votes(decided: Dataset, source: str, labels: NDArray[np.str_] | None
     overall = numbers_of(decided, "vote_overall")
     if overall is not None:
         columns["overall"] = np.sign(np.nan_to_num(overall)).astype(np.int8)
-    voted = unseen_aspects(decided, labels) if labels is not None and source != "ratings" else []
-    if voted and labels is not None:
-        agree, decided_votes = unseen_votes(decided, voted, labels)
-        columns |= {"others_agree": _narrow(agree), "others_decided": _narrow(decided_votes)}
+    if labels is None or source == "ratings":
+        return columns
+    schema = decided.features.arrow_schema
+    names = [name.removeprefix(VOTE_PREFIX) for name in schema.names if name.startswith(VOTE_PREFIX)]
+    known = [*np.unique(labels).tolist(), *vote_names(schema)]
+    voted = voted_aspects(decided, [name for name in names if name != "overall"], known)
+    if len(voted) > 1:
+        agree, decides = np.zeros((2, len(decided)), dtype=np.int32)
+        for name in voted:
+            agrees, counted = other_votes(numeric_column(decided, f"{VOTE_PREFIX}{name}"), labels == name)
+            agree += agrees
+            decides += counted
+        columns |= {"others_agree": _narrow(agree), "others_decided": _narrow(decides)}
     return columns
 
 

@@ -13,7 +13,8 @@ from datasets import Dataset, concatenate_datasets
 from ..errors import InputError, InputTypeError
 from ..hub import dataset_snapshot
 from ..runs.artifacts import MANIFEST_NAME, Manifest, read_rows
-from ..selection.filter import FILTER_NAME, PDFilter
+from ..selection.filter import PDFilter
+from ..selection.filter_file import FILTER_NAME
 from ..text.names import MAX_NAME, display_name, display_names
 from .examples import MAX_GAPS, sample_examples
 from .facts import page_facts

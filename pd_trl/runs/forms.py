@@ -47,11 +47,6 @@ def _quantiles(value: Any, where: str) -> None:
             raise Misfit(f"a name in {where}", "a share", name)
 
 
-def _budget(value: Any, where: str) -> None:
-    check = integer(1) if isinstance(value, int) else number(above=0, high=1)
-    check(value, where)
-
-
 def _temperature(value: Any, where: str) -> None:
     """A positive temperature; infinity draws long and short pairs half and half."""
     if value != math.inf:
@@ -140,28 +135,8 @@ def report(value: Any, where: str) -> None:
             raise Misfit(f"{where}.gap_correlation", "a square of the same names", row)
 
 
-def filter_arguments(
-    selectors: tuple[str, ...], sources: tuple[str, ...], on_no_votes: tuple[str, ...]
-) -> dict[str, Check]:
-    """What each argument of a saved [`PDFilter`] may be: those that name files or models are none of them."""
-    return {
-        "budget": _budget,
-        "source": text(sources),
-        "gamma": number(above=0, high=1),
-        "weights": mapping(number(0, MAX_WEIGHT)),
-        "per_aspect": boolean,
-        "seed": integer(),
-        "selector": text(selectors),
-        "margin_column": _NAME,
-        "pd_column": _NAME,
-        "min_proxy_accuracy": optional(_SHARE),
-        "proxy_metrics": mapping(METRICS),
-        "on_no_votes": text(on_no_votes),
-    }
-
-
-def saved_filter(arguments: Mapping[str, Check]) -> Check:
-    """`filter.json`, with these `arguments`."""
+def saved_filter(settings: Mapping[str, Check]) -> Check:
+    """`filter.json`, by the forms of its settings."""
     threshold = record({"score": number(), "pair_id": text()}, required=("score", "pair_id"))
     statistics = record(
         {
@@ -175,7 +150,7 @@ def saved_filter(arguments: Mapping[str, Check]) -> Check:
     return record(
         {
             "pd_trl": text(),
-            "arguments": record(arguments),
+            "arguments": record({**settings, "proxy_metrics": mapping(METRICS)}),
             "statistics": statistics,
             "report": optional(report),
         },

@@ -6,30 +6,28 @@ from datasets import Dataset
 
 from ..runs.artifacts import Manifest, write_json, write_rows
 from ..runs.identity import settings_key
-from .decision import split_kept
-from .filter import FILTER_NAME, PDFilter
-
-IDENTITY = ("budget", "source", "gamma", "weights", "per_aspect", "selector", "margin_column", "pd_column",
-             "min_proxy_accuracy", "seed", "on_no_votes")  # fmt: skip
+from .filter_file import FILTER_NAME
+from .fitted import FittedFilter
+from .reasons import split_kept
 
 
-def selection_manifest(pd_filter: PDFilter, scored: str) -> Manifest:
+def selection_manifest(pd_filter: FittedFilter, scored: str) -> Manifest:
     """What a selection of data with the key `scored` will have done: the rows count whole, for they are what it writes."""
-    arguments = {name: getattr(pd_filter, name) for name in IDENTITY}
     inputs = {"scored": scored}
     if pd_filter.proxy_metrics:
         inputs["proxy_metrics"] = settings_key(pd_filter.proxy_metrics)
-    return Manifest("select", inputs=inputs, arguments={**arguments, "weights": dict(pd_filter.weights) or None})
+    settings = pd_filter.to_dict()
+    return Manifest("select", inputs=inputs, arguments={**settings, "weights": settings["weights"] or None})
 
 
-def write_selection(decided: Dataset, pd_filter: PDFilter, manifest: Manifest, folder: Path) -> None:
+def write_selection(decided: Dataset, pd_filter: FittedFilter, manifest: Manifest, folder: Path) -> None:
     """Writes a selection into an empty folder: both parts, the filter's statistics, the report, and the manifest."""
     for name, rows in zip(("selected", "dropped"), split_kept(decided), strict=True):
         write_rows(rows, folder / name)
     write_documents(pd_filter, manifest, folder)
 
 
-def write_documents(pd_filter: PDFilter, manifest: Manifest, folder: Path) -> None:
+def write_documents(pd_filter: FittedFilter, manifest: Manifest, folder: Path) -> None:
     """Writes what lies beside the rows of a selection: the filter's statistics, the report, and the manifest."""
     pd_filter.save(folder / FILTER_NAME)
     if pd_filter.report_ is not None:

@@ -1,9 +1,7 @@
 """[`PDFilter`]: which pairs to keep, by Preference Divergence or a rival rule, with statistics that can be applied again."""
 
 import logging
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,29 +9,25 @@ import pyarrow as pa
 from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
 from numpy.typing import NDArray
 
-from .._version import __version__
+from ..data.ids import row_keys
 from ..errors import InputError, InputTypeError
-from ..hub import local_file
-from ..method.divergence import PreferenceDivergence, check_gamma, check_weights
-from ..method.ranking import ON_NO_VOTES, SELECTORS, SOURCES, Threshold, check_budget, parse_budget, select_ranked
-from ..method.votes import vote_weights
-from ..models.sidecar import proxy_metrics_of
-from ..runs.artifacts import write_json
+from ..method.divergence import PreferenceDivergence
+from ..method.ranking import select_ranked
 from ..safety.media import check_media_table, media_columns, undecoded
-from ..safety.secrets import masked
-from .decision import ALL_PAIRS, decide, split_kept, with_decision
-from .filter_file import read_filter
-from .gaps import GAP_PREFIX, aspect_labels, numeric_column, rated_aspects, scored_aspects
-from .model_gaps import STREAM_ROWS, ModelGaps
-from .report import SelectionReport, selection_report
+from .fitted import FittedFilter
+from .gaps import GAP_PREFIX, aspect_labels, numeric_column
+from .model_gaps import STREAM_ROWS
+from .out_of_core.stream import fit_stream
+from .reasons import ALL_PAIRS, decide, split_kept, with_decision
+from .report import selection_report
+from .scores import selector_scores
 from .votes import fitted_votes, transformed_divergence
 
 logger = logging.getLogger(__name__)
 
-FILTER_NAME = "filter.json"
 
-
-class PDFilter:
+@dataclass(eq=False, repr=False)
+class PDFilter(FittedFilter):
     """
     Keeps the pairs whose label the other aspects agree with most: those of lowest Preference Divergence
     ([arXiv 2508.07638](https://huggingface.co/papers/2508.07638)).
@@ -98,56 +92,9 @@ class PDFilter:
     A call on a `Dataset` always fits anew; `transform`, and a call on a stream, apply the statistics there are.
     """
 
-    def __init__(
-        self,
-        budget: float | int = 0.3,
-        *,
-        source: str = "rewards",
-        gamma: float = 0.9,
-        weights: Mapping[str, float] | None = None,
-        reward_models: Mapping[str, Any] | None = None,
-        per_aspect: bool = False,
-        seed: int = 42,
-        selector: str = "pd",
-        margin_column: str = "reward_gap_overall",
-        pd_column: str = "pd",
-        min_proxy_accuracy: float | None = None,
-        proxy_metrics: Mapping[str, Mapping[str, float]] | None = None,
-        output_dir: str | os.PathLike | None = None,
-        on_no_votes: str = "error",
-    ):
-        budget = parse_budget(budget)  # type: ignore[assignment]
-        check_budget(budget)
-        check_gamma(gamma)
-        if source not in SOURCES:
-            raise InputError(f"`source` must be one of {', '.join(SOURCES)}, got {source!r}.")
-        if selector not in SELECTORS:
-            raise InputError(f"`selector` must be one of {', '.join(SELECTORS)}, got {selector!r}.")
-        if on_no_votes not in ON_NO_VOTES:
-            raise InputError(f"`on_no_votes` must be one of {', '.join(ON_NO_VOTES)}, got {on_no_votes!r}.")
-        if weights is not None and not isinstance(weights, Mapping):
-            raise InputTypeError(f"`weights` must be a dict of aspect to weight, got {type(weights).__name__}.")
-        bad = {k: v for k, v in (weights or {}).items() if isinstance(v, bool) or not isinstance(v, (int, float))}
-        if bad:
-            raise InputTypeError(f"Weights must be numbers, got {bad}.")
-        if weights:
-            check_weights(list({**weights, "": 1.0}.values()), list({**weights, "": 1.0}))
-        if min_proxy_accuracy is not None and not 0 <= min_proxy_accuracy <= 1:
-            raise InputError(f"`min_proxy_accuracy` must be in [0, 1], got {min_proxy_accuracy}.")
-        self.budget, self.source, self.gamma, self.weights = budget, source, gamma, dict(weights or {})
-        self.reward_models, self.per_aspect, self.seed, self.selector = reward_models, per_aspect, seed, selector
-        self.margin_column, self.pd_column = margin_column, pd_column
-        self.min_proxy_accuracy, self.output_dir = min_proxy_accuracy, output_dir
-        self.proxy_metrics = {name: dict(metrics) for name, metrics in (proxy_metrics or {}).items()}
-        self.on_no_votes = on_no_votes
-        self.aspects_: list[str] | None = None
-        self.quantiles_: dict[str, float] = {}
-        self.weights_: dict[str, float] | None = None
-        self.proxy_metrics_: dict[str, dict[str, float]] = {}
-        self.thresholds_: dict[str, Threshold] | None = None
-        self.report_: SelectionReport | None = None
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.dropped_: Dataset | None = None
-        self.models = ModelGaps(reward_models if source == "rewards" else None, output_dir)
 
     def __call__(self, dataset: Any) -> Any:
         """
@@ -158,8 +105,8 @@ class PDFilter:
             if self.thresholds_ is None:
                 self.fit(dataset)
             if isinstance(dataset, IterableDatasetDict):
-                return IterableDatasetDict({name: self._kept_stream(part) for name, part in dataset.items()})
-            return self._kept_stream(dataset)
+                return IterableDatasetDict({name: self(part) for name, part in dataset.items()})
+            return self._as_given(self._transform_stream(dataset).filter(lambda row: row["pd_kept"]), dataset)
         if isinstance(dataset, DatasetDict):
             decided = self.fit_transform(dataset)
             parts = {name: split_kept(part) for name, part in decided.items()}
@@ -176,11 +123,10 @@ class PDFilter:
         if isinstance(dataset, (DatasetDict, IterableDatasetDict)):
             dataset = dataset[self._fit_split(dataset)]
         if isinstance(dataset, IterableDataset):
-            from .out_of_core.stream import fit_stream
-
             fit_stream(self, dataset)
             return self
-        self._fit(self._prepared(dataset))
+        prepared = self._prepared(dataset)
+        self._fit(prepared, row_keys(prepared))
         return self
 
     def transform(self, dataset: Any) -> Any:
@@ -205,53 +151,8 @@ class PDFilter:
             fitted = {split: self.fit_transform(dataset[split])}
             return DatasetDict({n: fitted[n] if n in fitted else self.transform(part) for n, part in dataset.items()})
         dataset = self._prepared(dataset)
-        divergence = self._fit(dataset)
-        return self._decided(dataset, divergence)
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Writes arguments, statistics and report to a json file."""
-        if self.thresholds_ is None:
-            raise InputError("The filter has no statistics to save yet: call `fit` first.")
-        # What was known of the models goes along: the filter that is loaded does not have them.
-        arguments = {**{name: getattr(self, name) for name in _ARGUMENTS}, "proxy_metrics": self.proxy_metrics_}
-        arguments = masked(arguments)
-        statistics = {
-            "aspects": self.aspects_,
-            "quantiles": self.quantiles_,
-            "weights": self.weights_,
-            "thresholds": {name: asdict(threshold) for name, threshold in self.thresholds_.items()},
-        }
-        report = self.report_.to_dict() if self.report_ is not None else None
-        write_json(path, {"pd_trl": __version__, "arguments": arguments, "statistics": statistics, "report": report})
-
-    @classmethod
-    def load(cls, path: str | os.PathLike, *, budget: float | int | None = None) -> "PDFilter":
-        """
-        The filter that `save` wrote, ready to `transform`.
-
-        Args:
-            path (`str`):
-                The file, a folder that holds it (`pd-trl select`'s), or the Hub id of a published selection, which may carry a
-                revision (`"me/uf-scored@v1"`).
-            budget (`float` or `int`, *optional*):
-                Another budget. The filter must then be fitted, on rows that have their gaps: those of the configuration
-                `scored` do, so that no model is needed.
-
-        Raises:
-            InputError: When there is no such file, or it holds anything that `save` does not write.
-        """
-        content = read_filter(local_file(path, FILTER_NAME))
-        statistics, report = content["statistics"], content["report"]
-        loaded = cls(**content["arguments"])
-        loaded.aspects_, loaded.quantiles_ = statistics["aspects"], statistics["quantiles"]
-        loaded.thresholds_ = {name: Threshold(**values) for name, values in statistics["thresholds"].items()}
-        loaded.weights_, loaded.proxy_metrics_ = statistics.get("weights"), loaded.proxy_metrics
-        loaded.report_ = SelectionReport(report) if report is not None else None
-        if budget is not None:
-            loaded.budget = parse_budget(budget)  # type: ignore[assignment]
-            check_budget(loaded.budget)
-            loaded.thresholds_ = loaded.report_ = None
-        return loaded
+        ids = row_keys(dataset)
+        return self._decided(dataset, self._fit(dataset, ids), ids)
 
     def _fit_split(self, dataset: DatasetDict | IterableDatasetDict) -> str:
         if "train" in dataset:
@@ -277,82 +178,44 @@ class PDFilter:
             )
         return self.models.add(dataset)
 
-    def measured(self) -> dict[str, dict[str, float]]:
-        """The held-out metrics of the reward models: as given, and those beside the models that are folders."""
-        return {**proxy_metrics_of(self.models.reward_models), **self.proxy_metrics}
-
-    def has_divergence(self, column_names: Sequence[str]) -> bool:
-        """Whether PD is computed from data with these columns: where the selector ranks by it, and wherever it can be reported."""
-        if self.source == "column":
-            return False
-        available = scored_aspects if self.source == "rewards" else rated_aspects
-        return self.needs_divergence or bool(available(column_names) and "aspect" in column_names)
-
-    @property
-    def needs_divergence(self) -> bool:
-        """Whether the selector ranks by PD."""
-        return "pd" in SELECTORS[self.selector].inputs
-
-    def weights_of(self, names: Sequence[str]) -> NDArray[np.float64]:
-        """Weights of the votes of a fitted filter, shape `(num_aspects,)`."""
-        if self.weights_ is None:  # of a file that an earlier version wrote
-            return vote_weights(names, self.weights, self.proxy_metrics, self.min_proxy_accuracy)
-        return np.array([self.weights_[name] for name in names])
-
-    def _fit(self, dataset: Dataset) -> PreferenceDivergence | None:
-        from ..data.ids import row_keys
-
+    def _fit(self, dataset: Dataset, ids: NDArray[np.str_]) -> PreferenceDivergence | None:
         votes = fitted_votes(self, dataset)
-        ids = row_keys(dataset)
         divergence = votes.divergence if votes is not None else None
         scores = self._scores(dataset, divergence, ids)
         if self.per_aspect and "aspect" not in dataset.column_names:
             raise InputError("`per_aspect=True` needs the column 'aspect', which the data does not have.")
         strata = aspect_labels(dataset) if self.per_aspect else None
         kept, thresholds = select_ranked(scores, ids, self.budget, strata, ALL_PAIRS)
-        metrics = self.measured()
+        if votes is None:
+            self.set_statistics([], np.empty(0, dtype=np.float32), np.empty(0), thresholds)
+            self.report_ = selection_report(dataset, ids, kept, self)
+            return None
+        self.set_statistics(votes.matrix.names, votes.divergence.quantiles, votes.weights, thresholds)
         self.report_ = selection_report(
-            dataset,
-            kept,
-            selector=self.selector,
-            gamma=self.gamma,
-            seed=self.seed,
-            matrix=votes.matrix if votes is not None else None,
-            divergence=divergence,
-            weights=votes.weights if votes is not None else None,
-            proxy_metrics=metrics,
-            margin_column=self.margin_column,
-            source=self.source,
-        )
-        self.thresholds_, self.proxy_metrics_ = thresholds, metrics
-        self.aspects_, self.quantiles_, self.weights_ = None, {}, None
-        if votes is not None:
-            names = votes.matrix.names
-            self.aspects_ = names
-            self.quantiles_ = dict(zip(names, map(float, votes.divergence.quantiles), strict=True))
-            self.weights_ = dict(zip(names, map(float, votes.weights), strict=True))
-            for name, count in votes.matrix.missing.items():
-                logger.warning(
-                    "%d of %d pairs have no rating of '%s', which has no vote there.", count, len(dataset), name
-                )
-        return divergence
+            dataset, ids, kept, self, matrix=votes.matrix, divergence=divergence, weights=votes.weights,
+            proxy_metrics=self.proxy_metrics_,
+        )  # fmt: skip
+        for name, count in votes.matrix.missing.items():
+            logger.warning(
+                "%d of %d pairs have no rating of '%s', which has no vote there.", count, len(dataset), name
+            )
+        return votes.divergence
 
     def _transform(self, dataset: Dataset) -> Dataset:
-        return self._decided(dataset, transformed_divergence(self, dataset))
+        ids = np.asarray(dataset["pair_id"][:], dtype=str)
+        return self._decided(dataset, transformed_divergence(self, dataset), ids)
 
     def _scores(self, dataset: Dataset, divergence: PreferenceDivergence | None, ids: NDArray) -> NDArray:
-        selector = SELECTORS[self.selector]
         inputs: dict[str, NDArray] = {"pair_id": ids}
-        for name in selector.inputs:
+        for name in self.rule.inputs:
             if name == "pd" and divergence is not None:
                 inputs[name] = divergence.values
             else:
-                column = {"margin": self.margin_column, "pd": self.pd_column}.get(name, name)
-                inputs[name] = self._read_column(dataset, column)
+                inputs[name] = self._read_column(dataset, self.column_of(name))
         if "pd" in inputs and self.pd_column == "pd":
             # In the precision in which this column is written, so that what is written leads to the same selection.
             inputs["pd"] = inputs["pd"].astype(np.float32, copy=False)
-        return selector.score(inputs, self.seed)
+        return selector_scores(self.rule, inputs, self.seed)
 
     def _read_column(self, dataset: Dataset, column: str) -> NDArray:
         if column not in dataset.column_names:
@@ -365,8 +228,7 @@ class PDFilter:
             raise InputError(f"Column {column!r} must hold finite numbers, got {values[bad[0]]} in row {bad[0]}.")
         return values
 
-    def _decided(self, dataset: Dataset, divergence: PreferenceDivergence | None) -> Dataset:
-        ids = np.asarray(dataset["pair_id"][:], dtype=str)
+    def _decided(self, dataset: Dataset, divergence: PreferenceDivergence | None, ids: NDArray[np.str_]) -> Dataset:
         groups = aspect_labels(dataset) if self.per_aspect else np.full(len(dataset), ALL_PAIRS)
         scores = self._scores(dataset, divergence, ids)
         kept, reasons = decide(scores, ids, groups, self.thresholds_ or {}, self.selector)
@@ -410,9 +272,3 @@ class PDFilter:
     def _as_given(self, decided: IterableDataset, stream: IterableDataset) -> IterableDataset:
         """A decided stream whose media are decoded where those of `stream` are."""
         return decided.cast(self._stream_features(stream.features)) if media_columns(stream.features) else decided
-
-
-_ARGUMENTS = (
-    "budget", "source", "gamma", "weights", "per_aspect", "seed", "selector", "margin_column", "pd_column",
-    "min_proxy_accuracy", "proxy_metrics", "on_no_votes",
-)  # fmt: skip

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InputError
-from ..method.ranking import ON_NO_VOTES, SELECTORS, SOURCES
-from ..runs.forms import filter_arguments, saved_filter
+from ..method.ranking import SELECTORS
+from ..runs.forms import saved_filter
 from ..safety.schema import read_document
-from .decision import ALL_PAIRS
+from .reasons import ALL_PAIRS
+from .settings import FORMS, SelectionSettings
 
-ARGUMENTS = filter_arguments(tuple(SELECTORS), SOURCES, ON_NO_VOTES)
+FILTER_NAME = "filter.json"
 _ADVICE = "Save the filter again, or run `pd-trl select` again."
 
 
@@ -22,7 +23,7 @@ def read_filter(path: str | os.PathLike) -> dict[str, Any]:
         InputError: Where the file holds other names or types than `PDFilter.save` writes, a value out of its range, or statistics
             that contradict each other, by which pairs would be kept or dropped in silence.
     """
-    content: dict[str, Any] = read_document(path, saved_filter(ARGUMENTS), "a saved PDFilter", _ADVICE)
+    content: dict[str, Any] = read_document(path, saved_filter(FORMS), "a saved PDFilter", _ADVICE)
     statistics = content["statistics"]
     problem = _contradiction(content["arguments"], statistics, content["report"])
     if problem:
@@ -38,17 +39,18 @@ def _contradiction(
     arguments: Mapping[str, Any], statistics: Mapping[str, Any], report: Mapping[str, Any] | None
 ) -> str | None:
     aspects, quantiles, thresholds = (statistics[name] for name in ("aspects", "quantiles", "thresholds"))
-    selector, source = arguments.get("selector", "pd"), arguments.get("source", "rewards")
+    defaults = SelectionSettings
+    selector, source = arguments.get("selector", defaults.selector), arguments.get("source", defaults.source)
     if aspects is not None and len(set(aspects)) != len(aspects):
         return "`aspects` names one twice"
     if aspects is not None and set(aspects) != set(quantiles):
         return "`quantiles` has not exactly the names of `aspects`"
+    weights = statistics.get("weights")
+    if aspects is not None and weights is not None and set(aspects) != set(weights):
+        return "the `weights` of the statistics have not exactly the names of `aspects`"
     if not aspects and "pd" in SELECTORS[selector].inputs and source != "column":
         return f"the selector {selector!r} needs the `aspects` that it was fitted on"
-    learned = statistics.get("weights")
-    if learned is not None and set(learned) != set(aspects or ()):
-        return "`statistics.weights` has not exactly the names of `aspects`"
-    if aspects is not None and (strange := sorted(set(arguments.get("weights", {})) - set(aspects))):
+    if aspects is not None and (strange := sorted(set(arguments.get("weights") or {}) - set(aspects))):
         return f"`weights` names {strange[0][:60]!r}, which is none of the `aspects`"
     if not arguments.get("per_aspect", False) and set(thresholds) != {ALL_PAIRS}:
         return f"without `per_aspect`, there must be one threshold of the name {ALL_PAIRS!r}"

@@ -21,8 +21,26 @@ VOTE_PREFIX = "vote_"
 
 
 @dataclass
+class Gaps:
+    """
+    A batch of rows.
+
+    Args:
+        gaps (`list` of arrays of shape `(num_rows,)`, float32): Gap of each aspect, NaN where a rating is missing.
+        own (integer array of shape `(num_rows,)`): Index of each row's label; those that are no aspects' come after the aspects.
+        missing (`dict`): By aspect, the number of missing ratings: there it does not vote.
+    """
+
+    gaps: list[NDArray[np.float32]]
+    own: NDArray[np.integer]
+    missing: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
 class GapMatrix:
     """
+    The gaps of all rows.
+
     Args:
         names (`list[str]`): Aspects, in the order of the columns.
         gaps (array of shape `(num_pairs, num_aspects)`, float32): Chosen minus rejected, NaN where a rating is missing.
@@ -107,6 +125,17 @@ def aspect_labels(dataset: Dataset) -> NDArray[np.str_]:
     """The column `aspect` as text, shape `(num_rows,)`."""
     labels, codes = _encoded_labels(dataset)
     return np.array([str(label) for label in labels], dtype=str)[codes]
+
+
+def label_codes(dataset: Dataset, names: Sequence[str]) -> tuple[list[str], NDArray[np.integer]]:
+    """The labels in the column `aspect`, those of the aspects `names` first, and the index of each row's label among them."""
+    if "aspect" not in dataset.column_names:
+        return list(names), np.zeros(len(dataset), dtype=np.int16)
+    found, codes = _encoded_labels(dataset)
+    present = [str(label) for label in found]
+    labels = [*names, *sorted(set(present) - set(names))]
+    place = {label: index for index, label in enumerate(labels)}
+    return labels, np.array([place[label] for label in present], dtype=np.int32)[codes]
 
 
 def labels_of(dataset: Dataset) -> set[Any]:
@@ -203,24 +232,27 @@ def gap_matrix(dataset: Dataset, source: str, names: Sequence[str] | None = None
 
 
 def vote_counts(matrix: GapMatrix, weights: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """[`count_votes`] of all rows, without the number of votes that there could be."""
+    gaps = Gaps(list(matrix.gaps.T), matrix.own, matrix.missing)
+    return count_votes(gaps, matrix.names, weights)[:2]
+
+
+def count_votes(
+    gaps: Gaps, names: Sequence[str], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
     """
-    How many of the other aspects vote for each pair's label, and how many vote at all, each of shape `(num_pairs,)`. An aspect
-    with a weight of 0, or whose rating is missing, has no vote.
+    How many of the other aspects vote for each pair's label, how many vote at all, and how many would if no rating were missing,
+    each of shape `(num_pairs,)`. An aspect with a weight of 0, or whose rating is missing, has no vote.
     """
-    agree, voters = np.zeros((2, len(matrix.own)), dtype=np.int32)
-    for k in np.flatnonzero(weights > 0):
-        votes = matrix.own != k
-        if matrix.missing.get(matrix.names[k]):
-            votes &= ~np.isnan(matrix.gaps[:, k])
+    agree, voters, most = np.zeros((3, len(gaps.own)), dtype=np.int32)
+    for k in np.flatnonzero(weights > 0).tolist():
+        votes = gaps.own != k
+        most += votes
+        if gaps.missing.get(names[k]):
+            votes &= ~np.isnan(gaps.gaps[k])
         voters += votes
-        agree += votes & (matrix.gaps[:, k] > 0)
-    return agree, voters
-
-
-def most_votes(own: NDArray[np.integer], weights: NDArray[np.float64]) -> NDArray[np.int32]:
-    """How many of the other aspects vote on each pair where no rating is missing, of shape `(num_pairs,)`."""
-    positive = np.flatnonzero(weights > 0)
-    return (positive.size - np.isin(own, positive)).astype(np.int32)
+        agree += votes & (gaps.gaps[k] > 0)
+    return agree, voters, most
 
 
 def votes_label(agree: int, voters: int) -> str:

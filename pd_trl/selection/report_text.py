@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..method.ranking import SELECTORS
 from ..text.names import MAX_MATRIX, display_name, display_names
 from ..text.tables import number, percent, table
 
@@ -109,7 +110,8 @@ def warning_lines(numbers: Mapping[str, Any]) -> list[str]:
         lines.append(f"{count} pairs have no rating of '{display_name(name)}', which has no vote there.")
     votes = numbers.get("missing_votes") or {}
     if votes.get("none"):
-        left_out = " and are left out" if numbers["selector"] in ("pd", "pd_high") else ""
+        rule = SELECTORS.get(numbers["selector"])
+        left_out = " and are left out" if rule is not None and "pd" in rule.inputs else ""
         lines.append(
             f"WARNING: on {votes['none']} of {numbers['total']} pairs no other aspect votes; they have no PD{left_out}."
         )

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from datasets import Dataset
@@ -11,12 +10,9 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..method.divergence import NO_LABEL, PreferenceDivergence, no_votes_error, preference_divergence
-from ..method.votes import vote_weights
-from .decision import NO_VOTES
+from .fitted import FittedFilter
 from .gaps import GapMatrix, gap_matrix
-
-if TYPE_CHECKING:
-    from .filter import PDFilter
+from .reasons import NO_VOTES
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +33,7 @@ class Votes:
     divergence: PreferenceDivergence
 
 
-def fitted_votes(pd_filter: "PDFilter", dataset: Dataset) -> Votes | None:
+def fitted_votes(pd_filter: FittedFilter, dataset: Dataset) -> Votes | None:
     """Votes to fit by; `None` where there are none that can be used and the selector does not rank by PD."""
     if not pd_filter.has_divergence(dataset.column_names):
         return None
@@ -52,7 +48,7 @@ def fitted_votes(pd_filter: "PDFilter", dataset: Dataset) -> Votes | None:
         return None
 
 
-def transformed_divergence(pd_filter: "PDFilter", dataset: Dataset) -> PreferenceDivergence | None:
+def transformed_divergence(pd_filter: FittedFilter, dataset: Dataset) -> PreferenceDivergence | None:
     """PD by the statistics of a fit; `None` where [`fitted_votes`] had none, or these rows have none that can be used."""
     if pd_filter.aspects_ is None or not pd_filter.has_divergence(dataset.column_names):
         return None
@@ -66,7 +62,7 @@ def transformed_divergence(pd_filter: "PDFilter", dataset: Dataset) -> Preferenc
 
 
 def _divergence(
-    pd_filter: "PDFilter", matrix: GapMatrix, weights: NDArray[np.float64], quantiles: Sequence[float] | None
+    pd_filter: FittedFilter, matrix: GapMatrix, weights: NDArray[np.float64], quantiles: Sequence[float] | None
 ) -> PreferenceDivergence:
     divergence = preference_divergence(
         matrix.gaps, matrix.own, pd_filter.gamma, weights, quantiles, aspect_names=matrix.names,
@@ -78,7 +74,7 @@ def _divergence(
     return divergence
 
 
-def no_divergence(pd_filter: "PDFilter", error: InputError) -> None:
+def no_divergence(pd_filter: FittedFilter, error: InputError) -> None:
     """Says why a selection that does not rank by PD does not report it either; raises the error where it does."""
     if pd_filter.needs_divergence:
         raise error
@@ -103,16 +99,16 @@ def _silent(matrix: GapMatrix) -> dict[str, int]:
     return found
 
 
-def learned_weights(pd_filter: "PDFilter", names: Sequence[str], silent: Mapping[str, int]) -> NDArray[np.float64]:
+def learned_weights(pd_filter: FittedFilter, names: Sequence[str], silent: Mapping[str, int]) -> NDArray[np.float64]:
     """
     Weights of the votes of a fit, shape `(num_aspects,)`. Says which votes are lost.
 
     Args:
-        pd_filter ([`PDFilter`]): The rule, which stays as it is.
+        pd_filter ([`FittedFilter`]): The rule, which stays as it is.
         names (sequence of `str`): Aspects.
         silent (`dict`): Aspects whose ratings decide none of so many pairs of other labels: they have neither vote nor scale.
     """
-    weights = vote_weights(names, pd_filter.weights, pd_filter.measured(), pd_filter.min_proxy_accuracy, warn=True)
+    weights = pd_filter.vote_weights(names, warn=True)
     for name, num_pairs in silent.items():
         logger.warning(
             "The ratings of '%s' are tied or missing in all %d pairs that carry another aspect's label: it has no vote.",
@@ -124,12 +120,12 @@ def learned_weights(pd_filter: "PDFilter", names: Sequence[str], silent: Mapping
     return weights
 
 
-def check_no_votes(pd_filter: "PDFilter", counts: Mapping[str, int], total: int) -> None:
+def check_no_votes(pd_filter: FittedFilter, counts: Mapping[str, int], total: int) -> None:
     """
     Raises `InputError` where pairs have no votes, or says that they are dropped.
 
     Args:
-        pd_filter ([`PDFilter`]): The rule.
+        pd_filter ([`FittedFilter`]): The rule.
         counts (`dict`): Number of pairs on which no other aspect votes, by the aspect of their label.
         total (`int`): Number of all pairs.
     """

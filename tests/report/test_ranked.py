@@ -5,8 +5,8 @@ from datasets import Dataset
 from pd_trl.errors import InputError
 from pd_trl.method.ranking import select_lowest, select_per_stratum
 from pd_trl.report.ranked import packed, rank_pairs, ranking
-from pd_trl.selection.decision import NO_VOTES
 from pd_trl.selection.filter import PDFilter
+from pd_trl.selection.reasons import NO_VOTES
 from tests.report.data import ASPECTS, METRICS, scored_set
 
 COUNT = 211

@@ -14,8 +14,8 @@ from pd_trl.errors import InputError
 from pd_trl.method.ranking import SELECTORS
 from pd_trl.method.votes import vote_weights
 from pd_trl.runs.artifacts import read_rows
-from pd_trl.selection.decision import NO_VOTES
 from pd_trl.selection.gaps import GapMatrix, gap_matrix, vote_counts
+from pd_trl.selection.reasons import NO_VOTES
 from tests.selection.out_of_core.data import same
 
 NAMES = ("clarity", "depth", "form")

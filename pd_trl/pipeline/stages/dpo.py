@@ -25,11 +25,11 @@ from ...runs.stage_folders import (
     skip_if_done,
     timed,
 )
-from ...selection.filter import FILTER_NAME
-from ...selection.filter_file import read_filter
+from ...selection.filter_file import FILTER_NAME, read_filter
 from ...trainers.dpo.config import PDDPOConfig
 from ...trainers.dpo.trainer import PDDPOTrainer, select_for_training
 from ...trainers.push import check_push
+from .arguments import argument
 from .arguments import OVERWRITE, argument
 from .inputs import rows_of
 from .models import check_model, model_settings

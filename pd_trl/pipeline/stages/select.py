@@ -1,7 +1,7 @@
 """Stage `select`: PD, and which pairs to keep."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from ...runs.artifacts import Manifest, replaced_folder
 from ...runs.identity import data_key
 from ...runs.provenance import inherited_provenance
 from ...runs.stage_folders import StageResult, check_folder, dry_result, holding_output_dir, skip_if_done, timed
-from ...selection.artifact import IDENTITY, selection_manifest, write_selection
-from ...selection.filter import FILTER_NAME, PDFilter
-from ...selection.filter_file import read_filter
+from ...selection.artifact import selection_manifest, write_selection
+from ...selection.filter import PDFilter
+from ...selection.filter_file import FILTER_NAME, read_filter
+from ...selection.settings import FORMS, SelectionSettings
 from ..mappings import mapping_of
+from .arguments import argument
 from .arguments import OVERWRITE, argument
 from .inputs import rows_of
 
@@ -27,6 +29,13 @@ logger = logging.getLogger(__name__)
 
 # Rows from which a selection in memory warns that it needs much of it.
 MANY_ROWS = 5_000_000
+
+
+def _setting(name: str) -> Any:
+    """The argument that sets a setting: its default, its help and its choices."""
+    (setting,) = (entry for entry in fields(SelectionSettings) if entry.name == name)
+    shown = {key: value for key, value in setting.metadata.items() if key != "form"}
+    return field(default=setting.default, metadata=shown)
 
 
 @dataclass
@@ -38,34 +47,21 @@ class SelectArguments:
         "Scored pairs: the folder of `pd-trl score` (with `--source ratings`, of `pd-trl prepare`), a file, or a Hub id.",
     )
     output_dir: str = argument("selected", "Folder of the result.")
-    budget: float | str | None = argument(
-        "0.3", "Share of the pairs to keep, such as 0.3 (1.0 is all), or their number, such as 5000."
-    )
-    source: str = argument(
-        "rewards",
-        "Where the gaps come from: rewards, ratings, or an existing column of PD.",
-        choices=["rewards", "ratings", "column"],
-    )
-    gamma: float = argument(0.9, "Quantile of the absolute gaps that becomes 1 (Eq. 13).")
-    weights: dict[str, float] | str | None = argument(
-        None, "Mapping of aspect to the weight of its vote; 1 where not named (YAML or json)."
-    )
-    per_aspect: bool = argument(False, "Keep the same share of each aspect's pairs.")
-    selector: str = argument("pd", "Rule to rank by: pd, pd_high, random, margin or length.")
-    margin_column: str = argument("reward_gap_overall", "Column of `selector=margin`.")
-    pd_column: str = argument("pd", "Column of `source=column`.")
-    min_proxy_accuracy: float | None = argument(
-        None, "Leave out the votes of aspects whose reward model is less accurate than this."
-    )
-    on_no_votes: str = argument(
-        "error",
-        "What to do with a pair on which no other aspect votes: error, or drop (with a count and a reason).",
-        choices=["error", "drop"],
-    )
-    seed: int = argument(42, "Seed of `selector=random`.")
+    budget: float | str | None = _setting("budget")
+    source: str = _setting("source")
+    gamma: float = _setting("gamma")
+    weights: dict[str, float] | str | None = _setting("weights")
+    per_aspect: bool = _setting("per_aspect")
+    selector: str = _setting("selector")
+    margin_column: str = _setting("margin_column")
+    pd_column: str = _setting("pd_column")
+    min_proxy_accuracy: float | None = _setting("min_proxy_accuracy")
+    on_no_votes: str = _setting("on_no_votes")
+    seed: int = _setting("seed")
     out_of_core: bool = argument(
         False,
-        "Select the same pairs from parquet files that need not fit in memory. `dataset_name` is then a folder, a file, a pattern, or a url such as `hf://datasets/me/data/scored/*.parquet`.",
+        "Select the same pairs from parquet files that need not fit in memory. `dataset_name` is then a folder, a file, a "
+        "pattern, or a url such as `hf://datasets/me/data/scored/*.parquet`.",
     )
     num_threads: int | None = argument(
         None, "Threads of --out_of_core. Where unset, one for each core, but at most 8."
@@ -76,8 +72,8 @@ class SelectArguments:
 
 def check_select(arguments: SelectArguments) -> PDFilter:
     """The filter of the arguments; raises `InputError` where they are out of range."""
-    settings = {name: getattr(arguments, name) for name in IDENTITY if name not in ("budget", "weights")}
-    return PDFilter(arguments.budget, weights=mapping_of(arguments.weights, "weights"), **settings)  # type: ignore[arg-type]
+    settings = {name: getattr(arguments, name) for name in FORMS}
+    return PDFilter(**{**settings, "weights": mapping_of(arguments.weights, "weights")})
 
 
 @holding_output_dir

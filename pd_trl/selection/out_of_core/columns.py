@@ -1,7 +1,6 @@
 """The columns that a selection reads, batch by batch: gaps, own aspects, and what the rival selectors rank by."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from ...method.divergence import VoteWeights
 from ..gaps import (
     GAP_PREFIX,
     VOTE_PREFIX,
+    Gaps,
     VoteColumn,
     is_number_type,
     rated_aspects,
@@ -23,22 +23,6 @@ from ..gaps import (
     warn_of_no_votes,
 )
 from .parquet import ParquetSource, Unit
-
-
-@dataclass
-class Gaps:
-    """
-    A batch of rows.
-
-    Args:
-        gaps (`list` of arrays of shape `(num_rows,)`, float32): Gap of each aspect, NaN where a rating is missing.
-        own (integer array of shape `(num_rows,)`): Index of each row's label; those that are no aspects' come after the aspects.
-        missing (`dict`): By aspect, the number of missing ratings: there it does not vote.
-    """
-
-    gaps: list[NDArray[np.float32]]
-    own: NDArray[np.integer]
-    missing: dict[str, int] = field(default_factory=dict)
 
 
 class LabelReader:

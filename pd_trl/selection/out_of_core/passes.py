@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from ...method.divergence import NO_LABEL, preference_divergence
 from ...method.ranking import Threshold, check_budget, resolve_budget
-from ...method.votes import vote_weights
-from ..decision import ALL_PAIRS
-from ..filter import PDFilter
-from ..gaps import VOTE_PREFIX
-from ..report import named_aspects, reported_columns
+from ..fitted import FittedFilter
+from ..gaps import Gaps
+from ..reasons import ALL_PAIRS
+from ..report import SelectionReport
+from ..statistics import SHARES, Basis, ReportSums, reported_columns, vote_names
 from ..votes import check_no_votes, check_number, learned_weights, no_divergence
-from .columns import GapReader, Gaps, LabelReader, divergence_of_columns, hidden
+from .columns import GapReader, LabelReader, divergence_of_columns, hidden
 from .order import Found, interpolated, quantile_ranks
 from .parquet import ParquetSource, Unit
 from .scores import ScoreReader
@@ -26,41 +26,26 @@ from .search import Budgets, Sample, Search
 from .strata import stratum_counts
 from .ties import greatest_kept_id
 
-# Quantiles of the PD that the report shows.
-SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
-
 
 @dataclass
-class Decision:
+class Decision(Basis):
     """
-    What the passes found.
+    What the passes found, beside what a report says of it.
 
     Args:
-        labels (`list` of `str`): Name of each code of [`Gaps.own`].
         label_counts (`list` of `int`): Rows with each label.
-        scale (array of shape `(num_aspects,)`, float32): Scales of the gaps (Eq. 13).
-        weights (array of shape `(num_aspects,)`): Weights of the votes.
         thresholds (`dict`): The last pair kept, of all pairs or of each aspect.
         kept (`int`): Pairs within the budget.
         total (`int`): All pairs.
         no_votes (`list` of `int`): Of each label, the pairs on which no other aspect votes.
-        divergence_quantiles (`dict`): Quantiles of the PD.
-        reported (`list` of `str`): Columns of numbers that the report reads, beside the gaps and the votes.
-        known (`list` of `str`): Names of `vote_` columns that are those of aspects.
         passes (`int`): Passes over the gap columns.
     """
 
-    labels: list[str]
     label_counts: list[int]
-    scale: NDArray[np.float32]
-    weights: NDArray[np.float64]
-    thresholds: dict[str, Threshold]
-    kept: int
     total: int
+    thresholds: dict[str, Threshold] = field(default_factory=dict)
+    kept: int = 0
     no_votes: list[int] = field(default_factory=list)
-    divergence_quantiles: dict[str, float] = field(default_factory=dict)
-    reported: list[str] = field(default_factory=list)
-    known: list[str] = field(default_factory=list)
     passes: int = 2
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,12 +65,12 @@ class Selection:
     Fits a [`PDFilter`] to the rows of a source, exactly as `PDFilter.fit` does in memory.
 
     Args:
-        pd_filter ([`PDFilter`]): The rule; its statistics are set.
+        pd_filter ([`FittedFilter`]): The rule; its statistics are set.
         source ([`ParquetSource`]): The rows.
         budgets ([`Budgets`], *optional*): Bounds of the passes.
     """
 
-    def __init__(self, pd_filter: PDFilter, source: ParquetSource, budgets: Budgets | None = None):
+    def __init__(self, pd_filter: FittedFilter, source: ParquetSource, budgets: Budgets | None = None):
         self.filter, self.source, self.budgets = pd_filter, source, budgets or Budgets()
         if not source.num_rows:
             raise InputError("There is nothing to select from: the data set is empty.")
@@ -118,22 +103,17 @@ class Selection:
         """Both passes. Sets `aspects_`, `quantiles_`, `weights_` and `thresholds_` of the filter."""
         check_budget(self.filter.budget)
         scale, weights, label_counts = self._votes()
-        decision = Decision(self.gaps.labels, label_counts, scale, weights, {}, 0, self.source.num_rows)
+        decision = Decision(self.gaps.labels, scale, weights, label_counts, self.source.num_rows)
         self._thresholds(decision, list(self._sample()))
         decision.passes = self.search.passes
-        decision.reported = reported_columns(self.source.column_names, self.filter.margin_column)
-        decision.known = self._vote_names()
+        decision.reported = reported_columns(self.source.column_names, self.filter)
+        decision.known = vote_names(self.source.schema)
         self.apply(decision)
         return decision
 
     def apply(self, decision: Decision) -> None:
         """Gives the filter the statistics that were found."""
-        names = self.gaps.names
-        self.filter.aspects_ = list(names) or None
-        self.filter.quantiles_ = dict(zip(names, map(float, decision.scale), strict=True))
-        self.filter.weights_ = dict(zip(names, map(float, decision.weights), strict=True)) if names else None
-        self.filter.proxy_metrics_ = self.filter.measured()
-        self.filter.thresholds_ = decision.thresholds
+        self.filter.set_statistics(self.gaps.names, decision.scale, decision.weights, decision.thresholds)
 
     def resume(self, decision: Decision) -> None:
         """Takes the decision of an earlier run, killed while it wrote."""
@@ -141,13 +121,17 @@ class Selection:
             self.gaps = LabelReader(self.source)
         self.apply(decision)
 
+    def report(self, sums: ReportSums) -> SelectionReport:
+        """The report of the sums over all rows."""
+        return SelectionReport(sums.numbers(self.filter, self.filter.proxy_metrics_))
+
     def _votes(self) -> tuple[NDArray[np.float32], NDArray[np.float64], list[int]]:
         """Scales and weights of the votes, both empty where there are none, and the number of rows with each label."""
         pd_filter = self.filter
         if isinstance(self.gaps, GapReader):
             names = self.gaps.names
             try:
-                vote_weights(names, pd_filter.weights, pd_filter.measured(), pd_filter.min_proxy_accuracy)
+                pd_filter.vote_weights(names)
                 scale, label_counts, silent = self._scales(self.gaps, list(self._sample()))
                 check_number(names, any(label_counts[: len(names)]))
                 weights = learned_weights(pd_filter, names, silent)
@@ -157,14 +141,6 @@ class Selection:
                 no_divergence(pd_filter, error)
                 self.gaps = LabelReader(self.source)
         return np.empty(0, dtype=np.float32), np.empty(0), self._label_counts()
-
-    def _vote_names(self) -> list[str]:
-        """Names of `vote_` columns that are those of aspects, by what else there is of them or by the type of votes (int8)."""
-        schema = self.source.schema
-        typed = [
-            name for name in schema.names if name.startswith(VOTE_PREFIX) and schema.field(name).type == pa.int8()
-        ]
-        return [*named_aspects(schema.names), *(name[len(VOTE_PREFIX) :] for name in typed)]
 
     def _label_counts(self) -> list[int]:
         size = len(self.gaps.labels)

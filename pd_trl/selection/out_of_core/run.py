@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from ...errors import InputError
 from ...runs.artifacts import Manifest, read_json, replaced_folder, write_json
@@ -12,7 +13,8 @@ from ...runs.folders import folder_lock
 from ...runs.provenance import inherited_provenance
 from ...runs.stage_folders import StageResult, check_folder, dry_result, owned_folder, skip_if_done, timed
 from ..artifact import selection_manifest, write_documents
-from ..filter import PDFilter
+from ..fitted import FittedFilter
+from ..settings import SelectionSettings
 from .ids import check_unique
 from .parquet import ParquetSource
 from .passes import Decision, Selection
@@ -29,25 +31,17 @@ Data = str | os.PathLike | Sequence[str | os.PathLike]
 def select_out_of_core(
     data: Data,
     output_dir: str | os.PathLike,
-    budget: float | int = 0.3,
+    budget: float | int = SelectionSettings.budget,
     *,
-    source: str = "rewards",
-    gamma: float = 0.9,
-    weights: Mapping[str, float] | None = None,
-    per_aspect: bool = False,
-    selector: str = "pd",
-    margin_column: str = "reward_gap_overall",
-    min_proxy_accuracy: float | None = None,
     proxy_metrics: Mapping[str, Mapping[str, float]] | None = None,
-    seed: int = 42,
-    on_no_votes: str = "error",
     overwrite: bool = False,
     num_threads: int | None = None,
+    **settings: Any,
 ) -> Manifest:
     """
-    Selects from parquet files that need not fit in memory: the same pairs, scales, thresholds and `pd` as [`PDFilter`], whose
-    arguments these are, in two passes over the gap columns and one that writes. What it leaves in `output_dir` is what
-    `pd-trl select` leaves. Killed, the same call goes on with the shards that are not there yet.
+    Selects from parquet files that need not fit in memory: the same pairs, scales, thresholds and `pd` as [`PDFilter`], in two
+    passes over the gap columns and one that writes. `output_dir` then holds what `pd-trl select` writes. When the call is killed,
+    the same call goes on with the shards that are still missing.
 
     Args:
         data (`str`, path, or list of them):
@@ -55,11 +49,18 @@ def select_out_of_core(
             `"hf://datasets/me/data@main/scored/*.parquet"`.
         output_dir (`str`):
             Folder of the result: `selected/`, `dropped/`, `filter.json`, `report.json`, `report.txt` and the manifest. Until it
-            is whole, it grows in the hidden folder `.<name>.partial` beside it.
+            is complete, the result grows in the hidden folder `.<name>.partial` beside it.
+        budget (`float` or `int`, *optional*, defaults to `0.3`):
+            See [`PDFilter`].
+        proxy_metrics (`dict`, *optional*):
+            See [`PDFilter`].
         overwrite (`bool`, *optional*, defaults to `False`):
             Replace another run's result in `output_dir`.
         num_threads (`int`, *optional*):
             Threads. `None` is one for each core, 8 at most; each holds one batch of rows.
+        settings:
+            The settings of [`PDFilter`] that decide which pairs are kept: `source`, `gamma`, `weights`, `per_aspect`, `selector`,
+            `margin_column`, `min_proxy_accuracy`, `on_no_votes` and `seed`.
 
     Returns:
         [`Manifest`]: counts, arguments and, in `results`, the report. Of the report in memory, `overlap` is left out.
@@ -67,11 +68,8 @@ def select_out_of_core(
     Raises:
         InputError: On what [`PDFilter`] refuses, on files whose columns differ, and with `source="column"`.
     """
-    pd_filter = PDFilter(
-        budget, source=source, gamma=gamma, weights=weights, per_aspect=per_aspect, selector=selector,
-        margin_column=margin_column, min_proxy_accuracy=min_proxy_accuracy, proxy_metrics=proxy_metrics, seed=seed,
-        on_no_votes=on_no_votes,
-    )  # fmt: skip
+    given = SelectionSettings(budget, **settings)
+    pd_filter = FittedFilter(**given.to_dict(), proxy_metrics=proxy_metrics)
     run_out_of_core(pd_filter, data, output_dir, overwrite=overwrite, num_threads=num_threads)
     manifest = Manifest.load(Path(output_dir).expanduser())
     if manifest is None:
@@ -80,7 +78,7 @@ def select_out_of_core(
 
 
 def run_out_of_core(
-    pd_filter: PDFilter,
+    pd_filter: FittedFilter,
     data: Data,
     output_dir: str | os.PathLike,
     *,
@@ -108,7 +106,7 @@ def run_out_of_core(
 
 
 def _held(
-    pd_filter: PDFilter, source: ParquetSource, manifest: Manifest, data: Data, folder: Path, overwrite: bool, dry_run: bool,
+    pd_filter: FittedFilter, source: ParquetSource, manifest: Manifest, data: Data, folder: Path, overwrite: bool, dry_run: bool,
     rows_per_shard: int, budgets: Budgets | None,
 ) -> StageResult:  # fmt: skip
     """The selection, in a folder that no other command writes."""
@@ -120,7 +118,7 @@ def _held(
     manifest.results = {"provenance": inherited_provenance(name) if name and "://" not in name else {}}
     if dry_run:
         decision = selection.decide()
-        pd_filter.report_ = summed(Decider(selection, decision)).report(pd_filter)
+        pd_filter.report_ = selection.report(summed(Decider(selection, decision)))
         return dry_result(manifest, str(folder), _counts(decision), _lines(pd_filter))
     partial = folder.with_name(f".{folder.name}.partial")
     check_folder("select", partial, [])
@@ -147,7 +145,7 @@ def _write(selection: Selection, manifest: Manifest, folder: Path, rows_per_shar
         _clear(folder)
         raise
     close_parts(folder, sums, output_schema(source.schema, bool(selection.gaps.names)))
-    pd_filter.report_ = sums.report(pd_filter)
+    pd_filter.report_ = selection.report(sums)
     manifest.counts = _counts(decision)
     manifest.results = {"report": pd_filter.report_.to_dict(), **manifest.results}
 
@@ -182,7 +180,7 @@ def _counts(decision: Decision) -> dict[str, int]:
     return {"total": decision.total, "kept": decision.kept, "dropped": decision.total - decision.kept}
 
 
-def _lines(pd_filter: PDFilter) -> list[str]:
+def _lines(pd_filter: FittedFilter) -> list[str]:
     report = pd_filter.report_
     lines = str(report).splitlines()
     missing = report.to_dict().get("not_computed") if report is not None else None

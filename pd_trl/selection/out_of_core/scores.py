@@ -7,8 +7,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...method.ranking import SELECTORS
-from ..filter import PDFilter
+from ..fitted import FittedFilter
+from ..scores import selector_scores
 from .columns import check_numeric, to_float64
 from .parquet import ParquetSource, Unit
 
@@ -18,18 +18,15 @@ class ScoreReader:
     The score of each row, lowest kept first, as the filter's selector defines it.
 
     Args:
-        pd_filter ([`PDFilter`]): The rule.
+        pd_filter ([`FittedFilter`]): The rule.
         source ([`ParquetSource`]): The rows.
     """
 
-    def __init__(self, pd_filter: PDFilter, source: ParquetSource):
-        self.selector = SELECTORS[pd_filter.selector]
-        self.seed = pd_filter.seed
+    def __init__(self, pd_filter: FittedFilter, source: ParquetSource):
+        self.selector, self.seed = pd_filter.rule, pd_filter.seed
         self.source = source
-        self.inputs = {
-            name: {"margin": pd_filter.margin_column}.get(name, name) for name in self.selector.inputs if name != "pd"
-        }
-        self.columns = list(self.inputs.values()) or (["pair_id"] if pd_filter.selector == "random" else [])
+        self.inputs = {name: pd_filter.column_of(name) for name in self.selector.inputs if name != "pd"}
+        self.columns = [*self.inputs.values(), *(["pair_id"] if self.selector.reads_ids else [])]
         for column in self.inputs.values():
             if column not in source.column_names:
                 raise InputError(
@@ -37,24 +34,27 @@ class ScoreReader:
                     f"{', '.join(source.column_names)}."
                 )
             check_numeric(source.schema, column)
-        self.seeded = not self.selector.inputs
-        self.dtype: Any = np.float32 if "pd" in self.selector.inputs else np.float64
+        # Of the scores: known once some are read.
+        self.dtype: Any = np.float32
 
     def read(self, batch: pa.RecordBatch, divergence: NDArray[np.float32] | None, unit: Unit, row: int) -> NDArray:
         """Scores of a batch that starts at `row` of the unit's file, of shape `(num_rows,)`."""
         inputs: dict[str, NDArray] = {} if divergence is None else {"pd": divergence}
+        place = f" of {self.source.name(unit.file)}"
         for name, column in self.inputs.items():
             values = to_float64(batch.column(column))
             bad = np.flatnonzero(~np.isfinite(values))
             if bad.size:
                 raise InputError(
-                    f"Column {column!r} must hold finite numbers, got {values[bad[0]]} in row {row + bad[0]} of "
-                    f"{self.source.name(unit.file)}."
+                    f"Column {column!r} must hold finite numbers, got {values[bad[0]]} in row {row + bad[0]}{place}."
                 )
             inputs[name] = values
-        if self.seeded:
-            inputs["pair_id"] = np.array(text_ids(batch.column("pair_id")).to_pylist(), dtype=object)
-        return np.asarray(self.selector.score(inputs, self.seed))
+        if self.selector.reads_ids:
+            inputs["pair_id"] = np.array(text_ids(batch.column("pair_id")).to_pylist(), dtype=str)
+        scores = selector_scores(self.selector, inputs, self.seed, row, place)
+        if scores.dtype != np.float32:
+            self.dtype = np.float64
+        return scores.astype(self.dtype, copy=False)
 
 
 def text_ids(column: Any) -> Any:

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from datasets import Dataset, IterableDataset
 
 from ...errors import InputError
-from ..filter import PDFilter
-from ..gaps import is_number_type
+from ..fitted import FittedFilter
+from ..gaps import GAP_PREFIX, VOTE_PREFIX, is_number_type
 from ..model_gaps import STREAM_ROWS, ModelGaps
 from .columns import check_numeric
 from .ids import check_unique, id_hashes, write_hashes
@@ -23,11 +23,11 @@ from .writing import Decider, summed
 
 _ROWS = 50_000
 _DECISIVE = ("pair_id", "aspect", "delta_length")
-_PREFIXES = ("reward_gap_", "rating_", "vote_")
+_PREFIXES = (GAP_PREFIX, "rating_", VOTE_PREFIX)
 
 
 def fit_stream(
-    pd_filter: PDFilter,
+    pd_filter: FittedFilter,
     stream: IterableDataset,
     *,
     batch_rows: int = _ROWS,
@@ -40,7 +40,7 @@ def fit_stream(
     has no mean lengths.
 
     Args:
-        pd_filter ([`PDFilter`]): The filter, with `source` `"rewards"` or `"ratings"`.
+        pd_filter ([`FittedFilter`]): The filter, with `source` `"rewards"` or `"ratings"`.
         stream ([`~datasets.IterableDataset`]): Rows. It is read once.
         batch_rows (`int`, *optional*, defaults to `50_000`): Rows in memory at a time.
         scratch (`str`, *optional*): Where the temporary folder is made. `None` is the system's place.
@@ -56,7 +56,7 @@ def fit_stream(
         selection = Selection(pd_filter, source, budgets)
         check_unique(source, hashes, source.num_rows)
         decision = selection.decide()
-        pd_filter.report_ = summed(Decider(selection, decision)).report(pd_filter)
+        pd_filter.report_ = selection.report(summed(Decider(selection, decision)))
 
 
 class _Spool:
@@ -64,14 +64,15 @@ class _Spool:
     The columns of a stream that decide, on the disk.
 
     Args:
-        pd_filter ([`PDFilter`]): The filter; its reward models score the rows that have no gaps.
+        pd_filter ([`FittedFilter`]): The filter; its reward models score the rows that have no gaps.
         path (`Path`): Parquet file to write.
         batch_rows (`int`): Rows in memory at a time.
     """
 
-    def __init__(self, pd_filter: PDFilter, path: Path, batch_rows: int):
+    def __init__(self, pd_filter: FittedFilter, path: Path, batch_rows: int):
         self.filter, self.path, self.batch_rows = pd_filter, path, batch_rows
-        self.also = {pd_filter.margin_column}
+        self.ranked = {pd_filter.column_of(name) for name in pd_filter.rule.inputs if name != "pd"}
+        self.also = {pd_filter.margin_column, *self.ranked}
 
     def write(self, stream: IterableDataset) -> list[Path]:
         """Reads the stream, and returns the files of the hashes of its ids."""
@@ -119,9 +120,10 @@ class _Spool:
 
     def _decides(self, name: str) -> bool:
         """Whether the selection, rather than the report alone, needs numbers in this column."""
-        ranked = {"margin": self.filter.margin_column, "length": "delta_length"}.get(self.filter.selector)
-        gaps = {"rewards": "reward_gap_", "ratings": "rating_"}.get(self.filter.source, "")
-        return name == ranked or (self.filter.needs_divergence and name.startswith(gaps) and name not in self.also)
+        gaps = {"rewards": GAP_PREFIX, "ratings": "rating_"}[self.filter.source]
+        return name in self.ranked or (
+            self.filter.needs_divergence and name.startswith(gaps) and name != self.filter.margin_column
+        )
 
 
 def _tables(stream: IterableDataset, also: set[str], batch_rows: int) -> Iterator[pa.Table]:

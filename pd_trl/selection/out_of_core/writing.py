@@ -10,19 +10,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Features, Value
 from numpy.typing import NDArray
 
 from ...runs.artifacts import read_json, write_json
 from ...safety.media import check_media_table
-from ..decision import ALL_PAIRS, decide
-from ..gaps import VOTE_PREFIX
+from ..reasons import ALL_PAIRS, decide
+from ..statistics import Batch, ReportSums, number_columns, text_lengths
+from .columns import to_float64
 from .ids import id_hashes, write_hashes
 from .parquet import ParquetSource, Unit
 from .passes import Decision, Selection
 from .scores import text_ids
-from .statistics import ReportSums
 
 PARTS = ("selected", "dropped")
 _ADDED = {"pd": "float32", "pd_kept": "bool", "pd_reason": "string"}
@@ -73,6 +74,19 @@ class Decider:
             self.selection.filter.selector,
         )
         return kept[inverse], pa.array(reasons, pa.string()).take(pa.array(inverse))
+
+    def decide(self, batch: pa.RecordBatch, unit: Unit, row: int) -> tuple[Batch, pa.Array]:
+        """A batch that starts at `row` of the unit's file as the statistics take it in, and the reasons."""
+        selection, decision = self.selection, self.decision
+        gaps = selection.gaps.read(batch, unit, row)
+        clipped = np.zeros(len(decision.weights), dtype=np.int64)
+        divergence = selection.divergence(gaps, decision, clipped)
+        scores = selection.scores.read(batch, divergence, unit, row)
+        kept, reasons = self(scores, gaps.own, batch.column("pair_id"))
+        columns = number_columns(batch.schema, decision.reported)
+        numbers = {name: to_float64(batch.column(name)) for name in columns}
+        lengths = text_lengths(batch.schema, lambda name: pa.chunked_array([batch.column(name)]))
+        return Batch(gaps, kept, numbers, lengths, divergence, clipped), reasons
 
 
 def output_schema(schema: pa.Schema, has_divergence: bool) -> pa.Schema:
@@ -138,10 +152,12 @@ def _write_task(decider: Decider, tasks: Sequence[Sequence[Unit]], index: int, f
             for row, batch in source.batches(unit):
                 check_media_table(batch, features, source.name(unit.file), row)
                 hashes.append(id_hashes(batch.column("pair_id")))
-                kept, decided = _decided(decider, batch, unit, row, sums, schema)
-                mask = pa.array(kept)
-                for writer, rows in zip(writers, (mask, pa.array(~kept)), strict=True):
-                    writer.write(decided.filter(rows))
+                rows, reasons = decider.decide(batch, unit, row)
+                sums.add(rows)
+                decided = _with_decision(batch, rows, reasons, schema)
+                mask = pa.array(rows.kept)
+                for writer, part in zip(writers, (mask, pc.invert(mask)), strict=True):
+                    writer.write(decided.filter(part))
         for writer in writers:
             writer.finish()
     finally:
@@ -152,39 +168,25 @@ def _write_task(decider: Decider, tasks: Sequence[Sequence[Unit]], index: int, f
     return done
 
 
-def _decided(
-    decider: Decider, batch: pa.RecordBatch, unit: Unit, row: int, sums: ReportSums, schema: pa.Schema
-) -> tuple[NDArray[np.bool_], pa.RecordBatch]:
-    selection, decision = decider.selection, decider.decision
-    gaps = selection.gaps.read(batch, unit, row)
-    clipped = np.zeros(len(decision.weights), dtype=np.int64)
-    divergence = selection.divergence(gaps, decision, clipped)
-    kept, reasons = decider(selection.scores.read(batch, divergence, unit, row), gaps.own, batch.column("pair_id"))
-    sums.add(batch, gaps, divergence, clipped, kept)
-    added = {"pd_kept": pa.array(kept), "pd_reason": reasons}
-    if divergence is not None:
-        added["pd"] = pa.array(divergence, from_pandas=True)
+def _with_decision(batch: pa.RecordBatch, rows: Batch, reasons: pa.Array, schema: pa.Schema) -> pa.RecordBatch:
+    added = {"pd_kept": pa.array(rows.kept), "pd_reason": reasons}
+    if rows.divergence is not None:
+        added["pd"] = pa.array(rows.divergence, from_pandas=True)
     columns = [added[field.name] if field.name in added else batch.column(field.name) for field in schema]
-    return kept, pa.RecordBatch.from_arrays(columns, schema=schema)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def summed(decider: Decider) -> ReportSums:
     """The sums of the report alone, without texts: what a dry run shows."""
     selection, decision = decider.selection, decider.decision
     source = selection.source
-    also = ("pair_id", *decision.reported)
-    extra = [c for c in source.column_names if c.startswith(VOTE_PREFIX) or c in also]
-    columns = list(dict.fromkeys([*selection.columns, *extra]))
+    read = [*selection.columns, "pair_id", *number_columns(source.schema, decision.reported)]
+    columns = list(dict.fromkeys(read))
 
     def work(unit: Unit) -> ReportSums:
         sums = ReportSums(decision)
         for row, batch in source.batches(unit, columns):
-            gaps = selection.gaps.read(batch, unit, row)
-            clipped = np.zeros(len(decision.weights), dtype=np.int64)
-            divergence = selection.divergence(gaps, decision, clipped)
-            scores = selection.scores.read(batch, divergence, unit, row)
-            kept, _ = decider(scores, gaps.own, batch.column("pair_id"))
-            sums.add(batch, gaps, divergence, clipped, kept, texts=False)
+            sums.add(decider.decide(batch, unit, row)[0])
         return sums
 
     total = ReportSums(decision)

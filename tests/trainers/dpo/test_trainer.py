@@ -10,7 +10,7 @@ from trl import DPOConfig, DPOTrainer
 
 from pd_trl import PDDPOConfig, PDDPOTrainer
 from pd_trl.errors import InputError
-from pd_trl.selection.decision import NO_VOTES
+from pd_trl.selection.reasons import NO_VOTES
 from tests.processes import run_processes
 from tests.tiny import tiny_preferences
 

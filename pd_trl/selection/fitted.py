@@ -1,0 +1,131 @@
+"""A filter's settings with the statistics of its fit, and the file that holds both."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._version import __version__
+from ..errors import InputError
+from ..hub import local_file
+from ..method.ranking import Threshold, check_budget, parse_budget
+from ..method.votes import vote_weights
+from ..models.sidecar import proxy_metrics_of
+from ..runs.artifacts import write_json
+from ..safety.secrets import masked
+from .filter_file import FILTER_NAME, read_filter
+from .model_gaps import ModelGaps
+from .report import SelectionReport
+from .settings import SelectionSettings
+
+Filter = TypeVar("Filter", bound="FittedFilter")
+
+
+@dataclass(eq=False, repr=False)
+class FittedFilter(SelectionSettings):
+    """
+    What [`PDFilter`] is but for the data: settings, reward models, and the statistics of a fit, in memory or out of core.
+
+    Args:
+        reward_models (`dict`, *optional*): A reward model for each aspect.
+        proxy_metrics (`dict`, *optional*): Held-out metrics of each aspect's reward model.
+        output_dir (`str`, *optional*): Folder for the shards of scored pairs.
+    """
+
+    reward_models: Mapping[str, Any] | None = None
+    proxy_metrics: Mapping[str, Mapping[str, float]] | None = None
+    output_dir: str | os.PathLike | None = None
+
+    def __post_init__(self) -> None:
+        self.check()
+        self.proxy_metrics = {name: dict(metrics) for name, metrics in (self.proxy_metrics or {}).items()}
+        self.models = ModelGaps(self.reward_models if self.source == "rewards" else None, self.output_dir)
+        self.aspects_: list[str] | None = None
+        self.quantiles_: dict[str, float] = {}
+        self.weights_: dict[str, float] | None = None
+        self.proxy_metrics_: dict[str, Mapping[str, float]] = {}
+        self.thresholds_: dict[str, Threshold] | None = None
+        self.report_: SelectionReport | None = None
+
+    def measured(self) -> dict[str, Mapping[str, float]]:
+        """The held-out metrics of the reward models: as given, and those beside the models that are folders."""
+        return {**proxy_metrics_of(self.models.reward_models), **(self.proxy_metrics or {})}
+
+    def vote_weights(self, names: Sequence[str], *, warn: bool = False) -> NDArray[np.float64]:
+        """Weights of the votes by the settings, shape `(num_aspects,)`; see [`~method.votes.vote_weights`]."""
+        return vote_weights(names, self.weights or {}, self.measured(), self.min_proxy_accuracy, warn)
+
+    def weights_of(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """Weights that the votes had in the fit, shape `(num_aspects,)`."""
+        if self.weights_ is None:  # of a file that an earlier version wrote
+            return self.vote_weights(names)
+        return np.array([self.weights_[name] for name in names])
+
+    def set_statistics(
+        self,
+        names: Sequence[str],
+        scale: NDArray[np.float32],
+        weights: NDArray[np.float64],
+        thresholds: Mapping[str, Threshold],
+    ) -> None:
+        """
+        Takes the statistics of a fit.
+
+        Args:
+            names (sequence of `str`): Aspects that vote; none where there is no PD.
+            scale (array of shape `(num_aspects,)`): Scales of their gaps (Eq. 13).
+            weights (array of shape `(num_aspects,)`): Weights of their votes.
+            thresholds (`dict`): The last pair kept, of all pairs or of each aspect.
+        """
+        self.aspects_ = list(names) or None
+        self.quantiles_ = dict(zip(names, map(float, scale), strict=True))
+        self.weights_ = dict(zip(names, map(float, weights), strict=True)) if names else None
+        self.thresholds_ = dict(thresholds)
+        self.proxy_metrics_ = self.measured()
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes settings, statistics and report to a json file."""
+        if self.thresholds_ is None:
+            raise InputError("The filter has no statistics to save yet: call `fit` first.")
+        # The loaded filter has no reward models: it gets what is known of them.
+        arguments = masked({**self.to_dict(), "proxy_metrics": self.proxy_metrics_})
+        statistics = {
+            "aspects": self.aspects_,
+            "quantiles": self.quantiles_,
+            "weights": self.weights_,
+            "thresholds": {name: asdict(threshold) for name, threshold in self.thresholds_.items()},
+        }
+        report = self.report_.to_dict() if self.report_ is not None else None
+        write_json(path, {"pd_trl": __version__, "arguments": arguments, "statistics": statistics, "report": report})
+
+    @classmethod
+    def load(cls: type[Filter], path: str | os.PathLike, *, budget: float | int | None = None) -> Filter:
+        """
+        The filter that `save` wrote, ready to `transform`.
+
+        Args:
+            path (`str`):
+                The file, a folder that holds it (`pd-trl select`'s), or the Hub id of a published selection, which may carry a
+                revision (`"me/uf-scored@v1"`).
+            budget (`float` or `int`, *optional*):
+                Another budget. The filter must then be fitted again, on rows that have their gaps. Those of the configuration
+                `scored` have them, and no model is needed.
+
+        Raises:
+            InputError: When there is no such file, or it holds anything that `save` does not write.
+        """
+        content = read_filter(local_file(path, FILTER_NAME))
+        statistics, report = content["statistics"], content["report"]
+        loaded = cls(**content["arguments"])
+        loaded.aspects_, loaded.quantiles_ = statistics["aspects"], statistics["quantiles"]
+        loaded.thresholds_ = {name: Threshold(**values) for name, values in statistics["thresholds"].items()}
+        loaded.weights_, loaded.proxy_metrics_ = statistics.get("weights"), dict(loaded.proxy_metrics or {})
+        loaded.report_ = SelectionReport(report) if report is not None else None
+        if budget is not None:
+            loaded.budget = parse_budget(budget)  # type: ignore[assignment]
+            check_budget(loaded.budget)
+            loaded.thresholds_ = loaded.report_ = None
+        return loaded
