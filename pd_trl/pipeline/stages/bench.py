@@ -14,6 +14,8 @@ from ...runs.stage_folders import StageResult, holding_output_dir, owned_folder
 from ...text.tables import printable
 from .arguments import argument
 from .arguments import argument
+from .arguments import argument
+from .arguments import argument
 
 logger = logging.getLogger(__name__)
 

@@ -19,6 +19,8 @@ from ...runs.stage_folders import (
 )
 from ..mappings import mapping_of, path_or_mapping
 from .arguments import argument
+from .arguments import argument
+from .arguments import argument
 from .arguments import OVERWRITE, argument
 
 

@@ -18,6 +18,8 @@ from ...runs.stage_folders import (
     timed,
 )
 from .arguments import argument
+from .arguments import argument
+from .arguments import argument
 from .arguments import OVERWRITE, REMOTE_CODE, RESUMED, argument
 
 

@@ -10,6 +10,8 @@ from ...runs.stage_folders import StageResult, check_folder, dry_result, holding
 from ...safety.schema import anything, mapping, number, optional, read_document, record, sequence, text
 from ..mappings import mapping_of
 from .arguments import argument
+from .arguments import argument
+from .arguments import argument
 from .arguments import OVERWRITE, argument
 
 _MEASURES = ("gold", "gold_se", "num_words")

@@ -10,6 +10,8 @@ from ...report.writing import MAX_EXAMPLES, PAGE_NAME, check_max_examples, local
 from ...runs.artifacts import Manifest, replaced_folder
 from ...runs.stage_folders import StageResult, check_folder, dry_result, holding_output_dir, skip_if_done, timed
 from .arguments import argument
+from .arguments import argument
+from .arguments import argument
 from .arguments import OVERWRITE, argument
 
 

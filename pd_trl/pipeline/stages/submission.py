@@ -9,6 +9,8 @@ from ...runs.stage_folders import StageResult
 from ..mappings import mapping_of
 from .arguments import argument
 from .arguments import argument
+from .arguments import argument
+from .arguments import argument
 
 
 @dataclass
