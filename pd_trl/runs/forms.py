@@ -114,6 +114,8 @@ _REPORT = record(
         "aspects": mapping(_ASPECT),
         "gap_correlation": mapping(mapping(optional(number(-1.001, 1.001)))),
         "missing_gaps": mapping(integer(0)),
+        "missing_votes": mapping(integer(0)),
+        "missing_numbers": mapping(integer(0)),
         "not_computed": sequence(text()),
     },
     required=("selector", "total", "kept", "dropped", "lengths", "kept_by_aspect", "overlap", "unseen_labels"),
