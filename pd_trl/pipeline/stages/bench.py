@@ -13,9 +13,6 @@ from ...runs.artifacts import read_json, write_json
 from ...runs.stage_folders import StageResult, holding_output_dir, owned_folder
 from ...text.tables import printable
 from .arguments import argument
-from .arguments import argument
-from .arguments import argument
-from .arguments import argument
 
 logger = logging.getLogger(__name__)
 

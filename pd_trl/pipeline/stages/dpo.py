@@ -29,9 +29,6 @@ from ...selection.filter_file import FILTER_NAME, read_filter
 from ...trainers.dpo.config import PDDPOConfig
 from ...trainers.dpo.trainer import PDDPOTrainer, select_for_training
 from ...trainers.push import check_push
-from .arguments import argument
-from .arguments import argument
-from .arguments import argument
 from .arguments import OVERWRITE, argument
 from .inputs import rows_of
 from .models import check_model, model_settings

@@ -22,9 +22,6 @@ from ...runs.stage_folders import (
 )
 from ..judges import register_gold_judge
 from ..mappings import mapping_of
-from .arguments import argument
-from .arguments import argument
-from .arguments import argument
 from .arguments import RESUMED, argument
 
 _STAGE = "evaluate alpaca"

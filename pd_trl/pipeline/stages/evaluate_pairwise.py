@@ -18,9 +18,6 @@ from ...runs.stage_folders import (
     timed,
 )
 from ..mappings import mapping_of, path_or_mapping
-from .arguments import argument
-from .arguments import argument
-from .arguments import argument
 from .arguments import OVERWRITE, argument
 
 

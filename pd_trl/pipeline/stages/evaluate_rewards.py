@@ -17,9 +17,6 @@ from ...runs.stage_folders import (
     stored_results,
     timed,
 )
-from .arguments import argument
-from .arguments import argument
-from .arguments import argument
 from .arguments import OVERWRITE, REMOTE_CODE, RESUMED, argument
 
 

@@ -18,9 +18,6 @@ from ...runs.stage_folders import (
 )
 from ...safety.schema import anything, integer, mapping, read_document, record
 from ..mappings import mapping_of, path_or_mapping
-from .arguments import argument
-from .arguments import argument
-from .arguments import argument
 from .arguments import OVERWRITE, REMOTE_CODE, RESUMED, argument
 
 _SUMMARY = record({"counts": mapping(integer(0))}, required=("counts",), others=anything)

@@ -9,9 +9,6 @@ from ...runs.identity import file_key, model_key
 from ...runs.stage_folders import StageResult, check_folder, dry_result, holding_output_dir, skip_if_done, timed
 from ...safety.schema import anything, mapping, number, optional, read_document, record, sequence, text
 from ..mappings import mapping_of
-from .arguments import argument
-from .arguments import argument
-from .arguments import argument
 from .arguments import OVERWRITE, argument
 
 _MEASURES = ("gold", "gold_se", "num_words")

@@ -15,9 +15,6 @@ from ..cost.parts import Recipe
 from ..cost.sources import Pairs, ParsedStep, find_pairs
 from ..cost.table import cost_lines
 from .arguments import argument
-from .arguments import argument
-from .arguments import argument
-from .arguments import argument
 
 PLAN_NAME = "plan.json"
 

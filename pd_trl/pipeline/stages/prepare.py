@@ -12,9 +12,6 @@ from ...runs.identity import data_key, deciding
 from ...runs.provenance import source_provenance
 from ...runs.stage_folders import StageResult, check_folder, dry_result, holding_output_dir, skip_if_done, timed
 from ..mappings import mapping_of
-from .arguments import argument
-from .arguments import argument
-from .arguments import argument
 from .arguments import OVERWRITE, argument
 from .inputs import rows_of
 

@@ -33,9 +33,6 @@ from ...runs.stage_folders import (
 )
 from ..mappings import mapping_of, path_or_mapping
 from .arguments import argument
-from .arguments import argument
-from .arguments import argument
-from .arguments import argument
 from .publish_commands import TARGET_HELP
 
 

@@ -11,9 +11,6 @@ from ...publishing.publication import Publication
 from ...publishing.report import publish_report
 from ..mappings import mapping_of
 from .arguments import argument
-from .arguments import argument
-from .arguments import argument
-from .arguments import argument
 
 TARGET_HELP = {
     "private": "Whether a new repository is private. Where unset, its namespace decides. An existing repository must agree.",

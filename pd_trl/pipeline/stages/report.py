@@ -9,9 +9,6 @@ from ...report.plots import require_matplotlib
 from ...report.writing import MAX_EXAMPLES, PAGE_NAME, check_max_examples, local_selection, read_selection, write_page
 from ...runs.artifacts import Manifest, replaced_folder
 from ...runs.stage_folders import StageResult, check_folder, dry_result, holding_output_dir, skip_if_done, timed
-from .arguments import argument
-from .arguments import argument
-from .arguments import argument
 from .arguments import OVERWRITE, argument
 
 

@@ -27,9 +27,6 @@ from ...trainers.push import check_push
 from ...trainers.reward.aspects import HEADS_FOLDER, heldout_rows, hub_name, train_aspect_rewards
 from ...trainers.reward.config import PDRewardConfig
 from ...trainers.reward.results import AspectReward
-from .arguments import argument
-from .arguments import argument
-from .arguments import argument
 from .arguments import OVERWRITE, argument
 from .inputs import rows_of
 from .models import check_model, model_settings

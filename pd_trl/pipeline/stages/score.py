@@ -34,9 +34,6 @@ from ...scoring.backends import BACKENDS
 from ...scoring.shards import OtherRunError, job_indices
 from ...text.tables import number, table
 from ..mappings import path_or_mapping
-from .arguments import argument
-from .arguments import argument
-from .arguments import argument
 from .arguments import OVERWRITE, REMOTE_CODE, RESUMED, argument
 from .inputs import rows_of
 

@@ -21,9 +21,6 @@ from ...selection.filter import PDFilter
 from ...selection.filter_file import FILTER_NAME, read_filter
 from ...selection.settings import FORMS, SelectionSettings
 from ..mappings import mapping_of
-from .arguments import argument
-from .arguments import argument
-from .arguments import argument
 from .arguments import OVERWRITE, argument
 from .inputs import rows_of
 

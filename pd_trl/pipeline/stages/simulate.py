@@ -4,9 +4,6 @@ from dataclasses import asdict, dataclass
 
 from ...runs.artifacts import Manifest, replaced_folder, write_json, write_rows
 from ...runs.stage_folders import StageResult, check_folder, dry_result, holding_output_dir, skip_if_done, timed
-from .arguments import argument
-from .arguments import argument
-from .arguments import argument
 from .arguments import OVERWRITE, argument
 
 

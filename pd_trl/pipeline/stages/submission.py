@@ -8,9 +8,6 @@ from ...evaluation.submission import build_submission, check_submission
 from ...runs.stage_folders import StageResult
 from ..mappings import mapping_of
 from .arguments import argument
-from .arguments import argument
-from .arguments import argument
-from .arguments import argument
 
 
 @dataclass
