@@ -12,7 +12,7 @@ import yaml
 from ..errors import InputError
 from ..method.ranking import parse_budget
 from ..pipeline.mappings import path_or_mapping
-from ..pipeline.recipe import SECTIONS, Step, check_recipe, steps_of
+from ..pipeline.recipe import SECTIONS, TOP_LEVEL, Step, check_recipe, steps_of
 from ..pipeline.recipe_rules import check_no_secret, check_servers, set_environment
 from ..pipeline.registry import STAGES
 from ..runs.artifacts import library_versions, write_json
@@ -91,7 +91,7 @@ def with_overrides(
 ) -> tuple[dict[str, Any], list[str]]:
     """The recipe with the values of the command line in it, and the flags of accelerate among `left`."""
     overrides, launch_args = _split(left, parser)
-    for key in ("output_dir", "seed", "budget", "dataset_name", "model_name_or_path"):
+    for key in TOP_LEVEL:
         value = getattr(options, key)
         if value is not None:
             recipe[key] = parse_budget(value) if key == "budget" else value

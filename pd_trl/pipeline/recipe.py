@@ -26,7 +26,7 @@ SECTIONS = (
     "evaluate",
     "publish",
 )
-_TOP_LEVEL = ("output_dir", "seed", "budget", "dataset_name", "model_name_or_path")
+TOP_LEVEL = ("output_dir", "seed", "budget", "dataset_name", "model_name_or_path")
 _SEEDED = ("simulate", "prepare", "reward", "select", "dpo", "generate", "judge")
 
 
@@ -56,11 +56,11 @@ class Step:
 def check_recipe(recipe: Mapping[str, Any]) -> None:
     """Raises `InputError` on keys that are neither stages nor top-level values, and on sections that are no mappings."""
     for key, value in recipe.items():
-        if key not in SECTIONS + _TOP_LEVEL:
-            hint = did_you_mean(str(key), SECTIONS + _TOP_LEVEL)
+        if key not in SECTIONS + TOP_LEVEL:
+            hint = did_you_mean(str(key), SECTIONS + TOP_LEVEL)
             raise InputError(
                 f"Unknown key '{key}' in the recipe.{hint} Stages are {', '.join(SECTIONS)}; beside them stand "
-                f"{', '.join(_TOP_LEVEL)}."
+                f"{', '.join(TOP_LEVEL)}."
             )
         if key in SECTIONS and key != "compare" and not isinstance(value, (Mapping, type(None))):
             raise InputTypeError(f"The section '{key}' of the recipe must be a mapping, got {value!r}.")
