@@ -18,8 +18,9 @@ import pytest  # noqa: E402
 hypothesis.settings.register_profile("pd_trl", deadline=None)
 hypothesis.settings.load_profile("pd_trl")
 
-# A background job of a shell ignores SIGINT and hands that down to the commands that the tests interrupt.
+# A background job of a shell ignores SIGINT, one of nohup SIGHUP, and hands that down to the commands that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

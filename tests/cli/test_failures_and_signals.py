@@ -1,19 +1,18 @@
 """Errors that are no one's input, signals to a launched command, and a disk that is full."""
 
-import importlib
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-import types
 from pathlib import Path
 
 import psutil
 import pytest
 
 from pd_trl.cli.failures import describe
+from pd_trl.cli.main import COMMANDS
 from pd_trl.cli.processes import StageEnded, run_forwarding
 from pd_trl.errors import InputError
 from pd_trl.runs.artifacts import Manifest, read_rows, write_rows
@@ -35,9 +34,7 @@ def test_an_unexpected_error_exits_1_and_keeps_its_traceback(command, monkeypatc
     def fail(name, arguments):
         raise error
 
-    module = types.ModuleType("broken")
-    module.main = fail
-    monkeypatch.setattr(importlib, "import_module", lambda *a, **k: module)
+    monkeypatch.setitem(COMMANDS, "select", (fail, "select"))
     for arguments in ([], ["--output_dir", str(tmp_path / "out")], [f"--output-dir={tmp_path / 'out'}"]):
         outcome = command("select", *arguments)
         assert outcome.code == 1 and "Traceback" not in outcome.err

@@ -69,4 +69,5 @@ def test_verdicts(caplog, right, pairs, expected):
     warn_of_weakness("honesty", metrics)
     told = {"worse than a coin": "is worse than a coin: right on", "no better than a coin": "is no better than a coin",
             "no better than length": "is no better than 'longer wins'"}  # fmt: skip
-    assert told.get(expected, "") in caplog.text and bool(caplog.text) == (expected in told)
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == (expected in told) and told.get(expected, "") in "".join(warned)

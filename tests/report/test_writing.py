@@ -177,6 +177,11 @@ def test_a_folder_whose_rows_changed_is_refused(tmp_path):
     for name in ("selected", "dropped"):
         for file in (tmp_path / "other" / name).iterdir():
             (tmp_path / "select" / name / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(InputError, match="train-00000-of-00001.parquet is damaged"):
+        write_report(tmp_path / "select", tmp_path / "r.html")
+    # The manifest of a version that kept no digests.
+    manifest = json.loads((tmp_path / "select" / "manifest.json").read_text())
+    (tmp_path / "select" / "manifest.json").write_text(json.dumps({**manifest, "files": {}}))
     with pytest.raises(InputError, match="not those of its manifest: kept 150 instead of 90"):
         write_report(tmp_path / "select", tmp_path / "r.html")
 

@@ -277,6 +277,7 @@ def test_every_training_argument_is_said_to_decide_the_weights_or_not(config):
     assert not DECIDING & NOT_DECIDING
 
 
+@pytest.mark.filterwarnings("ignore:`(pad|eos)_token` is deprecated:FutureWarning")
 @pytest.mark.parametrize(
     ("changes", "decides"),
     [

@@ -5,6 +5,7 @@ import re
 import resource
 import time
 import zlib
+from dataclasses import replace
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_little_is_read_of_an_answer_without_end():
 
 def test_packed_answers_and_kept_connections():
     with replay([], lambda prompt, attempt: packed(chat("B"))) as server:
-        judge = load_judge("openai:m", base_url=server.base_url, settings=LIMITS)
+        judge = load_judge("openai:m", base_url=server.base_url, settings=replace(LIMITS, timeout=20))
         assert dict(judge.compare([Comparison(f"{i}", "a", "b") for i in range(5)])) == dict.fromkeys(range(5), 0.0)
 
 

@@ -236,7 +236,7 @@ def test_unfit_names(name, tmp_path):
 
 def test_other_folders_are_not_replaced(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match="holds something else"):
+    with pytest.raises(InputError, match="holds other files than a submission"):
         build(None, tmp_path, model_outputs=made_up(3).model)
     with pytest.raises(InputError, match="holds no submission"):
         check_submission(tmp_path)

@@ -23,11 +23,11 @@ import sys, time
 from pd_trl import PDFilter
 from pd_trl.selection.out_of_core import run_out_of_core, writing
 
-decided = writing._decided
+decided = writing._with_decision
 def slow(*arguments):
     time.sleep(0.05)
     return decided(*arguments)
-writing._decided = slow
+writing._with_decision = slow
 run_out_of_core(PDFilter(0.3), sys.argv[1], sys.argv[2], rows_per_shard=40, batch_rows=10, num_threads=2)
 """
 
@@ -83,7 +83,7 @@ def test_a_failure_leaves_the_earlier_result_and_another_selection_starts_anew(t
     folder, out = write_files(scored_rows(90), tmp_path / "in", 2), tmp_path / "out"
     select_out_of_core(folder, out, 0.3)
     before = state_of(out)
-    decided, calls = writing._decided, []
+    decided, calls = writing._with_decision, []
 
     def full(*arguments):
         calls.append(1)
@@ -91,14 +91,14 @@ def test_a_failure_leaves_the_earlier_result_and_another_selection_starts_anew(t
             raise OSError(28, "No space left on device")
         return decided(*arguments)
 
-    monkeypatch.setattr(writing, "_decided", full)
+    monkeypatch.setattr(writing, "_with_decision", full)
     with pytest.raises(OSError, match="No space left"):
         run_out_of_core(PDFilter(0.5), folder, out, overwrite=True, rows_per_shard=20, batch_rows=10, num_threads=1)
     assert state_of(out) == before and Manifest.load(out).arguments["budget"] == 0.3
     partial = tmp_path / ".out.partial"
     assert not [p for p in partial.rglob("*") if p.name.startswith(".train")], "half a file was left"
     assert len(list((partial / "sums").glob("*.json"))) == 1
-    monkeypatch.setattr(writing, "_decided", decided)
+    monkeypatch.setattr(writing, "_with_decision", decided)
     # The shards that are there were made by another budget.
     run_out_of_core(PDFilter(0.7), folder, out, overwrite=True, rows_per_shard=20, batch_rows=10)
     assert len(read_rows(out / "selected")) == 63 and not partial.exists()

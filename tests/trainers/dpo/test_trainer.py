@@ -270,7 +270,7 @@ def test_every_constructor_argument_reaches_the_parent(monkeypatch):
 
     def init(self, **kwargs):
         received.update(kwargs)
-        self.args = kwargs["args"]
+        self.__dict__.update(kwargs)
 
     monkeypatch.setattr(DPOTrainer, "__init__", init)
     names = [name for name in inspect.signature(PDDPOTrainer.__init__).parameters if name not in ("self", "args")]

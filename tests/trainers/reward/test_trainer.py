@@ -476,6 +476,7 @@ def test_every_constructor_argument_reaches_the_parent(monkeypatch):
         received.update(kwargs)
         self.args, self.data_collator, self.model = kwargs["args"], None, SimpleNamespace()
         self.processing_class = SimpleNamespace(pad_token_id=1)
+        self.train_dataset = self.eval_dataset = None
 
     monkeypatch.setattr(RewardTrainer, "__init__", init)
     names = [

@@ -292,9 +292,12 @@ def test_card_says_what_each_head_is(trained, adapted):
         card = (Path(rewards["honesty"].path) / "README.md").read_text(encoding="utf-8")
         assert "with a head for each of the aspects **helpfulness**, **honesty**, **truthfulness**" in card
         assert "**No better than a coin** (by two standard errors): truthfulness" in card
-        assert 'score_pairs(preferences, dict.fromkeys(["helpfulness", "honesty", "truthfulness"], "' in card
-        accuracy = rewards["honesty"].metrics["pair_accuracy"]
-        assert f"| honesty | {rewards['honesty'].num_train} | 20 | **{100 * accuracy:.1f} ±" in card
+        # Others cannot load an adapter whose base is a folder of this machine.
+        snippet = 'score_pairs(preferences, dict.fromkeys(["helpfulness", "honesty", "truthfulness"], "'
+        assert (snippet in card) == (rewards is trained[1])
+        metrics = rewards["honesty"].metrics
+        held_out = f"{metrics['num_pairs']} | **{100 * metrics['pair_accuracy']:.1f} ±"
+        assert f"| honesty | {rewards['honesty'].num_train} | {held_out}" in card
         assert "| length correction | penalty, per token and head as above |" in card
         assert "held-out pairs of helpfulness" in card and ".logits.item()" not in card
 
