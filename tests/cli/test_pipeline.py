@@ -78,6 +78,7 @@ def test_real_data(command, shared_data, tiny_models, tmp_path, name, num_aspect
     assert sum(entry["total"] for entry in report["kept_by_votes"].values()) == selected["total"]
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 def test_a_policy_whose_training_is_killed_ends_the_same(sources, tiny_models, tmp_path):
     def start(folder: Path) -> subprocess.Popen:

@@ -35,6 +35,7 @@ def arguments(inputs, output, *more: str) -> list[str]:
             "--pairs_per_shard", "4", *more]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_jobs_meet_in_a_data_set(plain_hub, inputs, tmp_path):
     repo = ["--shards_repo", "me/jobs"]
     first = plain_hub.command(*arguments(inputs, tmp_path / "a", "--shard", "0/2", *repo))

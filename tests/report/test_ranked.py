@@ -105,6 +105,7 @@ def test_agreement_counts_the_votes_of_the_report():
     ]
 
 
+@pytest.mark.slow
 def test_counts_of_many_aspects_fit_their_type():
     names = [f"k{i:03d}" for i in range(270)]
     columns = {f"reward_gap_{name}": np.ones(6, dtype=np.float32) for name in names}

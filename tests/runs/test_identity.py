@@ -84,6 +84,7 @@ def test_json_text_is_a_mapping_only_where_a_mapping_is_taken():
     assert settings_key(one["system_prompt"]) != settings_key(other["system_prompt"])
 
 
+@pytest.mark.slow
 def test_keys_do_not_change_from_process_to_process():
     code = (
         "from peft import LoraConfig\nfrom pd_trl.runs.identity import *\nfrom tests.tiny import *\n"

@@ -415,6 +415,7 @@ def test_kill_and_resume(reward_folders, tmp_path):
     assert np.abs(np.load(tmp_path / "rank0.npy") - expected).max() < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 def test_of_four_processes_one_is_killed_and_its_shard_is_done_by_another(reward_folders, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "SLOW_SCORING": "0.1"}

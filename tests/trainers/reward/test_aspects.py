@@ -217,6 +217,7 @@ def test_the_pad_token_of_training_is_that_of_scoring(tiny_models, tmp_path, ada
     np.testing.assert_allclose(gaps[0], gaps[1], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 def test_kill_and_resume(tiny_models, tmp_path):
     """kill -9 at random moments of reward training, then the same command: the scores of an uninterrupted run."""
