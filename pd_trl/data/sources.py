@@ -135,7 +135,9 @@ def _load(what: str, *args: Any, split: str, files: Sequence[Path] = (), **kwarg
         empty = isinstance(error, StopIteration) or "corresponds to no data" in str(error)
         if not empty:
             _raise_trouble(files, error)
-        if args[:1] == ("json",) and "zstd not supported" in str(error):
+        packed = "zstd not supported" in str(error)
+        # `datasets` before 5 does not read a byte order mark.
+        if args[:1] == ("json",) and (packed or (isinstance(error, ValueError) and "[" not in split and not empty)):
             if "[" in split:
                 raise InputError(
                     f"{what} is packed with zstd: install zstandard to read a part of it, split {split!r}."
