@@ -72,7 +72,11 @@ class OpenAIClient:
         # test_nonsense_costs_what_the_bound_says.
         self._limits = RequestLimits(timeout, max_answer_bytes)
         http_client = openai.DefaultHttpxClient(
-            event_hooks=self._limits.hooks, headers={"accept-encoding": "gzip"}, timeout=timeout
+            event_hooks=self._limits.hooks,
+            headers={"accept-encoding": "gzip"},
+            timeout=timeout,
+            # Texts that are judged go to the address that the user named, and to no other.
+            follow_redirects=False,
         )
         common: dict[str, Any] = {"max_retries": 0, "timeout": timeout, "http_client": http_client}
         base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None

@@ -49,6 +49,17 @@ FAULTS = {
 }
 
 
+def test_nothing_is_sent_where_an_answer_points_to():
+    with replay([], lambda prompt, attempt: body(chat())) as other:
+        moved = raw(
+            f"HTTP/1.1 307 Moved\r\nLocation: {other.base_url}/chat/completions\r\nContent-Length: 0\r\n\r\n".encode()
+        )
+        with replay([], lambda prompt, attempt: moved) as server:
+            judge = load_judge("openai:m", base_url=server.base_url, settings=replace(LIMITS, timeout=20))
+            assert dict(judge.compare(ONE)) == {0: None}
+        assert not other.counts
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_faults(name):
     """Each is a failed request with its reason, in time; the next request of the same client is answered."""
