@@ -86,7 +86,7 @@ def _filter(columns: dict[str, pa.ChunkedArray], keep: np.ndarray) -> dict[str, 
 def resolve(
     name_or_path: Any, adapter: str | None, config: str | None, mapping: Mapping[str, str] | None, split: str
 ) -> tuple[Adapter | None, Mapping[str, Any], str | None]:
-    """Returns the adapter if it is given, and what the Hub wants to hear for this config and split."""
+    """Returns the adapter, where one is given, and the names of the configuration and the split on the Hub."""
     chosen = None
     if mapping is not None:
         if adapter not in (None, "columns"):

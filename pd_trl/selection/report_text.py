@@ -103,7 +103,7 @@ def warning_lines(numbers: Mapping[str, Any]) -> list[str]:
                 f"WARNING: the reward model of '{name}' is worse than a coin {held_out}: its votes point the wrong way."
             )
         elif proxy and entry["weight"] > 0 and not proxy["beats_coin"]:
-            lines.append(f"WARNING: the reward model of '{name}' cannot be told from a coin {held_out}.")
+            lines.append(f"WARNING: the reward model of '{name}' is no better than a coin {held_out}.")
         elif proxy and entry["weight"] > 0 and not proxy["beats_length"]:
             lines.append(f"WARNING: the reward model of '{name}' is not better than 'longer wins' {held_out}.")
     for name, count in numbers.get("missing_gaps", {}).items():

@@ -166,7 +166,7 @@ def test_weak_proxies_are_reported_and_can_be_left_out(caplog):
     assert "52.0 %" in caplog.text
     voting = PDFilter(0.5, proxy_metrics=metrics)
     voting(scored())
-    assert "'honesty' cannot be told from a coin" in str(voting.report_)
+    assert "'honesty' is no better than a coin" in str(voting.report_)
     with pytest.raises(InputError, match="No aspect is left"):
         PDFilter(0.5, proxy_metrics=metrics, min_proxy_accuracy=0.95)(scored())
     with pytest.raises(InputError, match="not.*known"):
