@@ -154,6 +154,7 @@ def test_reasons_reach_the_user(command, tmp_path, judge, fault, reason):  # noq
     assert result.code == 2 and reason in result.err and "Traceback" not in result.err
 
 
+@pytest.mark.slow
 def test_an_annotator_at_the_completion_endpoint(tmp_path):
     """Wrong shapes are failed requests there as well, and the texts that follow are read."""
     import yaml
