@@ -37,7 +37,8 @@ def body(content: bytes | Any, status: int = 200, **headers: str) -> Fault:
 
     def send(handler: Any) -> None:
         handler.send_response(status)
-        for name, value in {"content-type": "application/json", "content-length": str(len(data)), **headers}.items():
+        sent = {"content-type": "application/json", "content-length": str(len(data)), "connection": "close", **headers}
+        for name, value in sent.items():
             handler.send_header(name.replace("_", "-"), value)
         handler.end_headers()
         handler.wfile.write(data)
