@@ -11,8 +11,8 @@ from pd_trl.cli.parsing import EXIT_CODE_FILE
 from pd_trl.runs.artifacts import read_json
 from tests.cli.conftest import printable
 from tests.evaluation.alpaca.recorded import made_up
-from tests.evaluation.alpaca.replay_server import replay
 from tests.processes import run
+from tests.servers.replay_server import replay
 
 TOKEN = "hf_" + "Qw7Er5Ty9Ui3Op1As2Df"
 PASSWORD = "pa55wordOfMe"

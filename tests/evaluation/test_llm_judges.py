@@ -12,8 +12,8 @@ import pytest
 from pd_trl.runs.results import load_results
 from tests.cli.conftest import command  # noqa: F401
 from tests.evaluation.alpaca.recorded import leaderboard, made_up
-from tests.evaluation.alpaca.replay_server import replay
 from tests.processes import ROOT
+from tests.servers.replay_server import replay
 
 pytest.importorskip("openai", reason="the extra `alpaca` is not installed")
 

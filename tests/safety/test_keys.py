@@ -3,9 +3,9 @@
 import pytest
 
 from pd_trl.errors import InputError
-from pd_trl.evaluation.judges.openai_server import OpenAIClient
 from pd_trl.pipeline.recipe_rules import check_servers
 from pd_trl.safety.keys import check_key_variable
+from pd_trl.servers.client import OpenAIClient
 
 FOREIGN = "https://llm.example.com/v1"
 

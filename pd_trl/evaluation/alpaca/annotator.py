@@ -9,11 +9,11 @@ from typing import Any
 
 from ...errors import InputError
 from ...runs.row_log import RowLog
-from ..judges.answers import unreadable_text
+from ...servers.answers import unreadable_text
+from ...servers.client import OpenAIClient
+from ...servers.requests import RequestPool, UselessAnswers, known_answers
+from ...servers.settings import RequestSettings
 from ..judges.openai_client import request_key
-from ..judges.openai_server import OpenAIClient
-from ..judges.requests import RequestPool, UselessAnswers, known_answers
-from ..judges.settings import RequestSettings
 from .completions import (
     LOCAL_DECODERS,
     check_kept,

@@ -11,9 +11,9 @@ from ...errors import InputError
 from ...runs.artifacts import digest_of
 from ...runs.row_log import RowLog
 from ...safety.secrets import known_secrets, masked_text
+from ...servers.answers import CHAT, COMPLETION, check_answer, check_decoded
+from ...servers.requests import RequestFailed
 from ...text.tables import printable
-from ..judges.answers import CHAT, COMPLETION, check_answer, check_decoded
-from ..judges.requests import RequestFailed
 
 # They run here and cost nothing but time, so that all prompts go at once.
 LOCAL_DECODERS = ("huggingface_local_completions", "vllm_local_completions", "test_completions")

@@ -8,9 +8,9 @@ from typing import Any
 
 from ...errors import InputError
 from ...runs.row_log import RowLog
+from ...servers.settings import RequestSettings
 from ..judges import JUDGES, load_judge
 from ..judges.base import Judge
-from ..judges.settings import RequestSettings
 from .annotator import Annotator, JudgeSettings
 from .judging import (
     check_judgements,

@@ -6,8 +6,8 @@ from typing import Any
 
 from ...errors import InputError
 from ...safety.secrets import masked
+from ...servers.settings import request_settings
 from ..judges.base import AskingJudge, Comparison
-from ..judges.settings import request_settings
 from .annotator import Annotator, JudgeSettings
 
 

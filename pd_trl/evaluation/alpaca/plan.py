@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...runs.row_log import RowLog
+from ...servers.requests import known_answers
+from ...servers.settings import RequestSettings
 from ...text.tables import table
 from ..judges.openai_client import PROMPT, comparison_requests, request_arguments, request_key, unreadable
-from ..judges.requests import known_answers
-from ..judges.settings import RequestSettings
 from .annotator import Annotator
 from .completions import price_per_token
 from .judging import shown_comparisons

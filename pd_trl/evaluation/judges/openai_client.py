@@ -7,11 +7,11 @@ from typing import Any
 from ...errors import InputError
 from ...runs.artifacts import digest_of
 from ...safety.secrets import masked
-from .answers import CHAT, check_answer, unreadable_text
+from ...servers.answers import CHAT, check_answer, unreadable_text
+from ...servers.client import OpenAIClient
+from ...servers.requests import RequestPool
+from ...servers.settings import RequestSettings, request_settings
 from .base import AskingJudge, Comparison, Judge
-from .openai_server import OpenAIClient
-from .requests import RequestPool
-from .settings import RequestSettings, request_settings
 
 # The first character of the answer counts.
 PROMPT = """Which of two answers to an instruction would a person prefer? Judge what they say, not how long they are nor in which \

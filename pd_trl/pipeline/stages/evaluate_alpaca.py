@@ -8,7 +8,6 @@ from ...errors import InputError
 from ...evaluation.alpaca import evaluate_alpaca, plan_alpaca
 from ...evaluation.alpaca.outputs import read_outputs, read_reference
 from ...evaluation.judges.digest import judge_digest
-from ...evaluation.judges.settings import RequestSettings
 from ...runs.artifacts import Manifest, digest_of
 from ...runs.identity import deciding, file_key
 from ...runs.stage_folders import (
@@ -20,6 +19,7 @@ from ...runs.stage_folders import (
     stored_results,
     timed,
 )
+from ...servers.settings import RequestSettings
 from ..judges import register_gold_judge
 from ..mappings import mapping_of
 from .arguments import RESUMED, argument

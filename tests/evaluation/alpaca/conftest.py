@@ -27,7 +27,7 @@ def key(monkeypatch) -> None:
 def evaluate(tmp_path) -> Callable[..., Any]:
     """`evaluate(recorded, server)` evaluates through the official annotator."""
     from pd_trl.evaluation import evaluate_alpaca
-    from pd_trl.evaluation.judges.requests import RequestSettings
+    from pd_trl.servers.requests import RequestSettings
 
     def run(recorded: Recorded, server: Any = None, folder: str = "alpaca", **settings: Any) -> Any:
         if server is not None:

@@ -12,7 +12,7 @@ from pd_trl.evaluation.alpaca.judging import is_switched
 from pd_trl.evaluation.judges.base import ScoreJudge
 from tests.evaluation.alpaca.conftest import OFFICIAL
 from tests.evaluation.alpaca.recorded import made_up
-from tests.evaluation.alpaca.replay_server import replay
+from tests.servers.replay_server import replay
 
 
 class LengthJudge(ScoreJudge):
@@ -110,8 +110,8 @@ class Odd:
 def test_other_decoders_that_answer_wrongly(result, words, monkeypatch, tmp_path):
     """Clients of other providers give what they like: a failed request, whatever it is."""
     from pd_trl.evaluation.alpaca import completions
-    from pd_trl.evaluation.judges.requests import RequestSettings
     from pd_trl.runs.row_log import RowLog
+    from pd_trl.servers.requests import RequestSettings
 
     def decoder(**arguments):
         if isinstance(result, Exception):
@@ -132,7 +132,7 @@ def test_other_decoders_that_answer_wrongly(result, words, monkeypatch, tmp_path
 
 def test_another_providers_client_that_hangs(monkeypatch):
     from pd_trl.evaluation.alpaca import completions
-    from pd_trl.evaluation.judges.requests import RequestFailed
+    from pd_trl.servers.requests import RequestFailed
 
     done = threading.Event()
     monkeypatch.setattr(completions, "_decoder", lambda name: lambda **arguments: done.wait(60))

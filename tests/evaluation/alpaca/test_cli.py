@@ -11,7 +11,7 @@ from pd_trl.evaluation.judges.digest import judge_digest
 from tests.cli.conftest import command  # noqa: F401
 from tests.evaluation.alpaca.conftest import OFFICIAL
 from tests.evaluation.alpaca.recorded import made_up
-from tests.evaluation.alpaca.replay_server import replay
+from tests.servers.replay_server import replay
 
 
 def arguments(paths, folder, *more):

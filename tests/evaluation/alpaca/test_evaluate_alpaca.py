@@ -10,7 +10,7 @@ from pd_trl.errors import InputError
 from pd_trl.runs.results import load_results
 from tests.evaluation.alpaca.conftest import KEY, OFFICIAL
 from tests.evaluation.alpaca.recorded import Recorded, made_up
-from tests.evaluation.alpaca.replay_server import replay
+from tests.servers.replay_server import replay
 
 # The leaderboard's own row of each model: win rate, its standard error, length-controlled win rate, discrete win rate, length.
 TABLE = {

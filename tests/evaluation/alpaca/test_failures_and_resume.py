@@ -8,11 +8,11 @@ import time
 import pytest
 
 from pd_trl.errors import InputError
-from pd_trl.evaluation.judges.requests import RequestSettings
+from pd_trl.servers.requests import RequestSettings
 from tests.evaluation.alpaca.conftest import OFFICIAL
 from tests.evaluation.alpaca.recorded import made_up
-from tests.evaluation.alpaca.replay_server import failing, replay
 from tests.processes import ROOT
+from tests.servers.replay_server import failing, replay
 
 PATIENT = RequestSettings(max_concurrency=16, max_retries=12, retry_wait=0.02, timeout=0.7)
 

@@ -5,11 +5,11 @@ import pytest
 from pd_trl.errors import InputError
 from pd_trl.evaluation.judges import Comparison, load_judge
 from pd_trl.evaluation.judges.openai_client import PROMPT, OpenAIJudge, fill
-from pd_trl.evaluation.judges.openai_server import OpenAIClient, public_address
-from pd_trl.evaluation.judges.requests import RequestPool, RequestSettings
+from pd_trl.servers.client import OpenAIClient, public_address
+from pd_trl.servers.requests import RequestPool, RequestSettings
 from tests.evaluation.alpaca.conftest import OFFICIAL
 from tests.evaluation.alpaca.recorded import made_up
-from tests.evaluation.alpaca.replay_server import replay
+from tests.servers.replay_server import replay
 
 QUICK = RequestSettings(retry_wait=0.01, max_retries=3, timeout=10)
 

@@ -168,7 +168,7 @@ def test_missing_difficulties_are_noticed_before_anything_is_paid(claude, evalua
     from huggingface_hub import constants
 
     from tests.evaluation.alpaca.recorded import Recorded
-    from tests.evaluation.alpaca.replay_server import replay
+    from tests.servers.replay_server import replay
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
     subset = claude.subset(25)

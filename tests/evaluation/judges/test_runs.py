@@ -8,11 +8,11 @@ from pd_trl import win_score
 from pd_trl.errors import InputError
 from pd_trl.evaluation import evaluate_alpaca
 from pd_trl.evaluation.judges import ScoreJudge, load_judge
-from pd_trl.evaluation.judges.requests import RequestSettings
+from pd_trl.servers.requests import RequestSettings
 from tests.cli.conftest import command  # noqa: F401
 from tests.evaluation.alpaca.recorded import made_up
-from tests.evaluation.alpaca.replay_server import replay
-from tests.evaluation.judges.faults import body, chat, drip
+from tests.servers.faults import body, chat, drip
+from tests.servers.replay_server import replay
 
 OFFICIAL = "weighted_alpaca_eval_gpt4_turbo"
 QUICK = {"retry_wait": 0.002, "max_wait": 0.01, "max_retries": 2, "timeout": 10.0}

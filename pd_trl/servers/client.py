@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ...errors import InputError
-from ...safety.keys import check_key_variable
-from ...safety.schema import parse_yaml
-from ...safety.secrets import known_secrets, masked, masked_text
-from ...text.tables import printable
-from ...text.waits import asked_wait
+from ..errors import InputError
+from ..safety.keys import check_key_variable
+from ..safety.schema import parse_yaml
+from ..safety.secrets import known_secrets, masked, masked_text
+from ..text.tables import printable
+from ..text.waits import asked_wait
 from .answers import CHAT, COMPLETION, read_answer
 from .limits import RequestLimits
 from .requests import RequestFailed
@@ -22,9 +22,9 @@ from .settings import RequestSettings
 
 # Arguments that servers refuse, and what to do about it.
 _HINTS = {
-    "max_tokens": ' Some models want `judge_arguments` {"max_tokens": null, "max_completion_tokens": 16}.',
-    "logprobs": " The weighted annotators need log-probabilities: take a model that gives them, or another annotator.",
-    "temperature": ' Some models want `judge_arguments` {"temperature": null, "top_p": null}.',
+    "max_tokens": ' Some models want the request arguments {"max_tokens": null, "max_completion_tokens": 16}.',
+    "logprobs": " Weighted annotators and expected ratings need log-probabilities: take a model that gives them, or do without.",
+    "temperature": ' Some models want the request arguments {"temperature": null, "top_p": null}.',
 }
 
 
@@ -64,7 +64,7 @@ class OpenAIClient:
             import openai
         except ImportError:
             raise InputError(
-                'This judge needs the package openai: install it with `pip install "pd_trl[alpaca]"`.'
+                'A server is asked with the package openai: install it with `pip install "pd_trl[alpaca]"`.'
             ) from None
         self._openai = openai
         # Its own retries are off. They are not counted, one thread's wait does not hold the others back, and nonsense is paid for
@@ -75,7 +75,7 @@ class OpenAIClient:
             event_hooks=self._limits.hooks,
             headers={"accept-encoding": "gzip"},
             timeout=timeout,
-            # Texts that are judged go to the address that the user named, and to no other.
+            # Texts go to the address that the user named, and to no other.
             follow_redirects=False,
         )
         common: dict[str, Any] = {"max_retries": 0, "timeout": timeout, "http_client": http_client}

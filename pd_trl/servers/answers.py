@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ...text.tables import printable
+from ..text.tables import printable
 from .requests import RequestFailed
 
 CHAT, COMPLETION = "chat", "completion"

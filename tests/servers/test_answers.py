@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from pd_trl.evaluation.alpaca.annotator import Annotator, JudgeSettings
 from pd_trl.evaluation.alpaca.completions import completions_of
-from pd_trl.evaluation.judges.answers import CHAT, COMPLETION, check_answer, read_answer
 from pd_trl.evaluation.judges.openai_client import unreadable
-from pd_trl.evaluation.judges.requests import RequestFailed, RequestPool, RequestSettings
 from pd_trl.runs.row_log import RowLog
-from tests.evaluation.judges.faults import chat
+from pd_trl.servers.answers import CHAT, COMPLETION, check_answer, read_answer
+from pd_trl.servers.requests import RequestFailed, RequestPool, RequestSettings
+from tests.servers.faults import chat
 
 MESSAGE = {"role": "assistant", "content": "A"}
 WRONG = {
@@ -161,8 +161,8 @@ def test_any_answer_is_read_or_refused(path, value, alone, endpoint, annotators,
 @given(path=st.sampled_from(PATHS), value=VALUES, alone=st.booleans())
 def test_any_row_of_an_older_log(path, value, alone, annotators):
     """A row that another version left is an answer or is forgotten, and never ends a run."""
-    from pd_trl.evaluation.judges.requests import known_answers
     from pd_trl.runs.row_log import MemoryLog
+    from pd_trl.servers.requests import known_answers
 
     row = value if alone else damaged(path, copy.deepcopy(value))
     for check in (unreadable, *(annotator.unreadable for annotator in annotators)):

@@ -11,16 +11,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ...errors import InputError
-from ...runs.row_log import RowLog
-from ...text.tables import printable
+from ..errors import InputError
+from ..runs.row_log import RowLog
+from ..text.tables import printable
 from .settings import RequestSettings
 
 logger = logging.getLogger(__name__)
 
 # After so many failures in a row, the other requests would fail as well.
 _FAILURES_IN_A_ROW = 8
-# After so many useless answers in a row, a judge gives no others.
+# After so many useless answers in a row, a model gives no others.
 _USELESS_IN_A_ROW = 32
 
 
@@ -50,7 +50,7 @@ class RequestFailed(Exception):
 
 
 class UselessAnswers(InputError):
-    """A judge that gives only useless answers."""
+    """A server that gives only useless answers."""
 
 
 class RequestPool:
@@ -88,14 +88,14 @@ class RequestPool:
         self._gave_up: InputError | None = None
         self._said_wait = False
 
-    def answers(self, requests: Mapping[str, Any], title: str = "judge") -> Iterator[tuple[str, Any]]:
+    def answers(self, requests: Mapping[str, Any], title: str = "requests") -> Iterator[tuple[str, Any]]:
         """
         Key and answer of each request, known ones first, then as they come; `None` after the last failed try. `failures` has the
         reason of each of these, and of each answer that says nothing.
 
         Args:
             requests (mapping): Requests by a key that stands for their whole content.
-            title (`str`, *optional*, defaults to `"judge"`): Name of the progress bar.
+            title (`str`, *optional*, defaults to `"requests"`): Name of the progress bar.
 
         Raises:
             InputError: When the server refuses every request, or many in a row.
@@ -110,7 +110,7 @@ class RequestPool:
         if not open_keys:
             return
         bar = tqdm(total=len(requests), initial=len(known), desc=printable(title), disable=None)
-        executor = ThreadPoolExecutor(self.settings.max_concurrency, thread_name_prefix="pd_trl-judge")
+        executor = ThreadPoolExecutor(self.settings.max_concurrency, thread_name_prefix="pd_trl-request")
         try:
             futures: dict[Future, str] = {executor.submit(self._answer, key, requests[key]): key for key in open_keys}
             for future in as_completed(futures):
@@ -146,7 +146,7 @@ class RequestPool:
         with self._lock:
             self._failed_in_a_row += 1
             if error.fatal:
-                self._give_up("The judge cannot be used", str(error))
+                self._give_up("The server cannot be used", str(error))
             elif self._failed_in_a_row >= self._most_in_a_row(_FAILURES_IN_A_ROW):
                 self._give_up(f"{self._failed_in_a_row} requests in a row failed", str(error))
 
@@ -209,7 +209,7 @@ class RequestPool:
             if asked > wait and not self._said_wait:
                 self._said_wait = True
                 logger.warning(
-                    "The judge's server asks to wait %.0f s (%s); it is asked again after %.0f s (`max_wait`).", asked, reason, wait
+                    "The server asks to wait %.0f s (%s); it is asked again after %.0f s (`max_wait`).", asked, reason, wait
                 )  # fmt: skip
             with self._lock:
                 self._not_before = max(self._not_before, time.monotonic() + wait)

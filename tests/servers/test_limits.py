@@ -11,10 +11,10 @@ import pytest
 
 from pd_trl.errors import InputError
 from pd_trl.evaluation.judges import Comparison, load_judge
-from pd_trl.evaluation.judges.requests import RequestSettings
-from tests.evaluation.alpaca.replay_server import replay
-from tests.evaluation.judges import faults
-from tests.evaluation.judges.faults import HEAD, body, bomb, chat, drip, packed, raw
+from pd_trl.servers.requests import RequestSettings
+from tests.servers import faults
+from tests.servers.faults import HEAD, body, bomb, chat, drip, packed, raw
+from tests.servers.replay_server import replay
 
 LIMITS = RequestSettings(max_retries=0, timeout=0.4, retry_wait=0.01, max_wait=0.05, max_answer_bytes=200_000)
 TIME_OUT = r"time-out: no whole answer within 0\.4 s"

@@ -1,11 +1,11 @@
-"""How requests to a judge's server are sent, and what they may cost."""
+"""How requests to a server are sent, and what they may cost."""
 
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ...errors import InputError
+from ..errors import InputError
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class RequestSettings:
         max_answer_bytes (`int`, *optional*, defaults to `4000000`):
             Largest answer; a larger one is not read to its end.
         max_askings (`int`, *optional*, defaults to `6`):
-            Answers that are taken to one question while none of them can be read as a preference, half of them in one run. Each is
+            Answers that are taken to one question while none of them can be read, half of them in one run. Each is
             kept.
 
     Raises:
