@@ -112,18 +112,31 @@ def binomial_error(share: float, count: float) -> float:
     return math.sqrt(centre * (1 - centre) / (count + 4))
 
 
+def comparisons(metrics: Mapping[str, float]) -> dict[str, bool]:
+    """
+    What a measured accuracy says by two standard errors: whether the model is worse than a coin, better than a coin, and
+    better than "longer wins".
+    """
+    accuracy, margin = metrics["pair_accuracy"], 2 * metrics.get("pair_accuracy_se", 0.0)
+    size = metrics.get("num_prompts") or metrics.get("num_pairs") or math.inf
+    return {
+        # The interval's centre, as in `binomial_error`: 0 of 2 is no finding.
+        "worse_than_coin": accuracy + 2 * (1 - 2 * accuracy) / (size + 4) + margin < 0.5,
+        "beats_coin": accuracy - margin > 0.5,
+        "beats_length": accuracy - margin > metrics.get("length_accuracy", 0.5),
+    }
+
+
 def verdict(metrics: Mapping[str, float]) -> str:
     """
-    What held-out metrics say by two standard errors: `"worse than a coin"`, `"no better than a coin"`, `"no better than
-    length"` (of "longer wins"), `"better"`, or `"not measured"`.
+    The [`comparisons`] in words: `"worse than a coin"`, `"no better than a coin"`, `"no better than length"` (of "longer
+    wins"), `"better"`, or `"not measured"`.
     """
     if "pair_accuracy" not in metrics:
         return "not measured"
-    accuracy, margin = metrics["pair_accuracy"], 2 * metrics.get("pair_accuracy_se", 0.0)
-    size = metrics.get("num_prompts") or metrics.get("num_pairs") or math.inf
-    # The interval's centre, as in `binomial_error`: 0 of 2 is no finding.
-    if accuracy + 2 * (1 - 2 * accuracy) / (size + 4) + margin < 0.5:
+    found = comparisons(metrics)
+    if found["worse_than_coin"]:
         return "worse than a coin"
-    if accuracy - margin <= 0.5:
+    if not found["beats_coin"]:
         return "no better than a coin"
-    return "no better than length" if accuracy - margin <= metrics.get("length_accuracy", 0.5) else "better"
+    return "better" if found["beats_length"] else "no better than length"

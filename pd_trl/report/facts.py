@@ -5,8 +5,8 @@ from typing import Any
 
 from ..runs.artifacts import library_versions
 from ..selection.filter import PDFilter
+from ..selection.report_numbers import GROUPS
 from ..selection.report_text import warning_lines
-from ..selection.statistics import GROUPS
 from ..text.names import MAX_MATRIX, display_name, display_names
 from ..text.tables import number, percent
 from .ranked import Matrix, RankedPairs

@@ -10,20 +10,12 @@ from numpy.typing import NDArray
 from ..data.columnar import dataset_table
 from ..data.ids import row_keys
 from ..errors import InputError
+from ..selection.aspect_columns import VOTE_PREFIX, aspect_labels, numeric_column, voted_aspects
 from ..selection.filter import PDFilter
-from ..selection.gaps import (
-    VOTE_PREFIX,
-    GapMatrix,
-    aspect_labels,
-    gap_matrix,
-    numeric_column,
-    vote_counts,
-    voted_aspects,
-    votes_label,
-)
+from ..selection.gaps import GapMatrix, gap_matrix, vote_counts, votes_label
 from ..selection.report import numbers_of
+from ..selection.report_inputs import length_difference, other_votes, text_lengths, vote_names
 from ..selection.scores import selector_scores
-from ..selection.statistics import length_difference, other_votes, text_lengths, vote_names
 
 Matrix = list[list[float | None]]
 _BLOCK = 65_536

@@ -14,8 +14,8 @@ from ..errors import InputError, InputTypeError
 from ..method.divergence import PreferenceDivergence
 from ..method.ranking import select_ranked
 from ..safety.media import check_media_table, media_columns, undecoded
+from .aspect_columns import GAP_PREFIX, aspect_labels, numeric_column
 from .fitted import FittedFilter
-from .gaps import GAP_PREFIX, aspect_labels, numeric_column
 from .model_gaps import STREAM_ROWS
 from .out_of_core.stream import fit_stream
 from .reasons import ALL_PAIRS, decide, split_kept, with_decision

@@ -8,7 +8,7 @@ from typing import Any
 from datasets import Dataset
 
 from ..runs.identity import data_key
-from .gaps import GAP_PREFIX
+from .aspect_columns import GAP_PREFIX
 
 # Rows of a stream that are scored together.
 STREAM_ROWS = 10_000

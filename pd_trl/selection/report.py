@@ -12,11 +12,14 @@ from ..data.columnar import dataset_table
 from ..errors import InputError
 from ..method.divergence import PreferenceDivergence
 from ..method.ranking import SELECTORS, select_lowest
-from .gaps import GapMatrix, Gaps, is_number_type, label_codes, numeric_column
+from .aspect_columns import is_number_type, label_codes, numeric_column
+from .gaps import GapMatrix, Gaps
+from .report_inputs import Basis, Batch, number_columns, reported_columns, text_lengths, vote_names
+from .report_numbers import SHARES, report_numbers
+from .report_sums import ReportSums
 from .report_text import render
 from .scores import selector_scores
 from .settings import SelectionSettings
-from .statistics import SHARES, Basis, Batch, ReportSums, number_columns, reported_columns, text_lengths, vote_names
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +90,7 @@ def selection_report(
     sums = ReportSums(basis)
     sums.add(batch)
     overlap = _overlaps(dataset, ids, kept, settings, divergence)
-    return SelectionReport(sums.numbers(settings, proxy_metrics or {}, overlap))
+    return SelectionReport(report_numbers(sums, settings, proxy_metrics or {}, overlap))
 
 
 def divergence_quantiles(divergence: NDArray[np.floating]) -> dict[str, float]:

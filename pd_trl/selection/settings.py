@@ -10,7 +10,7 @@ from ..errors import InputError, InputTypeError
 from ..method.divergence import GAMMA, MAX_WEIGHT, check_gamma, check_weights
 from ..method.ranking import ON_NO_VOTES, SELECTORS, SOURCES, Selector, check_budget, parse_budget
 from ..safety.schema import Check, Misfit, boolean, integer, mapping, number, optional, text
-from .gaps import rated_aspects, scored_aspects
+from .aspect_columns import rated_aspects, scored_aspects
 
 
 def _form_of(check: Callable[[Any], None], expected: str) -> Check:

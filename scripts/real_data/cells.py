@@ -11,7 +11,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from pd_trl.runs.artifacts import Manifest, digest_of, read_rows, replaced_folder, write_rows
-from pd_trl.selection.gaps import numeric_column
+from pd_trl.selection.aspect_columns import numeric_column
 
 from .features import NGRAM_SETTINGS, READ_TOKENS, WINDOW, FrozenEncoder, minilm_folder, ngram_gram, word_lengths
 from .handling import AUTO_STRENGTHS, HANDLINGS, UNIFIED, Handling

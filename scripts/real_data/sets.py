@@ -11,7 +11,8 @@ from pd_trl import load_pairs, to_preferences
 from pd_trl.errors import InputError
 from pd_trl.method.ranking import random_keys
 from pd_trl.runs.identity import data_key
-from pd_trl.selection.gaps import gap_matrix, numeric_column
+from pd_trl.selection.aspect_columns import numeric_column
+from pd_trl.selection.gaps import gap_matrix
 
 # One split of the prompts for every assignment of aspects, so that seeds differ by their labels alone.
 FOLD_SEED = 0

@@ -10,18 +10,17 @@ from numpy.typing import NDArray
 from ...data.validation import RESERVED_ASPECTS
 from ...errors import InputError
 from ...method.divergence import VoteWeights
-from ..gaps import (
+from ..aspect_columns import (
     GAP_PREFIX,
     VOTE_PREFIX,
-    Gaps,
     VoteColumn,
     is_number_type,
     rated_aspects,
     rating_columns,
-    rating_gap,
     scored_aspects,
     warn_of_no_votes,
 )
+from ..gaps import Gaps, rating_gap
 from .parquet import ParquetSource, Unit
 
 

@@ -16,7 +16,9 @@ from ..fitted import FittedFilter
 from ..gaps import Gaps
 from ..reasons import ALL_PAIRS
 from ..report import SelectionReport
-from ..statistics import SHARES, Basis, ReportSums, reported_columns, vote_names
+from ..report_inputs import Basis, reported_columns, vote_names
+from ..report_numbers import SHARES, report_numbers
+from ..report_sums import ReportSums
 from ..votes import check_no_votes, check_number, learned_weights, no_divergence
 from .columns import GapReader, LabelReader, divergence_of_columns, hidden
 from .order import Found, interpolated, quantile_ranks
@@ -123,7 +125,7 @@ class Selection:
 
     def report(self, sums: ReportSums) -> SelectionReport:
         """The report of the sums over all rows."""
-        return SelectionReport(sums.numbers(self.filter, self.filter.proxy_metrics_))
+        return SelectionReport(report_numbers(sums, self.filter, self.filter.proxy_metrics_))
 
     def _votes(self) -> tuple[NDArray[np.float32], NDArray[np.float64], list[int]]:
         """Scales and weights of the votes, both empty where there are none, and the number of rows with each label."""

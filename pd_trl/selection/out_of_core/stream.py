@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from datasets import Dataset, IterableDataset
 
 from ...errors import InputError
+from ..aspect_columns import GAP_PREFIX, VOTE_PREFIX, is_number_type
 from ..fitted import FittedFilter
-from ..gaps import GAP_PREFIX, VOTE_PREFIX, is_number_type
 from ..model_gaps import STREAM_ROWS, ModelGaps
 from .columns import check_numeric
 from .ids import check_unique, id_hashes, write_hashes

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from ...runs.artifacts import read_json, write_json
 from ...safety.media import check_media_table
 from ..reasons import ALL_PAIRS, decide
-from ..statistics import Batch, ReportSums, number_columns, text_lengths
+from ..report_inputs import Batch, number_columns, text_lengths
+from ..report_sums import ReportSums
 from .columns import to_float64
 from .ids import id_hashes, write_hashes
 from .parquet import ParquetSource, Unit

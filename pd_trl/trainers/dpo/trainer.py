@@ -25,7 +25,7 @@ from ...errors import InputError
 from ...method.ranking import parse_budget, select_ranked
 from ...models.inputs import naming_missing_pad
 from ...runs.provenance import loaded_revision, trained_on
-from ...selection.gaps import numeric_column, scored_aspects
+from ...selection.aspect_columns import numeric_column, scored_aspects
 from ...selection.reasons import ALL_PAIRS, NO_VOTES
 from ..arguments import default_arguments
 from ..base import EvalDataset, PreferenceTrainer
