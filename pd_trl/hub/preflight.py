@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, get_session, get_token
-from huggingface_hub.errors import (
-    HFValidationError,
-    RepositoryNotFoundError,
-)
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
 from .client import HubError, hub_api, retried, scrubbed, status_of

@@ -54,16 +54,8 @@ def publish_model(
             Folder of the model.
         repo_id (`str`):
             `"name"` or `"namespace/name"`. Made where it does not exist.
-        private (`bool`, *optional*):
-            Visibility. `None` is what is there, or the namespace's default.
-        create_pr (`bool`, *optional*, defaults to `False`):
-            Open a pull request instead of changing the branch.
-        dry_run (`bool`, *optional*, defaults to `False`):
-            Return what would change, card included, and change nothing.
-        branch (`str`, *optional*):
-            Branch to commit to. `None` is the main one.
-        tag (`str`, *optional*):
-            Tag for the commit.
+        private, create_pr, branch, tag, dry_run, token:
+            As in [`publish_dataset`].
         message (`str`, *optional*):
             Title of the commit.
         license (`str`, *optional*):
@@ -79,8 +71,6 @@ def publish_model(
             Whether to write `.eval_results/*.yaml` too, which the Hub shows for its registered benchmarks.
         include (sequence of `str`):
             Patterns of further files of the folder to publish.
-        token (`str`, *optional*):
-            Token. `None` is the one of `hf auth login` or HF_TOKEN.
 
     Returns:
         [`Publication`]

@@ -144,7 +144,7 @@ def dry_result(manifest: Manifest, folder: str, counts: dict[str, int], lines: l
     return StageResult(f"{manifest.stage} (dry run)", folder, counts, lines)
 
 
-def holding_output_dir(run: Callable[..., StageResult], exclusive: bool = True) -> Callable[..., StageResult]:
+def held_folder(run: Callable[..., StageResult], exclusive: bool = True) -> Callable[..., StageResult]:
     """
     A stage that, if `exclusive`, keeps other commands out of its `output_dir` from [`skip_if_done`] on.
     An error that leaves it carries the folder as its attribute `output_dir`.
@@ -173,9 +173,9 @@ def holding_output_dir(run: Callable[..., StageResult], exclusive: bool = True) 
 _running = threading.local()
 
 
-def sharing_output_dir(run: Callable[..., StageResult]) -> Callable[..., StageResult]:
-    """[`holding_output_dir`] for a stage whose processes share the work in one folder."""
-    return holding_output_dir(run, exclusive=False)
+def shared_folder(run: Callable[..., StageResult]) -> Callable[..., StageResult]:
+    """[`held_folder`] for a stage whose processes share the work in one folder."""
+    return held_folder(run, exclusive=False)
 
 
 def _expanded(arguments: Any) -> Any:

@@ -10,7 +10,7 @@ from pd_trl.errors import InputError
 from pd_trl.runs.artifacts import Manifest, read_rows, write_rows
 from pd_trl.runs.folders import beside, folder_lock, replaced_folder, swap
 from pd_trl.runs.row_log import RowLog
-from pd_trl.runs.stage_folders import StageResult, holding_output_dir, owned_folder, skip_if_done
+from pd_trl.runs.stage_folders import StageResult, held_folder, owned_folder, skip_if_done
 
 FORK = multiprocessing.get_context("fork")
 
@@ -165,7 +165,7 @@ def test_a_stage_holds_its_folder_from_its_first_look_to_its_end(tmp_path):
     class Arguments:
         output_dir = str(tmp_path / "out")
 
-    @holding_output_dir
+    @held_folder
     def stage(arguments):
         assert in_another(take, arguments.output_dir) == 0
         skip_if_done(Manifest("s"), arguments.output_dir, False)
@@ -183,9 +183,7 @@ def test_the_home_of_the_user_is_meant_by_a_tilde(tmp_path, monkeypatch):
         output_dir = "~/out"
 
     given = Arguments()
-    assert holding_output_dir(lambda arguments: StageResult("s", arguments.output_dir))(given).folder == str(
-        tmp_path / "out"
-    )
+    assert held_folder(lambda arguments: StageResult("s", arguments.output_dir))(given).folder == str(tmp_path / "out")
     assert given.output_dir == "~/out"
 
 

@@ -12,12 +12,7 @@ from ...servers.settings import RequestSettings
 from ..judges import JUDGES, load_judge
 from ..judges.base import Judge
 from .annotator import Annotator, JudgeSettings
-from .judging import (
-    check_judgements,
-    judge_by_annotator,
-    judge_by_judge,
-    judge_by_records,
-)
+from .judging import check_judgements, judge_by_annotator, judge_by_judge, judge_by_records
 from .length_control import difficulty_path, length_controlled_win_rate, why_no_length_control
 from .outputs import align, check_problems, read_outputs, read_reference
 from .plan import AlpacaPlan, plan_comparisons, plan_requests

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...runs.artifacts import read_json, write_json
-from ...runs.stage_folders import StageResult, holding_output_dir, owned_folder
+from ...runs.stage_folders import StageResult, held_folder, owned_folder
 from ...text.tables import printable
 from .arguments import argument
 
@@ -37,7 +37,7 @@ class BenchArguments:
 _ABLATION_CONFLICT = 0.3
 
 
-@holding_output_dir
+@held_folder
 def run_bench(arguments: BenchArguments) -> StageResult:
     """Writes `results.json`, `tables.md` and `figures/`: every row of the paper's table in a world whose truth is known."""
     from ...lab.bench.run import ablation_units, gather, run_units, table_units

@@ -16,15 +16,7 @@ from ...runs.checkpoints import last_checkpoint
 from ...runs.identity import data_key, model_key, peft_settings, training_identity
 from ...runs.launch import is_main_process
 from ...runs.provenance import trained_on
-from ...runs.stage_folders import (
-    StageResult,
-    check_folder,
-    dry_result,
-    holding_output_dir,
-    owned_folder,
-    skip_if_done,
-    timed,
-)
+from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, owned_folder, skip_if_done, timed
 from ...selection.filter_file import FILTER_NAME, read_filter
 from ...trainers.dpo.config import PDDPOConfig
 from ...trainers.dpo.trainer import PDDPOTrainer, select_for_training
@@ -51,7 +43,7 @@ def check_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: A
         check_push(training_args)
 
 
-@holding_output_dir
+@held_folder
 def run_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: Any) -> StageResult:
     """Trains a policy into `output_dir`, going on from the last checkpoint of an interrupted run."""
     serve_trainers()

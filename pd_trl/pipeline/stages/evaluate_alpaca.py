@@ -13,7 +13,7 @@ from ...runs.identity import deciding, file_key
 from ...runs.stage_folders import (
     StageResult,
     check_folder,
-    holding_output_dir,
+    held_folder,
     owned_folder,
     skip_if_done,
     stored_results,
@@ -76,7 +76,7 @@ _DECIDING = (
 )  # fmt: skip
 
 
-@holding_output_dir
+@held_folder
 def run_evaluate_alpaca(arguments: AlpacaArguments) -> StageResult:
     """Evaluates a model's outputs as AlpacaEval 2 does, and writes annotations and `eval_results.json`."""
     register_gold_judge()

@@ -8,15 +8,7 @@ from typing import Any
 from ...errors import InputError
 from ...runs.artifacts import Manifest
 from ...runs.results import RESULTS_NAME, load_results, save_results
-from ...runs.stage_folders import (
-    StageResult,
-    check_folder,
-    dry_result,
-    holding_output_dir,
-    owned_folder,
-    skip_if_done,
-    timed,
-)
+from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, owned_folder, skip_if_done, timed
 from ..mappings import mapping_of, path_or_mapping
 from .arguments import OVERWRITE, argument
 
@@ -68,7 +60,7 @@ def check_pairwise(arguments: PairwiseArguments) -> None:
         raise InputError(f"`num_resamples` must be at least 1, got {arguments.num_resamples}.")
 
 
-@holding_output_dir
+@held_folder
 def run_pairwise(arguments: PairwiseArguments) -> StageResult:
     """Judges the model's outputs against each baseline's and writes `eval_results.json`, the judgements and the manifest."""
     from ...evaluation.judges import load_judge

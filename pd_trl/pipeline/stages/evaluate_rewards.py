@@ -11,7 +11,7 @@ from ...runs.stage_folders import (
     StageResult,
     check_folder,
     dry_result,
-    holding_output_dir,
+    held_folder,
     owned_folder,
     skip_if_done,
     stored_results,
@@ -51,7 +51,7 @@ def check_rewards(arguments: RewardsArguments) -> None:
             raise InputError(f"`{name}` must be at least 1, got {value}.")
 
 
-@holding_output_dir
+@held_folder
 def run_rewards(arguments: RewardsArguments) -> StageResult:
     """Scores pairs by each reward model and writes their accuracies into `eval_results.json`."""
     from ...evaluation.reward_data import to_examples

@@ -7,15 +7,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...runs.artifacts import Manifest, digest_of
-from ...runs.stage_folders import (
-    StageResult,
-    check_folder,
-    dry_result,
-    holding_output_dir,
-    owned_folder,
-    skip_if_done,
-    timed,
-)
+from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, owned_folder, skip_if_done, timed
 from ...safety.schema import anything, integer, mapping, read_document, record
 from ..mappings import mapping_of, path_or_mapping
 from .arguments import OVERWRITE, REMOTE_CODE, RESUMED, argument
@@ -88,7 +80,7 @@ def decoding_of(arguments: GenerateArguments) -> Any:
     return DecodingConfig(**{name: getattr(arguments, name) for name in _DECODING}, chat_template_kwargs=kwargs)
 
 
-@holding_output_dir
+@held_folder
 def run_generate(arguments: GenerateArguments) -> StageResult:
     """Writes `model_outputs.json` (in a subfolder for each of several sets), the decoding settings and the manifest."""
     import torch

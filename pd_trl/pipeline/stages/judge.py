@@ -6,7 +6,7 @@ from pathlib import Path
 from ...errors import InputError
 from ...runs.artifacts import Manifest, replaced_folder, write_json
 from ...runs.identity import file_key, model_key
-from ...runs.stage_folders import StageResult, check_folder, dry_result, holding_output_dir, skip_if_done, timed
+from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, skip_if_done, timed
 from ...safety.schema import anything, mapping, number, optional, read_document, record, sequence, text
 from ..mappings import mapping_of
 from .arguments import OVERWRITE, argument
@@ -51,7 +51,7 @@ class JudgeArguments:
 _WORLD = ("world.json", "prompts.json")
 
 
-@holding_output_dir
+@held_folder
 def run_judge(arguments: JudgeArguments) -> StageResult:
     """Writes each policy's answers, `results.json` and the manifest; shows a table of gold scores and win rates."""
     answered = mapping_of(arguments.outputs, "outputs")

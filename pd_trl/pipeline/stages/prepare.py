@@ -10,7 +10,7 @@ from ...method.ranking import random_keys, select_lowest
 from ...runs.artifacts import Manifest, replaced_folder, write_json, write_rows
 from ...runs.identity import data_key, deciding
 from ...runs.provenance import source_provenance
-from ...runs.stage_folders import StageResult, check_folder, dry_result, holding_output_dir, skip_if_done, timed
+from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, skip_if_done, timed
 from ..mappings import mapping_of
 from .arguments import OVERWRITE, argument
 from .inputs import rows_of
@@ -56,7 +56,7 @@ class PrepareArguments:
 _IDENTITY = ("pairing", "on_invalid", "labels", "conflict", "relabel", "aspects", "max_pairs", "seed")
 
 
-@holding_output_dir
+@held_folder
 def run_prepare(arguments: PrepareArguments) -> StageResult:
     """Loads the source, makes preferences, and writes `pairs/`, `preferences/`, `labels.json` and the manifest."""
     if not arguments.dry_run:

@@ -22,15 +22,7 @@ from ...publishing.report import publish_report, space_card
 from ...runs.artifacts import Manifest, read_rows
 from ...runs.identity import data_key
 from ...runs.results import RESULTS_NAME
-from ...runs.stage_folders import (
-    StageResult,
-    check_folder,
-    dry_result,
-    holding_output_dir,
-    owned_folder,
-    skip_if_done,
-    timed,
-)
+from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, owned_folder, skip_if_done, timed
 from ..mappings import mapping_of, path_or_mapping
 from .arguments import argument
 from .publish_commands import TARGET_HELP
@@ -60,7 +52,7 @@ class PublishArguments:
     )
     recipe: dict[str, Any] | str | None = argument(None, "The whole recipe, which is published beside the data.")
     output_dir: str = argument("published", "Folder of the record of what was published.")
-    dry_run: bool = argument(False, "Show what would change, and change nothing.")
+    dry_run: bool = argument(False, TARGET_HELP["dry_run"])
     overwrite: bool = argument(False, "Publish again what has changed.")
 
 
@@ -103,7 +95,7 @@ def check_publish(arguments: PublishArguments) -> None:
         check_collection(arguments.collection, owner, bool(arguments.private))
 
 
-@holding_output_dir
+@held_folder
 def run_publish(arguments: PublishArguments) -> StageResult:
     """Publishes what the other stages made: reward models, report, data set and policy, each in one commit, and a collection."""
     wanted = {name: folder for name, folder in _FOLDERS.items() if getattr(arguments, name)}

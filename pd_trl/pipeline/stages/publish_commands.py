@@ -94,7 +94,7 @@ class PublishCollectionArguments:
     )
     models: list[str] | None = argument(None, "Hub ids of the aligned models.")
     private: bool = argument(False, "Whether a new collection is private.")
-    dry_run: bool = argument(False, "Show what would change, and change nothing.")
+    dry_run: bool = argument(False, TARGET_HELP["dry_run"])
 
 
 def run_publish_dataset(arguments: PublishDatasetArguments) -> Publication:

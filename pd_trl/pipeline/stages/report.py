@@ -8,7 +8,7 @@ from ...report.pictures import write_pictures
 from ...report.plots import require_matplotlib
 from ...report.writing import MAX_EXAMPLES, PAGE_NAME, check_max_examples, local_selection, read_selection, write_page
 from ...runs.artifacts import Manifest, replaced_folder
-from ...runs.stage_folders import StageResult, check_folder, dry_result, holding_output_dir, skip_if_done, timed
+from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, skip_if_done, timed
 from .arguments import OVERWRITE, argument
 
 
@@ -35,7 +35,7 @@ def check_report(arguments: ReportArguments) -> None:
     require_matplotlib()
 
 
-@holding_output_dir
+@held_folder
 def run_report(arguments: ReportArguments) -> StageResult:
     """Writes `report.html`, the pictures and the manifest."""
     check_report(arguments)

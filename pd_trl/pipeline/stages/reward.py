@@ -13,15 +13,7 @@ from ...publishing.trained import serve_trainers
 from ...runs.artifacts import Manifest
 from ...runs.identity import data_key, model_key, peft_settings, training_identity
 from ...runs.launch import is_main_process
-from ...runs.stage_folders import (
-    StageResult,
-    check_folder,
-    dry_result,
-    holding_output_dir,
-    owned_folder,
-    skip_if_done,
-    timed,
-)
+from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, owned_folder, skip_if_done, timed
 from ...text.tables import number, table
 from ...trainers.push import check_push
 from ...trainers.reward.aspects import HEADS_FOLDER, heldout_rows, hub_name, train_aspect_rewards
@@ -57,7 +49,7 @@ def check_reward(arguments: RewardArguments, training_args: PDRewardConfig, mode
             check_push(training_args, hub_name(training_args, Path(training_args.output_dir or "."), aspect))
 
 
-@holding_output_dir
+@held_folder
 def run_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_args: Any) -> StageResult:
     """Trains the models into subfolders of `output_dir` and writes a manifest with their metrics."""
     serve_trainers()

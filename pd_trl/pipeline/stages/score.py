@@ -25,7 +25,7 @@ from ...runs.stage_folders import (
     check_folder,
     dry_result,
     owned_folder,
-    sharing_output_dir,
+    shared_folder,
     skip_if_done,
     timed,
 )
@@ -140,7 +140,7 @@ def check_score(arguments: ScoreArguments) -> None:
         job_indices(arguments.shard, 1)
 
 
-@sharing_output_dir
+@shared_folder
 def run_score(arguments: ScoreArguments) -> StageResult:
     """Scores the preferences and writes `scored/` and a manifest with the proxies' metrics."""
     check_score(arguments)

@@ -15,7 +15,7 @@ from ...hub import download_file
 from ...runs.artifacts import Manifest, replaced_folder
 from ...runs.identity import data_key
 from ...runs.provenance import inherited_provenance
-from ...runs.stage_folders import StageResult, check_folder, dry_result, holding_output_dir, skip_if_done, timed
+from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, skip_if_done, timed
 from ...selection.artifact import selection_manifest, write_selection
 from ...selection.filter import PDFilter
 from ...selection.filter_file import FILTER_NAME, read_filter
@@ -75,7 +75,7 @@ def check_select(arguments: SelectArguments) -> PDFilter:
     return PDFilter(**{**settings, "weights": mapping_of(arguments.weights, "weights")})
 
 
-@holding_output_dir
+@held_folder
 def run_select(arguments: SelectArguments) -> StageResult:
     """Selects and writes `selected/`, `dropped/`, `filter.json`, `report.json`, `report.txt` and the manifest."""
     if arguments.out_of_core:

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from ...runs.artifacts import Manifest, replaced_folder, write_json, write_rows
-from ...runs.stage_folders import StageResult, check_folder, dry_result, holding_output_dir, skip_if_done, timed
+from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, skip_if_done, timed
 from .arguments import OVERWRITE, argument
 
 
@@ -26,7 +26,7 @@ class SimulateArguments:
     overwrite: bool = argument(False, OVERWRITE)
 
 
-@holding_output_dir
+@held_folder
 def run_simulate(arguments: SimulateArguments) -> StageResult:
     """Writes `pairs/`, `model/`, `prompts.json`, `world.json` and the manifest."""
     from ...lab.simulation.data import simulate_corpus, simulate_pairs, simulate_prompts
