@@ -1,1 +1,1 @@
-"""Which pairs to keep: gaps, the filter, its decision and its report."""
+"""Which pairs to keep: gaps, the filter, its reasons and its report."""

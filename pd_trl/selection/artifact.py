@@ -12,7 +12,7 @@ from .reasons import split_kept
 
 
 def selection_manifest(pd_filter: FittedFilter, scored: str) -> Manifest:
-    """What a selection of data with the key `scored` will have done: the rows count whole, for they are what it writes."""
+    """The manifest of a selection from data with the key `scored`, which covers whole rows: the selection writes them."""
     inputs = {"scored": scored}
     if pd_filter.proxy_metrics:
         inputs["proxy_metrics"] = settings_key(pd_filter.proxy_metrics)

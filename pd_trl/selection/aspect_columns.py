@@ -20,13 +20,13 @@ VOTE_PREFIX = "vote_"
 
 
 def scored_aspects(column_names: Sequence[str]) -> list[str]:
-    """Aspects that have a `reward_gap_` column, sorted; a gap of the overall label is no aspect's."""
+    """Aspects that have a `reward_gap_` column, sorted. The overall label is not an aspect."""
     names = [name[len(GAP_PREFIX) :] for name in column_names if name.startswith(GAP_PREFIX)]
     return sorted(name for name in names if name not in RESERVED_ASPECTS)
 
 
 def rated_aspects(column_names: Sequence[str]) -> list[str]:
-    """Aspects that have ratings of both sides, or a column that is named as one of votes, sorted."""
+    """Aspects with ratings of both sides, or with a column named like votes, sorted."""
     columns = set(column_names)
     rated = [c[len("rating_") : -len("_chosen")] for c in columns if c.startswith("rating_") and c.endswith("_chosen")]
     rated = [name for name in rated if f"rating_{name}_rejected" in columns]
@@ -35,7 +35,7 @@ def rated_aspects(column_names: Sequence[str]) -> list[str]:
 
 
 def rating_columns(aspect: str, column_names: Sequence[str]) -> list[str]:
-    """The columns of an aspect's ratings: those of both sides, or its votes where it has no ratings."""
+    """The columns of an aspect's ratings: of both sides, or its votes where it has no ratings."""
     sides = [f"rating_{aspect}_{side}" for side in ("chosen", "rejected")]
     return sides if all(side in column_names for side in sides) else [f"{VOTE_PREFIX}{aspect}"]
 
@@ -43,10 +43,10 @@ def rating_columns(aspect: str, column_names: Sequence[str]) -> list[str]:
 @dataclass
 class VoteColumn:
     """
-    Tells votes from other numbers in a column `vote_<name>`, which may have come with the data and count something else.
+    Decides whether a column `vote_<name>` holds votes. The data may have such a column that counts something else.
 
     Args:
-        known (`bool`): Whether the name is that of an aspect, or the type that of votes (int8).
+        known (`bool`): Whether the name is an aspect's, or the type is that of votes (int8).
         only_votes (`bool`): Whether all values so far are 1, 0, -1 or missing.
         against (`bool`): Whether there is a -1.
     """
@@ -56,27 +56,27 @@ class VoteColumn:
     against: bool = False
 
     def add(self, values: NDArray[np.float64]) -> "VoteColumn":
-        """Takes in values, NaN where missing."""
+        """Adds values, NaN where missing."""
         self.only_votes &= bool((np.isnan(values) | (values == 0) | (np.abs(values) == 1)).all())
         self.against |= bool((values == -1).any())
         return self
 
     def merge(self, other: "VoteColumn") -> None:
-        """Takes in what another part of the column holds."""
+        """Adds what was found in another part of the column."""
         self.only_votes &= other.only_votes
         self.against |= other.against
 
     @property
     def holds_votes(self) -> bool:
-        """Whether the column holds votes. Ones and zeros of an unknown name are counted as something else."""
+        """Whether the column holds votes. Ones and zeros under an unknown name are not votes."""
         return self.only_votes and (self.known or self.against)
 
 
 def warn_of_no_votes(names: Sequence[str]) -> None:
-    """Says which columns `vote_<name>` are not taken for votes."""
+    """Warns of columns `vote_<name>` that are not used as votes."""
     if names:
         logger.warning(
-            "Columns %s do not hold the votes of aspects (1, 0 and -1): they are left alone.",
+            "Columns %s do not hold votes (1, 0 or -1) of aspects and are not used.",
             ", ".join(repr(VOTE_PREFIX + name) for name in names),
         )
 
@@ -104,7 +104,7 @@ def aspect_labels(dataset: Dataset) -> NDArray[np.str_]:
 
 
 def label_codes(dataset: Dataset, names: Sequence[str]) -> tuple[list[str], NDArray[np.integer]]:
-    """The labels in the column `aspect`, those of the aspects `names` first, and the index of each row's label among them."""
+    """The labels in the column `aspect`, with the aspects `names` first, and the index of each row's label."""
     if "aspect" not in dataset.column_names:
         return list(names), np.zeros(len(dataset), dtype=np.int16)
     found, codes = encoded_labels(dataset)
@@ -120,7 +120,7 @@ def labels_of(dataset: Dataset) -> set[Any]:
 
 
 def encoded_labels(dataset: Dataset) -> tuple[list[Any], NDArray[np.integer]]:
-    """The different values of the column `aspect`, null among them where there is one, and the index of each row's."""
+    """The different values of the column `aspect`, null included, and the index of each row's value."""
     column = dataset.with_format("arrow").select_columns(["aspect"])[:]["aspect"].combine_chunks()
     encoded = column.dictionary_encode(null_encoding="encode")
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
@@ -128,7 +128,7 @@ def encoded_labels(dataset: Dataset) -> tuple[list[Any], NDArray[np.integer]]:
 
 def voted_aspects(dataset: Dataset, candidates: Sequence[str], known: Sequence[str]) -> list[str]:
     """
-    Which of the aspects `candidates` have votes in their column `vote_<name>`.
+    The `candidates` that have votes in their column `vote_<name>`.
 
     Args:
         dataset ([`~datasets.Dataset`]): Preferences.
@@ -146,7 +146,7 @@ def voted_aspects(dataset: Dataset, candidates: Sequence[str], known: Sequence[s
 
 
 def rated_by_values(dataset: Dataset) -> list[str]:
-    """The aspects with ratings of both sides or with votes, by the values of the columns."""
+    """The aspects with ratings of both sides or with votes. The values of the columns decide what is a vote."""
     found = rated_aspects(dataset.column_names)
     vote_only = [name for name in found if len(rating_columns(name, dataset.column_names)) == 1]
     if vote_only:

@@ -1,4 +1,4 @@
-"""[`PDFilter`]: which pairs to keep, by Preference Divergence or a rival rule, with statistics that can be applied again."""
+"""[`PDFilter`]: keeps pairs by Preference Divergence or a rival rule. A fitted filter can be applied to other data."""
 
 import logging
 from dataclasses import dataclass
@@ -29,12 +29,12 @@ logger = logging.getLogger(__name__)
 @dataclass(eq=False, repr=False)
 class PDFilter(FittedFilter):
     """
-    Keeps the pairs whose label the other aspects agree with most: those of lowest Preference Divergence
-    ([arXiv 2508.07638](https://huggingface.co/papers/2508.07638)).
+    Keeps the pairs of lowest Preference Divergence: those on which the other aspects agree with the label most ([arXiv
+    2508.07638](https://huggingface.co/papers/2508.07638)).
 
-    Called on a data set, it returns the kept rows, with `pd`, `pd_kept` and `pd_reason` beside all their columns;
-    `dropped_` then holds the other rows and `report_` what was kept and why. The statistics it computes (`fit`) can be
-    saved and applied to other data (`transform`), streams included.
+    Called on a data set, it returns the kept rows with all their columns, and adds `pd`, `pd_kept` and `pd_reason`.
+    `dropped_` then holds the other rows, and `report_` says what was kept and why. `fit` computes statistics, which
+    can be saved and applied to other data (`transform`), streams included.
 
     Example:
 
@@ -49,17 +49,17 @@ class PDFilter(FittedFilter):
 
     Args:
         budget (`float` or `int`, *optional*, defaults to `0.3`):
-            A `float` in (0, 1] is the share to keep (the paper's lambda: 0.3 for UltraFeedback, 0.5 for HelpSteer), an
-            `int` a number of pairs: `1.0` keeps all, `1` keeps one.
+            A `float` in (0, 1] is the share to keep (the paper's lambda: 0.3 for UltraFeedback, 0.5 for HelpSteer). An
+            `int` is the number of pairs to keep. `1.0` keeps all, `1` keeps one.
         source (`str`, *optional*, defaults to `"rewards"`):
-            Where the gaps come from: `"rewards"`, the columns `reward_gap_<aspect>`, or `reward_models` where they are
-            missing; `"ratings"`, the ratings of both sides; `"column"`, an existing column `pd_column`.
+            Where the gaps come from. `"rewards"`: the columns `reward_gap_<aspect>`, or `reward_models` where they are
+            missing. `"ratings"`: the ratings of both sides. `"column"`: PD is read from the column `pd_column`.
         gamma (`float`, *optional*, defaults to `0.9`):
             Quantile of the absolute gaps that becomes 1 (Eq. 13), in (0, 1]. The paper's value is not known; 0.9 is ours.
         weights (`dict`, *optional*):
             Weight of the vote of an aspect; 1 for those not named. A weight of 0 leaves the aspect out.
         reward_models (`dict`, *optional*):
-            A reward model for each aspect, see [`score_pairs`]. Of a stream, all models are held at once.
+            A reward model for each aspect, see [`score_pairs`]. For a stream, all models are in memory at once.
         per_aspect (`bool`, *optional*, defaults to `False`):
             Whether to keep the same share of each aspect's pairs.
         seed (`int`, *optional*, defaults to `42`):
@@ -71,25 +71,27 @@ class PDFilter(FittedFilter):
         pd_column (`str`, *optional*, defaults to `"pd"`):
             Column to read with `source="column"`.
         min_proxy_accuracy (`float`, *optional*):
-            Aspects whose reward model is less accurate than this on held-out pairs get a weight of 0.
+            An aspect gets a weight of 0 if its reward model is less accurate than this on held-out pairs.
         proxy_metrics (`dict`, *optional*):
             Held-out metrics of each aspect's reward model. Read from `reward_models` where these are folders.
         output_dir (`str`, *optional*):
-            Folder for the shards of `score_pairs`, in a folder for each data set.
+            Folder for the shards of `score_pairs`. Each data set gets a subfolder.
         on_no_votes (`str`, *optional*, defaults to `"error"`):
-            What to do with a pair on which no other aspect votes, so that it has no PD: raise an `"error"`, or `"drop"` it with
-            a reason of its own. A budget is then a share of the other pairs. Selectors that do not use PD keep such pairs.
+            What to do with a pair that has no PD because no other aspect votes on it. `"error"` raises an error.
+            `"drop"` drops it with its own reason, and the budget is then a share of the other pairs. Selectors that do
+            not use PD may keep such pairs.
 
     Attributes:
         report_ ([`SelectionReport`]): What the last fit kept and dropped, as a table (`print`) and a dict (`to_dict()`).
         dropped_ ([`~datasets.Dataset`]): Rows that the last call left out, with `pd` and `pd_reason`.
-        aspects_ (`list` of `str`), quantiles_ (`dict`), thresholds_ (`dict`): The statistics of the fit.
-        weights_ (`dict`), proxy_metrics_ (`dict`): Weights that the votes had in the fit, and what was known of the models.
+        aspects_ (`list` of `str`), quantiles_ (`dict`), thresholds_ (`dict`): Statistics of the fit.
+        weights_ (`dict`), proxy_metrics_ (`dict`): Weights of the votes in the fit, and the metrics of the reward
+        models.
 
     Raises:
         InputError: On arguments out of range.
 
-    A call on a `Dataset` always fits anew; `transform`, and a call on a stream, apply the statistics there are.
+    A call on a `Dataset` always fits again. `transform`, and a call on a stream, use the fitted statistics.
     """
 
     def __post_init__(self) -> None:
@@ -98,8 +100,9 @@ class PDFilter(FittedFilter):
 
     def __call__(self, dataset: Any) -> Any:
         """
-        Fits on `dataset` and returns its kept rows; of a `DatasetDict`, fits on `train` and filters every split. A stream is read
-        (and scored) once to fit, unless the filter is fitted already, and again as its kept rows are.
+        Fits on `dataset` and returns its kept rows. For a `DatasetDict`, fits on `train` and filters every split. A
+        stream is read (and scored) once to fit, unless the filter is fitted already, and again when its kept rows are
+        read.
         """
         if isinstance(dataset, (IterableDataset, IterableDatasetDict)):
             if self.thresholds_ is None:
@@ -117,8 +120,8 @@ class PDFilter(FittedFilter):
 
     def fit(self, dataset: Any) -> "PDFilter":
         """
-        Computes the scales of the gaps, the threshold of the budget, and the report. Of a stream, the columns that decide are
-        spooled to the disk, and memory stays bounded.
+        Computes the scales of the gaps, the threshold of the budget, and the report. For a stream, the columns that
+        decide are written to a temporary file, and memory stays bounded.
         """
         if isinstance(dataset, (DatasetDict, IterableDatasetDict)):
             dataset = dataset[self._fit_split(dataset)]
@@ -131,11 +134,12 @@ class PDFilter(FittedFilter):
 
     def transform(self, dataset: Any) -> Any:
         """
-        Adds `pd` (float32), `pd_kept` (bool) and `pd_reason` (string) to every row, by the statistics of `fit`: on the data
-        fitted on, exactly the rows of the budget are kept; on other data, those at or below the same threshold.
+        Adds `pd` (float32), `pd_kept` (bool) and `pd_reason` (string) to every row, by the statistics of `fit`. On the
+        data of the fit, exactly the rows of the budget are kept. On other data, the rows at or below the same
+        threshold are kept.
         """
         if self.thresholds_ is None:
-            raise InputError("The filter has no statistics yet: call `fit` first, or load some with `PDFilter.load`.")
+            raise InputError("The filter is not fitted. Call `fit` first, or load a fitted filter with `PDFilter.load`.")
         if isinstance(dataset, (DatasetDict, IterableDatasetDict)):
             return type(dataset)({name: self.transform(part) for name, part in dataset.items()})
         if isinstance(dataset, IterableDataset):
@@ -170,7 +174,7 @@ class PDFilter(FittedFilter):
                 f"{type(dataset).__name__}."
             )
         if len(dataset) == 0:
-            raise InputError("There is nothing to select from: the data set is empty.")
+            raise InputError("The data set is empty: there is nothing to select from.")
         if "pair_id" not in dataset.column_names:
             raise InputError(
                 "The data has no column 'pair_id', by which ties are broken and results are checked; its columns are "
@@ -197,7 +201,7 @@ class PDFilter(FittedFilter):
         )  # fmt: skip
         for name, count in votes.matrix.missing.items():
             logger.warning(
-                "%d of %d pairs have no rating of '%s', which has no vote there.", count, len(dataset), name
+                "%d of %d pairs have no rating of '%s'. It has no vote on these pairs.", count, len(dataset), name
             )
         return votes.divergence
 
@@ -213,7 +217,7 @@ class PDFilter(FittedFilter):
             else:
                 inputs[name] = self._read_column(dataset, self.column_of(name))
         if "pd" in inputs and self.pd_column == "pd":
-            # In the precision in which this column is written, so that what is written leads to the same selection.
+            # In the precision in which the column is written, so that the written column gives the same selection.
             inputs["pd"] = inputs["pd"].astype(np.float32, copy=False)
         return selector_scores(self.rule, inputs, self.seed)
 
@@ -252,7 +256,7 @@ class PDFilter(FittedFilter):
             columns = {**carried, **rows.to_dict()}
             return columns if "pd" in columns or not has_divergence else {**columns, "pd": [None] * len(rows)}
 
-        # With features given, `datasets` would take the media as decoded already.
+        # With features given, `datasets` would treat the media as already decoded.
         features = self._stream_features(given) if given and not media else None
         return plain.map(
             transform_batch, batched=True, with_indices=True, batch_size=STREAM_ROWS if missing else 1000, features=features,
@@ -262,7 +266,7 @@ class PDFilter(FittedFilter):
         return self._as_given(self._transform_stream(stream).filter(lambda row: row["pd_kept"]), stream)
 
     def _stream_features(self, given: Features) -> Features:
-        """Columns of a decided stream whose own are `given`."""
+        """Columns of a stream after the decision; `given` are those before it."""
         missing = self.models.missing(list(given))
         added = {f"{GAP_PREFIX}{aspect}": Value("float32") for aspect in missing}
         added |= {"delta_length": Value("int32")} if missing else {}
@@ -270,5 +274,5 @@ class PDFilter(FittedFilter):
         return Features({**given, **added, "pd_kept": Value("bool"), "pd_reason": Value("string")})
 
     def _as_given(self, decided: IterableDataset, stream: IterableDataset) -> IterableDataset:
-        """A decided stream whose media are decoded where those of `stream` are."""
+        """The stream after the decision, with media decoded where those of `stream` are."""
         return decided.cast(self._stream_features(stream.features)) if media_columns(stream.features) else decided

@@ -1,4 +1,4 @@
-"""`filter.json`: what a saved [`PDFilter`] may say, since it may come from anyone."""
+"""Checks of `filter.json`, the file of a saved [`PDFilter`]: it may come from anyone."""
 
 import os
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ def read_filter(path: str | os.PathLike) -> dict[str, Any]:
     Arguments, statistics and report of a saved filter.
 
     Raises:
-        InputError: Where the file holds other names or types than `PDFilter.save` writes, a value out of its range, or statistics
-            that contradict each other, by which pairs would be kept or dropped in silence.
+        InputError: If the file has names or types that `PDFilter.save` does not write, a value out of range, or
+        statistics that contradict each other, which would silently keep or drop the wrong pairs.
     """
     content: dict[str, Any] = read_document(path, saved_filter(FORMS), "a saved PDFilter", _ADVICE)
     statistics = content["statistics"]
@@ -42,22 +42,22 @@ def _contradiction(
     defaults = SelectionSettings
     selector, source = arguments.get("selector", defaults.selector), arguments.get("source", defaults.source)
     if aspects is not None and len(set(aspects)) != len(aspects):
-        return "`aspects` names one twice"
+        return "`aspects` holds a name twice"
     if aspects is not None and set(aspects) != set(quantiles):
-        return "`quantiles` has not exactly the names of `aspects`"
+        return "the names in `quantiles` differ from `aspects`"
     weights = statistics.get("weights")
     if aspects is not None and weights is not None and set(aspects) != set(weights):
-        return "the `weights` of the statistics have not exactly the names of `aspects`"
+        return "the names in the `weights` of the statistics differ from `aspects`"
     if not aspects and "pd" in SELECTORS[selector].inputs and source != "column":
         return f"the selector {selector!r} needs the `aspects` that it was fitted on"
     if aspects is not None and (strange := sorted(set(arguments.get("weights") or {}) - set(aspects))):
-        return f"`weights` names {strange[0][:60]!r}, which is none of the `aspects`"
+        return f"`weights` names {strange[0][:60]!r}, which is not among the `aspects`"
     if not arguments.get("per_aspect", False) and set(thresholds) != {ALL_PAIRS}:
-        return f"without `per_aspect`, there must be one threshold of the name {ALL_PAIRS!r}"
+        return f"without `per_aspect`, there must be exactly one threshold, named {ALL_PAIRS!r}"
     if report is None:
         return None
     if arguments.get("per_aspect", False) and not set(thresholds) <= set(report["kept_by_aspect"]):
         return "`thresholds` names aspects that the report does not know"
     if report["kept"] + report["dropped"] != report["total"]:
-        return "the pairs kept and dropped are not all pairs"
+        return "the kept and dropped pairs do not add up to all pairs"
     return None

@@ -27,7 +27,7 @@ Filter = TypeVar("Filter", bound="FittedFilter")
 @dataclass(eq=False, repr=False)
 class FittedFilter(SelectionSettings):
     """
-    What [`PDFilter`] is but for the data: settings, reward models, and the statistics of a fit, in memory or out of core.
+    [`PDFilter`] without the data: settings, reward models, and the statistics of a fit, in memory or out of core.
 
     Args:
         reward_models (`dict`, *optional*): A reward model for each aspect.
@@ -51,16 +51,16 @@ class FittedFilter(SelectionSettings):
         self.report_: SelectionReport | None = None
 
     def measured(self) -> dict[str, Mapping[str, float]]:
-        """The held-out metrics of the reward models: as given, and those beside the models that are folders."""
+        """The held-out metrics of the reward models: those given, and those found in the models' folders."""
         return {**proxy_metrics_of(self.models.reward_models), **(self.proxy_metrics or {})}
 
     def vote_weights(self, names: Sequence[str], *, warn: bool = False) -> NDArray[np.float64]:
-        """Weights of the votes by the settings, shape `(num_aspects,)`; see [`~method.votes.vote_weights`]."""
+        """Weights of the votes according to the settings, shape `(num_aspects,)`; see [`~method.votes.vote_weights`]."""
         return vote_weights(names, self.weights or {}, self.measured(), self.min_proxy_accuracy, warn)
 
     def weights_of(self, names: Sequence[str]) -> NDArray[np.float64]:
-        """Weights that the votes had in the fit, shape `(num_aspects,)`."""
-        if self.weights_ is None:  # of a file that an earlier version wrote
+        """Weights of the votes in the fit, shape `(num_aspects,)`."""
+        if self.weights_ is None:  # a file of an earlier version
             return self.vote_weights(names)
         return np.array([self.weights_[name] for name in names])
 
@@ -72,7 +72,7 @@ class FittedFilter(SelectionSettings):
         thresholds: Mapping[str, Threshold],
     ) -> None:
         """
-        Takes the statistics of a fit.
+        Sets the statistics of a fit.
 
         Args:
             names (sequence of `str`): Aspects that vote; none where there is no PD.
@@ -89,8 +89,8 @@ class FittedFilter(SelectionSettings):
     def save(self, path: str | os.PathLike) -> None:
         """Writes settings, statistics and report to a json file."""
         if self.thresholds_ is None:
-            raise InputError("The filter has no statistics to save yet: call `fit` first.")
-        # The loaded filter has no reward models: it gets what is known of them.
+            raise InputError("The filter is not fitted: call `fit` before `save`.")
+        # The loaded filter has no reward models, only their metrics.
         arguments = masked({**self.to_dict(), "proxy_metrics": self.proxy_metrics_})
         statistics = {
             "aspects": self.aspects_,
@@ -108,14 +108,14 @@ class FittedFilter(SelectionSettings):
 
         Args:
             path (`str`):
-                The file, a folder that holds it (`pd-trl select`'s), or the Hub id of a published selection, which may carry a
-                revision (`"me/uf-scored@v1"`).
+                The file, the folder of `pd-trl select` that holds it, or the Hub id of a published selection, with or
+                without a revision (`"me/uf-scored@v1"`).
             budget (`float` or `int`, *optional*):
-                Another budget. The filter must then be fitted again, on rows that have their gaps. Those of the configuration
-                `scored` have them, and no model is needed.
+                Another budget. The filter must then be fitted again, on rows that have gaps. The rows of the
+                configuration `scored` have gaps, so no model is needed.
 
         Raises:
-            InputError: When there is no such file, or it holds anything that `save` does not write.
+            InputError: If there is no such file, or it holds anything that `save` does not write.
         """
         content = read_filter(local_file(path, FILTER_NAME))
         statistics, report = content["statistics"], content["report"]

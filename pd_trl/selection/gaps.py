@@ -29,7 +29,7 @@ class Gaps:
 
     Args:
         gaps (`list` of arrays of shape `(num_rows,)`, float32): Gap of each aspect, NaN where a rating is missing.
-        own (integer array of shape `(num_rows,)`): Index of each row's label; those that are no aspects' come after the aspects.
+        own (integer array of shape `(num_rows,)`): Index of each row's label. Labels that are not aspects come last.
         missing (`dict`): By aspect, the number of missing ratings: there it does not vote.
     """
 
@@ -46,7 +46,8 @@ class GapMatrix:
     Args:
         names (`list[str]`): Aspects, in the order of the columns.
         gaps (array of shape `(num_pairs, num_aspects)`, float32): Chosen minus rejected, NaN where a rating is missing.
-        own (integer array of shape `(num_pairs,)`): Index of each pair's own aspect, -1 where its label is none's.
+        own (integer array of shape `(num_pairs,)`): Index of each pair's own aspect, -1 where the label is not an
+        aspect's.
         missing (`dict`): By aspect, the number of missing ratings: there it does not vote.
     """
 
@@ -64,18 +65,18 @@ def gap_matrix(dataset: Dataset, source: str, names: Sequence[str] | None = None
         dataset ([`~datasets.Dataset`]):
             Preferences with an `aspect` column.
         source (`str`):
-            `"rewards"` reads `reward_gap_<aspect>` (Eq. 17, by proxy reward models). `"ratings"` takes the difference of
-            the ratings of both sides, or the vote (1, 0, -1) of an aspect that has no ratings; where one is missing, the
-            aspect does not vote. A column `vote_<name>` with other values is no aspect's.
+            `"rewards"` reads `reward_gap_<aspect>` (Eq. 17, by proxy reward models). `"ratings"` takes the difference
+            of the ratings of both sides, or the vote (1, 0, -1) of an aspect without ratings. An aspect with a missing
+            rating does not vote. A column `vote_<name>` with other values is not used.
         names (sequence of `str`, *optional*):
-            Aspects to read. `None` is all there are.
+            Aspects to read. `None` reads all.
 
     Raises:
-        InputError: When columns are missing, or an own aspect has none.
+        InputError: If columns are missing, or a pair's own aspect has no gaps.
     """
     if "aspect" not in dataset.column_names:
         raise InputError(
-            "The data has no column 'aspect' that says whose label each pair carries; its columns are "
+            "The data has no column 'aspect', which names the aspect of each pair's label; its columns are "
             f"{', '.join(dataset.column_names)}. Make preferences with `to_preferences`."
         )
     if source == "rewards":
@@ -123,15 +124,16 @@ def rating_gap(
     values: Sequence[NDArray[np.float64]], aspect: str, first_row: int = 0, where: str = ""
 ) -> NDArray[np.float64]:
     """
-    Gap of the ratings of both sides, or of one column of votes, NaN where one is missing; raises `InputError` on infinite
-    ratings, and on votes that are none. `first_row` and `where` say in the message where the values stand.
+    Gap of the ratings of both sides, or one column of votes, NaN where a rating or vote is missing. Raises
+    `InputError` on infinite ratings, and on votes other than 1, 0 and -1; `first_row` and `where` locate the values in
+    the message.
     """
     if len(values) == 1:
         gap = values[0]
         if not VoteColumn(True).add(gap).only_votes:
             row = np.flatnonzero(~(np.isnan(gap) | (gap == 0) | (np.abs(gap) == 1)))[0]
             raise InputError(
-                f"Votes must be 1, 0 or -1, but that of '{aspect}' in row {first_row + row}{where} is {gap[row]:g}."
+                f"Votes must be 1, 0 or -1, but the vote of '{aspect}' in row {first_row + row}{where} is {gap[row]:g}."
             )
         return gap
     with np.errstate(invalid="ignore"):
@@ -139,7 +141,7 @@ def rating_gap(
     infinite = np.flatnonzero(np.isinf(values[0]) | np.isinf(values[1]))
     if infinite.size:
         raise InputError(
-            f"Ratings must be finite, but those of '{aspect}' in row {first_row + infinite[0]}{where} are not."
+            f"Ratings must be finite, but a rating of '{aspect}' in row {first_row + infinite[0]}{where} are not."
         )
     return gap
 
@@ -150,7 +152,7 @@ def _rating_gap(dataset: Dataset, aspect: str) -> NDArray[np.float64]:
 
 
 def vote_counts(matrix: GapMatrix, weights: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """[`count_votes`] of all rows, without the number of votes that there could be."""
+    """[`count_votes`] of all rows: agreeing votes and votes."""
     gaps = Gaps(list(matrix.gaps.T), matrix.own, matrix.missing)
     return count_votes(gaps, matrix.names, weights)[:2]
 
@@ -159,8 +161,9 @@ def count_votes(
     gaps: Gaps, names: Sequence[str], weights: NDArray[np.float64]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
     """
-    How many of the other aspects vote for each pair's label, how many vote at all, and how many would if no rating were missing,
-    each of shape `(num_pairs,)`. An aspect with a weight of 0, or whose rating is missing, has no vote.
+    For each pair, the number of other aspects that vote for its label, the number that vote, and the number that would
+    vote if no rating were missing, each of shape `(num_pairs,)`. An aspect with a weight of 0 or a missing rating has
+    no vote.
     """
     agree, voters, most = np.zeros((3, len(gaps.own)), dtype=np.int32)
     for k in np.flatnonzero(weights > 0).tolist():
@@ -174,5 +177,5 @@ def count_votes(
 
 
 def votes_label(agree: int, voters: int) -> str:
-    """What the report calls pairs of so many votes."""
+    """The report's name for pairs with these votes."""
     return f"{agree} of {voters} agree" if voters else "no votes"

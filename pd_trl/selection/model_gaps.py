@@ -1,4 +1,4 @@
-"""The gaps of pairs that have none yet, by the reward models of a [`PDFilter`]."""
+"""Missing gaps, computed by the reward models of a [`PDFilter`]."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ class ModelGaps:
 
     Args:
         reward_models (`dict`, *optional*): A reward model for each aspect.
-        output_dir (`str`, *optional*): Folder for the shards; each data set has a folder of its own in it.
+        output_dir (`str`, *optional*): Folder for the shards. Each data set gets a subfolder.
     """
 
     def __init__(self, reward_models: Mapping[str, Any] | None, output_dir: str | os.PathLike | None):
@@ -30,7 +30,7 @@ class ModelGaps:
         self._loaded: dict[tuple[str, ...], list[Any]] = {}
 
     def missing(self, column_names: Sequence[str]) -> list[str]:
-        """The aspects whose gaps are missing among the columns."""
+        """The aspects without a gap column."""
         return [aspect for aspect in self.reward_models if f"{GAP_PREFIX}{aspect}" not in column_names]
 
     def add(self, dataset: Dataset) -> Dataset:
@@ -39,7 +39,7 @@ class ModelGaps:
         return self._score(dataset, missing) if missing else dataset
 
     def add_to_part(self, rows: Dataset) -> Dataset:
-        """The rows of a part of a stream with the gaps. The models are loaded once, and all are held for the next part."""
+        """A part of a stream, with the gaps. All models are loaded once and stay in memory for the next part."""
         missing = self.missing(rows.column_names)
         if not missing:
             return rows

@@ -19,12 +19,12 @@ def decide(
     scores: NDArray, ids: NDArray, groups: NDArray, thresholds: Mapping[str, Threshold], selector: str
 ) -> tuple[NDArray[np.bool_], list[str]]:
     """
-    Which pairs are kept, and why.
+    Decides which pairs are kept, and why.
 
     Args:
-        scores (array of shape `(num_pairs,)`): What the selector ranks by, lowest first; NaN for a pair without a PD.
+        scores (array of shape `(num_pairs,)`): Scores of the selector, lowest first; NaN for a pair without a PD.
         ids (array of shape `(num_pairs,)`): `pair_id` of each pair.
-        groups (array of shape `(num_pairs,)`): The group whose threshold counts: an aspect, or [`ALL_PAIRS`].
+        groups (array of shape `(num_pairs,)`): Group whose threshold applies: an aspect, or [`ALL_PAIRS`].
         thresholds (`dict` of `str` to [`Threshold`]): The last pair kept of each group.
         selector (`str`): Name of the selector, for the reasons.
 
@@ -49,14 +49,14 @@ def with_decision(
     dataset: Dataset, values: NDArray[np.float32] | None, kept: NDArray[np.bool_], reasons: list[str]
 ) -> Dataset:
     """
-    `dataset` with the columns `pd` (where there is one, null for a pair without), `pd_kept` and `pd_reason`, in place of
-    earlier ones.
+    `dataset` with the columns `pd` (if there is one; null for a pair without PD), `pd_kept` and `pd_reason`. Earlier
+    ones are replaced.
     """
     columns: dict[str, Any] = {"pd_kept": kept, "pd_reason": reasons}
     if values is not None:
         columns = {"pd": pa.array(values, pa.float32(), from_pandas=True), **columns}
     dataset = dataset.remove_columns([name for name in columns if name in dataset.column_names])
-    # `add_column` would pickle every reason for its fingerprint.
+    # `add_column` would pickle every reason to compute its fingerprint.
     return concatenate_datasets([dataset, Dataset(pa.table(columns))], axis=1)
 
 

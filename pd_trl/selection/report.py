@@ -1,4 +1,4 @@
-"""What a selection kept and dropped, and whether its ingredients look healthy."""
+"""The report of a selection: what it kept and dropped, and warnings about its proxies and votes."""
 
 import logging
 from collections.abc import Mapping
@@ -61,11 +61,11 @@ def selection_report(
     proxy_metrics: Mapping[str, Mapping[str, float]] | None = None,
 ) -> SelectionReport:
     """
-    Numbers about a selection in memory: range of the PD, clipped shares and scales per aspect, accuracy of the proxies against a
-    coin and against "longer wins", lengths before and after, correlations of the gaps with length and with each other, shares kept
-    per aspect and per number of agreeing aspects, pairs with fewer votes than others, overlap with rival selections of the same
-    size, and agreement with the labels that the selection did not see. The report leaves out a column that only it reads where the
-    column holds no numbers, and leaves out its missing values.
+    Numbers about a selection in memory: range of the PD, clipped shares and scales per aspect, accuracy of the proxies
+    against a coin and against "longer wins", lengths before and after, correlations of the gaps with length and with
+    each other, shares kept per aspect and per number of agreeing aspects, pairs with fewer votes than others, overlap
+    with rival selections of the same size, and agreement with the labels that the selection did not see. Of a column
+    that only the report reads, missing values are skipped, and so is the column if it holds no numbers.
 
     Args:
         dataset ([`~datasets.Dataset`]): The pairs.
@@ -111,7 +111,7 @@ def _overlaps(
     settings: SelectionSettings,
     divergence: PreferenceDivergence | None,
 ) -> dict[str, float]:
-    """Share of the kept pairs that a rival selection of the same size would keep too, where its columns are complete."""
+    """Share of the kept pairs that each rival selection of the same size would keep too, if its columns are complete."""
     read: dict[str, NDArray | None] = {"pd": None if divergence is None else divergence.values}
     result = {}
     for name, rival in SELECTORS.items():
@@ -133,7 +133,7 @@ def _overlaps(
 
 
 def numbers_of(dataset: Dataset, column: str) -> NDArray[np.float64] | None:
-    """A column as numbers, NaN where one is missing; `None` where there is no such column, or it holds something else."""
+    """A column as numbers, NaN where one is missing; `None` if there is no such column or it does not hold numbers."""
     if column not in dataset.column_names or not is_number_type(dataset.features.arrow_schema.field(column).type):
         return None
     return numeric_column(dataset, column)

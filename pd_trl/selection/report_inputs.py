@@ -19,15 +19,15 @@ SIDES = ("chosen", "rejected")
 @dataclass
 class Basis:
     """
-    What the report says of a fit as a whole.
+    What the report needs to know about the fit.
 
     Args:
-        labels (`list` of `str`): Name of each code of [`Gaps.own`], those of the aspects first.
+        labels (`list` of `str`): Name of each index in [`Gaps.own`], aspects first.
         scale (array of shape `(num_aspects,)`, float32): Scales of the gaps (Eq. 13).
         weights (array of shape `(num_aspects,)`): Weights of the votes.
         divergence_quantiles (`dict`): Quantiles of the PD.
         reported (`list` of `str`): Columns of numbers that the report reads, beside the gaps and the votes.
-        known (`list` of `str`): Names of `vote_` columns that are those of aspects.
+        known (`list` of `str`): Names of `vote_` columns that belong to aspects.
     """
 
     labels: list[str]
@@ -41,7 +41,7 @@ class Basis:
 @dataclass
 class Batch:
     """
-    Rows, as the statistics take them in.
+    Rows, in the form that [`ReportSums`] takes.
 
     Args:
         gaps ([`Gaps`]): Labels, and gaps where there are any.
@@ -49,7 +49,7 @@ class Batch:
         numbers (`dict`): By name, the columns of [`number_columns`], NaN where a number is missing.
         lengths (`dict`): Characters of each side, where the texts are read.
         divergence (array of shape `(num_rows,)`, *optional*): PD.
-        clipped (array of shape `(num_aspects,)`, *optional*): Gaps of each aspect that count and are beyond their scale.
+        clipped (array of shape `(num_aspects,)`, *optional*): Gaps of each aspect that count and exceed their scale.
     """
 
     gaps: Gaps
@@ -66,7 +66,7 @@ def reported_columns(column_names: Sequence[str], settings: SelectionSettings) -
 
 
 def number_columns(schema: pa.Schema, reported: Iterable[str]) -> list[str]:
-    """Columns of numbers that the statistics read: lengths, margins, and votes. One that holds no numbers is left out."""
+    """Columns of numbers that the report reads: lengths, margins and votes. A column without numbers is left out."""
     votes = [name for name in schema.names if name.startswith(VOTE_PREFIX)]
     wanted = dict.fromkeys(["delta_length", *reported, *votes])
     return [name for name in wanted if name in schema.names and is_number_type(schema.field(name).type)]
@@ -87,14 +87,14 @@ def text_lengths(schema: pa.Schema, read: Callable[[str], pa.ChunkedArray]) -> d
 def length_difference(
     delta: NDArray[np.float64] | None, lengths: Mapping[str, NDArray[np.int64]]
 ) -> NDArray[np.float64] | None:
-    """By how much the chosen response is longer: in tokens as given, or else in characters. `None` where neither is known."""
+    """Length of the chosen minus the rejected response: in tokens if given, else in characters, `None` if unknown."""
     if delta is None and len(lengths) == len(SIDES):
         return lengths["chosen"].astype(np.float64) - lengths["rejected"]
     return delta
 
 
 def vote_names(schema: pa.Schema) -> list[str]:
-    """Names of `vote_` columns that are those of aspects, by what else there is of them or by the type of votes (int8)."""
+    """Names of `vote_` columns that belong to aspects: those with gaps or ratings too, or of the type of votes (int8)."""
     names = schema.names
     rated = [name for name in rated_aspects(names) if len(rating_columns(name, names)) == 2]
     typed = [name for name in names if name.startswith(VOTE_PREFIX) and schema.field(name).type == pa.int8()]
@@ -102,7 +102,7 @@ def vote_names(schema: pa.Schema) -> list[str]:
 
 
 def other_votes(votes: NDArray[np.float64], own: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Where an aspect's label agrees with a pair's label that is not its `own`, and where it decides at all."""
+    """Masks of the pairs of other aspects on which a vote agrees with the label, and on which it decides."""
     votes = np.nan_to_num(votes)
     counted = (votes != 0) & ~own
     return counted & (votes > 0), counted

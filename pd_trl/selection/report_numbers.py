@@ -111,7 +111,7 @@ def _unseen_labels(report: ReportSums, source: str) -> dict[str, dict[str, float
 
 
 def _voted(report: ReportSums) -> list[str]:
-    """Aspects whose votes are in the data, where pairs have labels."""
+    """Aspects whose votes are in the data. Empty if pairs have no labels."""
     basis, sums = report.basis, report.sums
     if not basis.labels:
         return []
@@ -180,7 +180,7 @@ def _ratio(part: float, whole: float) -> float | None:
 
 
 def _moment_correlation(n: float, x: float, y: float, xx: float, yy: float, xy: float) -> float | None:
-    """Correlation from sums. Variances below what double precision resolves count as none."""
+    """Correlation from sums; `None` if a variance is too small for double precision."""
     if n < 2:
         return None
     spreads = [square - mean * mean / n for mean, square in ((x, xx), (y, yy))]

@@ -13,7 +13,7 @@ from .report_inputs import Basis, Batch, length_difference, other_votes
 
 class ReportSums:
     """
-    Sums from which the report is made; ready for json, so that those of finished shards outlive a kill.
+    Sums from which the report is made. They can be saved as json, so the sums of finished shards survive a kill.
 
     Args:
         basis ([`Basis`]): The fit.

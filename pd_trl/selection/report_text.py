@@ -7,9 +7,9 @@ from ..method.ranking import SELECTORS
 from ..text.names import MAX_MATRIX, display_name, display_names
 from ..text.tables import number, percent, table
 
-# Correlation of an aspect's gaps with length beyond which the report warns.
+# The report warns when an aspect's gaps correlate with length more than this.
 LENGTH_ALONE = 0.9
-# What the labels are called that a selection does not see.
+# Names of the labels that a selection does not see.
 _UNSEEN = {"overall": "the overall label", "other aspects": "the other aspects' labels"}
 # Longest name above a column.
 MAX_COLUMN = 32
@@ -84,18 +84,19 @@ def _group_lines(numbers: Mapping[str, Any]) -> list[str]:
 
 
 def warning_lines(numbers: Mapping[str, Any]) -> list[str]:
-    """What a reader of the numbers must be told: proxies that are no better than simple rules, votes that are left out."""
+    """Warnings and remarks on the numbers: proxies no better than simple rules, votes left out, missing values."""
     lines = []
     for aspect, entry in numbers.get("aspects", {}).items():
         name = display_name(aspect)
         if entry["weight"] == 0:
-            lines.append(f"The votes of '{name}' are left out (weight 0).")
+            lines.append(f"'{name}' has no vote (weight 0).")
         proxy = entry.get("proxy")
         correlation = entry["length_correlation"]
         if correlation is not None and abs(correlation) > LENGTH_ALONE:
             lines.append(
-                f"WARNING: the gaps of '{name}' are little but length (correlation {correlation:.2f}). Responses may be too long "
-                "for this length penalty, which is per token: lower it, or try length_correction='residual'."
+                f"WARNING: the gaps of '{name}' mostly reflect length (correlation {correlation:.2f}). The length "
+                "penalty is per token and may be too large for long responses: lower it, or try "
+                "length_correction='residual'."
             )
         held_out = f"on {proxy.get('num_pairs', '?')} held-out pairs" if proxy else ""
         if proxy and entry["weight"] > 0 and proxy.get("worse_than_coin"):
@@ -107,21 +108,21 @@ def warning_lines(numbers: Mapping[str, Any]) -> list[str]:
         elif proxy and entry["weight"] > 0 and not proxy["beats_length"]:
             lines.append(f"WARNING: the reward model of '{name}' is not better than 'longer wins' {held_out}.")
     for name, count in numbers.get("missing_gaps", {}).items():
-        lines.append(f"{count} pairs have no rating of '{display_name(name)}', which has no vote there.")
+        lines.append(f"{count} pairs have no rating of '{display_name(name)}'. It has no vote on these pairs.")
     votes = numbers.get("missing_votes") or {}
     if votes.get("none"):
         rule = SELECTORS.get(numbers["selector"])
-        left_out = " and are left out" if rule is not None and "pd" in rule.inputs else ""
+        left_out = " and are dropped" if rule is not None and "pd" in rule.inputs else ""
         lines.append(
             f"WARNING: on {votes['none']} of {numbers['total']} pairs no other aspect votes; they have no PD{left_out}."
         )
     if votes.get("fewer"):
         lines.append(
-            f"{votes['fewer']} of {numbers['total']} pairs have fewer votes than the others, since ratings are missing: their PD is "
-            "the mean of the votes they have, times the number of votes of a complete pair."
+            f"{votes['fewer']} of {numbers['total']} pairs have fewer votes than the others, because ratings are "
+            "missing. Their PD is the mean of the votes they have, times the number of votes of a complete pair."
         )
     for column, count in (numbers.get("missing_numbers") or {}).items():
         lines.append(
-            f"Column '{display_name(column)}' has no number in {count} of {numbers['total']} pairs, which the report leaves out."
+            f"Column '{display_name(column)}' has no number in {count} of {numbers['total']} pairs. The report skips these pairs."
         )
     return lines

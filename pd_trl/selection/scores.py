@@ -1,4 +1,4 @@
-"""What a selector ranks by: the same scores in memory, out of core and in reports."""
+"""Scores of the selectors, the same in memory, out of core and in reports."""
 
 from collections.abc import Mapping
 
@@ -13,16 +13,17 @@ def selector_scores(
     selector: Selector, inputs: Mapping[str, NDArray], seed: int, first_row: int = 0, where: str = ""
 ) -> NDArray:
     """
-    Scores of the pairs, lowest kept first, of shape `(num_pairs,)`: NaN for a pair without a PD, where the selector needs one.
+    Scores of the pairs, shape `(num_pairs,)`, lowest kept first. NaN for a pair without a PD, if the selector needs
+    one.
 
     Args:
         selector ([`Selector`]): The rule.
         inputs (`dict`): The selector's inputs, and `pair_id`.
         seed (`int`): Its seed.
-        first_row (`int`), where (`str`): Where the pairs stand, for the message.
+        first_row (`int`), where (`str`): Place of the pairs, for the message.
 
     Raises:
-        InputError: When the rule gives anything but a finite number for a pair that has all its inputs.
+        InputError: If the rule does not give a finite number for a pair that has all its inputs.
     """
     scores = np.asarray(selector.score(inputs, seed))
     count = len(next(iter(inputs.values())))

@@ -1,4 +1,4 @@
-"""The settings of a selection: names, types, defaults and ranges, said once for the filter, the command, files and reports."""
+"""The settings of a selection: names, types, defaults and ranges, for the filter, the command, files and reports."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
@@ -14,7 +14,7 @@ from .aspect_columns import rated_aspects, scored_aspects
 
 
 def _form_of(check: Callable[[Any], None], expected: str) -> Check:
-    """The form of a value in a file, by the check of the method itself."""
+    """The form of a value in a file, checked as the method checks it."""
 
     def form(value: Any, where: str) -> None:
         try:
@@ -26,7 +26,7 @@ def _form_of(check: Callable[[Any], None], expected: str) -> Check:
 
 
 def _selector(value: Any, where: str) -> None:
-    """A selector that is registered when the value is read."""
+    """The form of a selector's name: it must be registered when the file is read."""
     text(tuple(SELECTORS))(value, where)
 
 
@@ -57,7 +57,7 @@ class SelectionSettings:
     weights: Mapping[str, float] | None = _setting(
         None,
         optional(mapping(number(0, MAX_WEIGHT))),
-        "Weight of the vote of an aspect, 1 for those not named (YAML mapping, or json).",
+        "Weight of each aspect's vote: a mapping (YAML or json). Aspects not named have weight 1.",
     )
     per_aspect: bool = _setting(False, boolean, "Keep the same share of each aspect's pairs.")
     selector: str = _setting("pd", _selector, f"Rule to rank by: {', '.join(SELECTORS)}.")
@@ -66,18 +66,18 @@ class SelectionSettings:
     min_proxy_accuracy: float | None = _setting(
         None,
         optional(number(0, 1)),
-        "Leave out the votes of aspects whose reward model is less accurate than this.",
+        "An aspect does not vote if its reward model is less accurate than this.",
     )
     on_no_votes: str = _setting(
         "error",
         text(ON_NO_VOTES),
-        "What to do with a pair on which no other aspect votes: raise an error, or drop it with a reason of its own.",
+        "What to do with a pair on which no other aspect votes: raise an error, or drop it with its own reason.",
         ON_NO_VOTES,
     )
     seed: int = _setting(42, integer(), "Seed of `selector=random`.")
 
     def check(self) -> None:
-        """Brings the settings to their plain types; raises `InputError` where one is out of range."""
+        """Converts the settings to plain types; raises `InputError` if one is out of range."""
         self.budget = parse_budget(self.budget)  # type: ignore[assignment]
         check_budget(self.budget)
         check_gamma(self.gamma)
@@ -99,7 +99,7 @@ class SelectionSettings:
         return {name: getattr(self, name) for name in FORMS} | {"weights": dict(self.weights or {})}
 
     def shown(self) -> dict[str, Any]:
-        """The settings that matter to this selection: a column is shown where it is read."""
+        """The settings that matter to this selection. A column is included only if it is read."""
         unread = {"margin_column": "margin" in self.rule.inputs, "pd_column": self.source == "column"}
         return {name: value for name, value in self.to_dict().items() if unread.get(name, True)}
 
@@ -109,7 +109,7 @@ class SelectionSettings:
         return SELECTORS[self.selector]
 
     def column_of(self, name: str) -> str:
-        """The column that holds an input of a selector, where it is not computed."""
+        """The column that holds an input of a selector, if the input is not computed."""
         return {"margin": self.margin_column, "pd": self.pd_column}.get(name, name)
 
     @property
@@ -118,7 +118,7 @@ class SelectionSettings:
         return "pd" in self.rule.inputs
 
     def has_divergence(self, column_names: Sequence[str]) -> bool:
-        """Whether PD is computed from data with these columns: where the selector ranks by it, and wherever it can be reported."""
+        """Whether PD is computed from data with these columns: if the selector ranks by it, or the report can show it."""
         if self.source == "column":
             return False
         available = scored_aspects if self.source == "rewards" else rated_aspects
@@ -141,5 +141,5 @@ def _check_given_weights(weights: Any) -> None:
     }
     if bad:
         raise InputTypeError(f"Weights must be numbers, got {bad}.")
-    # An aspect that is not named has a weight of 1, so that not all of these need be positive.
+    # An aspect that is not named has weight 1, so all named weights may be 0.
     check_weights([*weights.values(), 1.0], [*weights, ""])

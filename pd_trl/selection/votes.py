@@ -1,4 +1,4 @@
-"""The votes that a [`PDFilter`] decides by: whose they are, what they weigh, and pairs that have none."""
+"""The votes of a [`PDFilter`]: their weights, the PD they give, and pairs without votes."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 @dataclass
 class Votes:
     """
-    What a fit is made by.
+    The votes of a fit.
 
     Args:
         matrix ([`GapMatrix`]): Gaps.
@@ -34,7 +34,7 @@ class Votes:
 
 
 def fitted_votes(pd_filter: FittedFilter, dataset: Dataset) -> Votes | None:
-    """Votes to fit by; `None` where there are none that can be used and the selector does not rank by PD."""
+    """Votes to fit by; `None` if there are no usable votes and the selector does not rank by PD."""
     if not pd_filter.has_divergence(dataset.column_names):
         return None
     try:
@@ -49,7 +49,7 @@ def fitted_votes(pd_filter: FittedFilter, dataset: Dataset) -> Votes | None:
 
 
 def transformed_divergence(pd_filter: FittedFilter, dataset: Dataset) -> PreferenceDivergence | None:
-    """PD by the statistics of a fit; `None` where [`fitted_votes`] had none, or these rows have none that can be used."""
+    """PD by the statistics of a fit; `None` if [`fitted_votes`] found no votes, or these rows have no usable votes."""
     if pd_filter.aspects_ is None or not pd_filter.has_divergence(dataset.column_names):
         return None
     try:
@@ -75,17 +75,17 @@ def _divergence(
 
 
 def no_divergence(pd_filter: FittedFilter, error: InputError) -> None:
-    """Says why a selection that does not rank by PD does not report it either; raises the error where it does."""
+    """Raises the error if the selector ranks by PD; otherwise warns that the report has no PD."""
     if pd_filter.needs_divergence:
         raise error
-    logger.warning("The report has no PD, which this selector does not need: %s", error)
+    logger.warning("The report has no PD: %s This selector does not need PD.", error)
 
 
 def check_number(names: Sequence[str], labelled: bool) -> None:
-    """Raises `InputError` where pairs are `labelled` by an aspect and there is no other."""
+    """Raises `InputError` if pairs are `labelled` by an aspect and there is no other aspect."""
     if len(names) < 2 and labelled:
         raise InputError(
-            f"PD needs at least two aspects, and there is only '{names[0]}'. Provide gaps of another aspect, or use another "
+            f"PD needs at least two aspects, but there is only '{names[0]}'. Provide gaps of another aspect, or use another "
             "`selector`."
         )
 
@@ -101,28 +101,29 @@ def _silent(matrix: GapMatrix) -> dict[str, int]:
 
 def learned_weights(pd_filter: FittedFilter, names: Sequence[str], silent: Mapping[str, int]) -> NDArray[np.float64]:
     """
-    Weights of the votes of a fit, shape `(num_aspects,)`. Says which votes are lost.
+    Weights of the votes of a fit, shape `(num_aspects,)`. Warns of aspects without a vote.
 
     Args:
-        pd_filter ([`FittedFilter`]): The rule, which stays as it is.
+        pd_filter ([`FittedFilter`]): The filter, which is not changed.
         names (sequence of `str`): Aspects.
-        silent (`dict`): Aspects whose ratings decide none of so many pairs of other labels: they have neither vote nor scale.
+        silent (`dict`): Aspects whose ratings decide no pair of another aspect, with the number of these pairs. They
+        have no vote and no scale.
     """
     weights = pd_filter.vote_weights(names, warn=True)
     for name, num_pairs in silent.items():
         logger.warning(
-            "The ratings of '%s' are tied or missing in all %d pairs that carry another aspect's label: it has no vote.",
-            name, num_pairs,
+            "The ratings of '%s' are tied or missing in all %d pairs with another aspect's label. '%s' has no vote.",
+            name, num_pairs, name,
         )  # fmt: skip
         weights[list(names).index(name)] = 0.0
     if not weights.any():
-        raise InputError("No aspect is left to vote: no ratings decide a pair that carries another aspect's label.")
+        raise InputError("No aspect can vote: no ratings decide a pair that has another aspect's label.")
     return weights
 
 
 def check_no_votes(pd_filter: FittedFilter, counts: Mapping[str, int], total: int) -> None:
     """
-    Raises `InputError` where pairs have no votes, or says that they are dropped.
+    Raises `InputError` if pairs have no votes, or warns that they are dropped.
 
     Args:
         pd_filter ([`FittedFilter`]): The rule.
@@ -136,6 +137,6 @@ def check_no_votes(pd_filter: FittedFilter, counts: Mapping[str, int], total: in
         raise no_votes_error(counts, total)
     labels = ", ".join(f"'{name}' ({count})" for name, count in counts.items())
     logger.warning(
-        "No other aspect votes on %d of %d pairs, which have no PD and are left out (%s). By the aspect of their label: %s.",
+        "No other aspect votes on %d of %d pairs. They have no PD and are dropped (%s). By the aspect of their label: %s.",
         number, total, NO_VOTES, labels,
     )  # fmt: skip

@@ -162,12 +162,12 @@ def test_weak_proxies_are_reported_and_can_be_left_out(caplog):
     without = PDFilter(0.5, weights={"honesty": 0.0})(scored())
     assert kept["pair_id"][:] == without["pair_id"][:]
     text = str(pd_filter.report_)
-    assert "votes of 'honesty' are left out" in text and "'truthfulness' is not better than 'longer wins'" in text
+    assert "'honesty' has no vote (weight 0)" in text and "'truthfulness' is not better than 'longer wins'" in text
     assert "52.0 %" in caplog.text
     voting = PDFilter(0.5, proxy_metrics=metrics)
     voting(scored())
     assert "'honesty' is no better than a coin" in str(voting.report_)
-    with pytest.raises(InputError, match="No aspect is left"):
+    with pytest.raises(InputError, match="No aspect can vote"):
         PDFilter(0.5, proxy_metrics=metrics, min_proxy_accuracy=0.95)(scored())
     with pytest.raises(InputError, match="not.*known"):
         PDFilter(0.5, min_proxy_accuracy=0.6)(scored())

@@ -136,4 +136,4 @@ def test_the_pairs_without_votes_have_no_score_whatever_the_rule(monkeypatch, tm
     manifest = select_out_of_core(tmp_path / "in.parquet", tmp_path / "out", 0.5, **settings)
     silent = expected.report_["missing_votes"]["none"]
     assert silent and manifest.counts["kept"] == len(kept) == -(-(80 - silent) // 2)
-    assert "and are left out" in str(expected.report_)
+    assert "and are dropped" in str(expected.report_)

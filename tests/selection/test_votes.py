@@ -199,7 +199,7 @@ def test_pairs_without_votes_are_refused_or_dropped_with_a_reason(data, argument
     # The budget is a share of the others.
     assert sum(row["pd_kept"] for row in decided) == -(-(60 - number) // 2)
     assert f"No other aspect votes on {number} of 60 pairs" in caplog.text
-    assert f"on {number} of 60 pairs no other aspect votes; they have no PD and are left out" in str(pd_filter.report_)
+    assert f"on {number} of 60 pairs no other aspect votes; they have no PD and are dropped" in str(pd_filter.report_)
     assert pd_filter.report_["kept_by_votes"]["no votes"] == {"total": number, "kept": 0, "share": 0.0}
     assert json.loads(json.dumps(pd_filter.report_.to_dict()))
 
@@ -312,7 +312,7 @@ def test_columns_of_votes_are_votes():
     labelled = rows(names=NAMES, labels=(*NAMES, "safety"), vote_safety=[1] * 60)
     assert gap_matrix(labelled, "ratings").names == ["clarity", "depth", "form", "safety"]
     pd_filter = PDFilter(0.3, source="ratings").fit(data)
-    with pytest.raises(InputError, match="Votes must be 1, 0 or -1, but that of 'tone' in row 4 is 7"):
+    with pytest.raises(InputError, match="Votes must be 1, 0 or -1, but the vote of 'tone' in row 4 is 7"):
         pd_filter.transform(replaced(data, vote_tone=[1, 0, -1, None, 7] * 12))
 
 

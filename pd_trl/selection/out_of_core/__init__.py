@@ -1,4 +1,4 @@
-"""Selection from more rows than memory holds: parquet files in, parquet shards out, exact, in two passes and one that writes."""
+"""Exact selection from more rows than memory holds: two passes read parquet files, a third writes parquet shards."""
 
 from .run import run_out_of_core, select_out_of_core
 

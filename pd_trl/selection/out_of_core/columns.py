@@ -26,7 +26,7 @@ from .parquet import ParquetSource, Unit
 
 class LabelReader:
     """
-    Reads whose label each row carries, where there are no gaps to read.
+    Reads the aspect of each row's label, where there are no gaps to read.
 
     Args:
         source ([`ParquetSource`]): The rows.
@@ -91,7 +91,7 @@ class GapReader(LabelReader):
         present = source.column_names
         if "aspect" not in present:
             raise InputError(
-                "The data has no column 'aspect' that says whose label each pair carries; its columns are "
+                "The data has no column 'aspect', which names the aspect of each pair's label; its columns are "
                 f"{', '.join(present)}."
             )
         self.names = scored_aspects(present) if kind == "rewards" else self._rated()
@@ -110,7 +110,7 @@ class GapReader(LabelReader):
         return rating_columns(aspect, self.source.column_names)
 
     def _rated(self) -> list[str]:
-        """The aspects with ratings of both sides or with votes. Only the values tell votes from other numbers."""
+        """The aspects with ratings of both sides or with votes. Only the values show whether a column holds votes."""
         found = rated_aspects(self.source.column_names)
         vote_only = [name for name in found if len(rating_columns(name, self.source.column_names)) == 1]
         if not vote_only:
@@ -144,7 +144,7 @@ class GapReader(LabelReader):
         The gaps of a batch that starts at `row` of the unit's file.
 
         Raises:
-            InputError: On an unknown aspect, or a gap that is not finite where it counts.
+            InputError: On an unknown aspect, or a gap that counts and is not finite.
         """
         own = self._own(batch.column("aspect"), unit, row)
         result = Gaps([], own)
@@ -159,8 +159,8 @@ class GapReader(LabelReader):
 
     def absolute(self, gaps: Gaps, k: int, unit: Unit, row: int) -> tuple[NDArray[np.float32], float]:
         """
-        Absolute gaps of aspect `k`, NaN for the pairs of its own and for missing ratings, and the largest of them; raises
-        `InputError` unless all others are finite.
+        Absolute gaps of aspect `k` and the largest of them. The gap is NaN for the aspect's own pairs and for missing
+        ratings; raises `InputError` unless all others are finite.
         """
         own = gaps.own == k
         values = hidden(np.abs(gaps.gaps[k]), own)
@@ -205,7 +205,7 @@ def _float32(column: Any) -> NDArray[np.float32]:
 
 
 def hidden(values: NDArray, rows: NDArray[np.bool_]) -> NDArray:
-    """A copy of the floats `values` with NaN in `rows`: by their bits, several times as fast as by an index."""
+    """A copy of the floats `values` with NaN in `rows`. Setting their bits is several times as fast as an index."""
     kind = np.dtype(f"i{values.dtype.itemsize}")
     bits = np.negative(rows.astype(kind))
     np.bitwise_or(bits, values.view(kind), out=bits)
@@ -216,8 +216,8 @@ def divergence_of_columns(
     gaps: Gaps, scale: NDArray[np.float32], weights: NDArray[np.float64], clipped: NDArray[np.int64] | None = None
 ) -> NDArray[np.float32]:
     """
-    PD of a batch (Eq. 14 and 15), to the last bit what [`preference_divergence`] computes from a matrix. Adds to `clipped`,
-    where given, the number of gaps of each aspect that count and are beyond their scale.
+    PD of a batch (Eq. 14 and 15), equal to the last bit to what [`preference_divergence`] computes. If `clipped` is
+    given, adds the number of gaps of each aspect that count and exceed their scale.
     """
     total = np.zeros(len(gaps.own))
     votes = VoteWeights(weights, gaps.own)

@@ -1,4 +1,4 @@
-"""Whether `pair_id`s are unique, with eight bytes a row on the disk and few in memory."""
+"""Checks that `pair_id`s are unique, with eight bytes per row on the disk and few in memory."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from ...errors import InputError
 from .parquet import ParquetSource, Unit
 from .scores import text_ids
 
-# Hashes that are compared at a time.
+# Hashes compared at a time.
 _AT_ONCE = 8_000_000
 _SHOWN = 1000
 
@@ -58,7 +58,7 @@ def write_hashes(hashes: Sequence[NDArray[np.uint64]], path: Path) -> None:
 
 def check_unique(source: ParquetSource, paths: Sequence[Path], total: int) -> None:
     """
-    Raises `InputError` where an id occurs more than once.
+    Raises `InputError` if an id occurs more than once.
 
     Args:
         source ([`ParquetSource`]): The rows, whose ids are looked up where hashes are equal.
@@ -83,8 +83,8 @@ def check_unique(source: ParquetSource, paths: Sequence[Path], total: int) -> No
     if repeated:
         number = f"{len(repeated)}" if suspects.size <= _SHOWN else f"about {suspects.size}"
         raise InputError(
-            f"`pair_id` must be unique, but {number} ids occur more than once, such as {repeated[0]!r:.80}. Give each row an id "
-            "of its own."
+            f"`pair_id` must be unique, but {number} ids occur more than once, such as {repeated[0]!r:.80}. Give each "
+            "row its own id."
         )
 
 
@@ -97,7 +97,7 @@ def _repeated(paths: Sequence[Path], total: int) -> Iterator[NDArray[np.uint64]]
         hashes = np.load(path, mmap_mode="r")
         cuts.append([0, *np.searchsorted(hashes, edges).tolist(), len(hashes)])
     for part in range(parts):
-        # Copied out of maps that close at once, so that the pages do not add up.
+        # Copied out of the maps, which close at once, so that their pages do not add up in memory.
         found = [
             np.array(np.load(path, mmap_mode="r")[cut[part] : cut[part + 1]])
             for path, cut in zip(paths, cuts, strict=True)

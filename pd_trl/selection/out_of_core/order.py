@@ -1,4 +1,4 @@
-"""Exact order statistics of values that are seen block by block and never held together."""
+"""Exact order statistics of values that are read block by block and never held in memory together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,11 +13,11 @@ _DIGIT = 16
 @dataclass
 class Bracket:
     """
-    Counts the values below an interval and keeps those inside: the value of every rank that falls inside is then known exactly.
+    Counts the values below an interval and keeps those inside. Each rank that falls inside then has an exact value.
 
     Args:
         low, high (`float`): The interval, ends included.
-        limit (`int`): Number of values to keep at most; beyond it the interval is given up.
+        limit (`int`): Maximum number of values to keep. With more, the bracket gives up.
     """
 
     low: float
@@ -31,11 +31,11 @@ class Bracket:
     _held: int = 0
 
     def fresh(self) -> "Bracket":
-        """A bracket of the same interval that has seen nothing."""
+        """An empty bracket of the same interval."""
         return Bracket(self.low, self.high, self.limit)
 
     def add(self, values: NDArray, unit: int) -> None:
-        """Takes in a block of values, which `unit` of the data holds; NaN does not count."""
+        """Adds a block of values from the unit `unit` of the data; NaN does not count."""
         self.total += int(np.count_nonzero(values == values))
         if self.given_up:
             return
@@ -43,7 +43,7 @@ class Bracket:
         found = values[(values >= self.low) & (values <= self.high)]
         if not found.size:
             return
-        # Values that are tied with an end are counted only: there may be any number of them.
+        # Values equal to an end are only counted: there may be any number of them.
         middle = found
         for is_high, end in ((False, self.low), (True, self.high)):
             tied = middle == end
@@ -54,7 +54,7 @@ class Bracket:
         self._keep(unit, middle)
 
     def merge(self, other: "Bracket") -> None:
-        """Takes in what another bracket of the same interval has seen."""
+        """Adds what another bracket of the same interval has counted."""
         self.total += other.total
         self.below += other.below
         self.given_up |= other.given_up
@@ -73,7 +73,7 @@ class Bracket:
             self.inside.append((unit, values))
 
     def find(self, rank: int) -> "Found | None":
-        """The value of a rank, counted from 0; `None` when it lies outside the interval, or was given up."""
+        """The value of a rank, counted from 0; `None` if it lies outside the interval, or the bracket gave up."""
         if self.given_up:
             return None
         middle = np.sort(np.concatenate([values for _, values in self.inside])) if self.inside else np.empty(0)
@@ -111,8 +111,8 @@ class Found:
 
 class Digits:
     """
-    Finds the values of ranks by counting, one pass for each 16 bits of the values, from the highest: exact for any values and
-    in constant memory, where a [`Bracket`] missed.
+    Finds the values of ranks where a [`Bracket`] missed: exact for any values, in constant memory. Each pass counts 16
+    more bits of the values, from the highest.
 
     Args:
         ranks (sequence of `int`): Ranks, counted from 0.
@@ -133,7 +133,7 @@ class Digits:
         return self.known == self.bits
 
     def empty(self) -> dict[int, NDArray[np.int64]]:
-        """Counts of the next digit, for each prefix that is searched."""
+        """Empty counts of the next digit, for each prefix."""
         return {prefix: np.zeros(1 << _DIGIT, dtype=np.int64) for prefix in self.prefixes}
 
     def count(self, values: NDArray, counts: dict[int, NDArray[np.int64]]) -> None:
@@ -146,7 +146,7 @@ class Digits:
             histogram += np.bincount(digits, minlength=1 << _DIGIT)
 
     def advance(self, counts: dict[int, NDArray[np.int64]]) -> None:
-        """Fixes the next digit of each rank by the counts of a whole pass."""
+        """Sets the next digit of each rank by the counts of a whole pass."""
         for i, prefix in enumerate(self.prefixes):
             upto = np.cumsum(counts[prefix])
             digit = int(np.searchsorted(upto, self.rest[i], side="right"))
@@ -181,8 +181,8 @@ def value_of_key(key: int, dtype: Any) -> float:
 
 def sampled_bracket(sample: NDArray, share: float, limit: int) -> Bracket:
     """
-    The interval in which the `share`-quantile of all values lies with near certainty if `sample` was drawn at random: six
-    standard errors and 0.2 % to either side. A sample that misleads costs further passes, never exactness.
+    The interval that almost certainly holds the `share`-quantile of all values if `sample` was drawn at random: six
+    standard errors and 0.2 % to either side. A misleading sample costs further passes, never exactness.
     """
     sample = sample[sample == sample]
     size = sample.size
@@ -195,7 +195,7 @@ def sampled_bracket(sample: NDArray, share: float, limit: int) -> Bracket:
 
 
 def quantile_ranks(count: int, share: float, dtype: Any) -> tuple[int, int, float]:
-    """The ranks between which `np.quantile` interpolates in `count` values of type `dtype`, and how far along."""
+    """The two ranks between which `np.quantile` interpolates in `count` values of `dtype`, and the position between."""
     position = (count - 1) * np.asarray(share, dtype=_position_type(dtype))
     if position >= count - 1:
         return count - 1, count - 1, 0.0
@@ -210,8 +210,8 @@ def interpolated(lower: float, upper: float, along: float, dtype: Any) -> float:
 
 def _position_type(dtype: Any) -> Any:
     """
-    The type in which this numpy computes the position of a quantile: double precision, or, in older releases, that of the
-    values, which rounds it. What it answers in a case where the two differ tells.
+    The type in which this numpy computes the position of a quantile: double precision, or in older releases the type
+    of the values, which rounds it. A case where the two differ shows which.
     """
     step = np.repeat(np.array([0, 1], dtype=dtype), [270, 30])
     return np.float64 if abs(np.quantile(step, 0.9) - 0.1) < 1e-6 else dtype

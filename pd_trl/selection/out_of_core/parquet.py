@@ -1,4 +1,4 @@
-"""Parquet files, local or remote, as a table that is read in units and never as a whole."""
+"""Parquet files, local or remote, as one table that is read unit by unit."""
 
 import json
 import os
@@ -18,9 +18,9 @@ from ...runs.identity import digest_of, file_key
 
 Result = TypeVar("Result")
 
-# Rows of a unit, the least that is read again when something must be looked up.
+# Rows of a unit: the smallest part that is read again for a look-up.
 ROWS_PER_UNIT = 250_000
-# Rows that are computed on at a time, and the bytes that a batch with texts may hold.
+# Rows of a batch, and the bytes that a batch with texts may hold.
 _BATCH_ROWS = 65_536
 _BATCH_BYTES = 32 << 20
 _BUFFER = 1 << 20
@@ -55,12 +55,12 @@ class ParquetSource:
             Files, patterns (`"scored/*.parquet"`), folders (of `pd-trl score`, too), or urls of these that fsspec opens, such as
             `"hf://datasets/me/data@main/scored/*.parquet"`.
         batch_rows (`int`, *optional*):
-            Rows that are computed on at a time.
+            Rows of a batch.
         rows_per_unit (`int`, *optional*):
             Rows of a unit of work.
 
     Raises:
-        InputError: When there are no such files, one cannot be read, or their schemas differ.
+        InputError: If there are no such files, one cannot be read, or their schemas differ.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ParquetSource:
             raise InputError("No data: name parquet files, a pattern, or a folder of them.")
         repeated = sorted({path for i, (_, path) in enumerate(self.files) if (_, path) in self.files[:i]})
         if repeated:
-            raise InputError(f"File {repeated[0]} is named more than once, so that its rows would count twice.")
+            raise InputError(f"File {repeated[0]} is named more than once: its rows would count twice.")
         self.batch_rows = batch_rows
         self.num_threads = num_threads or min(8, os.cpu_count() or 1)
         with ThreadPoolExecutor(self.num_threads) as pool:
@@ -98,12 +98,11 @@ class ParquetSource:
 
     def digest(self) -> str:
         """
-        Hex digest of the files' bytes. Of files that are elsewhere, which are not read for it, it is that of their footers
-        (schema, row counts, and place, size, minimum and maximum of each column of each row group) and of what their store
-        says of their content.
+        Hex digest of the files' bytes. Remote files are not read whole: their digest covers the footers (schema, row
+        counts, and place, size, minimum and maximum of each column of each row group) and the store's own digest.
 
         Raises:
-            InputError: When a file is not the one that its stage wrote.
+            InputError: If a file is not the one that its stage wrote.
         """
         check_read([Path(path) for system, path in self.files if system is None])
         with ThreadPoolExecutor(self.num_threads) as pool:
@@ -117,7 +116,7 @@ class ParquetSource:
         return [_footer(self.metadata[file]), *(str(known[name]) for name in _CONTENT if known.get(name))]
 
     def each(self, work: Callable[[Unit], Result], units: Sequence[Unit] | None = None) -> Iterator[Result]:
-        """`work` of each unit, by several threads, in the order of the units."""
+        """The results of `work` on each unit, by several threads, in the order of the units."""
         units = self.units if units is None else units
         with ThreadPoolExecutor(self.num_threads) as pool:
             waiting = []
@@ -133,8 +132,8 @@ class ParquetSource:
         self, unit: Unit, columns: Sequence[str] | None = None, batch_rows: int | None = None
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """
-        The rows of a unit, with the row of the file at which each batch starts. Only `columns` are read (`None`: all), and of
-        long texts no more at once than fits a few tens of megabytes.
+        The batches of a unit, each with the row of the file at which it starts. Only `columns` are read (`None`: all).
+        A batch of long texts holds a few tens of megabytes at most.
         """
         file_system, path = self.files[unit.file]
         metadata = self.metadata[unit.file]
@@ -143,7 +142,7 @@ class ParquetSource:
         row = unit.first_row
         try:
             with file_system.open(path, "rb") if file_system is not None else pa.OSFile(path) as handle:
-                # From afar, the columns of a row group are fetched in one go; texts never are, whatever their size.
+                # From a remote store, the columns of a row group are fetched at once, except texts, which may be large.
                 reader = pq.ParquetFile(
                     handle,
                     metadata=metadata,
@@ -159,7 +158,7 @@ class ParquetSource:
             if (full := system_error(error)) is not None:
                 raise full from None
             raise InputError(
-                f"{path} could not be read: {error}. The file is damaged, or changed meanwhile."
+                f"{path} could not be read: {error}. The file is damaged, or has changed since it was opened."
             ) from None
 
     def _batch_rows(self, unit: Unit, columns: Sequence[str] | None) -> int:
@@ -187,7 +186,7 @@ class ParquetSource:
         found = [str(columns[name]) if name in columns else "missing" for columns in (ours, theirs)]
         raise InputError(
             f"All files must have the same columns, but {name!r} is {found[0]} in {self.name(0)} and {found[1]} in "
-            f"{self.name(file)}. Name the files of one data set only, or write them alike."
+            f"{self.name(file)}. Name the files of one data set only, or write them with the same columns."
         )
 
     def _units(self, rows_per_unit: int) -> list[Unit]:
@@ -230,7 +229,7 @@ def _files_of(name: str) -> list[tuple[Any, str]]:
         if found:
             return [(None, str(file)) for file in found]
     raise InputError(
-        f"There is no file, folder or pattern of parquet files {name}. Data on the Hub is named by its url, such as "
+        f"There is no file, folder or pattern of parquet files {name}. For data on the Hub, give its url, such as "
         "hf://datasets/me/data/scored/*.parquet."
     )
 
@@ -241,7 +240,7 @@ def _folder_files(folder: Path) -> list[Path]:
         if files:
             break
     else:
-        raise InputError(f"{folder} holds no parquet files (*.parquet): name the folder that does, or a pattern.")
+        raise InputError(f"{folder} holds no parquet files (*.parquet): name the folder that holds them, or a pattern.")
     shards = [file for file in files if "-of-" in file.stem]
     expected = int(shards[0].stem.rsplit("-", 1)[1]) if shards and shards[0].stem.rsplit("-", 1)[1].isdigit() else 0
     if expected and len(shards) != expected:
@@ -251,7 +250,7 @@ def _folder_files(folder: Path) -> list[Path]:
     return files
 
 
-# What stores call the digest of a file.
+# Names that stores use for the digest of a file.
 _CONTENT = ("ETag", "etag", "md5Hash", "content_md5", "lfs", "blob_id")
 
 

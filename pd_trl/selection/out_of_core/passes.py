@@ -1,4 +1,4 @@
-"""The two passes of a selection over more rows than memory holds: the scales of the gaps, and the threshold of the budget."""
+"""The two passes that fit a filter out of core: the scales of the gaps, then the threshold of the budget."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,14 +32,14 @@ from .ties import greatest_kept_id
 @dataclass
 class Decision(Basis):
     """
-    What the passes found, beside what a report says of it.
+    What the passes found.
 
     Args:
         label_counts (`list` of `int`): Rows with each label.
         thresholds (`dict`): The last pair kept, of all pairs or of each aspect.
         kept (`int`): Pairs within the budget.
         total (`int`): All pairs.
-        no_votes (`list` of `int`): Of each label, the pairs on which no other aspect votes.
+        no_votes (`list` of `int`): For each label, the pairs on which no other aspect votes.
         passes (`int`): Passes over the gap columns.
     """
 
@@ -67,7 +67,7 @@ class Selection:
     Fits a [`PDFilter`] to the rows of a source, exactly as `PDFilter.fit` does in memory.
 
     Args:
-        pd_filter ([`FittedFilter`]): The rule; its statistics are set.
+        pd_filter ([`FittedFilter`]): The filter, which gets the statistics.
         source ([`ParquetSource`]): The rows.
         budgets ([`Budgets`], *optional*): Bounds of the passes.
     """
@@ -75,7 +75,7 @@ class Selection:
     def __init__(self, pd_filter: FittedFilter, source: ParquetSource, budgets: Budgets | None = None):
         self.filter, self.source, self.budgets = pd_filter, source, budgets or Budgets()
         if not source.num_rows:
-            raise InputError("There is nothing to select from: the data set is empty.")
+            raise InputError("The data set is empty: there is nothing to select from.")
         if "pair_id" not in source.column_names:
             raise InputError(
                 "The data has no column 'pair_id' by which ties are broken and results are checked; its columns are "
@@ -88,7 +88,7 @@ class Selection:
         self.gaps: LabelReader = self._reader()
 
     def _reader(self) -> LabelReader:
-        """Reads gaps, or labels alone where there are no gaps and the selector does not need them."""
+        """A reader of gaps, or of labels alone where there are no gaps and the selector needs none."""
         if self.filter.has_divergence(self.source.column_names):
             try:
                 return GapReader(self.source, self.filter.source)
@@ -114,17 +114,17 @@ class Selection:
         return decision
 
     def apply(self, decision: Decision) -> None:
-        """Gives the filter the statistics that were found."""
+        """Gives the filter the statistics of a decision."""
         self.filter.set_statistics(self.gaps.names, decision.scale, decision.weights, decision.thresholds)
 
     def resume(self, decision: Decision) -> None:
-        """Takes the decision of an earlier run, killed while it wrote."""
+        """Uses the decision of an earlier run that was killed while it wrote."""
         if not len(decision.weights):
             self.gaps = LabelReader(self.source)
         self.apply(decision)
 
     def report(self, sums: ReportSums) -> SelectionReport:
-        """The report of the sums over all rows."""
+        """The report, from the sums over all rows."""
         return SelectionReport(report_numbers(sums, self.filter, self.filter.proxy_metrics_))
 
     def _votes(self) -> tuple[NDArray[np.float32], NDArray[np.float64], list[int]]:
@@ -158,7 +158,7 @@ class Selection:
         return sum(self.source.each(counted), np.zeros(size, dtype=np.int64)).tolist()
 
     def _sample(self) -> Iterator[tuple[Unit, int, pa.RecordBatch]]:
-        """The heads of units from all over the data."""
+        """The first rows of units spread over the data."""
         units = self.source.units
         share = max(100_000, math.ceil(self.budgets.sample_share * self.source.num_rows))
         rows = min(self.budgets.sample_rows, share, self.source.num_rows)
@@ -174,8 +174,9 @@ class Selection:
 
     def _scales(self, reader: GapReader, sample: Sample) -> tuple[NDArray[np.float32], list[int], dict[str, int]]:
         """
-        Pass 1: the `gamma`-quantile of each aspect's absolute gaps over the pairs of other aspects (Eq. 13), the number of rows
-        with each label, and the aspects whose ratings decide none of so many pairs of others.
+        Pass 1: the `gamma`-quantile of each aspect's absolute gaps over the pairs of other aspects (Eq. 13), the
+        number of rows with each label, and the aspects whose ratings decide no pair of another aspect, with the number
+        of these pairs.
         """
         gamma, names = self.filter.gamma, reader.names
         counts: dict[int, NDArray[np.int64]] = {}
@@ -216,7 +217,7 @@ class Selection:
         return scale, label_counts, silent
 
     def _check_scales(self, scale: NDArray, weights: NDArray, label_counts: Sequence[int]) -> None:
-        """Refuses what `preference_divergence` refuses, by its own message: scales are checked before any row is."""
+        """Refuses what `preference_divergence` refuses, with its message. The scales are checked before any row."""
         present = np.flatnonzero(label_counts)
         own = np.where(present < len(scale), present, -1)
         zeros = np.zeros((len(own), len(scale)), dtype=np.float32)
@@ -234,7 +235,7 @@ class Selection:
         return divergence_of_columns(gaps, decision.scale, decision.weights, clipped)
 
     def _thresholds(self, decision: Decision, sample: Sample) -> None:
-        """Pass 2: PD of every pair, the score of the last one kept, and by `pair_id` which of those tied with it is the last."""
+        """Pass 2: PD of every pair, the score of the last pair kept, and by `pair_id` the last of the pairs tied with it."""
         codes: list[int | None] = [None]
         if self.filter.per_aspect:
             codes = np.flatnonzero(decision.label_counts).tolist()
@@ -254,7 +255,7 @@ class Selection:
                 silent[unit.index] += np.bincount(without, minlength=len(decision.labels))
             return [divergence, *(scores if code is None else hidden(scores, gaps.own != code) for code in codes)]
 
-        # Only a guess of where to look: which pairs have no votes is not known yet.
+        # Only a guess: which pairs have no votes is not known yet.
         guess = resolve_budget(self.filter.budget, decision.total) / decision.total
         shares = [list(SHARES), *([[guess]] * len(codes))]
         brackets = self.search.brackets(sample, values, shares)
@@ -281,7 +282,7 @@ class Selection:
             decision.divergence_quantiles[f"{SHARES[place]:g}"] = value
 
     def _check_votes(self, decision: Decision) -> None:
-        """Refuses pairs without votes, or says that they are dropped, and sets how many pairs are kept."""
+        """Refuses pairs without votes, or warns that they are dropped, and sets the number of pairs to keep."""
         without = dict(zip(decision.labels, decision.no_votes, strict=True))
         names = self.gaps.names
         counts = {name: without[name] for name in names if without[name]}
@@ -293,7 +294,7 @@ class Selection:
             decision.kept = resolve_budget(self.filter.budget, decision.total - sum(decision.no_votes))
 
     def _groups(self, decision: Decision) -> list[tuple[str, int | None, int]]:
-        """Name, code and number to keep of each group with a threshold of its own."""
+        """Name, code and number to keep of each group that has its own threshold."""
         if not self.filter.per_aspect:
             return [(ALL_PAIRS, None, decision.kept)]
         sizes = dict(zip(decision.labels, decision.label_counts, strict=True))

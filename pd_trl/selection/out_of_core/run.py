@@ -22,7 +22,7 @@ from .search import Budgets
 from .writing import ROWS_PER_SHARD, Decider, close_parts, output_schema, shard_tasks, summed, write_parts
 
 _STATE = "state.json"
-# What a finished selection does not keep of the folder it was made in.
+# Files of the working folder that a finished selection does not keep.
 _SCRATCH = ("ids", "sums", _STATE, ".pd_trl_stage", ".pd_trl_lock")
 
 Data = str | os.PathLike | Sequence[str | os.PathLike]
@@ -39,13 +39,13 @@ def select_out_of_core(
     **settings: Any,
 ) -> Manifest:
     """
-    Selects from parquet files that need not fit in memory: the same pairs, scales, thresholds and `pd` as [`PDFilter`], in two
-    passes over the gap columns and one that writes. `output_dir` then holds what `pd-trl select` writes. When the call is killed,
-    the same call goes on with the shards that are still missing.
+    Selects from parquet files that need not fit in memory. Pairs, scales, thresholds and `pd` are the same as by
+    [`PDFilter`]. Two passes read the gap columns, a third writes into `output_dir` what `pd-trl select` writes. After
+    a kill, the same call writes only the missing shards.
 
     Args:
         data (`str`, path, or list of them):
-            Parquet files, patterns, folders (that of `pd-trl score`, too), or urls of these that fsspec opens, such as
+            Parquet files, patterns, folders (also of `pd-trl score`), or urls of these that fsspec opens, such as
             `"hf://datasets/me/data@main/scored/*.parquet"`.
         output_dir (`str`):
             Folder of the result: `selected/`, `dropped/`, `filter.json`, `report.json`, `report.txt` and the manifest. Until it
@@ -57,23 +57,23 @@ def select_out_of_core(
         overwrite (`bool`, *optional*, defaults to `False`):
             Replace another run's result in `output_dir`.
         num_threads (`int`, *optional*):
-            Threads. `None` is one for each core, 8 at most; each holds one batch of rows.
+            Threads. `None` is one per core, 8 at most. Each holds one batch of rows.
         settings:
             The settings of [`PDFilter`] that decide which pairs are kept: `source`, `gamma`, `weights`, `per_aspect`, `selector`,
             `margin_column`, `min_proxy_accuracy`, `on_no_votes` and `seed`.
 
     Returns:
-        [`Manifest`]: counts, arguments and, in `results`, the report. Of the report in memory, `overlap` is left out.
+        [`Manifest`]: counts, arguments and, in `results`, the report without `overlap`.
 
     Raises:
-        InputError: On what [`PDFilter`] refuses, on files whose columns differ, and with `source="column"`.
+        InputError: On whatever [`PDFilter`] refuses, on files whose columns differ, and with `source="column"`.
     """
     given = SelectionSettings(budget, **settings)
     pd_filter = FittedFilter(**given.to_dict(), proxy_metrics=proxy_metrics)
     run_out_of_core(pd_filter, data, output_dir, overwrite=overwrite, num_threads=num_threads)
     manifest = Manifest.load(Path(output_dir).expanduser())
     if manifest is None:
-        raise InputError(f"{output_dir} was removed while the selection was being made.")
+        raise InputError(f"{output_dir} was removed while the selection ran.")
     return manifest
 
 
@@ -89,7 +89,7 @@ def run_out_of_core(
     rows_per_shard: int = ROWS_PER_SHARD,
     budgets: Budgets | None = None,
 ) -> StageResult:
-    """[`select_out_of_core`] by a filter, as a stage: skipped where it is done."""
+    """[`select_out_of_core`] by a filter, as a stage that is skipped if it is done."""
     if pd_filter.source == "column":
         raise InputError(
             "Out of core, PD is computed from gaps or ratings: `source='column'` is not supported. Use source='rewards' or "
@@ -109,7 +109,7 @@ def _held(
     pd_filter: FittedFilter, source: ParquetSource, manifest: Manifest, data: Data, folder: Path, overwrite: bool, dry_run: bool,
     rows_per_shard: int, budgets: Budgets | None,
 ) -> StageResult:  # fmt: skip
-    """The selection, in a folder that no other command writes."""
+    """Makes the selection in a folder that no other command writes to."""
     done = None if dry_run else skip_if_done(manifest, folder, overwrite)
     if done:
         return done
@@ -151,7 +151,7 @@ def _write(selection: Selection, manifest: Manifest, folder: Path, rows_per_shar
 
 
 def _decision(selection: Selection, manifest: Manifest, folder: Path, rows_per_shard: int) -> Decision:
-    """The decision of an earlier, interrupted run of the same selection, or a new one in an empty folder."""
+    """The decision of an interrupted run of the same selection, or a new one in an empty folder."""
     key = f"{manifest.key} {rows_per_shard}"
     state = read_json(folder / _STATE) if (folder / _STATE).exists() else {}
     if state.get("key") == key:

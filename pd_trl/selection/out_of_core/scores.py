@@ -34,7 +34,7 @@ class ScoreReader:
                     f"{', '.join(source.column_names)}."
                 )
             check_numeric(source.schema, column)
-        # Of the scores: known once some are read.
+        # Known once some scores are read.
         self.dtype: Any = np.float32
 
     def read(self, batch: pa.RecordBatch, divergence: NDArray[np.float32] | None, unit: Unit, row: int) -> NDArray:
@@ -58,7 +58,7 @@ class ScoreReader:
 
 
 def text_ids(column: Any) -> Any:
-    """A column of `pair_id`s as strings; raises `InputError` on null and on types that are no ids."""
+    """A column of `pair_id`s as strings; raises `InputError` on null and on types that cannot be ids."""
     if column.null_count:
         raise InputError(f"`pair_id` must not be null, but it is in {column.null_count} rows of a batch.")
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .order import Bracket, Digits, Found, sampled_bracket
 from .parquet import ParquetSource, Unit
 
-# What a batch that starts at a row of the unit's file adds to each stream of values; NaN does not count.
+# The values that a batch adds to each stream, given the row of the file at which it starts; NaN does not count.
 Values = Callable[[pa.RecordBatch, Unit, int], list[NDArray]]
 Sample = Sequence[tuple[Unit, int, pa.RecordBatch]]
 
@@ -18,13 +18,13 @@ Sample = Sequence[tuple[Unit, int, pa.RecordBatch]]
 @dataclass
 class Budgets:
     """
-    How the passes are bounded. No choice changes what is selected.
+    Bounds of the passes. They never change what is selected.
 
     Args:
-        sample_rows (`int`): Rows that are looked at first, to know where the quantiles lie roughly: at most so many.
-        sample_share (`float`): And at most this share of the rows, if that is 100,000 or more.
-        held_values (`int`): Values that an interval may hold before it is given up for counting by digits.
-        held_ids (`int`): Tied `pair_id`s that may be held.
+        sample_rows (`int`): Maximum number of rows of the sample, which shows roughly where the quantiles lie.
+        sample_share (`float`): Maximum share of the rows in the sample, if that is 100,000 rows or more.
+        held_values (`int`): Maximum number of values in an interval. With more, values are counted by digits instead.
+        held_ids (`int`): Maximum number of tied `pair_id`s in memory.
     """
 
     sample_rows: int = 1_000_000
@@ -35,7 +35,7 @@ class Budgets:
 
 class Search:
     """
-    Finds the values of ranks in streams of values: by one pass where the sample was right, by further ones where it misled.
+    Finds the values of ranks in streams of values: in one pass if the sample was right, in further ones if it misled.
 
     Args:
         source ([`ParquetSource`]): The rows.

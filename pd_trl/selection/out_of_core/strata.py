@@ -1,12 +1,12 @@
-"""How a budget is shared out among strata that are only counted."""
+"""How a budget is divided among strata of which only the sizes are known."""
 
 from collections.abc import Mapping
 
 
 def stratum_counts(sizes: Mapping[str, int], count: int) -> dict[str, int]:
     """
-    How many of each stratum [`select_per_stratum`] keeps: the `count` lowest of `(rank + 1/2) / size` over all strata, ties by
-    name.
+    The number of pairs that [`select_per_stratum`] keeps of each stratum: the `count` lowest of `(rank + 1/2) / size`
+    over all strata, ties by name.
     """
     names = sorted(sizes)
 
@@ -28,7 +28,7 @@ def stratum_counts(sizes: Mapping[str, int], count: int) -> dict[str, int]:
         else:
             low = middle
     below, result = upto(low), upto(high)
-    # All that `high` adds lies at one position: of these, the first by name are kept.
+    # All pairs that `high` adds have the same position. The first by name are kept.
     excess = sum(result.values()) - count
     for name in reversed(names):
         removed = min(excess, result[name] - below[name])

@@ -1,4 +1,4 @@
-"""Fitting a [`PDFilter`] to a stream: its rows are read once, and only what decides is kept, on the disk."""
+"""Fits a [`PDFilter`] to a stream. The rows are read once, and only the columns that decide are kept, on the disk."""
 
 import contextlib
 import itertools
@@ -35,19 +35,19 @@ def fit_stream(
     budgets: Budgets | None = None,
 ) -> None:
     """
-    Computes the statistics and the report of `pd_filter` from a stream, exactly as `PDFilter.fit` does from a `Dataset`, in
-    bounded memory. Ids, aspects, gaps, ratings and votes are spooled to a temporary folder; texts are not, so that the report
-    has no mean lengths.
+    Computes the statistics and the report of `pd_filter` from a stream, exactly as `PDFilter.fit` does from a
+    `Dataset`, in bounded memory. Ids, aspects, gaps, ratings and votes are written to a temporary folder. Texts are
+    not, so the report has no mean lengths.
 
     Args:
         pd_filter ([`FittedFilter`]): The filter, with `source` `"rewards"` or `"ratings"`.
         stream ([`~datasets.IterableDataset`]): Rows. It is read once.
         batch_rows (`int`, *optional*, defaults to `50_000`): Rows in memory at a time.
-        scratch (`str`, *optional*): Where the temporary folder is made. `None` is the system's place.
+        scratch (`str`, *optional*): Parent of the temporary folder. `None` is the system's default.
         budgets ([`Budgets`], *optional*): Bounds of the passes.
     """
     if pd_filter.source == "column":
-        raise InputError("A stream is fitted by its gaps or ratings: use source='rewards' or 'ratings'.")
+        raise InputError("A filter is fitted to a stream by gaps or ratings: use source='rewards' or 'ratings'.")
     with TemporaryDirectory(prefix="pd_trl-", dir=scratch) as folder:
         rows = Path(folder) / "rows.parquet"
         spool = _Spool(pd_filter, rows, batch_rows)
@@ -61,7 +61,7 @@ def fit_stream(
 
 class _Spool:
     """
-    The columns of a stream that decide, on the disk.
+    Writes the columns of a stream that decide to the disk.
 
     Args:
         pd_filter ([`FittedFilter`]): The filter; its reward models score the rows that have no gaps.
@@ -75,7 +75,7 @@ class _Spool:
         self.also = {pd_filter.margin_column, *self.ranked}
 
     def write(self, stream: IterableDataset) -> list[Path]:
-        """Reads the stream, and returns the files of the hashes of its ids."""
+        """Reads the stream and returns the files with the hashes of its ids."""
         hashes: list[Path] = []
         schema: pa.Schema | None = None
         with contextlib.ExitStack() as stack:
@@ -87,7 +87,7 @@ class _Spool:
                 hashes.append(self.path.with_name(f"ids-{len(hashes):06d}.npy"))
                 write_hashes([id_hashes(chunk) for chunk in table.column("pair_id").chunks], hashes[-1])
         if schema is None:
-            raise InputError("There is nothing to select from: the stream is empty.")
+            raise InputError("The stream is empty: there is nothing to select from.")
         return hashes
 
     def _tables(self, stream: IterableDataset) -> Iterator[pa.Table]:
@@ -113,13 +113,13 @@ class _Spool:
                 continue
             if self._decides(name):
                 check_numeric(table.schema, name)
-            # A number that only the report reads is missing there.
+            # Only the report reads this number: there it is missing.
             nulls = pa.nulls(len(table), wanted)
             table = table.set_column(table.column_names.index(name), name, nulls)
         return table.select(schema.names).cast(schema)
 
     def _decides(self, name: str) -> bool:
-        """Whether the selection, rather than the report alone, needs numbers in this column."""
+        """Whether the selection needs numbers in this column, and not only the report."""
         gaps = {"rewards": GAP_PREFIX, "ratings": "rating_"}[self.filter.source]
         return name in self.ranked or (
             self.filter.needs_divergence and name.startswith(gaps) and name != self.filter.margin_column
@@ -143,7 +143,7 @@ def _is_decisive(name: str, also: set[str]) -> bool:
 
 
 def _spool_schema(given: pa.Schema) -> pa.Schema:
-    # A stream may not know its types, and a batch without values has none: the type of the column's kind is taken.
+    # A stream may not know its types, and a batch without values has none: the usual type of the column is used.
     if "pair_id" not in given.names:
         raise InputError(
             "The stream has no column 'pair_id', by which ties are broken and results are checked; of the columns that decide "

@@ -1,4 +1,4 @@
-"""Ties by `pair_id`: which id is the last kept of any number of tied rows, with a bounded number of ids in memory."""
+"""Ties by `pair_id`: finds the last id to keep among any number of tied rows, with a bounded number of ids in memory."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -26,7 +26,7 @@ def greatest_kept_id(
         units (sequence of [`Unit`]): Units that hold tied rows.
         tied_ids (callable): The ids of a unit's tied rows.
         tied, needed (`int`): Number of tied rows, and of those to keep.
-        held (`int`): Ids that may be in memory. Where there are more, the range is narrowed by further passes over the units.
+        held (`int`): Maximum number of ids in memory. With more, further passes over the units narrow the range.
     """
     after: str | None = None
     upto: str | None = None
@@ -57,7 +57,7 @@ def _pivots(
     needed: int,
     held: int,
 ) -> tuple[str, str]:
-    """Two ids between which the one that is sought most likely lies, from every n-th of those in range."""
+    """Two ids that most likely enclose the wanted one, from every n-th id in range."""
     size = max(2, min(_SAMPLE, held))
     step = max(1, tied // size)
 
@@ -72,7 +72,7 @@ def _pivots(
     ids = ids.take(pc.array_sort_indices(ids))
     share = needed / tied
     margin = 6 * np.sqrt(len(ids) * share * (1 - share)) + 1
-    # The lower one is never the greatest of all, so that every round leaves fewer.
+    # The lower one is never the greatest of all, so every round leaves fewer ids.
     lower = int(np.clip(share * len(ids) - margin, 0, len(ids) - 2))
     upper = int(np.clip(share * len(ids) + margin, lower + 1, len(ids) - 1))
     return ids[lower].as_py(), ids[upper].as_py()

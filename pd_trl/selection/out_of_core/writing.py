@@ -28,7 +28,7 @@ from .scores import text_ids
 
 PARTS = ("selected", "dropped")
 _ADDED = {"pd": "float32", "pd_kept": "bool", "pd_reason": "string"}
-# Rows of the input that one pair of shards is made of, and what a shard's row group holds at most.
+# Input rows of one pair of shards, and the maximum number of rows in a row group.
 ROWS_PER_SHARD = 500_000
 _GROUP_ROWS = 100_000
 _GROUP_BYTES = 64 << 20
@@ -37,7 +37,7 @@ _GROUP_BYTES = 64 << 20
 @dataclass
 class Decider:
     """
-    Says of each row of a batch whether it is kept and why.
+    Decides for each row of a batch whether it is kept, and why.
 
     Args:
         selection ([`Selection`]): Reads gaps and scores.
@@ -56,7 +56,7 @@ class Decider:
         self.per_aspect = per_aspect
 
     def __call__(self, scores: NDArray, own: NDArray[np.integer], ids: Any) -> tuple[NDArray[np.bool_], pa.Array]:
-        """Mask of the kept rows and the reasons, which are [`decide`]'s, asked once for each case."""
+        """Mask of the kept rows, and the reasons. [`decide`] gives the reason once for each case."""
         group = own if self.per_aspect else np.zeros_like(own)
         limit = self.limits[group]
         case = 5 * group.astype(np.int64) + (scores > limit)
@@ -77,7 +77,7 @@ class Decider:
         return kept[inverse], pa.array(reasons, pa.string()).take(pa.array(inverse))
 
     def decide(self, batch: pa.RecordBatch, unit: Unit, row: int) -> tuple[Batch, pa.Array]:
-        """A batch that starts at `row` of the unit's file as the statistics take it in, and the reasons."""
+        """A batch that starts at `row` of the unit's file in the form that the report's sums take, and the reasons."""
         selection, decision = self.selection, self.decision
         gaps = selection.gaps.read(batch, unit, row)
         clipped = np.zeros(len(decision.weights), dtype=np.int64)
@@ -105,7 +105,7 @@ def output_schema(schema: pa.Schema, has_divergence: bool) -> pa.Schema:
 
 
 def shard_tasks(source: ParquetSource, rows_per_shard: int = ROWS_PER_SHARD) -> list[list[Unit]]:
-    """Consecutive units, up to so many rows: what one pair of shards is made of."""
+    """Groups of consecutive units, each for one pair of shards."""
     tasks: list[list[Unit]] = []
     rows = 0
     for unit in source.units:
@@ -119,8 +119,8 @@ def shard_tasks(source: ParquetSource, rows_per_shard: int = ROWS_PER_SHARD) -> 
 
 def write_parts(decider: Decider, tasks: Sequence[Sequence[Unit]], folder: Path) -> ReportSums:
     """
-    Writes the shards of all tasks into `folder`, those that an earlier run finished left out, and returns the sums of the
-    report. A shard is there with its sums or not at all.
+    Writes the shards of all tasks into `folder`, except those that an earlier run finished, and returns the sums of
+    the report. A finished shard has its sums beside it.
     """
     for name in (*PARTS, "ids", "sums"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,7 @@ def write_parts(decider: Decider, tasks: Sequence[Sequence[Unit]], folder: Path)
 
 
 def _write_task(decider: Decider, tasks: Sequence[Sequence[Unit]], index: int, folder: Path) -> Path:
-    # The sums come last: where they are, the shards and the ids are too.
+    # The sums are written last: if they exist, so do the shards and the ids.
     done = folder / "sums" / f"{index:05d}.json"
     if done.exists():
         return done
@@ -178,7 +178,7 @@ def _with_decision(batch: pa.RecordBatch, rows: Batch, reasons: pa.Array, schema
 
 
 def summed(decider: Decider) -> ReportSums:
-    """The sums of the report alone, without texts: what a dry run shows."""
+    """The sums of the report without texts, for a dry run."""
     selection, decision = decider.selection, decider.decision
     source = selection.source
     read = [*selection.columns, "pair_id", *number_columns(source.schema, decision.reported)]
@@ -197,7 +197,7 @@ def summed(decider: Decider) -> ReportSums:
 
 
 def close_parts(folder: Path, sums: ReportSums, schema: pa.Schema) -> None:
-    """Leaves one empty shard of a part that has no rows: `datasets` reads no set of empty ones."""
+    """Keeps one empty shard of a part without rows, and removes the others: `datasets` cannot read several empty ones."""
     for part, rows in zip(PARTS, sums.sums["rows"][1:], strict=True):
         shards = sorted((folder / part).glob("train-*.parquet"))
         if not rows and len(shards) > 1:
@@ -213,7 +213,7 @@ def shard_name(index: int, count: int) -> str:
 
 
 class _ShardWriter:
-    """Writes one parquet file under another name until it is whole, in row groups of bounded size."""
+    """Writes one parquet file in row groups of bounded size. It gets its name once it is complete."""
 
     def __init__(self, path: Path, schema: pa.Schema):
         self.path, self.schema = path, schema
@@ -244,7 +244,7 @@ class _ShardWriter:
     def discard(self) -> None:
         """Removes what is not finished."""
         if self.temporary.exists():
-            # On a full disk the rest cannot be written either.
+            # On a full disk, writing the rest would fail too.
             with contextlib.suppress(OSError):
                 self.writer.close()
             self.temporary.unlink(missing_ok=True)
