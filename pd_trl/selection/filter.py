@@ -86,7 +86,7 @@ class PDFilter(FittedFilter):
         dropped_ ([`~datasets.Dataset`]): Rows that the last call left out, with `pd` and `pd_reason`.
         aspects_ (`list` of `str`), quantiles_ (`dict`), thresholds_ (`dict`): Statistics of the fit.
         weights_ (`dict`), proxy_metrics_ (`dict`): Weights of the votes in the fit, and the metrics of the reward
-        models.
+            models.
 
     Raises:
         InputError: On arguments out of range.
@@ -139,7 +139,9 @@ class PDFilter(FittedFilter):
         threshold are kept.
         """
         if self.thresholds_ is None:
-            raise InputError("The filter is not fitted. Call `fit` first, or load a fitted filter with `PDFilter.load`.")
+            raise InputError(
+                "The filter is not fitted. Call `fit` first, or load a fitted filter with `PDFilter.load`."
+            )
         if isinstance(dataset, (DatasetDict, IterableDatasetDict)):
             return type(dataset)({name: self.transform(part) for name, part in dataset.items()})
         if isinstance(dataset, IterableDataset):

@@ -21,7 +21,7 @@ def read_filter(path: str | os.PathLike) -> dict[str, Any]:
 
     Raises:
         InputError: If the file has names or types that `PDFilter.save` does not write, a value out of range, or
-        statistics that contradict each other, which would silently keep or drop the wrong pairs.
+            statistics that contradict each other, which would silently keep or drop the wrong pairs.
     """
     content: dict[str, Any] = read_document(path, saved_filter(FORMS), "a saved PDFilter", _ADVICE)
     statistics = content["statistics"]

@@ -47,7 +47,7 @@ class GapMatrix:
         names (`list[str]`): Aspects, in the order of the columns.
         gaps (array of shape `(num_pairs, num_aspects)`, float32): Chosen minus rejected, NaN where a rating is missing.
         own (integer array of shape `(num_pairs,)`): Index of each pair's own aspect, -1 where the label is not an
-        aspect's.
+            aspect's.
         missing (`dict`): By aspect, the number of missing ratings: there it does not vote.
     """
 
@@ -141,7 +141,7 @@ def rating_gap(
     infinite = np.flatnonzero(np.isinf(values[0]) | np.isinf(values[1]))
     if infinite.size:
         raise InputError(
-            f"Ratings must be finite, but a rating of '{aspect}' in row {first_row + infinite[0]}{where} are not."
+            f"Ratings must be finite, but a rating of '{aspect}' in row {first_row + infinite[0]}{where} is not."
         )
     return gap
 

@@ -107,7 +107,7 @@ def learned_weights(pd_filter: FittedFilter, names: Sequence[str], silent: Mappi
         pd_filter ([`FittedFilter`]): The filter, which is not changed.
         names (sequence of `str`): Aspects.
         silent (`dict`): Aspects whose ratings decide no pair of another aspect, with the number of these pairs. They
-        have no vote and no scale.
+            have no vote and no scale.
     """
     weights = pd_filter.vote_weights(names, warn=True)
     for name, num_pairs in silent.items():

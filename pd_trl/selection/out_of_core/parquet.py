@@ -240,7 +240,9 @@ def _folder_files(folder: Path) -> list[Path]:
         if files:
             break
     else:
-        raise InputError(f"{folder} holds no parquet files (*.parquet): name the folder that holds them, or a pattern.")
+        raise InputError(
+            f"{folder} holds no parquet files (*.parquet): name the folder that holds them, or a pattern."
+        )
     shards = [file for file in files if "-of-" in file.stem]
     expected = int(shards[0].stem.rsplit("-", 1)[1]) if shards and shards[0].stem.rsplit("-", 1)[1].isdigit() else 0
     if expected and len(shards) != expected:
