@@ -1,4 +1,4 @@
-"""Which aspect labels which pair: balanced over aspects, with a constructed share of conflict if asked for."""
+"""Chooses the aspect that labels each pair: balanced over aspects, on request with a given share of conflict."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ def _patterns(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _path(start: int, loads: np.ndarray, edges: np.ndarray) -> list[int]:
-    """Returns the shortest path from an aspect to the least loaded one that its labels can reach."""
+    """Returns the shortest path from an aspect to the least used aspect that its labels can reach."""
     previous = {start: start}
     queue = deque([start])
     while queue:
@@ -32,7 +32,7 @@ def _path(start: int, loads: np.ndarray, edges: np.ndarray) -> list[int]:
 
 def balanced_counts(patterns: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """
-    Returns how many rows of each pattern get each aspect so that the aspects' totals differ as little as possible.
+    Returns the number of rows of each pattern that get each aspect. The aspects' totals differ as little as possible.
 
     Args:
         patterns (`np.ndarray`):
@@ -41,8 +41,8 @@ def balanced_counts(patterns: np.ndarray, sizes: np.ndarray) -> np.ndarray:
             Number of rows of each pattern, shape `(num_patterns,)`.
 
     Returns:
-        `np.ndarray`: Counts, shape `(num_patterns, num_aspects)`. No exchange of labels between any aspects, over
-        however many steps, brings two totals closer to each other.
+        `np.ndarray`: Counts, shape `(num_patterns, num_aspects)`. No exchange of labels between aspects, in any number
+        of steps, brings two totals closer together.
     """
     width = np.maximum(patterns.sum(axis=1), 1)
     rank = np.cumsum(patterns, axis=1)
@@ -70,7 +70,7 @@ def balanced_counts(patterns: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 def assign_balanced(candidates: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """
-    Returns one aspect for each row, as evenly spread over the aspects as the candidates allow.
+    Returns one aspect for each row. The aspects are used as evenly as the candidates allow.
 
     Args:
         candidates (`np.ndarray`):
@@ -108,15 +108,15 @@ def conflict_candidates(
         decided (`np.ndarray`):
             Whether an aspect prefers one side, shape `(num_rows, num_aspects)`; every row has an overall label.
         contradicts (`np.ndarray`):
-            Whether that side is not the overall label's, shape `(num_rows, num_aspects)`.
+            Whether the aspect contradicts the overall label, shape `(num_rows, num_aspects)`.
         conflict (`float`):
             Wanted share, in [0, 1].
         keys (`np.ndarray`):
             Pseudo-random keys that decide among rows, shape `(num_rows,)`.
 
     Returns:
-        The candidates, shape `(num_rows, num_aspects)`, none for a row left out; and which rows are left out, shape
-        `(num_rows,)`. As many rows as possible are kept; exactly `round(conflict * kept)` of them contradict.
+        The candidates, shape `(num_rows, num_aspects)`, and which rows are left out, shape `(num_rows,)`. A row left
+        out has no candidates. As many rows as possible are kept; exactly `round(conflict * kept)` of them contradict.
 
     Raises:
         InputError: If no row can contradict, or none can agree.
@@ -142,7 +142,7 @@ def conflict_candidates(
         )
     count = int(wanted[size])
     from_only = _first_by_key(only_conflict, keys, count)
-    # Rows that could go either way fill up the contradicting side first; what is left of them can agree.
+    # Rows that could go either way first fill the contradicting side; the others can agree.
     flexible = _first_by_key(either, keys, len(either))
     conflicting = np.concatenate([from_only, flexible[: count - len(from_only)]])
     flexible = flexible[count - len(from_only) :]
@@ -170,7 +170,7 @@ def assign_aspects(
         ids (`Sequence[str]`):
             Ids of the pairs.
         conflict (`float`, *optional*):
-            Share of the pairs with a decided overall label whose label is to contradict it.
+            Wanted share, among the pairs with a decided overall label, of labels that contradict it.
         seed (`int`):
             Seed.
 

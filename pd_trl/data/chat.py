@@ -55,7 +55,7 @@ def wrap_text(column: pa.ChunkedArray, role: str) -> pa.ChunkedArray:
 
 def _warn_of_fields(extra: list[str], name: str) -> None:
     if extra:
-        logger.warning("Column %r: of its messages role and content are kept, %s are left out.", name, extra)
+        logger.warning("Column %r: only role and content of its messages are kept; %s are left out.", name, extra)
 
 
 def normalize_text(column: pa.ChunkedArray, name: str, problems: Problems | None = None) -> pa.ChunkedArray:
@@ -68,8 +68,8 @@ def normalize_text(column: pa.ChunkedArray, name: str, problems: Problems | None
         name (`str`):
             Name of the column, for the message of the error.
         problems (`dict`, *optional*):
-            Gets, by reason, the rows that cannot be read: of another kind than most, no text, or messages that say more than
-            their content. Without it the first two are errors, and the last is not looked at.
+            Gets, by reason, the rows that cannot be read: of another kind than most, without text, or with messages
+            that say more than their content. Without it, the first two are errors and the last is not checked.
 
     Raises:
         InputTypeError: If the column holds neither strings nor messages.
@@ -131,7 +131,7 @@ def _half_read_rows(column: pa.ChunkedArray, name: str) -> Problems:
 def _to_string(column: pa.ChunkedArray) -> pa.ChunkedArray:
     parts: list[pa.Array] = []
     for chunk in column.chunks:
-        # A chunk of large_string may exceed what 32-bit offsets can hold.
+        # A chunk of large_string may be too large for 32-bit offsets.
         step = len(chunk) if chunk.nbytes < 2**30 else 16_384
         parts.extend(chunk.slice(start, step).cast(pa.string()) for start in range(0, len(chunk), max(step, 1)))
     return pa.chunked_array(parts, type=pa.string())
@@ -164,7 +164,7 @@ def common_prefix(first: pa.ChunkedArray, second: pa.ChunkedArray) -> np.ndarray
     """
     Returns the number of leading messages two conversations share, shape `(num_rows,)`.
 
-    The last message of each conversation is never counted: it is the response, even if both are the same.
+    The last message of each conversation is never counted: it is the response, even if both responses are the same.
     """
     offsets_a, messages_a = flatten(first)
     offsets_b, messages_b = flatten(second)
@@ -184,7 +184,7 @@ def common_prefix(first: pa.ChunkedArray, second: pa.ChunkedArray) -> np.ndarray
 
 
 def starts_with_role(column: pa.ChunkedArray, role: str) -> np.ndarray:
-    """Returns where a conversation's first message has the role, or there are no messages, shape `(num_rows,)`."""
+    """Mask of the conversations whose first message has the role, or that have no messages, shape `(num_rows,)`."""
     parts = []
     for (block,) in _blocks(column):
         offsets, messages = flatten(block)
@@ -197,7 +197,7 @@ def starts_with_role(column: pa.ChunkedArray, role: str) -> np.ndarray:
 
 
 def _blocks(*columns: pa.ChunkedArray) -> Iterator[tuple[pa.ChunkedArray, ...]]:
-    # Row blocks keep every intermediate array far below the 2 GiB that 32-bit offsets can address.
+    # Blocks of rows keep every intermediate array far below 2 GiB, the limit of 32-bit offsets.
     for start in range(0, max(len(columns[0]), 1), CHUNK_ROWS):
         yield tuple(column.slice(start, CHUNK_ROWS) for column in columns)
 
@@ -235,7 +235,7 @@ def text_length(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def equal_text(first: pa.ChunkedArray, second: pa.ChunkedArray) -> np.ndarray:
-    """Returns where two text or chat columns hold the same content, shape `(num_rows,)`."""
+    """Mask of the rows in which two text or chat columns hold the same content, shape `(num_rows,)`."""
     if not is_list(first.type):
         return as_mask(pc.equal(first, second))
     return np.concatenate([_equal_messages(left, right) for left, right in _blocks(first, second)])
@@ -261,8 +261,8 @@ def split_turns(prompt: str) -> list[dict[str, str]]:
     """
     Returns the messages of a prompt with `<extra_id_1>Assistant` / `<extra_id_1>User` turn markers.
 
-    Text before the first marker is the first user message. An empty last assistant turn, the place where the response
-    goes, is left out.
+    Text before the first marker is the first user message. An empty last assistant turn, the place of the response, is
+    left out.
     """
     pieces = _TURN.split(prompt)
     messages = [{"role": "user", "content": pieces[0]}] if pieces[0].strip() else []

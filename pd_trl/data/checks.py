@@ -1,4 +1,4 @@
-"""Row checks shared by pairs and preferences: what makes a prompt or a response unusable."""
+"""Row checks shared by pairs and preferences: which prompts and responses cannot be used."""
 
 import numpy as np
 import pyarrow as pa
@@ -92,7 +92,7 @@ def problems(column: pa.ChunkedArray, name: str, part: str) -> dict[str, np.ndar
 
 
 def first_reasons(found: dict[str, np.ndarray], num_rows: int) -> tuple[np.ndarray, dict[str, int]]:
-    """Returns which rows have any problem, shape `(num_rows,)`, and the count of each reason, one reason a row."""
+    """Returns which rows have any problem, shape `(num_rows,)`, and the counts by reason. Each row has one reason."""
     invalid = np.zeros(num_rows, dtype=bool)
     counts = {}
     for reason, mask in found.items():
@@ -104,7 +104,7 @@ def first_reasons(found: dict[str, np.ndarray], num_rows: int) -> tuple[np.ndarr
 
 
 def raise_problems(found: dict[str, np.ndarray], num_rows: int, advice: str, unit: str = "row") -> None:
-    """Raises [`InputError`] naming each reason, its count and its first rows; does nothing when there are none."""
+    """Raises [`InputError`] with each reason, its count and its first rows, if there are any."""
     if not found:
         return
     lines = [

@@ -1,4 +1,4 @@
-"""Columnar helpers on Arrow tables: every step on whole columns, so nothing is lost at a batch border."""
+"""Helpers for Arrow tables. Every step works on whole columns, so nothing is lost between batches."""
 
 import difflib
 import hashlib
@@ -15,7 +15,7 @@ from ..errors import InputError
 MESSAGE_TYPE = pa.struct([("role", pa.string()), ("content", pa.string())])
 MESSAGES_TYPE = pa.list_(MESSAGE_TYPE)
 
-# Number of rows per output chunk: an Arrow string array holds at most 2 GiB, a chunk stays far below it.
+# Rows per output chunk. An Arrow string array holds at most 2 GiB; a chunk stays far below.
 CHUNK_ROWS = 16_384
 
 
@@ -37,7 +37,7 @@ def chunked(column: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def single_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """Returns the column as one array, with 64-bit offsets where its text is too long for 32-bit ones."""
+    """Returns the column as one array, with 64-bit offsets if its text is too long for 32-bit ones."""
     if isinstance(column, pa.Array):
         return column
     if column.num_chunks == 1:
@@ -48,7 +48,7 @@ def single_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def take(column: pa.Array | pa.ChunkedArray, indices: np.ndarray) -> pa.ChunkedArray:
-    """Returns the rows `indices` of a column; unlike Arrow's own take, columns of more than 2 GiB of text are fine."""
+    """Returns the rows `indices` of a column. Unlike Arrow's take, it supports more than 2 GiB of text."""
     column = chunked(column)
     dtype = column.type
     whole = column.cast(_large(dtype)).combine_chunks()
@@ -68,7 +68,7 @@ def take_table(table: pa.Table, indices: np.ndarray) -> pa.Table:
 
 
 def choose(mask: np.ndarray, if_true: pa.ChunkedArray, if_false: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Returns, row by row, `if_true` where `mask` holds and `if_false` elsewhere."""
+    """Returns, for each row, `if_true` if `mask` holds, else `if_false`."""
     parts = []
     for start in range(0, len(mask), CHUNK_ROWS):
         condition = pa.array(mask[start : start + CHUNK_ROWS])
@@ -91,7 +91,7 @@ def from_numpy(values: np.ndarray, dtype: pa.DataType | None = None) -> pa.Chunk
 
 
 def as_mask(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """Returns a boolean column as numpy, null counting as False."""
+    """Returns a boolean column as numpy; null is False."""
     return np.asarray(chunked(column).fill_null(False).to_numpy(), dtype=bool)
 
 
@@ -115,7 +115,7 @@ def is_numeric(dtype: pa.DataType) -> bool:
 
 
 def struct_field(array: pa.Array, name: str) -> pa.Array:
-    """Returns a field of a struct array (null where the struct is null), or nulls where there is no such field."""
+    """Returns a field of a struct array (null if the struct is null), or nulls if there is no such field."""
     if not pa.types.is_struct(array.type) or array.type.get_field_index(name) < 0:
         return pa.nulls(len(array))
     return pc.struct_field(array, name)
@@ -153,7 +153,7 @@ def table_dataset(table: pa.Table, features: dict[str, Any] | None = None) -> da
         table (`pa.Table`):
             Columns of the dataset.
         features (`dict[str, Any]`, *optional*):
-            Features of the columns that should keep theirs (e.g. a `ClassLabel`); used where the Arrow type agrees.
+            Features to keep (e.g. a `ClassLabel`), by column; used if the Arrow type agrees.
     """
     table = table.replace_schema_metadata(None)
     inferred = datasets.Features.from_arrow_schema(table.schema)
@@ -163,7 +163,7 @@ def table_dataset(table: pa.Table, features: dict[str, Any] | None = None) -> da
             and datasets.Features({name: feature}).arrow_schema.field(0).type == table.field(name).type
         ):
             inferred[name] = feature
-    # The default fingerprint concatenates each column, which fails beyond 2 GiB of text.
+    # The default fingerprint concatenates each column and fails beyond 2 GiB of text.
     sink = _HashSink()
     with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), table.schema) as writer:
         writer.write_table(table, max_chunksize=CHUNK_ROWS)

@@ -1,4 +1,4 @@
-"""Rows whose two responses are whole conversations: what they share is the prompt, together with a prompt column."""
+"""Rows whose two responses are whole conversations. Their shared messages are the prompt, together with a prompt column."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ def _leads(messages: Messages) -> tuple[Messages, Messages]:
 
 def merge_prompts(given: Messages, shared: Messages) -> Messages | None:
     """
-    Returns the prompt of two conversations that share their first messages, and have a prompt column too.
+    Returns the prompt of two conversations that share their first messages and also have a prompt column.
 
     Args:
         given (`Messages`):
@@ -31,7 +31,7 @@ def merge_prompts(given: Messages, shared: Messages) -> Messages | None:
             Messages that both conversations begin with.
 
     Returns:
-        `Messages`: Whichever says more; `None` where each says what the other does not.
+        `Messages`: The one that says more; `None` if each says something that the other does not.
     """
     (given_system, given_turns), (shared_system, shared_turns) = _leads(given), _leads(shared)
     if given_system and shared_system and _keys(given_system) != _keys(shared_system):
@@ -55,14 +55,14 @@ def _plain(text: str | None) -> str:
 
 
 def says_all(shared: Messages, text: str | None) -> bool:
-    """Whether the shared messages hold the text of a prompt column: as one of them, or as several in a row."""
+    """Whether the shared messages hold the text of a prompt column, in one message or several in a row."""
     wanted = _plain(text)
     said = _plain(" ".join(message["content"] or "" for message in shared))
     return not wanted or f" {wanted} " in f" {said} "
 
 
 def _last_user_is(shared: pa.ChunkedArray, texts: pa.ChunkedArray) -> np.ndarray:
-    """Where the last shared message is the text of the prompt column, as in most sets that have both."""
+    """Mask of the rows whose last shared message is the text of the prompt column, as in most data sets that have both."""
     offsets, messages = flatten(shared)
     rows = np.flatnonzero(np.diff(offsets) > 0)
     found = np.zeros(len(shared), dtype=bool)
@@ -79,7 +79,7 @@ def split_prompts(
     found: Problems,
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray, pa.ChunkedArray]:
     """
-    Returns prompts and responses of chat data, of which some rows or all are whole conversations.
+    Returns prompts and responses of chat data in which some or all rows are whole conversations.
 
     Args:
         prompt (`pa.ChunkedArray`, *optional*):
@@ -89,7 +89,7 @@ def split_prompts(
         second (`pa.ChunkedArray`):
             Messages of the other.
         whole (`np.ndarray`):
-            Rows whose sides are conversations with their prompt, shape `(num_rows,)`.
+            Rows whose sides are conversations that include the prompt, shape `(num_rows,)`.
         found (`Problems`):
             Gets the rows whose prompt column and conversations say different things.
     """
@@ -122,7 +122,7 @@ def split_prompts(
 def _merged(
     shared: pa.ChunkedArray, given: pa.ChunkedArray, rows: np.ndarray, is_text: bool
 ) -> tuple[pa.ChunkedArray, list[int]]:
-    """The prompts of the rows in which the prompt column is not what is shared, and the rows without one."""
+    """The prompts of the rows in which the prompt column differs from the shared messages, and the rows without a prompt."""
     changed, merged, odd = [], [], []
     pairs = zip(take(given, rows).to_pylist(), take(shared, rows).to_pylist(), strict=True)
     for row, (prompt, messages) in zip(rows.tolist(), pairs, strict=True):

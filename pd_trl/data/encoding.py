@@ -1,4 +1,4 @@
-"""Where a file or a table holds bytes that are no text: by file, row and column."""
+"""Finds bytes that are not text in a file or a table: by file, row and column."""
 
 import gzip
 import json
@@ -15,7 +15,7 @@ from ..errors import InputError
 from .json_columns import Problems
 
 _MARKS = (b"\xff\xfe", b"\xfe\xff")
-_ADVICE = "The file may have another encoding than UTF-8: convert it, e.g. with `iconv -f latin1 -t utf-8`."
+_ADVICE = "The file may have an encoding other than UTF-8: convert it, e.g. with `iconv -f latin1 -t utf-8`."
 
 
 def _holds_text(dtype: pa.DataType) -> bool:
@@ -53,7 +53,7 @@ def broken_text(table: pa.Table) -> Problems:
 
 def read_json_rows(path: Path) -> Any:
     """
-    Returns what a JSON file holds; of a list, each row's texts are checked.
+    Returns the content of a JSON file. In a list, the texts of each row are checked.
 
     Raises:
         InputError: If it cannot be read, naming the file, the row and the column.
@@ -72,7 +72,7 @@ def read_json_rows(path: Path) -> Any:
 
 def _half_pair(row: int, key: str) -> str:
     column = f", column {key!r}" if key else ""
-    return f"row {row}{column} has half of a surrogate pair, which is no character. Mend or remove it"
+    return f"row {row}{column} has half of a surrogate pair, which is not a character. Fix or remove it"
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -89,7 +89,7 @@ def _lines(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _surrogate_key(value: Any) -> str | None:
-    """The path of the first text with a character that is none; `""` for the value itself."""
+    """The path of the first text with half of a surrogate pair; `""` for the value itself."""
     if isinstance(value, str):
         return "" if any("\ud800" <= character <= "\udfff" for character in value) else None
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -102,7 +102,7 @@ def _surrogate_key(value: Any) -> str | None:
 
 def _row_trouble(row: int, value: Any, decoded: bool) -> str | None:
     if not isinstance(value, dict):
-        return f"row {row} is a {type(value).__name__} and no JSON object"
+        return f"row {row} is a {type(value).__name__}, not a JSON object"
     key = _surrogate_key(value)
     if key is None:
         return None
@@ -112,15 +112,15 @@ def _row_trouble(row: int, value: Any, decoded: bool) -> str | None:
 
 
 def json_trouble(path: Path) -> str | None:
-    """Returns what is wrong with a JSON or JSON lines file, with its row and column; `None` where nothing is found."""
+    """Returns what is wrong with a JSON or JSON lines file, with its row and column; `None` if nothing is found."""
     if path.suffix.lower() not in (".json", ".jsonl", ".gz", ".zst"):
         return None
     try:
         content = _bytes_of(path)
     except (OSError, EOFError, zlib.error) as error:
-        return f"it cannot be decompressed ({error}), so it is damaged"
+        return f"it cannot be decompressed ({error}): it is damaged"
     if content[:2] in _MARKS or b"\x00" in content[:4]:
-        return "it is UTF-16 or UTF-32 text, and not UTF-8. Convert it, e.g. with `iconv -f utf-16 -t utf-8`"
+        return "it is UTF-16 or UTF-32 text, not UTF-8. Convert it, e.g. with `iconv -f utf-16 -t utf-8`"
     content = content.removeprefix(b"\xef\xbb\xbf")
     try:
         content.decode()
@@ -131,13 +131,13 @@ def json_trouble(path: Path) -> str | None:
         try:
             rows = json.loads(content.decode("utf-8", "surrogateescape"))
         except (ValueError, RecursionError) as error:
-            return f"it is no JSON ({error}), so it is damaged or has another format than its name says"
+            return f"it is not JSON ({error}): it is damaged, or its name says another format"
         return next(filter(None, (_row_trouble(row, value, decoded) for row, value in enumerate(rows))), None)
     for row, line in _lines(content):
         try:
             value = json.loads(line.decode("utf-8", "surrogateescape"))
         except (ValueError, RecursionError) as error:
-            return f"row {row} is no JSON ({error}), so the file is damaged or has another format than its name says"
+            return f"row {row} is not JSON ({error}): the file is damaged, or its name says another format"
         if trouble := _row_trouble(row, value, decoded):
             return trouble
     return None
@@ -145,7 +145,7 @@ def json_trouble(path: Path) -> str | None:
 
 def json_table(files: Sequence[Path]) -> pa.Table:
     """
-    Returns the rows of JSON (lines) files whose columns need not have one type: those that have several become JSON.
+    Returns the rows of JSON (lines) files. A column with several types becomes JSON text.
     """
     rows: list[dict[str, Any]] = []
     for path in files:
@@ -166,7 +166,7 @@ def json_table(files: Sequence[Path]) -> pa.Table:
 
 
 def describe_broken(name: str, files: Sequence[Path], broken: Problems) -> str:
-    """Returns where text is not UTF-8: the file, the row in it, and the column."""
+    """Returns where text is not UTF-8: file, row and column."""
     for path in files:
         if path.suffix == ".parquet":
             inside = broken_text(pq.read_table(path))
@@ -180,4 +180,4 @@ def describe_broken(name: str, files: Sequence[Path], broken: Problems) -> str:
 def _first(broken: Problems) -> str:
     column = min(broken, key=lambda name: int(np.argmax(broken[name])))
     row, count = int(np.argmax(broken[column])), int(broken[column].sum())
-    return f"row {row}, column {column!r} has bytes that are not UTF-8, as have {count} rows in all. {_ADVICE}"
+    return f"row {row}, column {column!r} has bytes that are not UTF-8; {count} rows have such bytes. {_ADVICE}"

@@ -19,7 +19,7 @@ def _digest(text: str) -> str:
 
 
 def canonical_json(value: object) -> str:
-    """Returns the JSON that ids are hashes of: sorted keys, no spaces, no escapes beyond JSON's own."""
+    """Returns the JSON that ids are hashes of: sorted keys, no spaces, and no escapes that JSON does not require."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
@@ -45,9 +45,8 @@ def number_repeats(ids: Sequence[str], content: Callable[[list[int]], list[str]]
         ids (`Sequence[str]`):
             Ids, some of them repeated.
         content (`Callable`):
-            Returns, for a list of rows, text that orders rows of one id. Equal rows keep their order of appearance;
-            rows that differ in their labels are numbered by them, so that the ids do not depend on the order of the
-            rows.
+            Returns, for a list of rows, texts by which rows of one id are ordered. Rows with different labels are
+            numbered by their labels, so the ids do not depend on the order of the rows. Equal rows keep their order.
     """
     counts = Counter(ids)
     repeated = [row for row, name in enumerate(ids) if counts[name] > 1]
@@ -65,7 +64,7 @@ def number_repeats(ids: Sequence[str], content: Callable[[list[int]], list[str]]
 
 
 def row_keys(dataset: "Dataset") -> NDArray[np.str_]:
-    """The `pair_id` of each row, shape `(num_rows,)`, or its position where the data set has none."""
+    """The `pair_id` of each row, or its position if the data set has no ids, shape `(num_rows,)`."""
     if "pair_id" not in dataset.column_names:
         return np.array([f"{row:012d}" for row in range(len(dataset))])
     values = dataset["pair_id"][:]
@@ -79,6 +78,6 @@ def row_keys(dataset: "Dataset") -> NDArray[np.str_]:
     if unique.size < ids.size:
         raise InputError(
             f"`pair_id` must be unique, but {int((counts > 1).sum())} ids occur more than once, such as "
-            f"{str(unique[counts > 1][0])!r}. Give each row an id of its own, or remove the column."
+            f"{str(unique[counts > 1][0])!r}. Give each row its own id, or remove the column."
         )
     return ids

@@ -1,4 +1,4 @@
-"""Columns of JSON text: what `datasets` makes of JSON lines whose rows disagree in a type."""
+"""Columns of JSON text: `datasets` makes them from JSON lines whose rows have different types."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from ..errors import InputError, InputTypeError
 from .columnar import MESSAGES_TYPE, is_list
 
 Problems = dict[str, np.ndarray]
-# Fields of a message that change what it says: without them, its content is only a half.
+# Fields of a message that change what it says: its content alone is not all of it.
 MEANINGFUL_FIELDS = (
     "tool_calls", "function_call", "image", "images", "video", "videos", "audio", "audios", "files", "attachments", "documents",
     "thinking", "reasoning", "reasoning_content",
@@ -52,7 +52,7 @@ def _decoded(text: str | None) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        return text  # `datasets` leaves some texts as they are
+        return text  # `datasets` does not encode some texts
 
 
 def _mark(problems: Problems, reason: str, row: int, num_rows: int) -> None:
@@ -74,7 +74,7 @@ def _value_problem(value: Any, row: int) -> str | None:
 
 
 def _mixed(values: list[Any], name: str) -> str | None:
-    """What to say of a column with strings and lists of messages; `None` where it has one kind."""
+    """The problem of a column with both strings and lists of messages; `None` if it has one kind."""
     first = {kind: next((i for i, v in enumerate(values) if isinstance(v, kind)), None) for kind in (str, list)}
     if None in first.values():
         return None
@@ -87,7 +87,7 @@ def texts_from_json(
     column: pa.ChunkedArray, name: str, problems: Problems | None
 ) -> tuple[pa.ChunkedArray, list[str]]:
     """
-    Returns a JSON column as strings or as lists of messages, and the further fields that some messages have.
+    Returns a JSON column as strings or as lists of messages, and the other fields of the messages.
 
     Args:
         column (`pa.ChunkedArray`):
@@ -95,7 +95,8 @@ def texts_from_json(
         name (`str`):
             Its name.
         problems (`dict`, *optional*):
-            Gets the rows that are neither, or not what most rows are; they become null. Without it they are an error.
+            Gets the rows that are neither, or of another kind than most rows; they become null. Without it they are an
+            error.
     """
     values = decode_json(column)
     mixed = _mixed(values, name)
@@ -132,5 +133,5 @@ def texts_from_json(
 
 
 def half_read(name: str, field: str) -> str:
-    """The reason of a row whose messages say more than their content."""
+    """The reason for a row whose messages say more than their content."""
     return f"{name} has messages with {field}, which are not read"

@@ -1,4 +1,4 @@
-"""What the labels of a preference set look like: counts, ties, and how often they contradict each other."""
+"""Report of the labels of a preference set: counts, ties, and how often labels contradict each other."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,13 +22,13 @@ class LabelReport:
 
     Args:
         pairs (`int`):
-            Pairs it was made from: `kept` plus all of `dropped`.
+            Source pairs: `kept` plus all of `dropped`.
         kept (`int`):
             Pairs with at least one row.
         rows (`int`):
             Rows; more than `kept` with `labels="all"`.
         dropped (`dict[str, int]`):
-            Pairs without a row, by reason; each pair has one.
+            Pairs without a row, by reason. Each pair has one reason.
         chat (`bool`):
             Whether the texts are chat messages.
         rows_per_aspect (`dict[str, int]`):
@@ -36,20 +36,21 @@ class LabelReport:
         decided (`dict[str, int]`):
             Pairs in which the aspect (or `overall`) prefers one response.
         ties (`dict[str, int]`):
-            Pairs in which it prefers neither.
+            Pairs in which it prefers neither response.
         unlabelled (`dict[str, int]`):
             Pairs without its label.
         conflict (`dict[str, dict[str, float | None]]`):
-            For two aspects, the share of the pairs decided by both in which they prefer different responses.
+            For two aspects, the share of pairs in which they prefer different responses, among the pairs that both
+            decide.
         conflict_with_overall (`dict[str, float | None]`):
-            For an aspect, the share of the pairs decided by it and by `overall` in which the two differ.
+            For an aspect, the share of pairs in which it differs from `overall`, among the pairs that both decide.
         rows_against_overall (`float`, *optional*):
-            Share of the rows with a decided overall label whose chosen response is not the overall label's.
+            Share of rows whose chosen response contradicts the overall label, among the rows that it decides.
         chosen_longer (`dict[str, float]`):
             By the rows' aspect, the share of rows whose chosen response has more characters than the rejected one.
         reversed (`int`, *optional*):
-            Rows whose chosen response is the one that the source itself had rejected; `None` where the source has no chosen and
-            rejected responses.
+            Rows whose chosen response is the source's rejected one; `None` if the source has no chosen and rejected
+            responses.
     """
 
     pairs: int
@@ -115,15 +116,15 @@ def _agreement(conflict: float | None) -> float | None:
 
 
 def disagreement(first: np.ndarray, second: np.ndarray) -> float | None:
-    """Returns the share of the pairs decided by both labels in which they differ, `None` if there is no such pair."""
+    """Returns the share of pairs in which two labels differ, among the pairs that both decide; `None` if there are none."""
     both = np.isin(first, (0.0, 1.0)) & np.isin(second, (0.0, 1.0))
     return float((first[both] != second[both]).mean()) if both.any() else None
 
 
 def own_labels(pairs: datasets.Dataset) -> tuple[np.ndarray, np.ndarray] | None:
     """
-    Returns whose label the chosen and rejected responses of the source carry (`None` for a pair without one) and that label (1: side
-    a, 0: side b, 0.5: a tie), both of shape `(num_pairs,)`; or `None` where no pair has one.
+    Returns the aspect of the source's own label (`None` for a pair without one) and that label (1: side a, 0: side b,
+    0.5: a tie), both of shape `(num_pairs,)`; `None` if no pair has such a label.
     """
     if OWN_LABEL not in pairs.column_names:
         return None
@@ -147,7 +148,7 @@ def _num_reversed(pairs: datasets.Dataset, table: pa.Table, pair_ids: list[str])
     rows = np.array([row_of[name] for name in pair_ids], dtype=np.int64)
     a_wins = equal_text(table.column("chosen"), take(sides.column("response_a"), rows))
     known = np.array([name is not None for name in own[0][rows]], dtype=bool)
-    # A tie is one of scores: the source has still chosen side a.
+    # Only the scores are tied: the source has still chosen side a.
     return int((known & (a_wins != (own[1][rows] != 0))).sum())
 
 
@@ -163,7 +164,7 @@ def label_report(
         preferences (`Dataset`):
             Preferences made from them by [`to_preferences`].
         dropped (`Mapping[str, int]`, *optional*):
-            Counts by reason; without it there is one count, of the pairs without a row.
+            Counts by reason. Without it, all pairs without a row have one reason.
     """
     aspects = [name for name in aspects_of(pairs) if f"vote_{name}" in preferences.column_names]
     names = aspects + ([OVERALL] if f"pref_{OVERALL}" in pairs.column_names else [])

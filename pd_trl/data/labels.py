@@ -27,9 +27,8 @@ def _ratings(
     if len(found) == 1:
         missing = next(name for name in names if name not in columns)
         raise InputError(
-            f"Column {found[0]!r} has no counterpart {missing!r}: the ratings of both responses are needed. The "
-            "columns "
-            f"are {list(columns)}."
+            f"Column {found[0]!r} has no counterpart {missing!r}, but ratings of both responses are needed. "
+            f"The columns are {list(columns)}."
         )
     values = []
     for name in names:
@@ -53,15 +52,15 @@ def label_columns(
     """
     Returns the label columns as nullable float64, with `pref_<aspect>` for every aspect that has ratings.
 
-    A `pref_<aspect>` of the source is kept as it is; else it compares the two ratings.
+    A `pref_<aspect>` of the source is kept. Otherwise it is made by comparing the two ratings.
 
     Args:
         columns (`dict[str, pa.ChunkedArray]`):
             All columns of the pairs.
         rating_range (`tuple[float, float]`, *optional*):
-            Lowest and highest rating of an aspect; not applied to `overall`, which often has a scale of its own.
+            Lowest and highest rating of an aspect. Not applied to `overall`, which often has another scale.
         problems (`dict`, *optional*):
-            Gets, by reason, the rows with a value that is no number, infinite, out of range, or none of the codes of a
+            Gets, by reason, the rows with a value that is not a number, infinite, out of range, or not a code of a
             preference. Without it they are errors.
 
     Raises:
@@ -72,7 +71,7 @@ def label_columns(
     aspects = [aspect for aspect in column_aspects(names) if aspect]
     if not aspects:
         raise InputError(
-            "The data have no labels: no column is rating_<aspect>_a, rating_<aspect>_b or pref_<aspect>, the "
+            "The data have no labels: no column is named rating_<aspect>_a, rating_<aspect>_b or pref_<aspect>. The "
             "columns are "
             f"{list(columns)}. Name yours with column_mapping={{'rating_<aspect>_a': '<column>', ...}}."
         )
@@ -90,7 +89,7 @@ def label_columns(
             implied = compare(*ratings)
             if given is not None and (opposed := np.abs(given - implied) == 1).any():
                 logger.warning(
-                    "%d rows of %r prefer the response with the lower rating, the first rows %s; the label is kept.",
+                    "%d rows of %r prefer the response with the lower rating (first rows: %s). The label is kept.",
                     int(opposed.sum()),
                     name,
                     find_rows(opposed),

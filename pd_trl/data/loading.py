@@ -1,4 +1,4 @@
-"""From any source to pairs: open, convert, put into normal form, check, and identify."""
+"""From any source to pairs: open, convert, normalise, check, and give ids."""
 
 import logging
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ OnInvalid: TypeAlias = Literal["error", "drop"]
 @dataclass
 class LoadReport:
     """
-    What [`load_pairs`] made of a source.
+    Report of [`load_pairs`].
 
     Args:
         source (`str`):
@@ -39,7 +39,7 @@ class LoadReport:
         adapter (`str`):
             Adapter used.
         pairing (`str`, *optional*):
-            Pairing rule used; `None` where each row of the source is a pair.
+            Pairing rule used; `None` if each row of the source is a pair.
         rows (`int`):
             Rows of the source.
         skipped (`dict[str, int]`):
@@ -49,11 +49,11 @@ class LoadReport:
         kept (`int`):
             Pairs returned.
         dropped (`dict[str, int]`):
-            Pairs dropped, by reason; each pair has one.
+            Pairs dropped, by reason. Each pair has one reason.
         identical (`int`):
-            Pairs returned whose two responses are the same.
+            Returned pairs with two identical responses.
         labelled (`dict[str, int]`):
-            Labelled pairs per aspect (and `overall`), ties included.
+            Labelled pairs of each aspect (and `overall`), ties included.
         chat (`bool`):
             Whether the pairs are conversational.
         left_out (`list[str]`):
@@ -86,11 +86,11 @@ def _filter(columns: dict[str, pa.ChunkedArray], keep: np.ndarray) -> dict[str, 
 def resolve(
     name_or_path: Any, adapter: str | None, config: str | None, mapping: Mapping[str, str] | None, split: str
 ) -> tuple[Adapter | None, Mapping[str, Any], str | None]:
-    """Returns the adapter, where one is given, and the names of the configuration and the split on the Hub."""
+    """Returns the given adapter, if any, and the names of the configuration and the split on the Hub."""
     chosen = None
     if mapping is not None:
         if adapter not in (None, "columns"):
-            raise InputError(f"column_mapping goes with adapter='columns' (or none), but adapter is {adapter!r}.")
+            raise InputError(f"column_mapping needs adapter='columns' (or none), but adapter is {adapter!r}.")
         chosen = ADAPTERS["columns"]
     elif adapter is not None:
         chosen = get_adapter(adapter)
@@ -120,14 +120,14 @@ def read_pairs(
     num_proc: int | None = None,
 ) -> tuple[datasets.Dataset, LoadReport]:
     """
-    Returns pairs and the report of what was read, skipped, dropped and kept. The arguments are [`load_pairs`]'.
+    Returns pairs, and the report of what was read, skipped, dropped and kept. For the arguments see [`load_pairs`].
     """
     if on_invalid not in ("error", "drop"):
         raise InputError(f"on_invalid must be 'error' or 'drop', but got {on_invalid!r}.")
     if pairing is not None:
         check_pairing(pairing)
     if column_mapping is not None and not isinstance(column_mapping, Mapping):
-        raise InputTypeError(f"column_mapping must be a dictionary, but it is a {type(column_mapping).__name__}.")
+        raise InputTypeError(f"column_mapping must be a dictionary, but got a {type(column_mapping).__name__}.")
     chosen, load_kwargs, hub_split = resolve(name_or_path, adapter, config, column_mapping, split)
     source = open_source(
         name_or_path,
@@ -162,8 +162,8 @@ def read_pairs(
 
 def _without_broken(table: pa.Table, source: Source, on_invalid: str, by_two: bool) -> tuple[pa.Table, dict[str, int]]:
     """
-    The table without the rows that hold bytes which are not UTF-8 (and, where rows 2i and 2i+1 are a pair, the other of the two),
-    and their count by reason; or an error.
+    The table without the rows that hold bytes which are not UTF-8, and the counts by reason; or an error. If rows 2i
+    and 2i+1 are a pair, both are removed.
     """
     broken = broken_text(table)
     if broken and on_invalid == "error":
@@ -185,7 +185,7 @@ def _without_broken(table: pa.Table, source: Source, on_invalid: str, by_two: bo
 def _finish(
     converted: Converted, rating_range: tuple[float, float] | None, on_invalid: str, report: LoadReport
 ) -> dict[str, pa.ChunkedArray]:
-    """Puts the columns of an adapter into normal form, checks them, and fills in the report."""
+    """Normalises the columns of an adapter, checks them, and fills in the report."""
     table, found = converted.table, dict(converted.problems)
     columns = unify_texts({name: table.column(name) for name in table.column_names}, found)
     columns = with_system(columns, found)
@@ -197,7 +197,7 @@ def _finish(
     report.formed = report.kept = len(table)
     if found:
         if on_invalid == "error":
-            raise_problems(found, len(table), "Mend them, or drop them with on_invalid='drop'.", unit="pair")
+            raise_problems(found, len(table), "Fix these rows, or drop them with on_invalid='drop'.", unit="pair")
         invalid, report.dropped = first_reasons(found, len(table))
         report.kept = int((~invalid).sum())
         if report.kept == 0:
@@ -271,15 +271,16 @@ def load_pairs(
             `prompt_id`, `pair_id`, `aspect`, `rating_<aspect>_a`, `rating_<aspect>_b`, `pref_<aspect>` (1 = a better,
             0 = b better, 0.5 = tie). Other columns pass through.
         pairing (`str`, *optional*):
-            How more than two responses to a prompt become pairs: `"all"` unordered pairs (default of UltraFeedback and
-            HelpSteer), `"adjacent"` ones (default of HelpSteer2, whose rows 2i and 2i+1 are a pair), `"best_worst"` by
-            the overall score or else the mean rating, or one `"random"` pair per prompt.
+            How more than two responses to a prompt become pairs. `"all"`: all unordered pairs (default of
+            UltraFeedback and HelpSteer). `"adjacent"`: neighbours (default of HelpSteer2, whose rows 2i and 2i+1 are a
+            pair). `"best_worst"`: the best and the worst by the overall score, or else by the mean rating. `"random"`:
+            one pair per prompt.
         on_invalid (`str`, defaults to `"error"`):
-            What happens to rows that cannot be used (null or empty texts, conversations that are malformed or would be half
-            read, ratings that are no numbers or out of range, bytes that are no text): an `"error"` that names them, or they
-            are `"drop"`ped with a count and reason.
+            What happens to rows that cannot be used: null or empty texts, malformed conversations, messages that can
+            be read only in part, ratings that are not numbers or out of range, bytes that are not text. `"error"`
+            raises an error that names them. `"drop"` drops them with a count and a reason.
         rating_range (`tuple[float, float]`, *optional*):
-            Lowest and highest rating of an aspect; others cannot be used. Known for the public sources.
+            Lowest and highest rating of an aspect. Ratings outside cannot be used. Known for the public sources.
         seed (`int`, defaults to `42`):
             Seed of `pairing="random"`.
         num_proc (`int`, *optional*):
@@ -287,10 +288,10 @@ def load_pairs(
 
     Returns:
         `Dataset`: Pairs with `pair_id`, `prompt_id`, `prompt`, `response_a`, `response_b`, `rating_<aspect>_a`,
-        `rating_<aspect>_b`, `pref_<aspect>`, and the other columns of the source. Of a source with its own chosen and rejected
-        responses the chosen one is side a, and `label_aspect` names the aspect of that label (`overall` as a rule). An
-        `instruction` is followed by its `input`, and the text of a `system` column is the prompt's system message. It is held
-        in memory.
+        `rating_<aspect>_b`, `pref_<aspect>`, and the other columns of the source, in memory. If the source has its own
+        chosen and rejected responses, the chosen one is side a, and `label_aspect` names the aspect of that label
+        (usually `overall`). An `instruction` is followed by its `input`. The text of a `system` column becomes the
+        prompt's system message.
 
     Raises:
         InputTypeError: If an argument or a column has the wrong type.

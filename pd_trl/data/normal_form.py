@@ -15,12 +15,12 @@ from .ids import canonical_json, content_ids, number_repeats
 from .json_columns import Problems
 from .validation import check_ids, column_aspects
 
-# HH-RLHF's strings: a response that holds the whole dialogue.
+# HH-RLHF's strings: each response holds the whole dialogue.
 _TRANSCRIPT = r"(?s)^\s*Human: .*\n\s*Assistant: "
 
 
 def unify_texts(columns: dict[str, pa.ChunkedArray], found: Problems) -> dict[str, pa.ChunkedArray]:
-    """Returns prompt and responses as all strings or all messages; `found` gets the rows that cannot be read whole."""
+    """Returns prompts and responses, all as strings or all as messages. `found` gets rows that cannot be read completely."""
     names = ("prompt", "response_a", "response_b")
     texts = {name: normalize_text(columns[name], name, found) for name in names if name in columns}
     first, second, prompt = texts["response_a"], texts["response_b"], texts.get("prompt")
@@ -35,7 +35,7 @@ def unify_texts(columns: dict[str, pa.ChunkedArray], found: Problems) -> dict[st
         if prompt is None:
             raise InputError(
                 f"The data have no prompt: the columns are {list(columns)}. Name it with column_mapping={{'prompt': "
-                "'<column>'}. Only conversations (lists of messages) may go without one; split transcripts first."
+                "'<column>'}. Only conversations (lists of messages) need no prompt column. Split transcripts first."
             )
         if text_kind(prompt.type) == "chat":
             first, second = wrap_text(first, "assistant"), wrap_text(second, "assistant")
@@ -43,8 +43,7 @@ def unify_texts(columns: dict[str, pa.ChunkedArray], found: Problems) -> dict[st
         whole = ~(starts_with_role(first, "assistant") & starts_with_role(second, "assistant"))
         if not whole.any() and prompt is None:
             raise InputError(
-                "The chat data have no prompt: there is no prompt column, and all responses start with the "
-                "assistant. Give "
+                "The chat data have no prompt: there is no prompt column, and all responses start with the assistant. Give "
                 "chosen and rejected as whole conversations, or name the prompt with "
                 "column_mapping={'prompt': '<column>'}."
             )
@@ -70,7 +69,7 @@ def row_problems(columns: Mapping[str, pa.ChunkedArray]) -> dict[str, np.ndarray
 
 
 def id_problems(columns: Mapping[str, pa.ChunkedArray]) -> Problems:
-    """Returns, by reason, the rows whose `pair_id` is null or that of an earlier row."""
+    """Returns, by reason, the rows whose `pair_id` is null or repeats that of an earlier row."""
     if "pair_id" not in columns:
         return {}
     ids = columns["pair_id"].to_pylist()
@@ -85,7 +84,7 @@ def id_problems(columns: Mapping[str, pa.ChunkedArray]) -> Problems:
 
 
 def add_ids(columns: dict[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArray]:
-    """Returns the columns with `pair_id` and `prompt_id`, made from the content where the source has none."""
+    """Returns the columns with `pair_id` and `prompt_id`, which are made from the content if the source has none."""
     hashes, prompt_hashes = content_ids(columns["prompt"], columns["response_a"], columns["response_b"])
     if "pair_id" in columns:
         pair_ids = check_ids(columns["pair_id"])
@@ -103,7 +102,7 @@ def add_ids(columns: dict[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArray]:
 
 
 def column_order(columns: Mapping[str, pa.ChunkedArray]) -> list[str]:
-    """Returns the names of the columns: ids, texts, labels by aspect with `overall` last, and what passes through."""
+    """Returns the names of the columns: ids, texts, labels by aspect with `overall` last, then other columns."""
     fixed = ["pair_id", "prompt_id", "prompt", "response_a", "response_b"]
     labels = [name for name in columns if name.startswith(("rating_", "pref_")) and column_aspects([name])]
     last = [name for name in labels if column_aspects([name]) == ["overall"]]

@@ -22,11 +22,11 @@ class Responses:
         groups (`np.ndarray`):
             Index of each response's prompt, shape `(num_responses,)`, non-decreasing.
         columns (`dict[str, pa.ChunkedArray]`):
-            Columns with one row per response; each becomes `<name>_a` and `<name>_b`.
+            Columns with one row per response. Each becomes `<name>_a` and `<name>_b`.
         prompt_columns (`dict[str, pa.ChunkedArray]`):
             Columns with one row per prompt.
         scores (`np.ndarray`):
-            What `"best_worst"` ranks by, shape `(num_responses,)`, NaN where unknown.
+            Scores for `"best_worst"`, shape `(num_responses,)`, NaN where unknown.
         prompt_keys (`list[str]`):
             Text that identifies each prompt, for the seeded choice of `"random"`.
         problems (`dict[str, np.ndarray]`, *optional*):
@@ -67,19 +67,19 @@ def _all_pairs(starts: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _best_worst(responses: Responses, starts: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # Sorted within each prompt by score; ties keep the order of appearance, unknown scores (NaN) go last.
+    # Sorted within each prompt by score. Ties keep their order, and unknown scores (NaN) come last.
     order = np.lexsort((-responses.scores, responses.groups))
     known = np.bincount(responses.groups[~np.isnan(responses.scores)], minlength=len(sizes))
     usable = known > 1
     best = order[starts[usable]]
     worst = order[(starts + known - 1)[usable]]
-    # Sides follow the order of appearance, so that side a is not always the better one.
+    # Sides follow the order of the source, so side a is not always the better one.
     return np.minimum(best, worst), np.maximum(best, worst)
 
 
 def pair_indices(responses: Responses, pairing: str, seed: int) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
     """
-    Returns which responses form pairs, and what was left out.
+    Returns the responses that form pairs, and counts of those left out.
 
     Args:
         responses ([`Responses`]):
@@ -118,8 +118,8 @@ def pair_indices(responses: Responses, pairing: str, seed: int) -> tuple[np.ndar
 
 def build_pairs(responses: Responses, pairing: str, seed: int) -> tuple[pa.Table, dict[str, int], Problems]:
     """
-    Returns the table of pairs (`<name>_a`, `<name>_b` and the prompts' columns), counts of what formed none, and the pairs of
-    responses with values that cannot be read.
+    Returns the table of pairs (`<name>_a`, `<name>_b` and the prompts' columns), counts of what formed no pair, and
+    the pairs with values that cannot be read.
     """
     a, b, skipped = pair_indices(responses, pairing, seed)
     prompts = responses.groups[a]

@@ -42,17 +42,17 @@ def _check_arguments(labels: str | None, conflict: float | None, relabel: str | 
         raise InputError(f"conflict must be a share in [0, 1], but got {conflict!r}.")
     if labels == "all" and (conflict is not None or relabel is not None):
         name = "conflict" if conflict is not None else "relabel"
-        raise InputError(f"{name} goes with labels='one', in which each pair has one label, not with labels='all'.")
+        raise InputError(f"{name} needs labels='one', which gives each pair one label, but labels is 'all'.")
     if labels == "own" and conflict is not None:
         raise InputError(
-            "conflict goes with labels='one': it chooses aspects, and labels='own' keeps the source's labels."
+            "conflict needs labels='one': it chooses aspects, but labels='own' keeps the source's labels."
         )
 
 
 def effective_labels(pairs: datasets.Dataset, labels: str | None, conflict: float | None = None) -> str:
     """
-    Returns what `labels=None` stands for: `"own"` where the pairs have a label of the source's own and no share of conflict is
-    asked for, else `"one"`.
+    Returns the default of `labels`: `"own"` if the pairs have the source's own label and no share of conflict is asked
+    for, else `"one"`.
     """
     if labels is not None:
         return labels
@@ -60,7 +60,7 @@ def effective_labels(pairs: datasets.Dataset, labels: str | None, conflict: floa
 
 
 def _mean_difference(table: pa.Table, preferences: np.ndarray, aspects: list[str]) -> np.ndarray:
-    """Returns the mean over aspects of the ratings' difference (of the preferences' where nothing is rated)."""
+    """Returns the mean over aspects of the ratings' difference, or of the preferences' if there are no ratings."""
     total = np.zeros(len(table))
     count = np.zeros(len(table))
     for aspect in aspects:
@@ -72,7 +72,7 @@ def _mean_difference(table: pa.Table, preferences: np.ndarray, aspects: list[str
     votes = np.where(known, preferences - 0.5, 0.0).sum(axis=1)
     total = np.where(count > 0, total, votes)
     count = np.where(count > 0, count, known.sum(axis=1))
-    # Sums of decimals such as 0.1 leave rounding errors far below any difference of ratings.
+    # Sums of decimals such as 0.1 have rounding errors, which are far below any difference of ratings.
     return np.round(np.divide(total, count, out=np.full(len(table), np.nan), where=count > 0), 9)
 
 
@@ -105,7 +105,7 @@ def _preferences_of(table: pa.Table, aspects: Sequence[str]) -> np.ndarray:
 def _own_label(
     table: pa.Table, own: tuple[np.ndarray, np.ndarray], aspects: list[str], same: np.ndarray, dropped: dict[str, int]
 ) -> tuple[Labels, np.ndarray]:
-    """The source's own labels, and the pairs that have none."""
+    """The source's own labels, and the pairs without one."""
     names, values = own
     known = np.array([name is not None for name in names], dtype=bool)
     used = np.isin(names.astype(str), [*aspects, OVERALL]) & known & ~same
@@ -126,7 +126,7 @@ def _aspect_labels(
     seed: int,
     dropped: dict[str, int],
 ) -> Labels:
-    """The label of one aspect for each of the allowed pairs, or of every aspect that has one."""
+    """The label of one aspect for each allowed pair, or of every aspect that decides it."""
     decided = np.isin(preferences, (0.0, 1.0)) & allowed[:, None]
     undecided = ~decided.any(axis=1) & allowed
     unlabelled = undecided & np.isnan(preferences).all(axis=1)
@@ -153,14 +153,14 @@ def _label(
     relabel: str | None,
     seed: int,
 ) -> tuple[Labels, np.ndarray | None, dict[str, int]]:
-    """Returns the labels, for relabelled ones the aspects they had, and counts of the pairs without one by reason."""
+    """Returns the labels, the former aspects of relabelled pairs, and counts of the pairs without a label by reason."""
     preferences = _preferences_of(table, aspects)
     same = equal_text(table.column("response_a"), table.column("response_b"))
     dropped = {"identical responses": int(same.sum())}
     allowed = ~same
     chosen = Labels(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=object), np.zeros(0, dtype=bool))
     if relabel == OVERALL and not aspects:
-        # Only the overall label is there, and that is used.
+        # There is only the overall label.
         rows = np.flatnonzero(allowed)
         chosen = Labels(rows, np.full(len(rows), None, dtype=object), np.zeros(len(rows), dtype=bool))
     else:
@@ -195,15 +195,15 @@ def prepare_preferences(
     seed: int = 42,
     aspects: Sequence[str] | None = None,
 ) -> tuple[datasets.Dataset, LabelReport]:
-    """Returns preferences and the report of their labels. The arguments are [`to_preferences`]'."""
+    """Returns preferences and the report of their labels. For the arguments see [`to_preferences`]."""
     _check_arguments(labels, conflict, relabel)
     found = check_pairs(pairs)
     own = own_labels(pairs)
     choice = effective_labels(pairs, labels, conflict)
     if choice == "own" and own is None:
         raise InputError(
-            "labels='own' keeps the label that the source's chosen and rejected responses give, but the pairs come from no such "
-            "source. Pass labels='one' to label each pair by one aspect."
+            "labels='own' keeps the label of the source's chosen and rejected responses, but this source has none. "
+            "Pass labels='one' to label each pair by one aspect."
         )
     if not found and choice != "own" and relabel != OVERALL:
         raise InputError("The pairs have no aspect, only the overall label. Pass relabel='overall' to use that.")
@@ -234,8 +234,8 @@ def _log(report: LabelReport) -> None:
         logger.warning("%d of %d pairs give no preference: %s.", count, report.pairs, reason)
     if report.reversed:
         logger.warning(
-            "%d of %d rows reverse the chosen and rejected responses of the source, whose own label is another one. With "
-            "labels='own' they stay as they are.",
+            "%d of %d rows reverse the source's chosen and rejected responses. With labels='own' they keep the "
+            "source's label.",
             report.reversed,
             report.rows,
         )
@@ -257,30 +257,31 @@ def to_preferences(
         pairs (`Dataset`):
             Pairs from [`load_pairs`].
         labels (`str`, *optional*):
-            `"own"`: the label stays that of the source's chosen and rejected responses; it is the `overall` one, unless the
-            source has an `aspect` column. Pairs without such a label get one aspect's, as with `"one"`. `"one"`: each pair gets
-            the label of ONE aspect that prefers a response, seeded and as evenly spread over the aspects as possible: the
-            disjoint sets D_k of the paper (arXiv 2508.07638), which proxies are trained on. Responses may change sides, with a
-            count. `"all"`: one row for each aspect that prefers a response, with `<pair_id>/<aspect>` as its id. The default is
-            `"own"` where the source has chosen and rejected responses and no `conflict` is asked for, else `"one"`.
+            `"own"` keeps the label of the source's chosen and rejected responses. It is the `overall` label, unless
+            the source has an `aspect` column. Pairs without such a label get one aspect's, as with `"one"`. `"one"`
+            gives each pair the label of ONE aspect that prefers a response. The aspects are drawn by `seed` and used
+            as evenly as possible: these are the disjoint sets D_k of the paper (arXiv 2508.07638), on which proxies
+            are trained. Responses may change sides, with a count. `"all"` makes one row for each aspect that prefers a
+            response, with the id `<pair_id>/<aspect>`. The default is `"own"` if the source has chosen and rejected
+            responses and no `conflict` is asked for, else `"one"`.
         conflict (`float`, *optional*):
-            Share of the pairs with a decided overall label whose label is to contradict it, exactly
-            `round(conflict * n)` of them. Pairs are left out, with a count, where the share cannot be reached with
-            all.
+            Share of labels that contradict the overall label: exactly `round(conflict * n)` of the `n` pairs with a
+            decided overall label. If the share cannot be reached with all pairs, some are left out, with a count.
         relabel (`str`, *optional*):
-            On the same pairs, choose by the `"overall"` label or by the `"mean"` of the aspects' ratings. `aspect` then has this
-            name, and `label_aspect` the one the pair would have had.
+            Label the same pairs by the `"overall"` label or by the `"mean"` of the aspects' ratings. `aspect` then
+            holds this name, and `label_aspect` the aspect that would have labelled the pair.
         seed (`int`, defaults to `42`):
-            Seed. A pair's label depends on it and the set of pairs, not on their order.
+            Seed. A pair's label depends on the seed and the set of pairs, not on their order.
         aspects (`Sequence[str]`, *optional*):
-            Aspects that vote, and that label pairs with `"one"` and `"all"`; all by default. Columns of the others are left out.
+            Aspects that vote, and that label pairs with `"one"` and `"all"`; all by default. Columns of other aspects
+            are left out.
 
     Returns:
         `Dataset`: Preferences with `pair_id`, `prompt_id`, `prompt`, `chosen`, `rejected`, `aspect`,
         `rating_<aspect>_chosen`, `rating_<aspect>_rejected`, `vote_<aspect>` (1: prefers the chosen response, -1: the
-        rejected one, 0: neither, null: unlabelled), and the other columns, in the order of the pairs. Columns of one response
-        follow it (`<name>_a` becomes `<name>_chosen` or `<name>_rejected`), and `margin` changes its sign where side b is
-        chosen; what cannot be swapped is left out with a warning.
+        rejected one, 0: neither, null: unlabelled), and the other columns, in the order of the pairs. A column of one
+        response follows that response (`<name>_a` becomes `<name>_chosen` or `<name>_rejected`), and `margin` changes
+        its sign if side b is chosen. Columns that cannot be swapped are left out with a warning.
 
     Raises:
         InputTypeError: If the pairs are not a `Dataset`.

@@ -1,4 +1,4 @@
-"""Parts of a prompt that a source keeps in columns of their own: Alpaca's `input`, a system message."""
+"""Parts of a prompt that a source keeps in separate columns: Alpaca's `input`, a system message."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -15,10 +15,10 @@ from .json_columns import Problems, decode_json, is_json
 logger = logging.getLogger(__name__)
 
 INSTRUCTION = "instruction"
-# What an instruction is about (Alpaca, Dolly): the first that a row has follows it.
+# Inputs of an instruction (Alpaca, Dolly): the first one found in a row follows the instruction.
 INPUT_COLUMNS = ("input", "context")
 SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
-# Columns that may be part of a prompt in a form that is not known.
+# Columns that may be part of a prompt in an unknown form.
 _POSSIBLE_PARTS = frozenset(
     (*INPUT_COLUMNS, *SYSTEM_COLUMNS)
     + tuple(
@@ -27,7 +27,7 @@ _POSSIBLE_PARTS = frozenset(
         "evidence knowledge passage passages question query reference_text".split()
     )
 )
-# A shorter part may stand in a prompt by chance.
+# A shorter text may occur in a prompt by chance.
 _LONG = 40
 SYSTEM_ROLES = ("system", "developer")
 
@@ -39,20 +39,20 @@ def _text(value: Any) -> Any:
 
 
 def text_of(row: Mapping[str, Any], names: Iterable[str]) -> str | None:
-    """Returns the text (or number), not blank, of the first of the columns that has one."""
+    """Returns the first text (or number) in the columns that is not blank."""
     values = (_text(row.get(name)) for name in names)
     return next((value for value in values if isinstance(value, str) and value.strip()), None)
 
 
 def says(text: str, part: str) -> bool:
-    """Whether a text holds another one: as whole lines, or anywhere where it is too long to stand there by chance."""
+    """Whether a text contains another: as whole lines, or anywhere if it is too long to occur by chance."""
     part = part.strip()
     lines = ("\n".join(["", *(line.strip() for line in each.strip().splitlines()), ""]) for each in (part, text))
     return next(lines) in next(lines) or (len(part) >= _LONG and part in text)
 
 
 def join_input(instruction: str, part: str | None) -> str:
-    """Returns an instruction followed by what it is about, unless it says that already."""
+    """Returns an instruction followed by its input, unless it contains the input already."""
     if not part or not part.strip() or says(instruction, part):
         return instruction
     return f"{instruction.rstrip()}\n\n{part}"
@@ -60,7 +60,7 @@ def join_input(instruction: str, part: str | None) -> str:
 
 def with_input(table: pa.Table, name: str) -> pa.ChunkedArray:
     """
-    Returns the column `name` of a source as prompts: an `instruction` with the `input` (or `context`) that it is about.
+    Returns the column `name` of a source as prompts. An `instruction` is followed by its `input` (or `context`).
     """
     column = table.column(name)
     parts = [
@@ -77,7 +77,7 @@ def with_input(table: pa.Table, name: str) -> pa.ChunkedArray:
     ]
     changed = sum(new != old for new, old in zip(joined, column.to_pylist(), strict=True))
     if changed:
-        logger.info("%d prompts are an instruction and the text of %s that it is about.", changed, parts)
+        logger.info("%d prompts are an instruction followed by the text of %s.", changed, parts)
     return pa.chunked_array([pa.array(joined, pa.string())])
 
 
@@ -94,7 +94,7 @@ def with_system(columns: dict[str, pa.ChunkedArray], found: Problems) -> dict[st
             Pairs with `prompt`, `response_a` and `response_b`, all strings or all messages. Strings become messages where a
             row has a system message.
         found (`Problems`):
-            Gets the rows whose prompt begins with another system message already.
+            Gets the rows whose prompt already begins with another system message.
     """
     for name in SYSTEM_COLUMNS:
         if name not in columns or not is_text(columns[name].type):
@@ -127,7 +127,7 @@ def _prepend_system(
         found[f"prompt begins with another system message than column {name!r}"] = other
     if changed:
         logger.warning(
-            "%d prompts begin with the text of column %r as their system message. Rename the column if it is something else.",
+            "%d prompts begin with the text of column %r as their system message. If the column is something else, rename it.",
             len(changed),
             name,
         )
@@ -143,11 +143,11 @@ def replace_rows(column: pa.ChunkedArray, rows: list[int], messages: list[Any]) 
 
 
 def warn_of_parts(columns: Mapping[str, pa.ChunkedArray]) -> None:
-    """Logs the columns that pass through with what may be a part of the prompt and is not in it."""
+    """Warns of columns that may be a part of the prompt but are not in it."""
     for name in columns:
         if name.lower() in _POSSIBLE_PARTS and (count := _not_in_prompt(columns[name], columns["prompt"])):
             logger.warning(
-                "The prompts of %d pairs do not hold what is in column %r. If the responses answer that too, add it to the "
+                "The prompts of %d pairs do not contain column %r. If the responses answer it too, add it to the "
                 "prompt first.",
                 count,
                 name,
@@ -155,7 +155,7 @@ def warn_of_parts(columns: Mapping[str, pa.ChunkedArray]) -> None:
 
 
 def missing_parts(row: Mapping[str, Any], prompt: Any) -> list[str]:
-    """Returns the columns of a row with what may be a part of its prompt and is not in it."""
+    """Returns the columns of a row that may be a part of its prompt but are not in it."""
     text = flat_text(prompt)
     return [
         name
@@ -185,8 +185,8 @@ def flat_text(prompt: Any) -> str:
 
 def prompt_of_row(row: Mapping[str, Any], column: str) -> Any:
     """
-    Returns the prompt of a row: the text or messages of the column, an instruction with its input, after the text of a system
-    column.
+    Returns the prompt of a row: the text or messages of the column, or an instruction with its input, after the text
+    of a system column.
 
     Raises:
         InputError: If the messages begin with another system message.

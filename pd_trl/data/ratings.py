@@ -10,7 +10,7 @@ from ..errors import InputError, InputTypeError
 from .columnar import as_mask, chunked, find_rows, from_numpy, is_numeric, is_text, to_numpy
 from .json_columns import Problems, decode_json, is_json
 
-# What annotation pipelines write where there is no rating.
+# Texts that annotation pipelines write for a missing rating.
 _MISSING = pa.array(["", "n/a", "na", "nan", "none", "null", "-"])
 _NUMBER = r"^(?i)[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$|^(?i)[+-]?inf(inity)?$"
 
@@ -70,8 +70,8 @@ def _as_text(value: Any) -> str | None:
 
 def check_finite(values: np.ndarray, name: str, problems: Problems | None = None) -> np.ndarray:
     """
-    Returns the values with NaN in place of infinite ones, whose rows `problems` gets; without it they raise [`InputError`]. NaN
-    counts as missing and is fine.
+    Returns the values with NaN in place of infinite ones. `problems` gets their rows; without it they raise
+    [`InputError`]. NaN is a missing value and no problem.
     """
     infinite = np.isinf(values)
     if infinite.any() and problems is None:
@@ -86,8 +86,8 @@ def check_range(
     values: np.ndarray, name: str, low: float, high: float, problems: Problems | None = None
 ) -> np.ndarray:
     """
-    Returns the values with NaN in place of those outside `[low, high]`, whose rows `problems` gets; without it they raise
-    [`InputError`].
+    Returns the values with NaN in place of those outside `[low, high]`. `problems` gets their rows; without it they
+    raise [`InputError`].
     """
     outside = (values < low) | (values > high)
     if outside.any() and problems is None:
@@ -104,8 +104,8 @@ def check_codes(
     values: np.ndarray, name: str, codes: tuple[float, ...], meaning: str, problems: Problems | None = None
 ) -> np.ndarray:
     """
-    Returns the values with NaN in place of those that are none of the codes, whose rows `problems` gets; without it they raise
-    [`InputError`] with what the codes mean.
+    Returns the values with NaN in place of those that are not codes. `problems` gets their rows; without it they raise
+    [`InputError`] with the meaning of the codes.
     """
     wrong = ~np.isnan(values) & ~np.isin(values, codes)
     if wrong.any() and problems is None:
@@ -124,7 +124,7 @@ def _without(values: np.ndarray, wrong: np.ndarray, reason: str, problems: Probl
 
 
 def compare(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Returns the preference of each pair of ratings: 1 where the first is higher, 0 lower, 0.5 equal, NaN unknown."""
+    """Returns the preference of each pair of ratings: 1 if the first is higher, 0 if lower, 0.5 if equal, NaN if unknown."""
     preference = np.where(first > second, 1.0, np.where(first < second, 0.0, 0.5))
     preference[np.isnan(first) | np.isnan(second)] = np.nan
     return preference
@@ -153,7 +153,7 @@ def strength_preference(
         high (`float`, defaults to `3`):
             Highest strength.
         invalid (`float`, defaults to `-100`):
-            Strength that says "neither response is valid": unlabelled.
+            Strength that means "neither response is valid": unlabelled.
     """
     values = parse_numbers(column, name, problems)
     values = check_range(np.where(values == invalid, np.nan, values), name, low, high, problems)

@@ -1,15 +1,15 @@
-"""Columns that belong to one of the two responses, or compare them: found by their names, and swapped with the responses."""
+"""Columns that belong to one of the two responses, or compare them: found by name, and swapped with the responses."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
 SIDES = ("a", "b")
 CHOSEN_REJECTED = ("chosen", "rejected")
-# Columns of pairs that say whose label is positive: side a's. They change their sign with the sides.
+# Columns of pairs that are positive if side a is better. They change their sign with the sides.
 _SIGNED = re.compile(
     r"(?:.+[_ ])?(?:margin|delta|diff|difference|gap)(?:[_ ].+)?|preference_strength|overall_preference", re.IGNORECASE
 )
-# Comparisons of the two responses in other forms: by name, or inside lists and structs, which have no sign to change.
+# Other comparisons of the two responses: by name, or inside lists and structs. They have no sign to change.
 _COMPARING = (
     "winner", "preferred", "preferred_response", "better", "better_response", "preference",
     "individual_preference", "all_preferences_unprocessed", "three_most_similar_preferences",
@@ -18,8 +18,8 @@ _COMPARING = (
 
 def _word(token: str) -> re.Pattern[str]:
     """
-    The token as a word of a name (`score_1`, `1.score`): a digit also at the end of another word (`score1`), a longer word in any
-    of its cases (`Chosen Score`, `CHOSEN_SCORE`, `chosenScore`, `scoreChosen`).
+    Pattern of the token as a word of a name (`score_1`, `1.score`). A digit may also end another word (`score1`), and
+    a word may have any case (`Chosen Score`, `CHOSEN_SCORE`, `chosenScore`, `scoreChosen`).
     """
     before, after = r"(?<![^_\-. ])", r"(?![^_\-. ])"
     if token.isdigit():
@@ -35,8 +35,8 @@ def _word(token: str) -> re.Pattern[str]:
 
 def _renamed(name: str, token: str, other: str, parted: bool = False) -> str | None:
     """
-    The name with another token, in the same case, in place of the one it has; `None` where it does not have it exactly once.
-    With `parted`, the other token is as it is given, and a word of its own.
+    The name with its token replaced by another one in the same case; `None` if it does not have the token exactly
+    once. With `parted`, the other token keeps its case and becomes a separate word.
     """
     found = list(_word(token).finditer(name))
     if len(found) != 1:
@@ -50,7 +50,7 @@ def _renamed(name: str, token: str, other: str, parted: bool = False) -> str | N
 
 
 def _next(tokens: Sequence[str]) -> list[str]:
-    """What a third and a zeroth response would be called: with one of these, names are a list and no sides."""
+    """Names of a third and a zeroth response: if one of them exists, the columns are a list, not two sides."""
     first, second = tokens
     if first.isdigit() and second.isdigit():
         return [str(int(second) + 1), str(int(first) - 1)]
@@ -80,10 +80,10 @@ def sided_columns(
         tokens (`Sequence[str]`):
             Words of the first and of the second response, such as `("chosen", "rejected")`.
         new_tokens (`Sequence[str]`):
-            Words to put in their place.
+            Words that replace them.
 
     Returns:
-        `dict`: Names of the first's and the second's column, to their new names.
+        `dict`: New name of each column of the first and the second response.
     """
     known = list(names)
     found = {}
@@ -99,7 +99,7 @@ def sided_columns(
 
 def to_sides(names: Iterable[str], tokens: Sequence[Sequence[str] | None], taken: Iterable[str]) -> dict[str, str]:
     """
-    Returns the names that columns of a source get in pairs, `a` and `b` in place of the words for its responses.
+    Returns the names of a source's columns in pairs, with `a` and `b` in place of its words for the responses.
 
     Args:
         names (`Iterable[str]`):
@@ -125,12 +125,12 @@ def names_a_choice(name: str) -> bool:
 
 
 def is_signed(name: str) -> bool:
-    """Whether a column of this name is positive where side a is better (or negative): its sign follows the sides."""
+    """Whether the sign of a column of this name says which side is better, so that it follows the sides."""
     return bool(_SIGNED.fullmatch(name))
 
 
 def compares_sides(name: str) -> bool:
-    """Whether a column of this name tells of both sides in a way that cannot be swapped."""
+    """Whether a column of this name describes both sides in a way that cannot be swapped."""
     return name.lower() in _COMPARING
 
 

@@ -1,4 +1,4 @@
-"""From sides a and b to the chosen and the rejected response: every column that belongs to one of them, or compares them."""
+"""From sides a and b to chosen and rejected responses, with every column that belongs to one of them or compares them."""
 
 import logging
 import re
@@ -42,9 +42,8 @@ def _swap(source: dict[str, pa.ChunkedArray], sides: tuple[str, str], a_wins: np
             a, b = a.cast(target), b.cast(target)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise InputError(
-                f"Columns {sides[0]!r} ({a.type}) and {sides[1]!r} ({b.type}) change sides with the responses and "
-                "must have one "
-                "type. Convert them, or rename or remove them."
+                f"Columns {sides[0]!r} ({a.type}) and {sides[1]!r} ({b.type}) change sides with the responses, so "
+                "they must have one type. Convert, rename or remove them."
             ) from error
     return [choose(a_wins, a, b), choose(a_wins, b, a)]
 
@@ -53,8 +52,8 @@ def _passed_through(
     source: dict[str, pa.ChunkedArray], names: list[str], a_wins: np.ndarray, own: bool
 ) -> tuple[dict[str, pa.ChunkedArray], list[str]]:
     """
-    The columns without a side, signed ones with the sign of the chosen response, and the names of those that would say
-    something false.
+    The columns without a side (signed ones with the sign for the chosen response), and the names of columns that would
+    become false.
     """
     columns, left = {}, []
     swapped = not bool(a_wins.all())
@@ -81,11 +80,11 @@ def build_columns(table: pa.Table, labels: Labels, aspects: list[str], unique: b
         table (`pa.Table`):
             Pairs.
         labels ([`Labels`]):
-            Which response of which pair is chosen, and by whom.
+            For each row: its pair, its aspect, and which response is chosen.
         aspects (`list[str]`):
             Aspects whose ratings and votes are kept.
         unique (`bool`):
-            Whether each pair has one label at most, so that its id can stay.
+            Whether each pair has at most one label, so that its id can stay.
     """
     whole = len(labels.rows) == len(table) and bool((labels.rows == np.arange(len(table))).all())
     columns_of = {name: table.column(name) for name in table.column_names}
@@ -122,8 +121,8 @@ def build_columns(table: pa.Table, labels: Labels, aspects: list[str], unique: b
     )
     if left:
         logger.warning(
-            "Columns %s of the pairs are left out: they tell of one response, or compare both, and cannot be swapped where the "
-            "other response is chosen.",
+            "Columns %s of the pairs are left out: they describe one response, or compare both, and cannot be swapped "
+            "if the other response is chosen.",
             left,
         )
     return columns | kept

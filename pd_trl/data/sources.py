@@ -44,11 +44,11 @@ class Source:
         dataset (`Dataset`):
             Its rows.
         name (`str`):
-            What to call it in messages.
+            Its name in messages.
         hub_id (`str`, *optional*):
             Its id on the Hub, where it has one.
         files (`Sequence[Path]`):
-            The files that it was read from, where they are known.
+            The files that it was read from, if known.
     """
 
     dataset: datasets.Dataset
@@ -67,7 +67,7 @@ def _suffix(path: str) -> str | None:
 
 
 def is_path(name: str) -> bool:
-    """Whether a name means a file or folder rather than a dataset on the Hub."""
+    """Whether a name is a file or folder rather than a dataset on the Hub."""
     looks_like_path = _suffix(name) is not None or name.startswith((".", "/", "~")) or name.count("/") > 1
     return looks_like_path or Path(name).expanduser().exists()
 
@@ -82,7 +82,7 @@ def require_dataset(value: Any, what: str = "data", split: str | None = None) ->
         what (`str`, defaults to `"data"`):
             Name of the argument.
         split (`str`, *optional*):
-            Split to take from a `DatasetDict` without one being asked for; `None` refuses a `DatasetDict`.
+            Split to take from a `DatasetDict`. `None` refuses a `DatasetDict`.
 
     Raises:
         InputTypeError: If the value is not a `Dataset`.
@@ -119,11 +119,11 @@ def _load(what: str, *args: Any, split: str, files: Sequence[Path] = (), **kwarg
             raise full from None
         _raise_trouble(files, error)
         if args[:1] == ("json",) and "[" not in split:
-            # Readable, but of several types in a column, and not so near the beginning that `datasets` would expect it.
+            # Readable, but a column has several types, and the change comes too late for `datasets` to expect it.
             return table_dataset(json_table(files))
         raise InputError(
-            f"{what} could not be read: {error.__cause__ or error}. The file is damaged, has another format than its "
-            "name says, or its rows disagree in their types."
+            f"{what} could not be read: {error.__cause__ or error}. The file is damaged, its name says another "
+            "format, or its rows have different types."
         ) from error
     except (DatasetNotFoundError, HfHubHTTPError, ConnectionError) as error:
         raise InputError(_hub_message(what, error)) from error
@@ -145,9 +145,9 @@ def _load(what: str, *args: Any, split: str, files: Sequence[Path] = (), **kwarg
             return table_dataset(json_table(files))
         if "data_files" in kwargs and isinstance(error, ValueError) and not empty:
             raise InputError(
-                f"{what} could not be read: {error}. The file is damaged, or has another format than its name says."
+                f"{what} could not be read: {error}. The file is damaged, or its name says another format."
             ) from error
-        reason = "there are no rows in it" if empty else re.sub(r"\s+", " ", str(error)).strip()
+        reason = "it has no rows" if empty else re.sub(r"\s+", " ", str(error)).strip()
         raise InputError(f"{what} (split {split!r}) could not be loaded: {reason.rstrip('.')}.") from error
     return loaded
 
@@ -159,7 +159,7 @@ def _raise_trouble(files: Sequence[Path], error: Exception) -> None:
 
 
 def _load_from_hub(name: str, hub_id: str, split: str, kwargs: Mapping[str, Any]) -> datasets.Dataset:
-    """What was prepared just now is of files that are compared with the Hub's listing; those of earlier calls were."""
+    """Loads from the Hub. Files that were prepared just now are checked against the Hub's listing; earlier ones were before."""
     for _ in range(2):
         started = time.time()
         loaded = _load(name, hub_id, split=split, **kwargs)
@@ -184,9 +184,8 @@ def _hub_message(name: str, error: Exception) -> str:
         advice = "Accept the terms on its page and log in with `hf auth login`."
     elif isinstance(error, ConnectionError):
         advice = (
-            "The Hub cannot be reached: check the connection (or HF_HUB_OFFLINE), or pass a local folder or file "
-            "of the "
-            "data."
+            "The Hub cannot be reached: check the connection (or HF_HUB_OFFLINE), or pass a local folder or file of "
+            "the data."
         )
     else:
         advice = "Check the spelling and the revision; a private dataset needs `hf auth login`."
@@ -219,7 +218,7 @@ def _open_files(paths: Sequence[str], split: str, num_proc: int | None) -> datas
     if len(kinds) > 1:
         raise InputError(f"All files must have one format, but there are {' and '.join(kinds)} files.")
     name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files ({paths[0]}, ...)"
-    # Files know no splits, so any name will do; "train[:100]" and the like still select rows.
+    # Files have no splits, so any name works; "train[:100]" and the like still select rows.
     base = re.split(r"[\[+]", split)[0] or "train"
     return _load(
         name, kinds[0], data_files={base: list(formats)}, split=split, num_proc=num_proc, files=[*map(Path, formats)]
@@ -237,7 +236,7 @@ def _open_folder(folder: Path, split: str, config: str | None, num_proc: int | N
         return loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
     parts = sorted({path.parent.name for path in folder.glob("*/train-*-of-*.parquet")})
     if (folder / "manifest.json").is_file() and len(parts) > 1:
-        # `datasets` would put them together into one split.
+        # `datasets` would merge them into one split.
         raise InputError(
             f"{folder} has several sets of rows, {', '.join(parts)}: name one of them, such as {folder / parts[0]}."
         )
@@ -252,8 +251,8 @@ def _data_files(folder: Path) -> list[Path]:
 
 def _has_config(name: str, config: str, revision: str | None) -> bool:
     """
-    Whether the card of a dataset on the Hub names this configuration. `datasets` would list those that it has in its cache
-    where the Hub cannot be reached, and another one would be taken in silence.
+    Whether the card of a dataset on the Hub names this configuration. If the Hub cannot be reached, `datasets` would
+    list those in its cache and silently take another one.
     """
     card = download_file(name, "README.md", revision=revision)
     if card is None:
@@ -297,8 +296,8 @@ def open_source(
         hub_split (`str`, *optional*):
             Name of the split on the Hub, if another.
         prefer (`str` or sequence of `str`, *optional*):
-            Configuration to take where none is asked for and the dataset has one of this name (the first that it has, of
-            several); of a local folder, the subfolder with such rows.
+            Configuration to take if none is asked for and the dataset has it; of several, the first that it has. In a
+            local folder, the subfolder with such rows.
 
     Raises:
         InputError: If there is no such source, it cannot be read, or it has no rows.
@@ -343,7 +342,7 @@ def load_source(
     num_proc: int | None = None,
     prefer: str | Sequence[str] | None = None,
 ) -> datasets.Dataset:
-    """Returns the rows of a source as they are; text must be UTF-8. The arguments are [`open_source`]'s."""
+    """Returns the rows of a source unchanged; text must be UTF-8. For the arguments see [`open_source`]."""
     source = open_source(name_or_path, split=split, config=config, revision=revision, num_proc=num_proc, prefer=prefer)
     source.check_text()
     return source.dataset

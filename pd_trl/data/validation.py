@@ -1,4 +1,4 @@
-"""Checks of pairs and preferences, and what can be read off a dataset of either kind."""
+"""Checks of pairs and preferences, and their aspects."""
 
 import re
 from collections import Counter
@@ -17,7 +17,7 @@ from .columnar import as_mask, closest, dataset_table, find_rows, is_text
 from .sources import require_dataset
 
 OVERALL = "overall"
-# Labels that are made of others: never counted among the aspects.
+# Labels that are made from others: they are not aspects.
 RESERVED_ASPECTS = (OVERALL, "mean")
 
 _ASPECT_COLUMNS = (
@@ -39,15 +39,15 @@ def aspects_of(dataset: datasets.Dataset) -> list[str]:
         `list[str]`: Names of the aspects.
     """
     found = set(column_aspects(dataset.column_names))
-    # In pairs a column of this name is not ours: it passes through.
+    # In pairs, a column of this name is not ours and passes through.
     if {"aspect", "chosen"} <= set(dataset.column_names):
-        # `Dataset.unique` writes the rows of a selection into the cache.
+        # `Dataset.unique` would write the rows of a selection into the cache.
         found |= set(dataset["aspect"][:]) - {None}
     return sorted(found - set(RESERVED_ASPECTS))
 
 
 def column_aspects(names: Iterable[str]) -> list[str]:
-    """Returns the aspects, `overall` included, that the names of the columns tell of, sorted."""
+    """Returns the aspects, `overall` included, that are found in the names of the columns, sorted."""
     matches = (pattern.match(name) for name in names for pattern in _ASPECT_COLUMNS)
     return sorted({match[1] for match in matches if match})
 
@@ -176,17 +176,18 @@ def _check_aspect_column(aspect: pa.ChunkedArray, aspects: Sequence[str] | None)
 
 
 def check_aspect_names(names: Iterable[str]) -> None:
-    """Raises [`InputError`] unless each name can be part of a column's, a folder's and a table's."""
+    """Raises [`InputError`] unless each name can be part of the names of columns, folders and tables."""
     for name in names:
         if not isinstance(name, str) or not re.fullmatch(r"\w[\w .+-]*", name):
             raise InputError(
-                f"The aspect {name!r} cannot name a folder. Rename it with letters, digits, '_', '-' or '.'."
+                f"The aspect {name!r} cannot be the name of a folder. Rename it with letters, digits, '_', '-' or '.'."
             )
 
 
 def check_training_rows(dataset: Any) -> None:
     """
-    Checks the texts of preferences as any trainer takes them: `chosen`, `rejected`, and `prompt` unless it is part of both.
+    Checks the texts of preferences, as any trainer needs them: `chosen`, `rejected`, and `prompt` unless it is part of
+    both.
 
     Raises:
         InputTypeError: If it is not a `Dataset`, or a column has the wrong type.
@@ -203,7 +204,7 @@ def check_training_rows(dataset: Any) -> None:
     same = equal_text(*(normalize_text(table.column(name), name) for name in ("chosen", "rejected")))
     if same.any() and not found:
         found["chosen and rejected are identical"] = same
-    raise_problems(found, len(table), "Remove these rows, e.g. with dataset.filter, or mend them.")
+    raise_problems(found, len(table), "Fix these rows, or remove them, e.g. with dataset.filter.")
 
 
 def check_preferences(dataset: Any, aspects: Sequence[str] | None = None) -> list[str]:
@@ -215,7 +216,7 @@ def check_preferences(dataset: Any, aspects: Sequence[str] | None = None) -> lis
             Preferences with `pair_id` (unique), `chosen`, `rejected` and `aspect`; `prompt` may be absent when both
             sides hold the whole conversation (or text).
         aspects (`Sequence[str]`, *optional*):
-            Aspects that must each have rows, and beside which there may be none (but `overall` and `mean`).
+            The only aspects that rows may have, beside `overall` and `mean`. Each must have rows.
 
     Returns:
         `list[str]`: The values of the `aspect` column, sorted.

@@ -135,7 +135,7 @@ def _warn_of_parts(rows: list[Any], items: list[Instruction], column: str, name:
     )
     for part, count in found.items():
         logger.warning(
-            "The prompts of %d rows of %s do not hold what is in column %r. If a model is to answer that too, add it first.",
+            "The prompts of %d rows of %s do not contain column %r. If a model should answer it too, add it to the prompt first.",
             count,
             name,
             part,

@@ -95,7 +95,7 @@ def test_mapping_of_the_wrong_type():
         load_pairs(Dataset.from_list(ROWS), column_mapping=[("prompt", "q")])
     with pytest.raises(InputTypeError, match="strings to strings"):
         load_pairs(Dataset.from_list(ROWS), column_mapping=MAPPING | {"pref_safe": 3})
-    with pytest.raises(InputError, match="goes with adapter='columns'"):
+    with pytest.raises(InputError, match="needs adapter='columns'"):
         load_pairs(Dataset.from_list(ROWS), column_mapping=MAPPING, adapter="binarized")
 
 

@@ -85,7 +85,7 @@ def test_half_of_a_surrogate_pair(suffix, tmp_path):
 def test_what_is_no_json(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_bytes(lines(ROWS[:2]) + b'{"prompt": "p", \n')
-    with pytest.raises(InputError, match=r"x.jsonl could not be read: row 2 is no JSON.*damaged"):
+    with pytest.raises(InputError, match=r"x.jsonl could not be read: row 2 is not JSON.*damaged"):
         load_pairs(path)
     (tmp_path / "y.jsonl.gz").write_bytes(gzip.compress(lines(ROWS))[:-20])
     with pytest.raises(InputError, match=r"y.jsonl.gz.*damaged"):

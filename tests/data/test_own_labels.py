@@ -35,7 +35,7 @@ def test_the_label_of_the_source_stays(aspects, caplog):
     assert set(preferences["aspect"]) == {"overall"} and set(preferences["vote_overall"]) == {1}
     assert report.reversed == 0 and report.rows_per_aspect == {"overall": 20}
     assert [row["vote_clarity"] for row in preferences] == [-1 if i % 4 == 0 else 1 for i in range(20)]
-    assert "rows reverse the chosen" not in caplog.text and check_preferences(preferences) == ["overall"]
+    assert "rows reverse the source's chosen" not in caplog.text and check_preferences(preferences) == ["overall"]
 
 
 def test_single_aspect_labels_when_asked_with_every_reversal_counted(caplog):
@@ -43,7 +43,7 @@ def test_single_aspect_labels_when_asked_with_every_reversal_counted(caplog):
     preferences, report = prepare_preferences(pairs, labels="one", aspects=["clarity"])
     reversed_rows = [i for i, row in enumerate(preferences) if row["chosen"].startswith("bad")]
     assert reversed_rows == list(range(0, 20, 4)) and report.reversed == 5
-    assert "5 of 20 rows reverse the chosen and rejected responses of the source" in caplog.text
+    assert "5 of 20 rows reverse the source's chosen and rejected responses" in caplog.text
     assert "rows that reverse the source's own chosen and rejected: 5" in str(report)
     assert report.rows_against_overall == 0.25
     _, every = prepare_preferences(pairs, labels="all")
@@ -88,7 +88,7 @@ def test_sources_without_chosen_and_rejected_are_labelled_by_one_aspect():
     assert preferences.to_list() == to_preferences(pairs, labels="one").to_list()
     with pytest.raises(InputError, match="labels='own'.*labels='one'"):
         to_preferences(pairs, labels="own")
-    with pytest.raises(InputError, match="conflict goes with labels='one'"):
+    with pytest.raises(InputError, match="conflict needs labels='one'"):
         to_preferences(load_pairs(rated()), labels="own", conflict=0.2)
 
 

@@ -221,8 +221,8 @@ def test_only_the_overall_label():
         ({"relabel": "ova"}, "relabel must be"),
         ({"conflict": 1.5}, r"share in \[0, 1\]"),
         ({"conflict": "0.2"}, r"share in \[0, 1\]"),
-        ({"labels": "all", "conflict": 0.2}, "conflict goes with labels='one'"),
-        ({"labels": "all", "relabel": "mean"}, "relabel goes with labels='one'"),
+        ({"labels": "all", "conflict": 0.2}, "conflict needs labels='one'"),
+        ({"labels": "all", "relabel": "mean"}, "relabel needs labels='one'"),
     ],
 )
 def test_wrong_arguments(arguments, message):

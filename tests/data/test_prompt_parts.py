@@ -86,7 +86,7 @@ def test_a_system_column_beside_messages():
 def test_columns_that_may_be_parts_of_the_prompt_are_named(column, value, caplog):
     pairs = load({"prompt": "q", column: value} | sides(), {"prompt": "r", column: None} | sides())
     assert pairs["prompt"][:] == ["q", "r"]
-    assert f"prompts of 1 pairs do not hold what is in column '{column}'" in caplog.text
+    assert f"prompts of 1 pairs do not contain column '{column}'" in caplog.text
 
 
 def test_messages_that_are_no_copy_of_the_chosen_conversation_are_kept(caplog):
@@ -174,7 +174,7 @@ def test_a_prompt_text_that_stands_in_a_word_of_the_conversation():
 @pytest.mark.parametrize("column", ["inputs", "developer", "Document", "passage", "chat_history"])
 def test_more_columns_that_may_be_parts_of_the_prompt(column, caplog):
     load({"prompt": "q", column: "about x"} | sides())
-    assert f"do not hold what is in column {column!r}" in caplog.text
+    assert f"do not contain column {column!r}" in caplog.text
     caplog.clear()
     load_instructions([{"prompt": "q", column: "about x"}])
-    assert f"do not hold what is in column {column!r}" in caplog.text
+    assert f"do not contain column {column!r}" in caplog.text

@@ -48,7 +48,7 @@ def test_prompts_of_pairs_and_of_instructions_are_the_same():
 
 def test_columns_that_may_be_parts_of_the_prompt_are_named(caplog):
     load_instructions([{"prompt": "q", "history": [["a", "b"]], "context": "a text"}, {"prompt": "r", "history": []}])
-    assert "prompts of 1 rows of custom do not hold what is in column 'history'" in caplog.text
+    assert "prompts of 1 rows of custom do not contain column 'history'" in caplog.text
     assert "column 'context'" in caplog.text
     caplog.clear()
     load_instructions([{"instruction": "q", "input": "x", "system": "s"}])

@@ -40,7 +40,7 @@ def hub_adapter(hub_id: str | None) -> Adapter | None:
 
 def recognize(fields: Mapping[str, pa.DataType], hub_id: str | None, where: str) -> Adapter:
     """
-    Returns the adapter for a source, by its Hub id or else by its columns.
+    Returns the adapter for a source: by its Hub id, or else by its columns.
 
     Args:
         fields (`Mapping[str, pa.DataType]`):
@@ -48,7 +48,7 @@ def recognize(fields: Mapping[str, pa.DataType], hub_id: str | None, where: str)
         hub_id (`str`, *optional*):
             Its id on the Hub.
         where (`str`):
-            What the source is called in the message of the error.
+            Name of the source in error messages.
 
     Raises:
         InputError: If no adapter fits, or more than one does.
@@ -70,8 +70,8 @@ def recognize(fields: Mapping[str, pa.DataType], hub_id: str | None, where: str)
     )
     absent = [name for name in nearest.columns if name not in fields]
     raise InputError(
-        f"{where} has a schema that is not known. Its columns are {list(fields)}; the closest adapter is "
-        f"{nearest.name!r}, which expects {absent} too. Name the columns yourself, e.g. column_mapping={{'prompt': "
+        f"{where} has an unknown schema. Its columns are {list(fields)}; the closest adapter is "
+        f"{nearest.name!r}, which also expects {absent}. Name the columns yourself, e.g. column_mapping={{'prompt': "
         "'<column>', 'response_a': '<column>', 'response_b': '<column>', 'rating_<aspect>_a': '<column>', "
         "'rating_<aspect>_b': "
         "'<column>'}, with 'pref_<aspect>' (1 = a better, 0 = b better) where there are no ratings, or "

@@ -1,4 +1,4 @@
-"""What an adapter is: the one place that knows a public schema."""
+"""Adapters: each is the one place that knows a public schema."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class Options:
         column_mapping (`Mapping[str, str]`, *optional*):
             Names of our columns in the source.
         on_invalid (`str`, defaults to `"error"`):
-            Whether values that cannot be read are an error, or the rows are marked.
+            Whether unreadable values are an error, or their rows are marked.
     """
 
     pairing: str
@@ -34,14 +34,14 @@ class Options:
     on_invalid: str = "error"
 
     def new_problems(self) -> Problems | None:
-        """What gets the rows that cannot be read; `None` where they are an error."""
+        """A new collection of rows that cannot be read; `None` if they are an error."""
         return {} if self.on_invalid == "drop" else None
 
 
 @dataclass
 class Converted:
     """
-    What an adapter makes of a source table.
+    The pairs that an adapter makes from a source table.
 
     Args:
         table (`pa.Table`):
@@ -72,7 +72,7 @@ class Adapter:
         hub_ids (`tuple[str, ...]`):
             Hub datasets it serves.
         columns (`tuple[str, ...]`):
-            Columns that tell the schema, shown when nothing matches.
+            Columns that identify the schema, shown when nothing matches.
         matches (`Callable`):
             Whether a table with these Arrow fields (name to type) has the schema.
         convert (`Callable`):
@@ -82,9 +82,9 @@ class Adapter:
         rating_range (`tuple[float, float]`, *optional*):
             Lowest and highest aspect rating; outside is an error.
         load_kwargs (`Mapping`, *optional*):
-            For a config name, arguments of `load_dataset` other than the config itself.
+            For a config name, arguments of `load_dataset` in place of the config.
         hub_splits (`Mapping[str, Mapping[str, str]]`, *optional*):
-            For a Hub id (or `<id>/<config>`), the names of its splits by the name asked for.
+            For a Hub id (or `<id>/<config>`), the real name of each requested split.
     """
 
     name: str

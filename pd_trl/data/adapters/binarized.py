@@ -1,4 +1,4 @@
-"""Chosen/rejected data with an overall label only: HuggingFaceH4, trl-lib, Argilla's two, Skywork, and the like."""
+"""Chosen/rejected data with only an overall label: HuggingFaceH4, trl-lib, two of Argilla's, Skywork, and the like."""
 
 from collections.abc import Mapping
 
@@ -32,7 +32,7 @@ _NAMES = {
 
 
 def find_names(found: Mapping[str, object]) -> dict[str, str]:
-    """Returns our names of the columns found, each with its name in the source."""
+    """Returns the columns found: our name of each, and its name in the source."""
     return {
         ours: next(name for name in names if name in found)
         for ours, names in _NAMES.items()
@@ -42,7 +42,7 @@ def find_names(found: Mapping[str, object]) -> dict[str, str]:
 
 def _matches(fields: Mapping[str, pa.DataType]) -> bool:
     names = find_names(fields)
-    # With an `aspect` column the label is not an overall one, and list-valued sides are not one pair a row.
+    # With an `aspect` column the label is not an overall one. With lists as sides, a row is not one pair.
     sides = [fields[names[side]] for side in ("response_a", "response_b") if side in names]
     several = any(is_list(dtype) and is_text(dtype.value_type) for dtype in sides)
     return len(sides) == 2 and not several and "aspect" not in fields and not has_sided_ratings(fields)
@@ -52,8 +52,8 @@ def convert(table: pa.Table, options: Options) -> Converted:
     """
     Returns pairs with the chosen response as side a, which the source's own label prefers: the overall label.
 
-    Where the source has scores they are the overall ratings. Equal scores are a tie; where the chosen side has the lower one,
-    the label stays. A `messages` column that is a copy of the chosen conversation is left out.
+    Scores of the source become the overall ratings. Equal scores are a tie. If the chosen side has the lower score,
+    the label stays. A `messages` column that copies the chosen conversation is left out.
     """
     names = find_names(dict.fromkeys(table.column_names))
     missing = {"response_a", "response_b"} - set(names)
@@ -71,7 +71,7 @@ def convert(table: pa.Table, options: Options) -> Converted:
         else:
             columns[ours] = with_input(table, theirs) if ours == "prompt" else table.column(theirs)
     left_out = ["messages"] if _is_copy(table, names["response_a"]) else []
-    # Columns that have our names, while another one of the source is taken for it.
+    # Columns that have our name, while another column of the source is used instead.
     left_out += [name for name in columns if name in table.column_names and name not in names.values()]
     rest = pass_through(table, {*names.values(), *left_out})
     tokens = [side_tokens(names["response_a"], names["response_b"]), CHOSEN_REJECTED]
@@ -81,7 +81,7 @@ def convert(table: pa.Table, options: Options) -> Converted:
 
 
 def _is_copy(table: pa.Table, chosen: str) -> bool:
-    """Whether the source has a `messages` column with nothing but the chosen conversation."""
+    """Whether the source has a `messages` column that only repeats the chosen conversation."""
     if "messages" not in table.column_names:
         return False
     columns = [table.column(name) for name in ("messages", chosen)]

@@ -1,4 +1,4 @@
-"""Pairs in our own schema, or in any other by a column mapping."""
+"""Pairs in our own schema, or in any other with a column mapping."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -58,7 +58,7 @@ def check_mapping(mapping: Mapping[str, str], found: list[str]) -> dict[str, str
             Columns of the source.
 
     Raises:
-        InputError: If a name on the left is not one of ours, is given twice, or one on the right is not in the source.
+        InputError: If a name of ours is unknown or given twice, or a name of the source does not exist.
     """
     checked: dict[str, str] = {}
     for ours, theirs in mapping.items():
@@ -99,8 +99,8 @@ def _labels_of_aspect(aspect: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
 
 def own_label(columns: Mapping[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArray]:
     """
-    Returns the overall label of pairs whose side a is the source's chosen one: a tie where both overall ratings are the same,
-    else for side a; and `label_aspect`.
+    Returns `label_aspect` and the overall label of pairs whose side a is the source's chosen response: a tie if the
+    overall ratings are equal, else a label for side a.
     """
     num_rows = len(columns["response_a"])
     label = np.ones(num_rows)
@@ -115,7 +115,7 @@ def own_label(columns: Mapping[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArr
 
 
 def other_model(columns: Mapping[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArray]:
-    """Returns an empty `model_b` (or `model_a`) where only the other side's is known, so that it changes sides too."""
+    """Returns an empty `model_b` (or `model_a`) if only the other side's model is known, so that both can change sides."""
     known = [name for name in ("model_a", "model_b") if name in columns]
     if len(known) != 1:
         return {}
@@ -127,13 +127,13 @@ def convert(table: pa.Table, options: Options) -> Converted:
     """
     Returns pairs of our schema, with the columns renamed by the mapping.
 
-    Chosen/rejected sources have the chosen response as side a. Their own label belongs to the aspect of the `aspect` column, or
-    else is the overall one; `label_aspect` says whose it is.
+    For chosen/rejected sources, side a is the chosen response. Their own label belongs to the aspect in the `aspect`
+    column, or else is the overall label; `label_aspect` names it.
     """
     if votes := [name for name in table.column_names if name.startswith("vote_")]:
         raise InputError(
-            f"This is preference data already (columns {votes[:3]}): it needs no load_pairs. Load it with "
-            "datasets.load_dataset and pass it on as it is."
+            f"This is preference data already (columns {votes[:3]}) and needs no load_pairs. Load it with "
+            "datasets.load_dataset and use it as it is."
         )
     mapping = check_mapping(options.column_mapping or {}, table.column_names)
     sides = {"chosen", "rejected"} <= set(options.column_mapping or {})

@@ -26,7 +26,7 @@ def conversational(columns: dict[str, pa.ChunkedArray], responses: tuple[str, ..
     """
     Returns the columns with chat messages when any prompt has `<extra_id_1>` turn markers, unchanged otherwise.
 
-    The whole set becomes conversational at once, so that a dataset never mixes strings and messages.
+    The whole data set is converted, so it never mixes strings and messages.
     """
     prompt = columns["prompt"]
     marked = as_mask(pc.match_substring(prompt, _MARKER))
@@ -34,7 +34,7 @@ def conversational(columns: dict[str, pa.ChunkedArray], responses: tuple[str, ..
         return columns
     rows = np.flatnonzero(marked)
     messages = pa.array([split_turns(text) for text in take(prompt, rows).to_pylist()], MESSAGES_TYPE)
-    # Multi-turn prompts are appended behind the single-turn ones, and every row then points at its own.
+    # Multi-turn prompts are appended behind the single-turn ones, and every row then points to its own prompt.
     pointers = np.arange(len(prompt))
     pointers[rows] = len(prompt) + np.arange(len(rows))
     candidates = pa.chunked_array([*wrap_text(prompt, "user").chunks, messages], type=MESSAGES_TYPE)
@@ -115,7 +115,7 @@ _SPLITS = {"train": "train", "validation": "val", "val": "val"}
 
 
 def convert_preference(table: pa.Table, options: Options) -> Converted:
-    """Returns HelpSteer2's direct preferences: strengths from -3 (response 1 better) to 3, an overall label only."""
+    """Returns HelpSteer2's direct preferences: strengths from -3 (response 1 better) to 3, and only an overall label."""
     require_columns(table, ("prompt", "response_1", "response_2", "preference_strength"), "HelpSteer2 preference data")
     skipped = {}
     name = options.split.split("[")[0]
@@ -157,7 +157,7 @@ HELPSTEER2 = Adapter(
     pairing="adjacent",
     rating_range=(0, 4),
     load_kwargs={"preference": {"data_dir": "preference"}, "disagreements": {"data_dir": "disagreements"}},
-    # All rows are in one split there, and a column tells which split they belong to.
+    # On the Hub all rows are in one split, and a column names the split of each row.
     hub_splits={"nvidia/HelpSteer2/preference": {"validation": "train", "val": "train"}},
 )
 

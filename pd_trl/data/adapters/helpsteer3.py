@@ -12,7 +12,7 @@ _COLUMNS = ("context", "response1", "response2", "overall_preference")
 
 
 def convert(table: pa.Table, options: Options) -> Converted:
-    """Returns pairs with an overall label; negative strengths prefer response 1. There are no aspect labels."""
+    """Returns pairs with an overall label and no aspect labels. Negative strengths prefer response 1."""
     require_columns(table, _COLUMNS, "HelpSteer3 preference data")
     problems = options.new_problems()
     columns = {

@@ -23,7 +23,7 @@ def _preference(table: pa.Table, name: str, problems: Problems | None) -> pa.Chu
 
 
 def side_name(name: str) -> str:
-    """Returns `response_0_source` as `source_a` and `is_response_1_safe` as `is_safe_b`; other names as they are."""
+    """Returns `source_a` for `response_0_source`, `is_safe_b` for `is_response_1_safe`, and other names unchanged."""
     if match := _SIDE.match(name):
         return f"{match[1] or ''}{match[3]}_{'ab'[int(match[2])]}"
     return name
@@ -33,7 +33,7 @@ def convert(table: pa.Table, options: Options) -> Converted:
     """
     Returns pairs with the aspects helpfulness and safety.
 
-    The single-dimension sibling has no `safer_response_id`: its one label is the overall one. Severity levels, harm
+    The single-dimension variant has no `safer_response_id`: its only label is the overall one. Severity levels, harm
     categories, sources and hashes pass through as `<name>_a` and `<name>_b`.
     """
     require_columns(table, ("prompt", "response_0", "response_1", "better_response_id"), "PKU-SafeRLHF data")

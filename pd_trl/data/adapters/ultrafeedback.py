@@ -30,7 +30,7 @@ def _matches(fields: Mapping[str, pa.DataType]) -> bool:
 
 
 def _first_of_list(array: pa.Array) -> pa.Array:
-    # The annotation files from before the Hub hold a list with one dict where the Hub has a struct.
+    # Annotation files older than the Hub's hold a list with one dict instead of a struct.
     offsets, values = flatten(array)
     starts, lengths = offsets[:-1], np.diff(offsets)
     return values.take(pa.array(starts, mask=lengths == 0))
@@ -65,7 +65,7 @@ def _warn_of_overall_bug(overall: np.ndarray, fine_grained: np.ndarray) -> None:
 
 
 def convert(table: pa.Table, options: Options) -> Converted:
-    """Returns pairs of completions; critiques, rationales and system prompts are left out, for their size."""
+    """Returns pairs of completions. Critiques, rationales and system prompts are left out because of their size."""
     require_columns(table, ("instruction", "completions"), "UltraFeedback data")
     offsets, completions = flatten(table.column("completions"))
     present = as_mask(completions.is_valid())

@@ -132,7 +132,7 @@ def test_refuses_what_cannot_carry_heads(tiny_models, tmp_path):
     load = MultiAspectRewardModel.from_backbone
     with pytest.raises(InputError, match="distinct"):
         load(tiny_models["causal"], ["honesty", "honesty"])
-    with pytest.raises(InputError, match="cannot name a folder"):
+    with pytest.raises(InputError, match="cannot be the name of a folder"):
         load(tiny_models["causal"], ["../honesty"])
     with pytest.raises(InputError, match="no usable config.json"):
         load(str(tmp_path), ["honesty"])

@@ -138,7 +138,7 @@ def test_refuses(tiny_models, tmp_path):
     with pytest.raises(InputError, match="style"):
         train_aspect_rewards(learnable(9), tiny_models["causal"], tmp_path, args=args, aspects=["style"])
     unsafe = learnable(9).map(lambda row: {"aspect": "../" + row["aspect"]})
-    with pytest.raises(InputError, match="cannot name a folder"):
+    with pytest.raises(InputError, match="cannot be the name of a folder"):
         train_aspect_rewards(unsafe, tiny_models["causal"], tmp_path, args=args)
     one_prompt = tiny_preferences(9).map(lambda row: {"prompt": "the cat "})
     with pytest.raises(InputError, match="two of them"):
