@@ -1,4 +1,4 @@
-"""Cards of data sets and models: from plain facts to a whole README.md, YAML included."""
+"""Cards of data sets and models: from plain facts to a complete README.md with its YAML."""
 
 from ..hub.readme import BEGIN, END, merge_section, outside_text, split_readme
 from .dataset import dataset_card, size_category

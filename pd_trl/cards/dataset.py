@@ -13,7 +13,7 @@ from .facts import ConfigFacts, DatasetFacts, ExampleFacts
 from .licenses import license_metadata
 from .text import Safe, cell, code, count, number, percent, plain, render, repo_link, table
 
-# What a selection keeps, after "Kept are the pairs".
+# The kept pairs in words, after "Kept are the pairs".
 _RULES = {
     "pd": "of lowest Preference Divergence: those whose label the other aspects agree with most",
     "pd_high": "of highest Preference Divergence, whose label the other aspects contradict most (the paper's ablation)",
@@ -32,14 +32,14 @@ _SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "
 
 def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
     """
-    The whole README.md of a scored data set, YAML included.
+    The complete README.md of a scored data set, with its YAML.
 
     Args:
         facts ([`DatasetFacts`]): What to say.
-        existing (`str`, *optional*): The card that is there: its text and YAML outside the generated part survive.
+        existing (`str`, *optional*): The current card. Its text and YAML outside the generated part are kept.
 
     Raises:
-        InputError: When `existing` has broken YAML, or markers that are not one pair.
+        InputError: If `existing` has broken YAML, or not exactly one pair of markers.
     """
     metadata, body = split_readme(existing or "")
     title = facts.pretty_name or _title(facts.repo_id)
@@ -47,7 +47,7 @@ def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
         body = f"# {cell(title)}\n"
     forced = [*(["license", "license_name", "license_link"] if facts.license else []), "size_categories"]
     merged = merge_metadata(metadata, dataset_metadata(facts, title), forced)
-    # A configuration of the user's own may be the default one.
+    # The default may be a configuration that the user added.
     defaults = {name_of(entry) for entry in merged["configs"] if isinstance(entry, dict) and entry.get("default")}
     shown = replace(facts, configs=[replace(c, default=c.name in defaults) for c in facts.configs])
     return join_readme(merged, merge_section(body, render("dataset_card", _record(shown))))
@@ -116,7 +116,7 @@ def _record(facts: DatasetFacts) -> dict[str, Any]:
         "names": {config.name for config in facts.configs},
         "other_budget": _other_budget(budget, facts.total),
         "filter_name": f"{facts.repo_id}@{facts.revision_tag}" if facts.revision_tag else facts.repo_id,
-        # The trainer keeps the lowest values of `pd` of all pairs, which must all have one.
+        # The trainer keeps the pairs with the lowest `pd`: all pairs must have one.
         "by_trainer": facts.selector == "pd"
         and not facts.arguments.get("per_aspect")
         and ("pd" in report or facts.arguments.get("source") == "column")
@@ -158,7 +158,7 @@ def _other_budget(budget: Any, total: int) -> float | int:
 
 
 def _unanimous(votes: Mapping[str, Any] | None) -> dict[str, Safe] | None:
-    """Share of kept and of dropped pairs in which all other aspects that vote, one at least, agree with the label."""
+    """Share of kept and of dropped pairs with votes of other aspects that all agree with the label."""
     if not votes:
         return None
     totals = {"kept": 0, "dropped": 0}
@@ -208,4 +208,4 @@ def _license(facts: DatasetFacts) -> Safe | None:
         return None
     if facts.source.license:
         return Safe(f"The licence ({code(facts.source.license_name or facts.source.license)}) is the source's.")
-    return Safe("The licence of the source is not known to us: look it up before you use the texts.")
+    return Safe("The licence of the source is unknown: look it up before you use the texts.")

@@ -28,7 +28,7 @@ def statistics_table(divergence: Mapping[str, Any] | None) -> Safe:
 
 
 def kept_table(groups: Mapping[str, Any] | None, title: str, facts: DatasetFacts | None = None) -> Safe:
-    """Kept and total pairs of each group, and of all where `facts` are given."""
+    """Kept and total pairs of each group, and of all pairs if `facts` are given."""
     if not groups:
         return Safe("")
     rows: list[Sequence[object]] = [[title, "kept", "total", "share kept"]]
@@ -121,7 +121,7 @@ def scale_table(aspects: Mapping[str, Any]) -> Safe:
 def matrix_table(
     matrix: Mapping[str, Mapping[str, float | None]], corner: str, form: Callable[[float | None], Safe]
 ) -> Safe:
-    """A value for every two aspects."""
+    """A table with a value for every two aspects."""
     if len(matrix) < 2:
         return Safe("")
     names = list(matrix)[:MAX_MATRIX]

@@ -26,7 +26,7 @@ _METRICS = {
 
 def evaluation_tables(results: Iterable[EvalResult]) -> list[dict[str, Any]]:
     """
-    A table for each judge: numbers of different judges are never in one.
+    One table for each judge: numbers of different judges are never in the same table.
 
     Returns:
         `list` of `dict`: `judge` (text or `None`), `description` of the judge, `table` (markdown), `reservations` (why its numbers cannot be compared with
@@ -79,7 +79,7 @@ def shown_value(result: EvalResult) -> Safe:
 
 
 def _judge_description(results: list[EvalResult]) -> Safe | None:
-    """What the judge is, where all results say the same."""
+    """The description of the judge, if all results agree on it."""
     found = {
         str(result.settings.get("judge_description") or result.settings.get("judge_kind") or "") for result in results
     }
@@ -87,7 +87,7 @@ def _judge_description(results: list[EvalResult]) -> Safe | None:
 
 
 def _details(results: list[EvalResult]) -> list[Safe]:
-    """What all results have in common, then what each has of its own."""
+    """The details that all results share, then those of each result."""
     described = [_description(result) for result in results]
     common = {name: text for name, text in described[0].items() if all(d.get(name) == text for d in described)}
     lines = [f"all: {', '.join(common.values())}"] if common else []
@@ -109,7 +109,7 @@ def _description(result: EvalResult) -> dict[str, str]:
 
 
 def _shown_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that fit on a line: no tables, nothing empty or zero, no path of some machine, and what the line says anyway."""
+    """Settings that fit on a line: without tables, empty or zero values, local paths, and what the line says anyway."""
     return {
         name: value
         for name, value in settings.items()
@@ -121,7 +121,7 @@ def _shown_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reservations(results: list[EvalResult]) -> list[Safe]:
-    """Why numbers cannot be compared with published ones, where an evaluation says so."""
+    """Why the numbers cannot be compared with published ones, if an evaluation says so."""
     reasons: dict[str, None] = {}
     for result in results:
         found = result.settings.get("not_comparable") or []
@@ -171,17 +171,18 @@ def _hub_result(result: EvalResult, task: str) -> huggingface_hub.EvalResult:
 
 def eval_results_files(results: Iterable[EvalResult]) -> dict[str, bytes]:
     """
-    The files `.eval_results/*.yaml` of a model, which the Hub shows where the data set is one of its registered benchmarks.
+    The files `.eval_results/*.yaml` of a model. The Hub shows them if the data set is one of its registered
+    benchmarks.
 
     Raises:
-        InputError: When no result names a data set of the Hub.
+        InputError: If no result names a data set of the Hub.
     """
     try:
         from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
     except ImportError:
         raise InputError(
-            "`.eval_results` needs a newer huggingface_hub (2.0 has it): `pip install -U huggingface_hub`, or leave it out. The "
-            "card has the results."
+            "`.eval_results` needs huggingface_hub 2.0 or newer: `pip install -U huggingface_hub`, or leave it out. "
+            "The card has the results."
         ) from None
 
     by_data: dict[str, list[EvalResultEntry]] = {}
@@ -197,8 +198,8 @@ def eval_results_files(results: Iterable[EvalResult]) -> dict[str, bytes]:
         by_data.setdefault(result.dataset, []).append(entry)
     if not by_data:
         raise InputError(
-            "`.eval_results` needs results whose `dataset` is a data set of the Hub, and there is none. Leave it out: the "
-            "card has the results."
+            "`.eval_results` needs results whose `dataset` is on the Hub, but there are none. Leave it out: the card "
+            "has the results."
         )
     return {
         f".eval_results/{_slug(name.replace('/', '--'))}.yaml": yaml.safe_dump(

@@ -1,4 +1,4 @@
-"""Plain records of what a card says. Nothing here reads a file or the network."""
+"""Plain records of the facts in a card. Nothing here reads a file or the network."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ class SourceFacts:
         revision (`str`, *optional*): Its commit.
         config (`str`, *optional*): Its configuration.
         split (`str`, *optional*): Its split.
-        name (`str`, *optional*): What to call a source that is not on the Hub: a file name, never a path.
+        name (`str`, *optional*): Name of a source that is not on the Hub: a file name, never a path.
         license (`str`, *optional*): Hub identifier of its licence.
         license_name (`str`, *optional*): Name of the licence, where `license` is `"other"`.
         license_link (`str`, *optional*): Link to the licence, where `license` is `"other"`.
@@ -37,7 +37,7 @@ class SourceFacts:
 @dataclass
 class ProxyFacts:
     """
-    A proxy reward model and what is known of its quality.
+    A proxy reward model and its quality.
 
     Args:
         aspect (`str`): The aspect it scores.
@@ -85,10 +85,10 @@ class ConfigFacts:
 @dataclass
 class ExampleFacts:
     """
-    A pair to show. Texts are whole; the card shortens them.
+    An example pair. Texts are complete; the card shortens them.
 
     Args:
-        prompt, chosen, rejected (`str`): Its texts; of a chat, the last turn of each.
+        prompt, chosen, rejected (`str`): Its texts; for a chat, the last turn of each.
         aspect (`str`, *optional*): The aspect whose label it carries.
         pd (`float`, *optional*): Its Preference Divergence.
         reason (`str`, *optional*): Why it was kept or dropped.
@@ -107,7 +107,7 @@ class ExampleFacts:
 @dataclass
 class DatasetFacts:
     """
-    What the card of a scored data set says.
+    The facts in the card of a scored data set.
 
     Args:
         repo_id (`str`): Where it is, or will be.
@@ -117,14 +117,14 @@ class DatasetFacts:
         pretty_name (`str`, *optional*): Title. `None` derives it from `repo_id`.
         arguments (`dict`): Arguments of the selection: `budget`, `source`, `gamma`, `weights`, `per_aspect`, `seed` …
         report (`dict`): Numbers of [`SelectionReport`].
-        conflict (`dict`): For two aspects, the share of pairs that both decide in which they disagree.
+        conflict (`dict`): For two aspects, the share of pairs in which they disagree, among the pairs that both decide.
         source ([`SourceFacts`]): Where the pairs came from.
         proxies (`list` of [`ProxyFacts`]): The reward models behind the gaps.
         example_kept, example_dropped ([`ExampleFacts`], *optional*): One pair of each.
         picture (`str`, *optional*): Path in the repository of the histogram of the PD.
         report_url (`str`, *optional*): Link to the interactive report.
         files (`dict`): Other files of the repository and what they are.
-        license (`str`, *optional*): Licence that the publisher chose. Wins over the card that is there, and over the source's.
+        license (`str`, *optional*): Licence that the publisher chose. Replaces that of the current card and of the source.
         languages (`list` of `str`): Languages that the publisher chose.
         tags (`list` of `str`): Further tags.
         revision_tag (`str`, *optional*): Tag that readers should pin.
@@ -162,25 +162,26 @@ class DatasetFacts:
 @dataclass
 class ModelFacts:
     """
-    What the card of a reward model or of an aligned model says.
+    The facts in the card of a reward model or of an aligned model.
 
     Args:
         kind (`str`): `"reward"` or `"policy"`.
         name (`str`): Title.
         repo_id (`str`, *optional*): Where it is, or will be.
-        base_model (`str`, *optional*): Hub id of the model it was trained from; `None` where that is not on the Hub.
+        base_model (`str`, *optional*): Hub id of the model it was trained from; `None` if that is not on the Hub.
         base_revision (`str`, *optional*): Commit of the base model.
-        license (`str`, *optional*): Licence that the publisher chose. Wins over the card that is there.
-        base_license, base_license_name, base_license_link (`str`, *optional*): The base model's licence, inherited otherwise.
+        license (`str`, *optional*): Licence that the publisher chose. Replaces that of the current card.
+        base_license, base_license_name, base_license_link (`str`, *optional*): The base model's licence, used if
+            `license` is unset.
         peft (`bool`, *optional*, defaults to `False`): Whether it is an adapter.
         chat (`bool`, *optional*, defaults to `True`): Whether it has a chat template.
-        tags (`list` of `str`): Tags, beside those of every such card.
+        tags (`list` of `str`): Further tags.
         languages (`list` of `str`): ISO 639 codes.
         datasets (`list` of `str`): Hub ids of the data it was trained on.
         dataset_revision (`str`, *optional*): Commit of the first of them.
         num_train (`int`, *optional*): Training pairs.
-        is_known (`bool`, *optional*, defaults to `True`): Whether its making was recorded. Otherwise the card says only what the
-            files say.
+        is_known (`bool`, *optional*, defaults to `True`): Whether the training was recorded. Otherwise the card
+            says only what the files say.
         selection (`dict`, *optional*): How the pairs were selected: `total`, `kept`, `dropped`, `threshold`, `column`, `selector`.
         loss (`str`, *optional*): The loss, in words.
         aspect (`str`, *optional*): Of a reward model: its aspect.

@@ -1,4 +1,4 @@
-"""What the card of a reward model says about its heads."""
+"""The heads of a reward model in its card."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

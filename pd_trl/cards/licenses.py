@@ -20,7 +20,7 @@ _KNOWN = frozenset(
 
 def license_metadata(license: str | None, name: str | None = None, link: str | None = None) -> dict[str, str]:
     """
-    The YAML keys of a licence: an identifier that the Hub knows, else `other` with a name.
+    The YAML keys of a licence: an identifier of the Hub, or `other` with a name.
 
     Args:
         license (`str`, *optional*): Identifier, or any name; `None` gives no keys.

@@ -15,7 +15,7 @@ from .licenses import license_metadata
 from .text import Safe, accuracy, cell, code, count, literal, number, percent, render, repo_link, table
 
 _TEMPLATES = {"reward": "reward_model_card", "policy": "aligned_model_card"}
-# The Hub's task of each kind, and the tags that its users filter for.
+# The Hub's task of each kind, and the tags that users filter by.
 _TASKS = {"reward": "text-classification", "policy": "text-generation"}
 _TAGS = {
     "reward": ["trl", "reward-trainer", "reward-model", "preference", "generated_from_trainer"],
@@ -25,14 +25,14 @@ _TAGS = {
 
 def model_card(facts: ModelFacts, existing: str | None = None) -> str:
     """
-    The whole README.md of a model, YAML included.
+    The complete README.md of a model, with its YAML.
 
     Args:
         facts ([`ModelFacts`]): What to say.
-        existing (`str`, *optional*): The card that is there: its text and YAML outside the generated part survive.
+        existing (`str`, *optional*): The current card. Its text and YAML outside the generated part are kept.
 
     Raises:
-        InputError: When `existing` has broken YAML, or markers that are not one pair.
+        InputError: If `existing` has broken YAML, or not exactly one pair of markers.
     """
     if facts.kind not in _TEMPLATES:
         raise InputError(f"`kind` must be one of {', '.join(_TEMPLATES)}, got {facts.kind!r}.")
@@ -42,7 +42,7 @@ def model_card(facts: ModelFacts, existing: str | None = None) -> str:
         body = f"# {cell(facts.name)}\n"
     forced = ["license", "license_name", "license_link"] if facts.license else []
     if metadata.get("library_name") in ("transformers", "peft"):
-        forced.append("library_name")  # TRL says transformers of adapters too
+        forced.append("library_name")  # TRL writes transformers for adapters too
     merged = merge_metadata(metadata, model_metadata(facts), forced)
     return join_readme(merged, merge_section(body, render(_TEMPLATES[facts.kind], _record(facts))))
 
@@ -65,7 +65,7 @@ def model_metadata(facts: ModelFacts) -> dict[str, Any]:
 
 
 def _all_results(facts: ModelFacts) -> list[EvalResult]:
-    """The evaluations, and of a reward model its held-out accuracy."""
+    """The evaluations, and for a reward model its held-out accuracy."""
     measured: dict[str | None, Mapping[str, float]] = {facts.aspect: facts.metrics}
     measured |= {aspect: head.get("metrics", {}) for aspect, head in facts.heads.items()}
     held_out = [
@@ -204,4 +204,4 @@ def _license(facts: ModelFacts) -> Safe:
         return Safe(
             f"{code(facts.base_license_name or facts.base_license)}, the base model's. Terms of the training data may add to it."
         )
-    return Safe("Not known to us: the licence of the base model, and terms of the training data, apply.")
+    return Safe("Unknown. The licence of the base model and the terms of the training data apply.")

@@ -1,4 +1,4 @@
-"""Text of others made harmless, and the templates that use it."""
+"""Escapes untrusted text, and renders the templates that show it."""
 
 import html
 import json
@@ -15,43 +15,43 @@ from ..hub.names import is_repo_id, page_path
 from ..runs.resources import template_path
 from ..text.names import visible
 
-# Beyond this, a text in a card is cut: a card is read, the data set has the whole text.
+# Longer texts are cut in a card: the data set has the complete text.
 MAX_CHARACTERS = 1200
 MAX_CELL = 200
 _SHA = re.compile(r"[0-9a-f]{40}")
 
 
 class Safe(str):
-    """Text that a template may put out as it is. Everything else is escaped as by [`cell`]."""
+    """Text that a template outputs unchanged. Everything else is escaped by [`cell`]."""
 
 
 def shortened(text: str, most: int) -> str:
-    """The start of `text`, with the number of characters that are left out."""
+    """The start of `text`, and the number of characters that are left out."""
     return text if len(text) <= most else f"{text[:most].rstrip()} … ({len(text) - most:,} more characters)"
 
 
 def plain(value: object, most: int = MAX_CELL) -> str:
-    """Text of others on one line, for YAML or as a start of something safer."""
+    """Untrusted text on one line, for YAML or for further escaping."""
     return " ".join(visible(shortened(str(value), most)).split())
 
 
 def cell(value: object, most: int = MAX_CELL) -> Safe:
-    """Text of others in a paragraph or a cell of a markdown table: one line, and neither HTML, table, link nor code."""
+    """Untrusted text for a paragraph or a cell of a markdown table: one line without HTML, table, link or code."""
     text = html.escape(plain(value, most), quote=False) or "(empty)"
     text = re.sub(r"([|`\[\]*_~\\$])", r"\\\1", text)
-    # A link needs no brackets where it is recognised by its start, nor a heading or a list anything but its first character.
+    # A bare address becomes a link without brackets, and a first character alone makes a heading or a list.
     text = re.sub(r"(?i)(https?|ftp|mailto|www)([:.])", lambda m: f"{m[1]}&#{ord(m[2])};", text).replace("@", "&#64;")
     return Safe(re.sub(r"^([#+\-=]|\d+(?=[.)]))", lambda m: f"\\{m[0]}" if not m[0].isdigit() else f"{m[0]}\\", text))
 
 
 def code(value: object) -> Safe:
-    """Text of others inside backticks, in a table too."""
+    """Untrusted text inside backticks, also in a table."""
     text = plain(value).replace("`", "'").replace("|", "¦")
     return Safe(f"`{text.replace('<!--', '<! --') or ' '}`")
 
 
 def passage(value: object) -> Safe:
-    """A longer text of others inside an HTML element: its lines stay, nothing else of it is markup."""
+    """Longer untrusted text inside an HTML element: only its line breaks are kept as markup."""
     lines = visible(shortened(str(value), MAX_CHARACTERS)).strip().split("\n")
     return Safe("<br>".join(html.escape(line.strip(), quote=False) for line in lines) or "&nbsp;")
 
@@ -63,7 +63,7 @@ def literal(value: object) -> Safe:
 
 
 def count(value: int | None) -> Safe:
-    """A number of things, with thousands separators."""
+    """A count with thousands separators."""
     return Safe("–" if value is None else f"{value:,}")
 
 
@@ -87,7 +87,7 @@ def accuracy(metrics: Mapping[str, float], bold: bool = False) -> Safe:
 
 
 def repo_link(name: str, kind: str = "model", revision: str | None = None) -> Safe:
-    """A link to a repository of the Hub, at `revision` where that is a commit; plain code for what is no Hub id."""
+    """A link to a repository of the Hub, at `revision` if that is a commit. A name that is not a Hub id becomes code."""
     if not is_repo_id(name, namespaced=kind != "model"):
         return code(name)
     url = f"https://huggingface.co/{page_path(name, kind)}"
@@ -102,7 +102,7 @@ def path(value: str) -> Safe:
 
 
 def url(value: str) -> Safe:
-    """A web address as the target of a link; what is none becomes harmless."""
+    """A web address as the target of a link; anything else becomes harmless."""
     return Safe(quote(value, safe=":/?&=#%~+,@!;")) if re.match(r"https?://", value) else Safe("#")
 
 
@@ -122,7 +122,7 @@ def _finalize(value: object) -> object:
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    # Whatever is no `Safe` string is escaped by `finalize`, for markdown and for HTML. `RepoCard.from_template` escapes nothing
+    # `finalize` escapes everything but `Safe` strings, for markdown and for HTML. `RepoCard.from_template` escapes nothing
     # (test_a_hostile_text_changes_nothing_but_words).
     environment = Environment(  # noqa: S701
         undefined=StrictUndefined,
@@ -139,6 +139,6 @@ def _environment() -> Environment:
 
 
 def render(template: str, record: Mapping[str, Any]) -> str:
-    """A text from a template of `model_cards/` and a plain record. Strings of the record are escaped unless [`Safe`]."""
+    """Renders a template of `model_cards/` with a plain record. Strings of the record are escaped unless [`Safe`]."""
     text = _environment().get_template(template_path(template).name).render(version=Safe(__version__), **record)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in text.splitlines())).strip()

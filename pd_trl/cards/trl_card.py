@@ -1,4 +1,4 @@
-"""The parts of TRL's own model card that ours keeps."""
+"""The parts of TRL's model card that ours keeps."""
 
 import re
 from dataclasses import dataclass, field
@@ -27,10 +27,10 @@ class TRLCard:
 
 def read_trl_card(text: str) -> TRLCard:
     """
-    Takes a card of TRL apart.
+    Splits a card of TRL into its parts.
 
-    TRL writes the key `licence` with the value `license`, links a base model that it does not know to `huggingface.co/None`,
-    and orders the tags at random: none of these is kept.
+    Three faults of TRL's card are corrected: the key `licence` with the value `license`, links of an unknown base
+    model to `huggingface.co/None`, and the random order of tags.
 
     Args:
         text (`str`): A README.md that a trainer of TRL wrote.
@@ -45,7 +45,7 @@ def read_trl_card(text: str) -> TRLCard:
 
 
 def _sections(body: str) -> dict[str, str]:
-    """The text under each heading, up to the next heading of any level. Lines of code are not taken for headings."""
+    """The text under each heading, up to the next heading of any level. Lines of code are not headings."""
     blanked = re.sub(r"^```.*?^```", lambda m: re.sub(r"[^\n]", " ", m[0]), body, flags=re.DOTALL | re.MULTILINE)
     headings = list(_HEADING.finditer(blanked))
     ends = [*(h.start() for h in headings[1:]), len(body)][: len(headings)]

@@ -12,10 +12,10 @@ from ..safety.media import without_media
 from ..text.names import display_name, display_names
 from .ranked import RankedPairs
 
-# Longest text shown, in characters, and bytes of all texts together: they decide the size of the page.
+# Longest text shown, in characters, and bytes of all texts together. They bound the size of the page.
 MAX_CHARACTERS = 1500
 MAX_BYTES = 2_400_000
-# Aspects whose gaps are shown beside a pair, and the longest id.
+# Maximum number of gaps shown beside a pair, and the longest id.
 MAX_GAPS = 12
 _MAX_ID = 200
 _TEXTS = ("prompt", "chosen", "rejected")
@@ -23,12 +23,13 @@ _TEXTS = ("prompt", "chosen", "rejected")
 
 def sample_examples(decided: Dataset, ranked: RankedPairs, most: int, seed: int) -> dict[str, Any]:
     """
-    Kept and dropped pairs in equal numbers, where there are enough, drawn by `seed` and `pair_id`, as columns in rank order.
+    Draws kept and dropped pairs in equal numbers, if there are enough, by `seed` and `pair_id`. Returns columns in
+    rank order.
 
     Args:
         decided ([`~datasets.Dataset`]): Pairs with a decision.
         ranked ([`RankedPairs`]): Their ranking.
-        most (`int`): Largest number of pairs. Fewer where their texts would take more than `MAX_BYTES`.
+        most (`int`): Maximum number of pairs. There are fewer if their texts would take more than `MAX_BYTES`.
         seed (`int`): Seed of the draw.
     """
     ranks = _draw(decided, ranked, most, seed)
@@ -55,7 +56,7 @@ def sample_examples(decided: Dataset, ranked: RankedPairs, most: int, seed: int)
 
 
 def _draw(decided: Dataset, ranked: RankedPairs, most: int, seed: int) -> NDArray[np.integer]:
-    """Ranks of the sample, kept and dropped alternating, so that its head is a fair sample too."""
+    """Ranks of the sample. Kept and dropped pairs alternate, so the first pairs are a fair sample too."""
     ids = np.asarray(decided["pair_id"][:], dtype=str)[ranked.rows]
     keys = random_keys(ids, seed)
     kept, dropped = np.arange(ranked.kept), np.arange(ranked.kept, len(ids))

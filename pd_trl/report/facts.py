@@ -1,4 +1,4 @@
-"""What the page says at the filter's own budget: plain values for its template."""
+"""The page at the filter's own budget: plain values for its template."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -45,7 +45,7 @@ def page_facts(
 
 
 def _plain(value: Any) -> Any:
-    """A value of an argument or of the source, with names and texts as they are shown."""
+    """A value of an argument or of the source, with names and texts in the form that is shown."""
     if isinstance(value, Mapping):
         return {display_name(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -54,10 +54,10 @@ def _plain(value: Any) -> Any:
 
 
 def _groupings(ranked: RankedPairs, numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The tables of kept pairs by group; the page finds a group by its index."""
+    """The tables of kept pairs by group. The page finds a group by its index."""
     titles = {
-        "aspect": ("By aspect", "Pairs whose label is of this aspect."),
-        "votes": ("By votes", "How many of the other aspects that vote agree with the pair's label."),
+        "aspect": ("By aspect", "Pairs that have the label of this aspect."),
+        "votes": ("By votes", "The number of other aspects whose vote agrees with the pair's label."),
     }
     found = []
     for key, (title, note) in titles.items():
@@ -95,7 +95,7 @@ def _proxies(numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _group_rows(ranked: RankedPairs, numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows of the table of all, kept and dropped pairs; `key` is how the page finds a row to count anew."""
+    """Rows of the table of all, kept and dropped pairs. The page finds a row by its `key` to count again."""
     lengths, unseen = numbers["lengths"], numbers["unseen_labels"]
     rows: list[dict[str, Any]] = []
     if "voters" in ranked.columns:
@@ -131,13 +131,16 @@ def _matrices(
     if labels:
         names = list(labels)
         values = [[labels[a].get(b) for b in names] for a in names]
-        note = "Of the pairs that two aspects' labels both decide, the share in which they prefer different responses, before the selection"
+        note = (
+            "Share of pairs in which two aspects' labels prefer different responses, among the pairs that both decide, "
+            "before the selection"
+        )
         note += "." if source == "ratings" else ", which does not see these labels."
         found.append(_matrix("Conflict of the labels", note, names, values))
     if ranked.matrix is not None:
         notes = {
-            "all": "Of the pairs that two aspects both decide, the share in which they prefer different responses, by the sign of "
-            "their gap. A pair's own aspect prefers what its label says.",
+            "all": "Share of pairs in which two aspects prefer different responses by the sign of their gap, among "
+            "the pairs that both decide. A pair's own aspect prefers the chosen response.",
             "kept": "The same among the kept pairs.",
             "dropped": "The same among the dropped pairs.",
         }
@@ -148,7 +151,7 @@ def _matrices(
     if correlation:
         names = list(correlation)
         values = [[correlation[a][b] for b in names] for a in names]
-        found.append(_matrix("Correlation of the gaps", "Aspects of high correlation cast one vote twice.", names, values, signed=True))  # fmt: skip
+        found.append(_matrix("Correlation of the gaps", "Two aspects of high correlation cast nearly the same vote.", names, values, signed=True))  # fmt: skip
     return found
 
 

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..text.tables import percent
 
 _FILES = Path(__file__).parent / "files"
-# In the order in which they build on each other; together they are one script of the page.
+# Each builds on those before it. Together they are one script of the page.
 _SCRIPTS = ("numbers.js", "plots.js", "examples.js", "page.js")
 
 
@@ -24,8 +24,8 @@ def render_page(facts: Mapping[str, Any], blocks: Mapping[str, bytes]) -> str:
     """
     The page as text.
 
-    Nothing of the data is ever code: the template escapes what it shows, the blocks hold no character that HTML knows, and the
-    policy lets only our script and the plotting library run, by their hashes.
+    Data never becomes code. The template escapes what it shows, the blocks hold no special character of HTML, and the
+    policy allows only our script and the plotting library, by their hashes.
 
     Args:
         facts (`dict`): Values of the template.
@@ -50,7 +50,7 @@ def render_page(facts: Mapping[str, Any], blocks: Mapping[str, bytes]) -> str:
 
 @lru_cache(maxsize=1)
 def plotting_library() -> str:
-    """BokehJS as it comes with the Python package; raises `InputError` where that is missing."""
+    """BokehJS from the Python package; raises `InputError` if the package is missing."""
     try:
         from bokeh.resources import Resources
     except ImportError:
@@ -58,19 +58,19 @@ def plotting_library() -> str:
             "The report needs Bokeh, which is not installed: `pip install 'pd_trl[report]'` (or `pip install bokeh`)."
         ) from None
     core, interface = Resources(mode="inline", components=["bokeh", "bokeh-api"], minified=True).js_raw[:2]
-    # A browser whose tools are open would look for the maps, which are not in the page.
+    # A browser with open developer tools would look for the source maps, which are not in the page.
     lines = f"{core}\n{interface}".split("\n")
     return "\n".join(line for line in lines if not line.startswith("//# sourceMappingURL"))
 
 
 def _breakable(name: str) -> Markup:
-    """A name that may go on in the next line after an underscore."""
+    """A name that may break after an underscore."""
     return Markup("_<wbr>").join(str(name).split("_"))
 
 
 def _policy(*scripts: str) -> str:
     hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts]
-    # Bokeh writes style elements of its own; no style can load anything under this policy.
+    # Bokeh writes its own style elements. Under this policy no style can load anything.
     return (
         f"default-src 'none'; script-src {' '.join(hashes)}; style-src 'unsafe-inline'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"

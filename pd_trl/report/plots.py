@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Blue and orange, which people with any colour vision can tell apart; the lightness differs too.
+# Blue and orange can be told apart with any colour vision; the lightness differs too.
 KEPT_COLOR, DROPPED_COLOR = "#0072B2", "#E08A00"
 _INK, _GRID, _CONFLICT = "#222222", "#D9D9D9", "#000000"
 _DPI = 150
 _MAX_BARS = 40
-# Behind a label that a line would cross.
+# Background of a label that a line would cross.
 _PLAIN = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
 _STYLE = {
     "font.family": "sans-serif",
@@ -246,7 +246,7 @@ def _matrix(
     size = 2.2 + 0.78 * len(names)
     with picture(path, (max(size + 1.2, 6.0), max(size, 3.4))) as (figure, axes):
         image = axes.imshow(matrix, cmap=colors, vmin=limits[0], vmax=limits[1])
-        # A text inside its cell has no say in the layout, which would measure each of them several times.
+        # Texts inside cells are left out of the layout, which would measure each of them several times.
         inside: dict[str, Any] = {"ha": "center", "va": "center", "in_layout": False}
         for (row, column), value in np.ndenumerate(matrix):
             if np.isfinite(value):
@@ -268,17 +268,17 @@ def _matrix(
 
 @contextmanager
 def picture(path: str | os.PathLike, size: tuple[float, float]) -> "Iterator[tuple[Figure, Axes]]":
-    """A figure with one set of axes, written to `path` when the block ends well. Leaves matplotlib's state alone."""
+    """A figure with one set of axes, written to `path` if the block succeeds. matplotlib's state is not changed."""
     require_matplotlib()
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        # Names of data may be in a script that the font lacks; a box in their place is no reason to stop.
+        # Names may be in a script that the font lacks. They are then shown as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=size, layout="constrained")
         yield figure, figure.add_subplot()
-        # Without the version of the library, the same numbers give the same file.
+        # Without the library's version in the file, the same numbers give the same file.
         figure.savefig(path, format="png", dpi=_DPI, metadata={"Software": None})
 
 
@@ -287,7 +287,7 @@ def _check_lengths(values: NDArray, others: Mapping[str, NDArray | None]) -> Non
         raise InputError(f"`pd` must be a non-empty vector, got shape {values.shape}.")
     for name, other in others.items():
         if other is not None and other.shape != values.shape:
-            raise InputError(f"`{name}` must have one value a pair, shape {values.shape}, got {other.shape}.")
+            raise InputError(f"`{name}` must have one value per pair, shape {values.shape}, got {other.shape}.")
     if not np.isfinite(values).all():
         raise InputError(f"`pd` must be finite, got {values[~np.isfinite(values)][0]}.")
 
@@ -316,7 +316,7 @@ def _names(
 
 
 def _most_groups(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The first groups, and all others as one, so that the picture stays of a size that can be read."""
+    """The first groups, and all others as one group, so that the picture stays readable."""
     names = list(groups)
     first = {name: groups[name] for name in names[: _MAX_BARS - 1]}
     rest = [groups[name] for name in names[_MAX_BARS - 1 :]]

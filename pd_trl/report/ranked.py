@@ -1,4 +1,4 @@
-"""The pairs of a selection in the order in which a growing budget takes them in."""
+"""The pairs of a selection in rank order: a growing budget keeps one after the other."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,19 +24,19 @@ _BLOCK = 65_536
 @dataclass
 class RankedPairs:
     """
-    What the page needs of each pair to count anew at any budget. All arrays have shape `(num_pairs,)` and are in rank order: a
-    budget of n pairs keeps the first n.
+    The data of each pair that the page needs to count at any budget. All arrays have shape `(num_pairs,)` and are in
+    rank order: a budget of n pairs keeps the first n.
 
     Args:
         rows (integer array): Row of the data set.
         kept (`int`): Pairs that the filter keeps.
         groups (`dict`): Names of the groups of each grouping, `"aspect"` and `"votes"`.
-        columns (`dict` of `str` to array): Per pair: the index of its group in each grouping, `agree` and `voters` (votes of the
-            other aspects), `longer` (1 where the chosen response is the longer one), `overall` (1 or -1, 0 = undecided), `others_agree` and
-            `others_decided` (labels of the other aspects), `chosen` and `rejected` (characters), `delta` (length difference), `pd`.
-            Those that the data does not have are absent.
-        conflicts (`dict`): For the pairs that are all, kept or dropped: share of the pairs decided by two aspects in which these
-            prefer different responses.
+        columns (`dict` of `str` to array): Per pair: the index of its group in each grouping, `agree` and `voters`
+            (votes of the other aspects), `longer` (1 if the chosen response is the longer one), `overall` (1 or -1, 0
+            = undecided), `others_agree` and `others_decided` (labels of the other aspects), `chosen` and `rejected`
+            (characters), `delta` (length difference), `pd`. Columns that the data cannot give are absent.
+        conflicts (`dict`): For all, kept and dropped pairs: share of pairs in which two aspects prefer different
+            responses, among the pairs that both decide.
         matrix ([`GapMatrix`], *optional*): Gaps, in the order of the data set.
     """
 
@@ -53,7 +53,7 @@ def rank_pairs(decided: Dataset, pd_filter: PDFilter) -> RankedPairs:
     Ranks the pairs of a decided data set as its filter does.
 
     Raises:
-        InputError: When the pairs that are kept are not the first ones by the filter's ranking.
+        InputError: If the kept pairs are not the first ones by the filter's ranking.
     """
     ids = row_keys(decided)
     kept = np.asarray(decided["pd_kept"][:], dtype=bool)
@@ -63,8 +63,8 @@ def rank_pairs(decided: Dataset, pd_filter: PDFilter) -> RankedPairs:
     count = int(kept.sum())
     if not kept[rows[:count]].all():
         raise InputError(
-            f"The {count} pairs that are marked as kept are not the first ones by the filter's ranking ('{pd_filter.selector}'), so "
-            "that rows and filter are not of one selection. Run `pd-trl select` again."
+            f"The {count} pairs marked as kept are not the first ones by the filter's ranking "
+            f"('{pd_filter.selector}'): rows and filter belong to different selections. Run `pd-trl select` again."
         )
     groups: dict[str, list[str]] = {}
     columns = _text_lengths(decided)
@@ -72,7 +72,7 @@ def rank_pairs(decided: Dataset, pd_filter: PDFilter) -> RankedPairs:
         groups["aspect"], columns["aspect"] = _grouped(labels)
     if "pd" in decided.column_names:
         divergence = numeric_column(decided, "pd").astype(np.float32)
-        # Pairs without votes rank last by PD. A rule that does not rank by it may have left an older column, with holes anywhere.
+        # Pairs without votes rank last by PD. Under another rule, `pd` may be an older column with missing values anywhere.
         ranked_by_pd = pd_filter.needs_divergence
         columns |= {"pd": divergence} if ranked_by_pd or np.isfinite(divergence).all() else {}
     columns |= _unseen_votes(decided, pd_filter.source, labels)
@@ -91,9 +91,9 @@ def rank_pairs(decided: Dataset, pd_filter: PDFilter) -> RankedPairs:
 
 def ranking(scores: NDArray, ids: NDArray, kept: NDArray[np.bool_], strata: NDArray | None = None) -> NDArray:
     """
-    Rows from the first that a growing budget keeps to the last: by score and `pair_id` as [`select_lowest`], or in proportion
-    to the strata as [`select_per_stratum`]. Of equal scores, those that are kept come first: a column that was rounded on its way
-    to the disk may tie what was not tied.
+    Rows in the order in which a growing budget keeps them: by score and `pair_id` as in [`select_lowest`], or in
+    proportion to the strata as in [`select_per_stratum`]. Of equal scores, kept pairs come first: rounding on the way
+    to the disk may have made scores equal.
     """
     order = np.lexsort((ids, ~kept, scores))
     if strata is None:
@@ -101,7 +101,7 @@ def ranking(scores: NDArray, ids: NDArray, kept: NDArray[np.bool_], strata: NDAr
     position = np.empty(len(order))
     for name in np.unique(strata):
         rows = order[strata[order] == name]
-        # Pairs without a score come last of all, and do not count.
+        # Pairs without a score come last and do not count.
         scored = rows[~np.isnan(scores[rows])]
         position[rows] = np.inf
         position[scored] = (np.arange(scored.size) + 0.5) / max(scored.size, 1)
@@ -109,12 +109,12 @@ def ranking(scores: NDArray, ids: NDArray, kept: NDArray[np.bool_], strata: NDAr
 
 
 def _scores(decided: Dataset, pd_filter: PDFilter, ids: NDArray) -> NDArray:
-    # What `pd` held in a column of another name stands in the column `pd` of the decided rows.
+    # PD read from a column of another name is in the column `pd` of the decided rows.
     columns = {name: name if name == "pd" else pd_filter.column_of(name) for name in pd_filter.rule.inputs}
     absent = [column for column in columns.values() if column not in decided.column_names]
     if absent:
         raise InputError(
-            f"The pairs have no column {absent[0]!r}, by which the filter ('{pd_filter.selector}') ranks them; their columns are "
+            f"The pairs have no column {absent[0]!r}, by which the filter ('{pd_filter.selector}') ranks; their columns are "
             f"{', '.join(decided.column_names)}. Run `pd-trl select` again."
         )
     inputs = {name: numeric_column(decided, column) for name, column in columns.items()}
@@ -129,7 +129,7 @@ def _grouped(labels: NDArray) -> tuple[list[str], NDArray]:
 
 
 def _narrow(counts: NDArray) -> NDArray:
-    """Numbers that are not negative in the smallest type that holds them all."""
+    """Non-negative numbers in the smallest type that holds them all."""
     return counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
 
 
@@ -148,7 +148,7 @@ def _column(decided: Dataset, name: str) -> Any:
 
 
 def _unseen_votes(decided: Dataset, source: str, labels: NDArray[np.str_] | None) -> dict[str, NDArray]:
-    """The labels that the selection did not see, as `unseen_labels` of [`SelectionReport`] counts them."""
+    """The labels that the selection did not see, counted as in `unseen_labels` of [`SelectionReport`]."""
     columns: dict[str, NDArray] = {}
     overall = numbers_of(decided, "vote_overall")
     if overall is not None:
@@ -171,15 +171,15 @@ def _unseen_votes(decided: Dataset, source: str, labels: NDArray[np.str_] | None
 
 def _opinions(matrix: GapMatrix) -> NDArray[np.float64]:
     """
-    Which response each aspect prefers, shape `(num_pairs, num_aspects)`, in the codes of `pref_`: 1 is the chosen one, 0 the
-    rejected one, 0.5 neither. An aspect prefers what its own label says.
+    The response that each aspect prefers, shape `(num_pairs, num_aspects)`, in the codes of `pref_`: 1 is the chosen
+    one, 0 the rejected one, 0.5 neither. A pair's own aspect prefers the chosen one.
     """
     own = matrix.own[:, None] == np.arange(len(matrix.names))
     return np.where(own, 1.0, np.sign(np.nan_to_num(matrix.gaps)) / 2 + 0.5)
 
 
 def _conflicts(opinions: NDArray[np.float64]) -> Matrix:
-    """[`disagreement`] of every two aspects; blocks of rows keep the memory bounded."""
+    """[`disagreement`] of every two aspects, in blocks of rows that bound the memory."""
     size = opinions.shape[1]
     both, product = np.zeros((size, size)), np.zeros((size, size))
     for start in range(0, len(opinions), _BLOCK):
@@ -194,7 +194,7 @@ def _conflicts(opinions: NDArray[np.float64]) -> Matrix:
 
 
 def packed(ranked: RankedPairs) -> tuple[list[dict[str, Any]], bytes]:
-    """The columns as one block of bytes, little-endian, and for each its name, type and place in the block."""
+    """The columns as one little-endian block of bytes, and the name, type and place of each."""
     layout, parts, offset = [], [], 0
     for name, values in ranked.columns.items():
         content = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).tobytes()

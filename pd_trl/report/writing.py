@@ -35,7 +35,7 @@ class Selection:
         pd_filter ([`PDFilter`]): The filter, with its report.
         numbers (`dict`): Numbers of its [`SelectionReport`].
         text (`str`): The report as text.
-        provenance (`dict`): What the manifest knows of the source.
+        provenance (`dict`): The source, from the manifest.
         name (`str`): Name of the selection, for the title.
     """
 
@@ -61,15 +61,17 @@ def write_report(
     max_examples: int = MAX_EXAMPLES,
 ) -> Path:
     """
-    Writes the report of a selection as one HTML page, which works from a file, without a network.
+    Writes the report of a selection as one HTML page, which needs no server and no network.
 
-    On the page, a slider sets the budget anew: what would be kept, by aspect and by votes, how far the other aspects agree, how
-    long the kept responses are. The counts are exact at every budget, since the page holds the numbers (not the texts) of every
-    pair; at the budget of the filter they are the filter's own. A sample of the pairs can be searched and read.
+    On the page, a slider changes the budget. It shows what would be kept, by aspect and by votes, how much the other
+    aspects agree, and how long the kept responses are. The page holds the numbers (not the texts) of every pair, so
+    the counts are exact at every budget, and at the filter's budget they equal the filter's. A sample of the pairs can
+    be searched and read.
 
     Args:
         source (`str` or [`~datasets.Dataset`]):
-            Folder of `pd-trl select` or of a whole run, the Hub id of a published selection, or scored pairs, which `pd_filter` is then fitted on.
+            Folder of `pd-trl select` or of a whole run, the Hub id of a published selection, or scored pairs, on which
+            `pd_filter` is then fitted.
         path (`str`):
             HTML file to write.
         pd_filter ([`PDFilter`], *optional*):
@@ -77,13 +79,14 @@ def write_report(
         title (`str`, *optional*):
             Title of the page. `None` takes it from the data.
         max_examples (`int`, *optional*, defaults to `1000`):
-            Largest number of pairs to show with their texts. Fewer where the texts would take more than 2.4 MB.
+            Maximum number of pairs to show with their texts. There are fewer if the texts would take more than 2.4 MB.
 
     Returns:
         `Path`: `path`.
 
     Raises:
-        InputError: When the folder is not of `pd-trl select`, its rows and filter do not belong together, or Bokeh is missing.
+        InputError: If the folder is not one of `pd-trl select`, its rows and filter do not belong together, or
+            Bokeh is missing.
     """
     return write_page(read_selection(source, pd_filter), path, title=title, max_examples=max_examples)
 
@@ -91,7 +94,7 @@ def write_report(
 def write_page(
     selection: Selection, path: str | os.PathLike, *, title: str | None = None, max_examples: int = MAX_EXAMPLES
 ) -> Path:
-    """Writes the page of a selection that is read already; see [`write_report`]."""
+    """Writes the page of a selection that has been read; see [`write_report`]."""
     check_max_examples(max_examples)
     ranked, pd_filter = selection.ranked, selection.pd_filter
     layout, numbers = packed(ranked)
@@ -138,17 +141,17 @@ def check_max_examples(value: object) -> None:
 
 
 def read_selection(source: str | os.PathLike | Dataset, pd_filter: PDFilter | None = None) -> Selection:
-    """The selection in a folder of `pd-trl select`, or the one that `pd_filter` makes of scored pairs."""
+    """The selection in a folder of `pd-trl select`, or the one that `pd_filter` makes from scored pairs."""
     if isinstance(source, Dataset):
         pd_filter = pd_filter or PDFilter()
         decided = pd_filter.fit_transform(source)
         return _selection(decided, pd_filter, {}, "pairs")
     if not isinstance(source, (str, os.PathLike)):
         raise InputTypeError(
-            f"A report is of a folder of `pd-trl select` or of a `Dataset`, got {type(source).__name__}."
+            f"A report needs a folder of `pd-trl select` or a `Dataset`, got {type(source).__name__}."
         )
     if pd_filter is not None:
-        raise InputError("A folder of `pd-trl select` holds its own filter: pass `pd_filter` with a `Dataset` only.")
+        raise InputError("A folder of `pd-trl select` has its own filter: pass `pd_filter` only with a `Dataset`.")
     folder = local_selection(source)
     manifest = Manifest.load(folder)
     if manifest is None or manifest.stage != "select":
@@ -160,7 +163,7 @@ def read_selection(source: str | os.PathLike | Dataset, pd_filter: PDFilter | No
     changed = {name: count for name, count in counts.items() if manifest.counts.get(name) != count}
     if changed:
         found = ", ".join(f"{name} {count} instead of {manifest.counts.get(name)}" for name, count in changed.items())
-        raise InputError(f"The rows in {source} are not those of its manifest: {found}. Run `pd-trl select` again.")
+        raise InputError(f"The rows in {source} do not match its manifest: {found}. Run `pd-trl select` again.")
     provenance = manifest.results.get("provenance") or {}
     origin = provenance.get("source") or {}
     name = origin.get("dataset") or origin.get("name") or folder.absolute().name
@@ -168,7 +171,7 @@ def read_selection(source: str | os.PathLike | Dataset, pd_filter: PDFilter | No
 
 
 def local_selection(source: str | os.PathLike) -> Path:
-    """The folder of a selection: that of `pd-trl select`, the one in a run's folder, or one that was published on the Hub."""
+    """The folder of a selection: of `pd-trl select`, inside a run's folder, or published on the Hub."""
     folder = Path(source).expanduser()
     if folder.exists():
         return folder / "select" if (folder / "select" / MANIFEST_NAME).is_file() else folder

@@ -87,7 +87,7 @@ def test_state_of_matplotlib_is_left_alone(tmp_path):
     "draw, message",
     [
         (lambda path: plots.divergence_histogram([], [], path), "non-empty vector"),
-        (lambda path: plots.divergence_histogram([1.0, 2.0], [True], path), "`kept` must have one value a pair"),
+        (lambda path: plots.divergence_histogram([1.0, 2.0], [True], path), "`kept` must have one value per pair"),
         (lambda path: plots.divergence_histogram([1.0, np.nan], [True, False], path), "must be finite, got nan"),
         (lambda path: plots.divergence_histogram([1.0], [True], path, [True, False]), "`conflict` must have one"),
         (lambda path: plots.length_shares({"all": None}, path), "no share"),

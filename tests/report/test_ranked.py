@@ -156,7 +156,7 @@ def test_scores_that_were_rounded_keep_the_decision():
 def test_rows_and_filter_of_two_selections_are_refused():
     decided, _ = decided_by(60)
     other = PDFilter(60, selector="length", proxy_metrics=METRICS).fit(scored_set(COUNT))
-    with pytest.raises(InputError, match="marked as kept are not the first ones by the filter's ranking"):
+    with pytest.raises(InputError, match="pairs marked as kept are not the first ones by the filter's ranking"):
         rank_pairs(decided, other)
 
 

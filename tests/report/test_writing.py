@@ -165,7 +165,7 @@ def test_refusals(folder, tmp_path):
         write_report(tmp_path / "nowhere", tmp_path / "r.html")
     with pytest.raises(InputTypeError, match="got list"):
         write_report([1], tmp_path / "r.html")
-    with pytest.raises(InputError, match="holds its own filter"):
+    with pytest.raises(InputError, match="has its own filter"):
         write_report(folder, tmp_path / "r.html", pd_filter=PDFilter())
     assert not list(tmp_path.iterdir())
 
@@ -182,7 +182,7 @@ def test_a_folder_whose_rows_changed_is_refused(tmp_path):
     # The manifest of a version that kept no digests.
     manifest = json.loads((tmp_path / "select" / "manifest.json").read_text())
     (tmp_path / "select" / "manifest.json").write_text(json.dumps({**manifest, "files": {}}))
-    with pytest.raises(InputError, match="not those of its manifest: kept 150 instead of 90"):
+    with pytest.raises(InputError, match="do not match its manifest: kept 150 instead of 90"):
         write_report(tmp_path / "select", tmp_path / "r.html")
 
 

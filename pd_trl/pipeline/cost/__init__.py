@@ -1,4 +1,4 @@
-"""What a recipe costs before it is run: tokens, FLOPs, time and memory of each stage, and what the selection saves."""
+"""The cost of a recipe before it runs: tokens, FLOPs, time and memory of each stage, and what the selection saves."""
 
 from .devices import DEVICES, Device
 from .estimate import RecipeCost, StageCost, recipe_cost

@@ -1,4 +1,4 @@
-"""The batches that trainers, the scorer and the decoder make of sequences of known length."""
+"""The batches that trainers, the scorer and the decoder make from sequences of known length."""
 
 from collections.abc import Iterator
 
@@ -13,10 +13,10 @@ from ...trainers.reward.sampler import group_by_length
 from .formulas import Work
 from .lengths import PairLengths
 
-# Tokens of a scorer's batch where they are not given.
+# Default tokens of a scorer's batch.
 TOKENS_PER_BATCH = {"cpu": 2048, "gpu": 16384}
 
-# Share of the positions that a batch of pairs in one row must spare.
+# Share of the positions that a batch must save for its pairs to share prefixes.
 LEAST_SPARED = 0.1
 
 
@@ -38,11 +38,11 @@ def training_work(
         chosen, rejected (array of shape `(num_pairs,)`): Tokens of each side.
         order (array): Rows in the order of the epoch.
         batch_size (`int`): Pairs per call of the model.
-        accumulation (`int`, *optional*, defaults to `1`): Calls per step of the optimizer.
+        accumulation (`int`, *optional*, defaults to `1`): Calls of the model per optimizer step.
         head_tokens (array of shape `(num_pairs,)`, *optional*): Positions of a pair that go through the head. `None` is all.
-        multiple (`int`, *optional*): What the padded length is a multiple of.
-        prompts (array of shape `(num_pairs,)`, *optional*): Tokens that both sides begin with, where both go into one row
-            (`share_prefix`) in the batches in which that saves a tenth.
+        multiple (`int`, *optional*): The padded length is a multiple of this.
+        prompts (array of shape `(num_pairs,)`, *optional*): Tokens that both sides share at the start, with
+        `share_prefix`. A batch shares them if that saves a tenth of its positions.
     """
     if order.size == 0:
         return Work()
@@ -70,7 +70,7 @@ def training_work(
 
 
 def epochs_of(work_of_epoch: list[Work], epochs: float, max_steps: int) -> Work:
-    """Work of all epochs, or of `max_steps` steps where positive. `work_of_epoch` holds those with an order of their own."""
+    """Work of all epochs, or of `max_steps` steps if positive. `work_of_epoch` holds the epochs with different orders."""
     total, done = Work(), 0.0
     whole = int(np.ceil(epochs)) if max_steps <= 0 else len(work_of_epoch)
     for i in range(min(whole, len(work_of_epoch))):
@@ -93,12 +93,12 @@ def epoch_orders(
     heads: NDArray | None = None,
 ) -> Iterator[NDArray]:
     """
-    Row orders of up to four epochs: those of [`AspectBalancedSampler`] with a `temperature`, else random ones; by blocks of
-    similar length where `grouped`. `heads` is the head of each pair, where a model has several.
+    Row orders of up to four epochs: by [`AspectBalancedSampler`] with a `temperature`, else random; in blocks of
+    similar length if `grouped`. `heads` is the head of each pair, for a model with several heads.
     """
     longest = np.maximum(chosen, rejected)
     sampler = None
-    # Where no side is ever the longer one, there is nothing to balance.
+    # If all sides have equal lengths, there is nothing to balance.
     if temperature is not None and (chosen < rejected).any() and (chosen >= rejected).any():
         lengths = longest if grouped else None
         sampler = AspectBalancedSampler(
@@ -124,18 +124,18 @@ def scoring_work(
     lengths: PairLengths, *, longest: int | None, tokens_per_batch: int, pairs_per_shard: int, share_prefix: bool
 ) -> Work:
     """
-    Each distinct conversation of a shard once, in length-sorted batches under a token budget, and what several of a prompt begin
-    with once where that saves enough, as [`score_pairs`] does.
+    The batches of [`score_pairs`]: each distinct conversation of a shard once, sorted by length, under a token budget.
+    Conversations with the same prompt share it if that saves enough.
 
     Args:
         lengths ([`PairLengths`]): The pairs.
-        longest (`int`, *optional*): Tokens beyond which the start is cut.
-        tokens_per_batch (`int`): Most tokens of a batch.
+        longest (`int`, *optional*): Maximum number of tokens; longer conversations are cut at the start.
+        tokens_per_batch (`int`): Maximum number of tokens in a batch.
         pairs_per_shard (`int`): Pairs of a shard.
         share_prefix (`bool`): Whether prompts are read once.
     """
     both = np.column_stack([lengths.chosen, lengths.rejected])
-    # A conversation whose start is cut shares nothing with the others.
+    # A conversation that is cut at the start shares nothing with the others.
     prompts = (
         np.where(both > longest, 0, lengths.prompt[:, None])
         if longest is not None
@@ -169,7 +169,7 @@ def _forward_work(sizes: NDArray, prompts: NDArray, groups: NDArray, tokens_per_
     alone = sizes[np.repeat(~pays, counts)]
     for batch in token_batches(alone, tokens_per_batch):
         rows, width = int(batch.size), int(alone[batch].max())
-        # Without a mask, the attention skips the half that no token sees.
+        # Without a mask, attention skips the half that no token sees.
         total += Work(0, 0, rows * width, rows * float(width) ** 2 / 2, 0, 1, 0, (rows, width))
     total.sequences, total.tokens, total.head_tokens = int(sizes.size), int(sizes.sum()), int(sizes.size)
     return total
@@ -177,8 +177,8 @@ def _forward_work(sizes: NDArray, prompts: NDArray, groups: NDArray, tokens_per_
 
 def decoding_work(prompts: NDArray, new_tokens: int, batch_size: int) -> tuple[Work, Work]:
     """
-    The prompts' pass and the passes of the new tokens, longest prompts first. A row goes on being computed until the last of its
-    batch has ended.
+    The pass over the prompts and the passes of the new tokens, longest prompts first. A row is computed until the last
+    row of its batch has ended.
     """
     order = np.sort(prompts)[::-1]
     prefill, decode = Work(), Work()

@@ -1,4 +1,4 @@
-"""What FLOPs take, by the published peak of a device."""
+"""From FLOPs to seconds, by the published peak of a device."""
 
 from typing import Protocol
 
@@ -8,7 +8,7 @@ from .parts import StageCost
 
 
 class Clock(Protocol):
-    """Turns the work of a stage into seconds."""
+    """Computes the seconds of a stage."""
 
     name: str
     unit: str
@@ -22,8 +22,8 @@ class Clock(Protocol):
 
 class PublishedClock:
     """
-    Seconds of one device at a share of its published peak. Decoding takes as long as reading the weights for every token,
-    where that is more.
+    Seconds of one device at a share of its published peak. Decoding takes at least as long as reading the weights for
+    every token.
 
     Args:
         device ([`Device`]): The device.
@@ -43,7 +43,7 @@ class PublishedClock:
         self.assumptions = [
             f"{device.name}: {device.flops / 1e12:g} TFLOP/s in bfloat16 (dense, published), of which {100 * utilization:g} % "
             "are reached (--utilization).",
-            "Tokenisation, loading, saving and communication take no time.",
+            "Time for tokenisation, loading, saving and communication is not counted.",
         ]
 
     def time(self, cost: StageCost) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ...errors import InputError
 from ...text.names import did_you_mean
 
-# Share of the peak that a well-filled training step reaches; an assumption, the user's own measurement is better.
+# Share of the peak that a well-filled training step reaches. This is an assumption; your own measurement is better.
 DEFAULT_UTILIZATION = 0.4
 
 
@@ -18,7 +18,7 @@ class Device:
         name (`str`): Its name.
         flops (`float`): Dense bfloat16 FLOP/s at its peak, as published.
         memory (`float`): Bytes of its memory.
-        bandwidth (`float`): Bytes/s from its memory, which bound decoding.
+        bandwidth (`float`): Bytes/s from its memory, the limit of decoding.
     """
 
     name: str
@@ -44,7 +44,7 @@ DEVICES: dict[str, Device] = {
 
 
 def device_of(name: str) -> Device:
-    """The device of a name."""
+    """The device with this name."""
     if name not in DEVICES:
         hint = (
             " `scripts/plan_this_machine.py` of pd_trl's repository measures this machine." if name == "this" else ""

@@ -36,15 +36,15 @@ ESTIMATES: dict[str, Callable[[ParsedStep, Pairs, Recipe], StageCost]] = {
 @dataclass
 class RecipeCost:
     """
-    What a recipe costs.
+    The cost of a recipe.
 
     Args:
         stages (`list` of [`StageCost`]): The stages in order.
         all_pairs ([`StageCost`], *optional*): The policy's training on all pairs.
         budget (`float`, *optional*): Share of the pairs that is kept.
-        device (`str`): What the hours are for.
+        device (`str`): The device that the hours are for.
         unit (`str`): `"GPU h"` or `"CPU s"`.
-        assumptions (`list` of `str`): What was taken for granted.
+        assumptions (`list` of `str`): What was assumed.
     """
 
     stages: list[StageCost]
@@ -56,8 +56,8 @@ class RecipeCost:
 
     def savings(self) -> dict[str, float]:
         """
-        Cost with the selection against that of training on all pairs, in FLOPs and seconds, and the share of pairs below which
-        selecting costs less.
+        Cost with the selection relative to training on all pairs, in FLOPs and seconds, and the share of pairs below
+        which selecting costs less.
         """
         main = next((cost for cost in self.stages if cost.stage == "dpo" and not cost.rival), None)
         if main is None or self.all_pairs is None:
@@ -74,7 +74,7 @@ class RecipeCost:
                 f"all_pairs_{name}": whole,
                 f"saved_{name}": whole - selecting - trained,
             }
-            # Training is proportional to the share kept, but for what it costs to start.
+            # Apart from its start, training is proportional to the kept share.
             share = main.pairs / self.all_pairs.pairs
             slope = (whole - trained) / (1 - share) if share < 1 else whole
             result[f"break_even_budget_{name}"] = 1 - selecting / slope if slope else 0.0
@@ -104,7 +104,7 @@ def recipe_cost(steps: Sequence[ParsedStep], pairs: Pairs, clock: Clock, recipe:
         recipe ([`Recipe`]): What the stages share.
 
     Raises:
-        InputError: When a model's configuration or the data cannot be read.
+        InputError: If a model's configuration or the data cannot be read.
     """
     costs = [ESTIMATES[parsed.stage](parsed, pairs, recipe) for parsed in steps if parsed.stage in ESTIMATES]
     main = recipe.section("dpo")

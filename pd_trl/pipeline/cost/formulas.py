@@ -8,12 +8,12 @@ from .shape import ModelShape
 @dataclass
 class Work:
     """
-    What a stage pushes through a model.
+    The sequences that a stage passes through a model.
 
     Args:
         sequences (`int`): Sequences.
         tokens (`int`): Their tokens, without padding.
-        padded (`int`): Their tokens, padding counted: what is computed.
+        padded (`int`): Their tokens with padding: what is computed.
         squares (`float`): Sum over sequences of the square of the padded length, for the attention.
         head_tokens (`int`): Positions that go through the head.
         batches (`int`): Calls of the model.
@@ -61,9 +61,10 @@ def training_flops(shape: ModelShape, work: Work, *, checkpointing: bool, fused_
     """
     FLOPs of training steps, forward and backward.
 
-    The backward pass is twice the forward one: the gradients of the inputs and of the weights. Those of frozen weights are
-    left out, but for those of the first layer's input. SDPA and flash attention compute the scores again (2.5 times instead of 2), as TRL's fused head does with
-    the logits. Gradient checkpointing adds a forward pass of the layers, which stops before the last product of each.
+    The backward pass costs twice the forward pass: gradients of the inputs and of the weights. Gradients of frozen
+    weights are left out; that of the first layer's input is counted all the same. SDPA and flash attention compute the scores again
+    (2.5 times instead of 2), and TRL's fused head computes the logits again. Gradient checkpointing adds a forward
+    pass of the layers, without the last product of each.
 
     Args:
         shape ([`ModelShape`]): The model.
@@ -79,7 +80,7 @@ def training_flops(shape: ModelShape, work: Work, *, checkpointing: bool, fused_
     backward = weights * (1 if shape.frozen else 2) + 2 * adapter
     backward += attention * (2.0 if shape.attention == "eager" else 2.5)
     passes_of_head = 1 + (1 if shape.frozen else 2) + (1 if fused_head else 0)
-    # An adapter beside the last product needs what comes before its own.
+    # An adapter beside the last product needs the product's input.
     last = (
         0.0 if shape.sparse or shape.frozen else 2.0 * shape.layers * shape.hidden * shape.intermediate * work.padded
     )
@@ -90,12 +91,12 @@ def training_flops(shape: ModelShape, work: Work, *, checkpointing: bool, fused_
 @dataclass
 class Memory:
     """
-    Peak memory of one device, in bytes, by what takes it.
+    Peak memory of one device, in bytes, by part.
 
     Args:
-        weights, reference, optimizer, gradients, activations, head, cache (`float`): Parts. Gradients and activations do not
-            peak together unless gradients are accumulated, so that the larger counts.
-        accumulates (`bool`): Whether gradients stay while the next activations come.
+        weights, reference, optimizer, gradients, activations, head, cache (`float`): Parts. Gradients and
+            activations do not peak together unless gradients are accumulated: only the larger counts.
+        accumulates (`bool`): Whether gradients stay in memory during the next forward pass.
     """
 
     weights: float = 0.0
@@ -117,9 +118,9 @@ class Memory:
 
 def layer_activations(shape: ModelShape, rows: int, width: int, *, half: bool) -> float:
     """
-    Bytes that autograd keeps of one layer: both norms' inputs and outputs, queries, keys and values (repeated to all heads),
-    the attention's output, and four tensors of the MLP; scores too with eager attention. `half` is bfloat16, in which norms
-    stay float32.
+    Bytes that autograd keeps for one layer: inputs and outputs of both norms, queries, keys and values (repeated for
+    all heads), the output of the attention, and four tensors of the MLP; with eager attention also the scores. `half`
+    is bfloat16; norms stay in float32.
     """
     tokens = rows * width
     heads = 4 * shape.query
@@ -155,10 +156,11 @@ def training_memory(
         optimizer (`str`, *optional*, defaults to `"adamw"`): Name of the optimizer; 8-bit and Adafactor are known.
         checkpointing (`bool`, *optional*, defaults to `True`): Gradient checkpointing.
         accumulates (`bool`, *optional*, defaults to `False`): Whether gradients are accumulated over batches.
-        reference (`bool`, *optional*, defaults to `False`): Whether a reference model is held too.
-        language_head (`bool`, *optional*, defaults to `False`): Whether the head is a language model's, through TRL's fused one.
-        triton (`bool`, *optional*, defaults to `True`): Whether the fused head runs in Triton, which works in place. Without, as
-            on a CPU, it holds 18 copies of a tile (measured with TRL 1.16 and torch 2.13).
+        reference (`bool`, *optional*, defaults to `False`): Whether a reference model is in memory too.
+        language_head (`bool`, *optional*, defaults to `False`): Whether the head is a language model's, computed
+            by TRL's fused head.
+        triton (`bool`, *optional*, defaults to `True`): Whether the fused head runs in Triton, which works in
+            place. Without Triton, as on a CPU, it holds 18 copies of a tile (measured with TRL 1.16 and torch 2.13).
         processes (`int`, *optional*, defaults to `1`): Devices over which states are sharded.
         sharding (`str`, *optional*, defaults to `"none"`): `"none"`, `"zero2"` (gradients and optimizer) or `"zero3"` (weights too).
     """
@@ -169,7 +171,7 @@ def training_memory(
     kept = shape.layers * boundary + layer if checkpointing else shape.layers * layer
     states = shape.trainable * _state_bytes(optimizer, trained_bytes)
     weights = shape.parameters * weight_bytes + shape.adapter * trained_bytes
-    # Autocast keeps a bfloat16 copy of the float32 weights that are trained until the forward pass ends.
+    # Until the forward pass ends, autocast keeps a bfloat16 copy of the trained float32 weights.
     copies = 2.0 * shape.trainable if half and weight_bytes >= 4 and not shape.frozen else 0.0
     by_states = processes if sharding in ("zero2", "zero3") else 1
     by_weights = processes if sharding == "zero3" else 1
@@ -213,8 +215,8 @@ def inference_memory(
         largest (`tuple` of `int`): Rows and padded length of the largest batch.
         weight_bytes (`float`): Bytes of a weight and of an activation.
         cached (`int`, *optional*, defaults to `0`): Positions of a row in the KV cache.
-        new_tokens (`int`, *optional*, defaults to `0`): Tokens that are decoded, part of `cached`. The cache has no room for them yet
-            when the prompts are read, so that only one of the two counts.
+        new_tokens (`int`, *optional*, defaults to `0`): Decoded tokens, part of `cached`. While the prompts are
+            read, the cache has no room for them yet, so only one of the two peaks counts.
     """
     rows, width = largest
     # At once in a layer: the residual stream, norm, queries, keys, values and output, or the MLP's three.

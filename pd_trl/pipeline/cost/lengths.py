@@ -1,4 +1,4 @@
-"""Tokens of each pair: counted where there are few, from a sample and the number of characters where there are many."""
+"""Tokens of each pair: counted if there are few pairs, else estimated from a sample and the number of characters."""
 
 import itertools
 import time
@@ -27,9 +27,9 @@ class PairLengths:
             Tokens of the prompt, and of prompt and response together, of each side.
         keys (array of shape `(num_pairs, 2)`): Number of each distinct conversation.
         groups (array of shape `(num_pairs,)`): Number of each pair's prompt.
-        counted (`int`): Pairs whose tokens were counted; those of the others are estimated from their characters.
-        standard_error (`float`): Of the mean number of tokens of a pair; 0 where all were counted.
-        seconds (`float`): CPU seconds to make the tokens of one conversation.
+        counted (`int`): Pairs whose tokens were counted. For the others they are estimated from the characters.
+        standard_error (`float`): Standard error of the mean tokens per pair; 0 if all were counted.
+        seconds (`float`): CPU seconds to tokenise one conversation.
         source (`str`): Where the numbers come from.
     """
 
@@ -59,14 +59,14 @@ class PairLengths:
 
 def pair_lengths(preferences: Any, tokenizer: Any, *, sample_rows: int, seed: int, source: str) -> PairLengths:
     """
-    Tokens of each pair of `preferences` as the reward trainer, the DPO trainer and the scorer make them.
+    Tokens of each pair of `preferences`, as counted by the reward trainer, the DPO trainer and the scorer.
 
     Args:
         preferences ([`~datasets.Dataset`]): Preferences in the data contract.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]): The model's tokenizer.
-        sample_rows (`int`): Most pairs to tokenise; of more, a sample drawn by `seed`.
+        sample_rows (`int`): Maximum number of pairs to tokenise. With more, a sample is drawn by `seed`.
         seed (`int`): Seed of the sample.
-        source (`str`): What the tokenizer is called.
+        source (`str`): Name of the tokenizer.
     """
     names = [
         n for n in ("prompt", "chosen", "rejected", "tools", "chat_template_kwargs") if n in preferences.column_names
@@ -117,7 +117,7 @@ def _count(tokenizer: Any, rows: list[dict[str, Any]]) -> tuple[Lengths, float]:
 
 
 def _prompts(tokenizer: Any, rows: list[dict[str, Any]]) -> list[list[int] | None]:
-    """Tokens of each prompt, as the DPO trainer makes them; `None` where it is part of both sides."""
+    """Tokens of each prompt, as the DPO trainer makes them; `None` if the prompt is part of both sides."""
     if not rows or rows[0].get("prompt") is None:
         return [None] * len(rows)
     if isinstance(rows[0]["prompt"], str):
@@ -139,7 +139,7 @@ def _common(first: list[int], second: list[int]) -> int:
 def _extrapolate(
     counted: Lengths, characters: NDArray[np.float64], rows: NDArray
 ) -> tuple[Lengths, NDArray[np.float64]]:
-    """Tokens of all rows by a line through those counted, and what it misses of the sampled pairs' sums."""
+    """Tokens of all rows by a linear fit to the counted ones, and its errors on the sums of the sampled pairs."""
     estimated = np.empty(characters.shape)
     for column in range(3):
         design = np.column_stack([np.ones(len(rows)), characters[rows, column]])
@@ -153,8 +153,8 @@ def _extrapolate(
 
 def assumed_lengths(num_pairs: int, tokens_per_pair: float, conversations_per_pair: float) -> PairLengths:
     """
-    Pairs that are all alike: half of each conversation is its prompt, and conversations recur so that there are
-    `conversations_per_pair` distinct ones for each pair.
+    Identical pairs. Half of each conversation is its prompt. Conversations recur, so each pair has
+    `conversations_per_pair` distinct ones.
     """
     if num_pairs < 1 or tokens_per_pair < 2 or not 0 < conversations_per_pair <= 2:
         raise InputError(
@@ -162,7 +162,7 @@ def assumed_lengths(num_pairs: int, tokens_per_pair: float, conversations_per_pa
             f"(0, 2], got {num_pairs}, {tokens_per_pair:g} and {conversations_per_pair:g}."
         )
     one = np.full(num_pairs, round(tokens_per_pair / 2), dtype=np.int64)
-    # All pairs of k responses to a prompt: 2 / (k - 1) conversations for each.
+    # All pairs of k responses to a prompt have 2 / (k - 1) conversations per pair.
     responses = max(2, round(1 + 2 / conversations_per_pair))
     pairs_of_prompt = np.array(list(itertools.combinations(range(responses), 2)))
     groups = np.arange(num_pairs) // len(pairs_of_prompt)

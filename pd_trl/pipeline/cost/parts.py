@@ -1,4 +1,4 @@
-"""What a stage costs, and what the stages of a recipe share."""
+"""The cost of a stage, and what the stages of a recipe share."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,7 +11,7 @@ from .sources import ParsedStep
 @dataclass
 class StageCost:
     """
-    What a stage costs.
+    The cost of a stage.
 
     Args:
         name (`str`): Name of the step.
@@ -24,9 +24,9 @@ class StageCost:
         memory ([`Memory`], *optional*): Peak on one device.
         seconds (`float`): Seconds on one device.
         token_error (`float`): Standard error of `tokens`.
-        requests (`int`): Requests to a judge elsewhere.
-        rival (`bool`): Whether it belongs to a policy that is only compared.
-        parts (`list` of `dict`): What the clock times: kind, FLOPs, work, and how to measure it.
+        requests (`int`): Requests to a remote judge.
+        rival (`bool`): Whether it belongs to a policy that is only a comparison.
+        parts (`list` of `dict`): Parts for the clock: kind, FLOPs, work, and how to measure it.
     """
 
     name: str
@@ -67,8 +67,8 @@ class Part:
         flops (`float`): Floating-point operations.
         work ([`Work`]): The sequences.
         prepared (`int`): Pairs that are tokenised.
-        models (`int`): Times that a trainer or a scorer is set up.
-        streamed (`float`): Bytes read from the device's memory, which bound decoding.
+        models (`int`): Number of times that a trainer or a scorer is set up.
+        streamed (`float`): Bytes read from the device's memory, the limit of decoding.
         setup (`dict`): Model and arguments, for a measurement.
     """
 
@@ -103,7 +103,7 @@ class Recipe:
     notes: list[str] = field(default_factory=list)
 
     def section(self, stage: str) -> ParsedStep | None:
-        """The step of a stage that is no rival's."""
+        """The step of a stage for the policy, not for a rival."""
         return next((s for s in self.steps if s.stage == stage and not s.step.name.startswith("compare")), None)
 
     def kept(self, total: int) -> int:
@@ -119,7 +119,7 @@ class Recipe:
         return self.kept(total) / total if total and self.section("dpo") is not None else None
 
     def source_of(self, name: str) -> str:
-        """The model that a folder of this run starts from, or `name` itself."""
+        """The base model of a folder of this run, or `name` itself."""
         for parsed in self.steps:
             if parsed.stage == "dpo" and parsed.step.output_dir == name:
                 return str(parsed.outputs[2].model_name_or_path)

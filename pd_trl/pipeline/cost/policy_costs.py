@@ -1,4 +1,4 @@
-"""Cost of training a policy, of its outputs, and of judging them."""
+"""Cost of training a policy, of generating its outputs, and of judging them."""
 
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ from .parts import Part, Recipe, StageCost
 from .sources import Pairs, ParsedStep, PlannedModel
 from .training import Training, epochs_work, memory_of, training_of
 
-# Instructions of AlpacaEval, and tokens of one, where they cannot be read.
+# Instructions of AlpacaEval, and tokens of one, if they cannot be read.
 _ALPACA = (805, 40)
 
 
 def dpo_cost(parsed: ParsedStep, pairs: Pairs, recipe: Recipe, *, all_pairs: bool = False) -> StageCost:
-    """Training of a policy, on the pairs it would keep or on all."""
+    """Training of a policy, on the kept pairs or on all."""
     cost = StageCost("dpo on all pairs" if all_pairs else parsed.step.name, "dpo")
     cost.rival = parsed.step.name.startswith("compare")
     training = training_of(parsed, recipe, reward=False)
@@ -50,7 +50,7 @@ def _add_training(cost: StageCost, lengths: PairLengths, training: Training, rec
         recipe.note(
             f"{given - len(lengths):,} pairs have a prompt that fills max_length={args.max_length} and are left out of DPO."
         )
-    # On an accelerator, TRL's fused head scores the completions' positions only; elsewhere all.
+    # On an accelerator, TRL's fused head scores only the positions of the completions; elsewhere all.
     answers = np.maximum(chosen - lengths.prompt, 0) + np.maximum(rejected - lengths.prompt, 0)
     head = answers if recipe.on_gpu else None
     shape = training.shape()
@@ -73,7 +73,7 @@ def _add_training(cost: StageCost, lengths: PairLengths, training: Training, rec
 
 
 def _kept_rows(parsed: ParsedStep, pairs: Pairs, recipe: Recipe) -> NDArray:
-    """Rows that the policy is trained on: those of a finished selection, else as many at random."""
+    """Rows that the policy is trained on: those of a finished selection, else a random sample of the same size."""
     folder = Path(str(parsed.outputs[0].dataset_name or "")).expanduser() / "selected"
     count = recipe.kept(len(pairs))
     if pairs.rows is not None and any(folder.glob("train-*.parquet")):
@@ -82,12 +82,12 @@ def _kept_rows(parsed: ParsedStep, pairs: Pairs, recipe: Recipe) -> NDArray:
         if rows.size == len(kept) == count:
             return rows
     if count < len(pairs):
-        recipe.note("The pairs that will be kept are not known yet: taken to be as long as the others.")
+        recipe.note("The kept pairs are not known yet: they are assumed to be as long as the others.")
     return np.sort(np.random.default_rng(pairs.seed).permutation(len(pairs))[:count])
 
 
 def generate_cost(parsed: ParsedStep, pairs: Pairs, recipe: Recipe) -> StageCost:
-    """Outputs to a set of instructions."""
+    """Outputs for a set of instructions."""
     arguments = parsed.outputs[0]
     name = recipe.source_of(str(arguments.model_name_or_path))
     model = PlannedModel(name, arguments.model_revision, arguments.trust_remote_code)
@@ -96,7 +96,7 @@ def generate_cost(parsed: ParsedStep, pairs: Pairs, recipe: Recipe) -> StageCost
     new_tokens = recipe.new_tokens or arguments.max_new_tokens
     if recipe.new_tokens is None:
         recipe.note(
-            f"Outputs are taken to have all of max_new_tokens={new_tokens} tokens: set --new_tokens for what you expect."
+            f"Each output is assumed to have max_new_tokens={new_tokens} tokens: set --new_tokens to what you expect."
         )
     prefill, decode = decoding_work(prompts, new_tokens, arguments.batch_size)
     weight_bytes = 2.0 if recipe.on_gpu else 4.0
@@ -121,13 +121,13 @@ def _prompt_lengths(parsed: ParsedStep, model: PlannedModel, recipe: Recipe) -> 
     except (InputError, OSError, ConnectionError):
         count, tokens = _ALPACA
         recipe.note(
-            f"The instructions of '{parsed.step.name}' could not be read: taken to be {count} of {tokens} tokens."
+            f"The instructions of '{parsed.step.name}' could not be read: {count} of {tokens} tokens each are assumed."
         )
         return np.full(count, tokens)
 
 
 def requests_of(parsed: ParsedStep, recipe: Recipe) -> int:
-    """Requests to a judge of another's: each output against each baseline, in both orders for a win score."""
+    """Requests to a remote judge: each output against each baseline, in both orders for a win score."""
     arguments = parsed.outputs[0]
     generate = recipe.section("generate")
     count = _ALPACA[0]

@@ -68,7 +68,7 @@ def reward_groups(arguments: Any, pairs: Pairs) -> list[tuple[NDArray[np.bool_],
 
 
 def _fitting(lengths: PairLengths, longest: int | None) -> NDArray[np.bool_]:
-    """Which pairs have no side longer than `longest`."""
+    """Mask of the pairs with no side longer than `longest`."""
     if longest is None:
         return np.ones(len(lengths), dtype=bool)
     return (lengths.chosen <= longest) & (lengths.rejected <= longest)
@@ -99,7 +99,7 @@ def score_cost(parsed: ParsedStep, pairs: Pairs, recipe: Recipe) -> StageCost:
         tokenised.add(model.name)
         cost.token_error += passes * lengths.standard_error * work.sequences / 2
         cost.model = model.name
-        # Shared prompts are kept as keys and values until their responses have been read.
+        # Keys and values of shared prompts stay in memory until their responses have been read.
         cached = work.largest[1] if shares else 0
         memory = inference_memory(shape, work.largest, weight_bytes=2.0 if half else 4.0, cached=cached)
         cost.memory = memory if cost.memory is None or memory.total > cost.memory.total else cost.memory
@@ -107,7 +107,7 @@ def score_cost(parsed: ParsedStep, pairs: Pairs, recipe: Recipe) -> StageCost:
 
 
 def _scorers(arguments: Any, pairs: Pairs, recipe: Recipe) -> Iterable[tuple[PlannedModel, ModelShape, int]]:
-    """Each model, and how many passes are made with it."""
+    """Each model, and the number of passes with it."""
     trained = recipe.section("reward")
     named = arguments.reward_models
     if trained is not None and (not named or isinstance(named, str) and Path(named) == Path(trained.step.output_dir)):

@@ -1,4 +1,4 @@
-"""What a model's configuration says about its cost; no weight is loaded."""
+"""The sizes of a model that decide its cost, from its configuration. No weight is loaded."""
 
 import copy
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class ModelShape:
 
     Args:
         name (`str`): The model.
-        parameters (`int`): Weights, tied ones once: what `num_parameters` says.
-        matmul (`int`): Weights of the layers that each token is multiplied with. Of a mixture of experts, the share of the
-            experts that a token meets.
+        parameters (`int`): Weights, with tied ones counted once, as by `num_parameters`.
+        matmul (`int`): Weights of the layers that each token is multiplied with. For a mixture of experts, only
+            the experts that a token uses.
         head (`int`): Weights of the head: hidden size times vocabulary, or times the number of rewards.
         layers (`int`): Layers.
         hidden (`int`): Width of the residual stream.
@@ -28,8 +28,8 @@ class ModelShape:
         query (`int`): Heads times the width of one.
         key_value (`int`): Heads of keys (as many as those of values) times the width of one.
         vocabulary (`int`): Tokens.
-        positions (`int`, *optional*): Most tokens of a sequence.
-        adapter (`int`): Weights of LoRA that are trained; 0 without.
+        positions (`int`, *optional*): Maximum number of tokens of a sequence.
+        adapter (`int`): Trained weights of LoRA; 0 without LoRA.
         attention (`str`): Implementation of the attention.
         sparse (`bool`): Whether it is a mixture of experts.
     """
@@ -72,7 +72,7 @@ def model_shape(
     trust_remote_code: bool = False,
 ) -> ModelShape:
     """
-    The shape of the model of a configuration, counted on the model itself, built on the meta device.
+    The shape of a model, counted on the model itself, which is built from its configuration on the meta device.
 
     Args:
         config ([`~transformers.PreTrainedConfig`]): Configuration.
@@ -84,7 +84,7 @@ def model_shape(
         trust_remote_code (`bool`, *optional*, defaults to `False`): Whether to run code that comes with the model.
 
     Raises:
-        InputError: When the model has no class for the task, or sizes are missing from its configuration.
+        InputError: If the model has no class for the task, or sizes are missing from its configuration.
     """
     text = config.get_text_config()
     model: Any = _on_meta(config, task, outputs, attention, trust_remote_code, name)
@@ -104,7 +104,7 @@ def model_shape(
             sparse=sparse,
         )  # fmt: skip
     except AttributeError as error:
-        raise InputError(f"The configuration of {name} does not say what the plan needs: {error}.") from None
+        raise InputError(f"The configuration of {name} lacks a size that the plan needs: {error}.") from None
 
 
 def _on_meta(
@@ -116,7 +116,7 @@ def _on_meta(
     if task == "reward":
         config = copy.deepcopy(config)
         config.num_labels = outputs
-    # An implementation of the attention that is not installed here does not change the weights.
+    # The weights do not depend on the implementation of the attention, which may not be installed here.
     usable = attention if attention in ("eager", "sdpa") else None
     try:
         with torch.device("meta"):
@@ -129,7 +129,7 @@ def _on_meta(
 
 
 def _matmul_weights(model: Any, text: Any) -> tuple[int, int, bool]:
-    """Weights of the head; of the layers, as many as a token meets; whether there are experts that it does not meet."""
+    """Weights of the head; weights of the layers that a token uses; whether there are experts that it does not use."""
     modules = (model.get_output_embeddings(), getattr(model, "score", None), getattr(model, "classifier", None))
     head_module = next((module for module in modules if isinstance(module, nn.Module)), nn.Identity())
     head_ids = {id(p) for p in head_module.parameters()}

@@ -1,4 +1,4 @@
-"""The pairs and the models that a plan is made for."""
+"""The pairs and the models of a plan."""
 
 import tempfile
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ from ..stages.prepare import run_prepare
 from .lengths import PairLengths, assumed_lengths, pair_lengths
 from .shape import ModelShape, model_shape
 
-# Aspects of the data where it cannot be read: the paper's UltraFeedback.
+# Number of aspects if the data cannot be read: the paper's UltraFeedback.
 ASSUMED_ASPECTS = 4
 
 
@@ -50,16 +50,16 @@ class ParsedStep:
 @dataclass
 class Pairs:
     """
-    The preferences that a recipe works on.
+    The preferences of a recipe.
 
     Args:
-        rows ([`~datasets.Dataset`], *optional*): The preferences; `None` where only their number is known.
+        rows ([`~datasets.Dataset`], *optional*): The preferences; `None` if only their number is known.
         aspects (array of shape `(num_pairs,)`): Aspect of each pair's label.
-        conversations_per_pair (`float`): Distinct conversations for each pair, where only the number is known.
-        tokens_per_pair (`float`, *optional*): Tokens of both conversations of a pair, where they are given.
-        sample_rows (`int`): Most pairs to tokenise.
+        conversations_per_pair (`float`): Distinct conversations per pair, if only the number of pairs is known.
+        tokens_per_pair (`float`, *optional*): Tokens of both conversations of a pair, if given.
+        sample_rows (`int`): Maximum number of pairs to tokenise.
         seed (`int`): Seed of the sample.
-        assumptions (`list` of `str`): What was taken for granted.
+        assumptions (`list` of `str`): What was assumed.
     """
 
     rows: Any
@@ -75,7 +75,7 @@ class Pairs:
         return int(self.aspects.size)
 
     def heldout(self, share: float, seed: int) -> NDArray[np.bool_]:
-        """Which pairs are held out of the training of rewards."""
+        """Mask of the pairs that are held out when reward models are trained."""
         if self.rows is not None:
             return heldout_rows(self.rows, share, seed)
         return np.random.default_rng(seed).permutation(len(self)) < round(share * len(self))
@@ -164,10 +164,11 @@ def find_pairs(
     seed: int,
 ) -> Pairs:
     """
-    The pairs of a recipe: what `prepare` has left, else what it would make of the source, else as many as `num_pairs` says.
+    The pairs of a recipe: the result of `prepare`, else what `prepare` would make from the source, else `num_pairs`
+    assumed pairs.
 
     Raises:
-        InputError: When the data cannot be read and `num_pairs` and `tokens_per_pair` are not given.
+        InputError: If the data cannot be read and `num_pairs` and `tokens_per_pair` are not given.
     """
     options: dict[str, Any] = {
         "sample_rows": sample_rows,
@@ -176,13 +177,16 @@ def find_pairs(
     }
     if num_pairs is not None:
         if tokens_per_pair is None:
-            raise InputError("`num_pairs` stands in for the data, so that `tokens_per_pair` is needed too.")
+            raise InputError("`num_pairs` replaces the data, so `tokens_per_pair` is needed too.")
         assumed = assumed_lengths(num_pairs, tokens_per_pair, conversations_per_pair)
         count = num_aspects or ASSUMED_ASPECTS
         if count < 1:
             raise InputError(f"`num_aspects` must be at least 1, got {num_aspects}.")
-        text = f"The data was not read: {assumed.source}, {conversations_per_pair:g} distinct conversations a pair, {count} aspects."
-        padding = "No padding, and half of each conversation is its prompt."
+        text = (
+            f"The data was not read: {assumed.source}, {conversations_per_pair:g} distinct conversations per pair, "
+            f"{count} aspects."
+        )
+        padding = "There is no padding, and half of each conversation is its prompt."
         aspects = np.arange(num_pairs) % count
         return Pairs(None, aspects, tokens_per_pair=tokens_per_pair, assumptions=[text, padding], **options)
     try:
@@ -192,7 +196,8 @@ def find_pairs(
         raise InputError(f"{reason} Or give --num_pairs and --tokens_per_pair to plan without the data.") from None
     if "aspect" not in rows.column_names:
         raise InputError(
-            f"The data has no column 'aspect', but {', '.join(rows.column_names)}. Plan from `prepare`'s folder."
+            f"The data has no column 'aspect'; its columns are {', '.join(rows.column_names)}. Plan from the folder of "
+            "`prepare`."
         )
     assumptions = [f"Pairs have {tokens_per_pair:g} tokens each, as given."] if tokens_per_pair is not None else []
     return Pairs(
@@ -216,7 +221,7 @@ def _rows(steps: list[ParsedStep]) -> Any:
         with tempfile.TemporaryDirectory() as temporary:
             place = Path(temporary) / "prepared"
             run_prepare(replace(arguments, output_dir=str(place), dry_run=False))
-            # In memory: the files are about to go.
+            # In memory, because the files are about to be deleted.
             files = sorted((place / "preferences").glob("train-*.parquet"))
             return Dataset(pa.concat_tables([pq.read_table(file) for file in files]))
     for parsed in steps:

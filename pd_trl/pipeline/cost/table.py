@@ -6,7 +6,7 @@ from .parts import StageCost
 
 
 def cost_lines(found: RecipeCost, device_memory: float | None) -> list[str]:
-    """Lines of a cost: its stages, what the selection saves, and what was assumed."""
+    """Lines of a cost: the stages, what the selection saves, and the assumptions."""
     lines = [f"Predicted for {found.device}", "", *_stage_lines(found)]
     if found.savings():
         lines += ["", *_saving_lines(found)]
@@ -43,9 +43,9 @@ def _saving_lines(found: RecipeCost) -> list[str]:
         rows.append([label, _flops(saved[f"{name}_flops"]), _time(saved[f"{name}_seconds"], found.unit)])
     point = saved["break_even_budget_seconds"]
     told = (
-        f"Selecting costs less than training on all pairs where at most {percent(point)} of them are kept."
+        f"Selecting costs less than training on all pairs if at most {percent(point)} of them are kept."
         if point > 0
-        else "Selecting costs more than training on all pairs, however few are kept."
+        else "Selecting costs more than training on all pairs, no matter how few are kept."
     )
     return [*table(rows), told]
 

@@ -1,4 +1,4 @@
-"""What the training arguments of a stage mean for its cost."""
+"""The cost of training a model, from the training arguments of a stage."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -40,13 +40,13 @@ class Training:
     reward: bool
 
     def shape(self, outputs: int = 1) -> ModelShape:
-        """Sizes of the model with its adapter."""
+        """Sizes of the model, adapter included."""
         task = "reward" if self.reward else "causal"
         return self.model.shape(task=task, outputs=outputs, peft_config=self.peft_config, attention=self.attention)
 
 
 def training_of(parsed: ParsedStep, recipe: Recipe, *, reward: bool) -> Training:
-    """What the arguments of a training stage say."""
+    """The training that a stage's arguments describe."""
     from trl import get_peft_config
 
     from ...trainers.reward.saved_head import ensure_score_is_saved
@@ -57,7 +57,7 @@ def training_of(parsed: ParsedStep, recipe: Recipe, *, reward: bool) -> Training
     if model_args.lora_task_type == "CAUSAL_LM":
         model_args.lora_task_type = "SEQ_CLS" if reward else "CAUSAL_LM"
     model = PlannedModel(str(model_args.model_name_or_path), model_args.model_revision, args.trust_remote_code)
-    # On an accelerator bfloat16 is the default of the trainers; this parser may have run on a machine without one.
+    # The trainers' default on an accelerator is bfloat16, but this machine may have none.
     half = bool(args.bf16 or args.fp16) or (recipe.on_gpu and "bf16" not in parsed.step.section)
     dtype = str(model_args.dtype or "float32")
     weight_bytes = _FOUR_BITS if model_args.load_in_4bit else _EIGHT_BITS if model_args.load_in_8bit else 4.0
@@ -72,10 +72,12 @@ def training_of(parsed: ParsedStep, recipe: Recipe, *, reward: bool) -> Training
 def memory_of(
     training: Training, shape: ModelShape, largest: tuple[int, int], recipe: Recipe, reference: bool = False
 ) -> Memory:
-    """Peak memory of a step of the largest batch."""
+    """Peak memory of a step with the largest batch."""
     args = training.args
     if getattr(args, "activation_offloading", False):
-        recipe.note("Activation offloading is on: its activations are counted here, and lie in the host's memory.")
+        recipe.note(
+            "Activation offloading is on: activations are counted here although they are in the host's memory."
+        )
     return training_memory(
         shape, largest, weight_bytes=training.weight_bytes, half=training.half, optimizer=str(args.optim),
         checkpointing=args.gradient_checkpointing, accumulates=args.gradient_accumulation_steps > 1, processes=recipe.processes,
@@ -92,7 +94,7 @@ def epochs_work(
     head_tokens: NDArray | None = None,
     heads: NDArray | None = None,
 ) -> Work:
-    """All epochs of a trainer."""
+    """The work of all epochs."""
     strategy = str(getattr(args, "train_sampling_strategy", "random"))
     temperature = getattr(args, "length_balance_temperature", None)
     size = args.per_device_train_batch_size
