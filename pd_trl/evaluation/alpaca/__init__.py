@@ -1,4 +1,4 @@
-"""AlpacaEval 2 by alpaca_eval's own annotators and GLM, without their traps."""
+"""AlpacaEval 2, with alpaca_eval's own annotators and GLM."""
 
 from .evaluate import evaluate_alpaca, plan_alpaca
 from .plan import AlpacaPlan

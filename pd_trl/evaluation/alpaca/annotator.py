@@ -1,4 +1,4 @@
-"""alpaca_eval's annotators: their prompts, their order of outputs and their parsers, with our requests between."""
+"""alpaca_eval's annotators: their prompts, order of outputs and parsers, with our own requests."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,28 +27,28 @@ from .config import OFFICIAL_CONFIG, OFFICIAL_MODEL, config_path, decoder_of, re
 from .parsers import WHAT_PARSERS_WANT, SafeParser, nothing_to_read
 from .session import alpaca_eval_session
 
-# The leaderboard's; it decides which output is shown first.
+# The leaderboard's seed, which decides which output is shown first.
 _SEED = 0
 
 
 @dataclass
 class JudgeSettings:
     """
-    An annotator of alpaca_eval, and where its model is served.
+    An annotator of alpaca_eval, and the server of its model.
 
     Args:
         config (`str`):
-            Name of an annotator of alpaca_eval, or a folder (or file) with a configuration of one's own.
+            Name of an annotator of alpaca_eval, or a folder or file with your own configuration.
         model (`str`, *optional*):
-            Model to ask instead of the configuration's.
+            Model to ask instead of that in the configuration.
         base_url (`str`, *optional*):
             Address of an OpenAI-compatible server.
         api_key_env (`str`, *optional*, defaults to `"OPENAI_API_KEY"`):
             Environment variable with the key.
         client_config (`str`, *optional*):
-            A file of alpaca_eval's clients.
+            File with alpaca_eval's client settings.
         arguments (`dict`, *optional*):
-            Arguments of each request that are other than the configuration's; `None` as a value takes one away, such as
+            Arguments of each request that differ from the configuration. The value `None` removes one, such as
             `{"max_tokens": None, "max_completion_tokens": 16}`.
         requests ([`RequestSettings`], *optional*):
             Retries and concurrency.
@@ -65,8 +65,8 @@ class JudgeSettings:
 
 class Annotator:
     """
-    One of alpaca_eval's pairwise annotators. `requests` are what it would ask, `annotate` makes preferences of the answers;
-    what lies between is ours, so that nothing is asked twice.
+    One of alpaca_eval's pairwise annotators. `requests` makes its requests, and `annotate` turns the answers into
+    preferences. The requests are sent by pd_trl, so that nothing is asked twice.
 
     Args:
         settings ([`JudgeSettings`]): Which annotator, and its model.
@@ -74,7 +74,7 @@ class Annotator:
             alpaca_eval does.
 
     Raises:
-        InputError: When there is no such annotator, or its prompt has no place for the outputs.
+        InputError: If there is no such annotator, or its prompt has no place for the outputs.
     """
 
     def __init__(self, settings: JudgeSettings, switch_order: bool = True):
@@ -92,7 +92,7 @@ class Annotator:
             model = {"model_name": settings.model} if settings.model else {}
             single.completions_kwargs = {**single.completions_kwargs, **settings.arguments, **model}
             single.fn_completion_parser = SafeParser(single.fn_completion_parser, single.batch_size)
-            # Another model makes it another judge, and annotations say so.
+            # With another model it is another judge, and the annotations say so.
             shown = f"{name}@{settings.model}" if settings.model not in (None, own_model) else name
             self.singles[shown], self._decoders[shown] = single, decoder_of(config[name])
         self._annotator.annotators = self.singles
@@ -104,7 +104,7 @@ class Annotator:
         )
 
     def requests(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-        """Requests by their digests. Equal outputs are tied and not asked about."""
+        """Requests by their digests. There is none for equal outputs, which are tied."""
         with alpaca_eval_session():
             import pandas as pd
 
@@ -127,10 +127,11 @@ class Annotator:
 
     def answers(self, requests: Mapping[str, dict[str, Any]], log: RowLog) -> tuple[dict[str, Any], dict[str, str]]:
         """
-        Sends what `log` does not have yet, or has without a preference in it, and adds the answers to it.
+        Sends the requests for which `log` has no answer with a preference, and adds the answers to it.
 
         Returns:
-            `tuple`: answer of each request, `None` where there is none, and why there is none or it has no preference.
+            `tuple`: the answer to each request (`None` if there is none), and the reason if there is no answer or no
+            preference in it.
         """
         groups: dict[str, dict[str, dict[str, Any]]] = {}
         for key, request in requests.items():
@@ -147,9 +148,9 @@ class Annotator:
 
     def _send(self, decoder: str, requests: Mapping[str, Any], log: RowLog) -> dict[str, str]:
         limits = self.settings.requests
-        # Those clients try again by themselves: they have the time of all tries.
+        # These clients retry by themselves, so they get the time of all tries.
         send: Callable[[Any], Any] = partial(send_to_decoder, timeout=limits.timeout * (limits.max_retries + 1))
-        # Where everything is known, no key is needed.
+        # If everything is known, no key is needed.
         if decoder == "openai_completions" and self.num_open(requests, log):
             send = self.client().send
         pool = RequestPool(send, log, self.settings.requests, self.unreadable)
@@ -169,10 +170,10 @@ class Annotator:
 
     def unreadable(self, answer: Any) -> str | None:
         """
-        Why no annotator reads a preference in an answer, or `None` where one does.
+        The reason why no annotator can read a preference from an answer; `None` if one can.
 
         Raises:
-            RequestFailed: When it has not the shape of an answer.
+            RequestFailed: If it does not have the form of an answer.
         """
         check_kept(answer)
         text, everything = text_and_choice(answer)
@@ -195,11 +196,11 @@ class Annotator:
 
     def annotate(self, rows: Sequence[Mapping[str, Any]], answers: Mapping[str, Any]) -> list[dict[str, Any]]:
         """
-        Annotations of alpaca_eval for each row, in order: `preference` from 1 (`output_1`) to 2 (`output_2`), NaN where there is
-        no answer or none that its parser can read. `num_unparsable` is set to the number of the latter.
+        Annotations of alpaca_eval for each row, in order: `preference` from 1 (`output_1`) to 2 (`output_2`), NaN if
+        there is no answer or the parser cannot read it. `num_unparsable` counts the answers that cannot be read.
 
         Raises:
-            InputError: When no answer can be read.
+            InputError: If no answer can be read.
         """
         parsers = [single.fn_completion_parser for single in self.singles.values()]
         for (name, single), parser in zip(self.singles.items(), parsers, strict=True):
@@ -224,7 +225,7 @@ class Annotator:
         def completions(prompts: Sequence[str], **arguments: Any) -> dict[str, list[Any]]:
             found = [answers.get(request_key(self._request(name, prompt))) for prompt in prompts]
             columns = completions_of(found, arguments)
-            # Without a single preference, alpaca_eval ends in an error of pandas.
+            # Without any preference, alpaca_eval fails with an error of pandas.
             if not any(single.fn_completion_parser.can_read(text) for text in columns[single.completion_key]):
                 sample = next((str(text) for text in columns["completions"] if text is not None), None)
                 raise InputError(nothing_to_read(name, len(found), sample))
@@ -237,7 +238,7 @@ def _build(path: Path, config: Mapping[str, Mapping[str, Any]], switch_order: bo
     from alpaca_eval.annotators import PairwiseAnnotator
 
     class Configured(PairwiseAnnotator):
-        """Built of entries that were read before; each needs a file for its prompt, which is set afterwards."""
+        """Uses entries that were read before. Each needs a file for its prompt; the prompt is set afterwards."""
 
         def _initialize_annotators(self, **kwargs: Any) -> dict[str, Any]:
             return {

@@ -1,4 +1,4 @@
-"""Requests and answers in the form that alpaca_eval's decoders give them."""
+"""Requests and answers in the form of alpaca_eval's decoders."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,9 @@ from ...servers.answers import CHAT, COMPLETION, check_answer, check_decoded
 from ...servers.requests import RequestFailed
 from ...text.tables import printable
 
-# They run here and cost nothing but time, so that all prompts go at once.
+# They run on this machine, so all prompts are sent at once.
 LOCAL_DECODERS = ("huggingface_local_completions", "vllm_local_completions", "test_completions")
-# OpenAI's is asked by our client, the others by alpaca_eval's own.
+# Our client asks OpenAI's; alpaca_eval's own clients ask the others.
 DECODERS = (
     "openai_completions",
     "anthropic_completions",
@@ -30,7 +30,7 @@ DECODERS = (
     *LOCAL_DECODERS,
 )
 
-# Arguments of alpaca_eval's decoder, none of the request.
+# Arguments of alpaca_eval's decoder, not of the request.
 _OWN = {
     "model_name", "tokens_to_favor", "tokens_to_avoid", "is_skip_multi_tokens_to_avoid", "is_strip", "num_procs", "batch_size",
     "price_per_token", "requires_chatml", "is_chat", "sleep_time", "client_config_path", "openai_organization_ids",
@@ -40,8 +40,8 @@ _OWN = {
 
 def openai_request(prompt: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
-    The request that `openai_completions` of alpaca_eval sends for a prompt. Whether it goes to the chat endpoint is decided by
-    the prompt, unless `requires_chatml` says it, and not by the model's name.
+    The request that `openai_completions` of alpaca_eval sends for a prompt. The prompt, or `requires_chatml`, decides
+    whether it goes to the chat endpoint; the model's name does not.
     """
     if "model_name" not in arguments:
         raise InputError("The annotator names no model: give one with `judge_model`.")
@@ -81,8 +81,8 @@ def _logit_bias(arguments: Mapping[str, Any]) -> dict[str, int]:
         encoding = tiktoken.encoding_for_model(arguments["model_name"])
     except Exception as error:  # no such model, or its vocabulary cannot be fetched
         raise InputError(
-            f"The annotator favours or avoids tokens, and tiktoken has no vocabulary for {arguments['model_name']!r} "
-            f"({type(error).__name__}). Take another annotator, or take `tokens_to_favor` and `tokens_to_avoid` away."
+            f"The annotator favours or avoids tokens, but tiktoken has no vocabulary for {arguments['model_name']!r} "
+            f"({type(error).__name__}). Use another annotator, or remove `tokens_to_favor` and `tokens_to_avoid`."
         ) from None
     bias = {}
     for value in (-100, 7):
@@ -105,7 +105,7 @@ def send_to_decoder(request: Mapping[str, Any], timeout: float) -> dict[str, Any
             answers.set_exception(error)
 
     try:
-        # The clients have no limit of their own. One that hangs is left behind, and does not keep the process.
+        # The clients have no time limit. One that hangs is abandoned and does not keep the process alive.
         threading.Thread(target=ask, name="pd_trl-decoder", daemon=True).start()
         result = answers.result(timeout)
         answer = _decoded(request["decoder"], result, 0)
@@ -113,7 +113,7 @@ def send_to_decoder(request: Mapping[str, Any], timeout: float) -> dict[str, Any
         raise RequestFailed(f"{request['decoder']} needs the package {error.name}", fatal=True) from None
     except TimeoutError:
         raise RequestFailed(f"{request['decoder']}: no answer within {timeout:g} s") from None
-    except Exception as error:  # whatever the provider's own client raises, after retries of its own, or gives
+    except Exception as error:  # anything that the provider's client raises after its retries, or returns
         reason = printable(masked_text(str(error), known_secrets()))[:200]
         raise RequestFailed(f"{type(error).__name__}: {reason}") from None
     return answer
@@ -124,7 +124,7 @@ def decode_locally(requests: Mapping[str, Mapping[str, Any]], log: RowLog) -> No
     Adds the answers of a model on this machine to a log.
 
     Raises:
-        InputError: When its decoder needs a package that is not installed.
+        InputError: If its decoder needs a package that is not installed.
     """
     groups: dict[str, list[str]] = {}
     for key, request in requests.items():
@@ -151,7 +151,7 @@ def _decoded(decoder: str, result: Mapping[str, Any], position: int) -> dict[str
 
 
 def completions_of(answers: Sequence[Mapping[str, Any] | None], arguments: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Answers as the columns that a decoder returns; `None` where there is no answer."""
+    """Answers as the columns that a decoder returns; `None` if there is no answer."""
     columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     for answer in answers:
         for name, value in _columns(answer, arguments).items():
@@ -176,7 +176,7 @@ def _columns(answer: Mapping[str, Any] | None, arguments: Mapping[str, Any]) -> 
 
 
 def text_and_choice(answer: Mapping[str, Any]) -> tuple[str | None, Any]:
-    """An answer's text, and all that a parser may want of it."""
+    """An answer's text, and everything else that a parser may read."""
     if "decoder" in answer:
         return answer.get("text"), answer.get("all", answer.get("text"))
     choice = dict(answer["choices"][0])
@@ -187,10 +187,10 @@ def text_and_choice(answer: Mapping[str, Any]) -> tuple[str | None, Any]:
 
 def check_kept(answer: Any) -> None:
     """
-    Checks an answer of either kind in the form in which it is kept.
+    Checks an answer of either kind in its stored form.
 
     Raises:
-        RequestFailed: When it has a wrong shape.
+        RequestFailed: If its form is wrong.
     """
     if isinstance(answer, Mapping) and "decoder" in answer:
         check_decoded(answer)
@@ -199,7 +199,7 @@ def check_kept(answer: Any) -> None:
 
 
 def choice_text(choice: Mapping[str, Any]) -> str:
-    """Text of a choice: its content, or the arguments of the function that it calls."""
+    """Text of a choice: its content, or the arguments of its function call."""
     message = choice.get("message")
     if message is None:
         return choice.get("text") or " "
@@ -209,7 +209,7 @@ def choice_text(choice: Mapping[str, Any]) -> str:
 
 
 def price_per_token(arguments: Mapping[str, Any]) -> float | None:
-    """Dollars per token: the configuration's, or what alpaca_eval knows of the model. `None` where it does not."""
+    """Dollars per token: from the configuration, or from alpaca_eval's list of models. `None` if unknown."""
     if arguments.get("price_per_token") is not None:
         return float(arguments["price_per_token"])
     from alpaca_eval.decoders.openai import _get_price_per_token

@@ -1,4 +1,4 @@
-"""Configurations of alpaca_eval's annotators: found by name or folder, and checked before anything is asked."""
+"""Configurations of alpaca_eval's annotators: found by name or folder, and checked before any request."""
 
 import difflib
 import os
@@ -15,10 +15,10 @@ OFFICIAL_MODEL = "gpt-4-1106-preview"
 
 def config_path(config: str | os.PathLike) -> Path:
     """
-    File of an annotator: one of alpaca_eval's by name, or one's own by folder or file.
+    File of an annotator: one of alpaca_eval's by name, or your own by folder or file.
 
     Raises:
-        InputError: When there is none.
+        InputError: If there is none.
     """
     from alpaca_eval import constants
 
@@ -41,7 +41,7 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
     Annotators of a file by name.
 
     Raises:
-        InputError: When it is no configuration, or asks for a decoder that is unknown.
+        InputError: If it is not a configuration, or names an unknown decoder.
     """
     try:
         config = parse_yaml(path.read_text(encoding="utf-8"), f"The annotator's configuration {path}")
@@ -54,7 +54,9 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
     for name, entry in config.items():
         decoder = decoder_of(entry)
         if decoder not in DECODERS:
-            raise InputError(f"The annotator {name} in {path} asks for {decoder!r}; known are {', '.join(DECODERS)}.")
+            raise InputError(
+                f"The annotator {name} in {path} names the decoder {decoder!r}; known ones are {', '.join(DECODERS)}."
+            )
     return config
 
 
@@ -65,11 +67,11 @@ def decoder_of(entry: dict[str, Any]) -> str:
 
 def read_template(entry: dict[str, Any], path: Path, name: str) -> str:
     """
-    Template of an annotator's prompt: the text itself, or a file relative to the parent of the configuration's folder, as in
-    alpaca_eval, or to the folder.
+    Template of an annotator's prompt: the text itself, or a file. Its path is relative to the parent of the
+    configuration's folder, as in alpaca_eval, or to the folder.
 
     Raises:
-        InputError: When there is no such file, or the template has no place for the instruction or the outputs.
+        InputError: If there is no such file, or the template has no place for the instruction or the outputs.
     """
     given = str(entry.get("prompt_template", ""))
     places = ("{instruction}", "{output_1}", "{output_2}")
@@ -79,7 +81,7 @@ def read_template(entry: dict[str, Any], path: Path, name: str) -> str:
         found = next((file for file in files if file.is_file()), None)
         if found is None:
             raise InputError(
-                f"The annotator {name} in {path} names the prompt {given!r}, which is neither {files[0]} nor {files[1]}."
+                f"The annotator {name} in {path} names the prompt {given!r}, but there is neither {files[0]} nor {files[1]}."
             )
         template = found.read_text(encoding="utf-8")
     missing = [place for place in places if place not in template]

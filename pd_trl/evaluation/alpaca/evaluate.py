@@ -47,23 +47,23 @@ def evaluate_alpaca(
     """
     Evaluates a model's outputs as AlpacaEval 2 does: win rate against a reference, and its length-controlled version.
 
-    Outputs, reference and annotations are matched by instruction, in any order. Nothing is written outside `output_dir`. Every
-    answer of the judge is kept there as it comes (`judgements.jsonl`), so that a run that was killed, or another one with the
-    same requests, pays for none twice.
+    Outputs, reference and annotations are matched by instruction, in any order. Nothing is written outside
+    `output_dir`. Each answer of the judge is saved there at once (`judgements.jsonl`). After a kill, or with the same
+    requests in another run, no answer is paid for twice.
 
     Args:
         model_outputs (`str`, path, `Dataset`, `DataFrame`, or list of `dict`):
-            Rows with `instruction`, `output` and `generator`; or their file, or a folder of `pd-trl generate`.
+            Rows with `instruction`, `output` and `generator`; or a file of them, or a folder of `pd-trl generate`.
         reference_outputs (same, *optional*):
-            What they are compared with. `None` is `gpt4_1106_preview` from the Hub (or its cache), with which alone there is a
-            length-controlled win rate.
+            Outputs to compare with. `None` is `gpt4_1106_preview` from the Hub (or its cache), the only reference with
+            a length-controlled win rate.
         judge (`str` or [`Judge`]):
-            Name or folder of an annotator of alpaca_eval; `"reward:me/rm-overall"` and the like for a judge of
-            [`load_judge`]; or a judge. The leaderboard's own judge model is served no longer.
+            Name or folder of an annotator of alpaca_eval, a name such as `"reward:me/rm-overall"` for [`load_judge`],
+            or a judge. The leaderboard's own judge model is no longer served.
         output_dir (`str`):
             Folder of the judge's answers, the annotations and the results.
         generator (`str`, *optional*):
-            Name of the model, instead of that of its rows.
+            Name of the model, instead of that in the rows.
         judge_model (`str`, *optional*):
             Model to ask instead of the annotator's.
         base_url (`str`, *optional*):
@@ -71,20 +71,20 @@ def evaluate_alpaca(
         api_key_env (`str`, *optional*, defaults to `"OPENAI_API_KEY"`):
             Environment variable with the key.
         client_config (`str`, *optional*):
-            File of alpaca_eval's clients. `None` is `OPENAI_CLIENT_CONFIG_PATH`.
+            File with alpaca_eval's client settings. `None` is `OPENAI_CLIENT_CONFIG_PATH`.
         judge_arguments (`dict`, *optional*):
-            Arguments of each request other than the annotator's; `None` as a value takes one away.
+            Arguments of each request that differ from the annotator's. The value `None` removes one.
         requests ([`RequestSettings`], *optional*):
             Retries and concurrency.
         annotations (`str`, or list of `dict`, *optional*):
-            Recorded annotations to take instead of asking a judge.
+            Recorded annotations to use instead of a judge.
         subset (`bool`, *optional*, defaults to `False`):
-            Whether instructions that the model has not answered are left out on purpose.
+            Whether to leave out instructions that the model has not answered.
         max_problem_share (`float`, *optional*, defaults to `0.01`):
-            Share of instructions of each kind (missing, extra, duplicate, empty, unanswered, unparsable) over which the run is
-            refused.
+            Largest share of instructions with one kind of problem (missing, extra, duplicate, empty, unanswered,
+            unparsable). With more, the run fails.
         length_control (`bool`, *optional*, defaults to `True`):
-            Whether the length-controlled win rate is computed, where it is defined.
+            Whether to compute the length-controlled win rate, if it is defined.
         difficulty_file (`str`, *optional*):
             `df_gamed.csv` of the data set tatsu-lab/alpaca_eval. `None` takes it from the Hub, or its cache.
         num_bootstrap (`int`, *optional*, defaults to `200`):
@@ -96,7 +96,7 @@ def evaluate_alpaca(
         [`AlpacaResult`], which is also saved as records (`eval_results.json`).
 
     Raises:
-        InputError: When outputs or judgements are not fit for a number, or the judge cannot be used.
+        InputError: If outputs or judgements have too many problems, or the judge cannot be used.
     """
     _check_share(max_problem_share, num_bootstrap)
     aligned = align(read_outputs(model_outputs, "model outputs", generator), read_reference(reference_outputs), subset)
@@ -107,7 +107,7 @@ def evaluate_alpaca(
     if annotations is None:
         asked = _judge(judge, judge_model, base_url, api_key_env, client_config, judge_arguments, requests)
     if refused is None:
-        # Before anything is paid for.
+        # Checked before anything is paid for.
         difficulty_file = difficulty_path(difficulty_file)
     folder = Path(output_dir).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
@@ -147,13 +147,13 @@ def plan_alpaca(
     price_per_million_tokens: float | None = None,
 ) -> AlpacaPlan:
     """
-    What [`evaluate_alpaca`] would ask and cost. Nothing is sent or written.
+    The requests and the cost of [`evaluate_alpaca`]. Nothing is sent or written.
 
     Args:
         model_outputs, reference_outputs, judge, output_dir, generator, judge_model, judge_arguments, subset:
             As in [`evaluate_alpaca`].
         price_per_million_tokens (`float`, *optional*):
-            Dollars. `None` is what the annotator, or alpaca_eval, says of its model.
+            Dollars. `None` is the price that the annotator, or alpaca_eval, names.
     """
     aligned = align(read_outputs(model_outputs, "model outputs", generator), read_reference(reference_outputs), subset)
     refused = why_no_length_control(aligned.rows)
@@ -181,7 +181,7 @@ def plan_alpaca(
 
 @contextlib.contextmanager
 def _known_answers(output_dir: str | os.PathLike | None) -> Iterator[RowLog]:
-    """Answers of an earlier run; a run that is still at work keeps its file to itself, and its answers are not counted."""
+    """Answers of an earlier run. A run that is still going has locked its file, so its answers are not counted."""
     path = Path(output_dir).expanduser() / LOG_NAME if output_dir is not None else None
     log = RowLog(path or LOG_NAME, _LOG_IDENTITY)
     if path is not None and path.is_file():
@@ -198,7 +198,7 @@ def _check_share(max_problem_share: float, num_bootstrap: int) -> None:
 
 
 def _annotator_of(judge: str | Judge | None) -> str | None:
-    """The annotator of alpaca_eval that a judge names; `None` for other judges."""
+    """The annotator of alpaca_eval that is named as judge; `None` for other judges."""
     if not isinstance(judge, str):
         return None
     kind, colon, value = judge.partition(":")
@@ -218,8 +218,9 @@ def _judge(
 ) -> Annotator | Judge:
     if judge is None:
         raise InputError(
-            "No judge: name one with `judge`. The leaderboard's (weighted_alpaca_eval_gpt4_turbo) asks gpt-4-1106-preview, which is "
-            "served no longer: give another `judge_model`, with its `base_url`, or a local judge such as 'reward:me/rm-overall'."
+            "No judge: name one with `judge`. The leaderboard's judge (weighted_alpaca_eval_gpt4_turbo) asks "
+            "gpt-4-1106-preview, which is no longer served: give another `judge_model` with its `base_url`, or a "
+            "local judge such as 'reward:me/rm-overall'."
         )
     server = {"judge_model": model, "base_url": base_url, "client_config": client_config, "judge_arguments": arguments}
     config = _annotator_of(judge)
@@ -235,6 +236,6 @@ def _judge(
     given = [name for name, value in server.items() if value]
     if given:
         raise InputError(
-            f"The judge {judge!r} takes no {' and no '.join(given)}; these are for annotators of alpaca_eval."
+            f"The judge {judge!r} does not take {' and '.join(given)}: only annotators of alpaca_eval do."
         )
     return load_judge(judge)

@@ -1,7 +1,6 @@
 """
-AlpacaEval's 805 instructions and their place in its files, to which length control is tied.
-
-`instructions.csv` holds digests, in that order: of each instruction, and of the answer of `gpt4_1106_preview` to it.
+AlpacaEval's 805 instructions and their order in its files, on which length control depends. `instructions.csv` holds
+in this order a digest of each instruction and of the answer of `gpt4_1106_preview`.
 """
 
 import csv
@@ -17,7 +16,7 @@ NUM_INSTRUCTIONS = 805
 
 
 def text_digest(text: str) -> str:
-    """Digest of a text, whatever its spaces and line ends."""
+    """Digest of a text that ignores differences of white space."""
     return blake2b(normal_instruction(text).encode(), digest_size=8).hexdigest()
 
 
@@ -28,13 +27,13 @@ def _known() -> dict[str, tuple[int, str]]:
 
 
 def canonical_positions(instructions: Sequence[str]) -> list[int | None]:
-    """Place of each instruction among AlpacaEval's 805, from 0; `None` for others."""
+    """Position of each instruction among AlpacaEval's 805, from 0; `None` for others."""
     known = _known()
     return [known.get(text_digest(instruction), (None, ""))[0] for instruction in instructions]
 
 
 def num_other_references(rows: Sequence[Mapping[str, str]]) -> int:
-    """How many of the rows' reference outputs are not those of `gpt4_1106_preview`."""
+    """Number of rows whose reference output is not that of `gpt4_1106_preview`."""
     known = _known()
     return sum(
         known.get(text_digest(row["instruction"]), (None, ""))[1] != text_digest(row["output_1"]) for row in rows

@@ -13,7 +13,7 @@ from .annotator import Annotator, JudgeSettings
 
 class AlpacaJudge(AskingJudge):
     """
-    An annotator of alpaca_eval as a judge, in the order of outputs that each comparison has.
+    An annotator of alpaca_eval as a judge. It sees the outputs in the order of each comparison.
 
     Args:
         config (`str`): Name or folder of an annotator.
@@ -27,8 +27,8 @@ class AlpacaJudge(AskingJudge):
         singles = self.annotator.singles
         if any(single.batch_size != 1 for single in singles.values()):
             raise InputError(
-                f"The annotator {config} judges several comparisons in one request, so that an answer depends on the others. Take one "
-                "with batch_size 1."
+                f"The annotator {config} judges several comparisons in one request, so an answer depends on the "
+                "others. Use one with batch_size 1."
             )
         self.name = self.annotator.name
         self.description = f"alpaca_eval's annotator {config}, asking {', '.join(self.annotator.models)}"
@@ -52,11 +52,11 @@ class AlpacaJudge(AskingJudge):
         self.reasons.update(failures.values())
         try:
             annotations = self.annotator.annotate(rows, answers)
-        except InputError:  # not one of these answers can be read
+        except InputError:  # none of these answers can be read
             yield from ((i, math.nan) for i in range(len(rows)))
             return
         yield from ((i, 2.0 - row["preference"]) for i, row in enumerate(annotations))
 
 
-# What changes no answer.
+# Settings that change no answer.
 _NOT_IDENTITY = {"client_kwargs", "openai_organization_ids", "num_procs", "price_per_token"}

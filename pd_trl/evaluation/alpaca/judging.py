@@ -25,15 +25,15 @@ ANNOTATOR, CHAT_MODEL, OFFLINE, RECORDED = "annotator", "chat model", "offline j
 @dataclass
 class Judgements:
     """
-    What a judge said.
+    The judgements of a judge.
 
     Args:
-        annotations (`list` of `dict`): A record for each row, in order: `preference` from 1 (reference) to 2 (model), NaN where
-            there is none, `annotator`, and what else the judge gave.
+        annotations (`list` of `dict`): A record for each row, in order: `preference` from 1 (reference) to 2
+            (model), NaN if there is none, `annotator`, and whatever else the judge returned.
         judge (`str`): Name of the judge.
         kind (`str`): `"annotator"`, `"chat model"` (with a prompt of ours), `"offline judge"` or `"recorded annotations"`.
         problems (`dict`): Number of rows without a preference, by reason.
-        details (`dict`): What else decides the numbers.
+        details (`dict`): Other settings that decide the numbers.
         is_official (`bool`): Whether it is the leaderboard's own judge.
     """
 
@@ -46,12 +46,12 @@ class Judgements:
 
     @property
     def preferences(self) -> list[float]:
-        """1 for the reference to 2 for the model, NaN where there is none."""
+        """Preferences from 1 (reference) to 2 (model), NaN if there is none."""
         return [annotation["preference"] for annotation in self.annotations]
 
 
 def judge_by_annotator(annotator: Annotator, rows: Sequence[Mapping[str, str]], log: RowLog) -> Judgements:
-    """Asks an annotator of alpaca_eval what `log` does not hold yet."""
+    """Asks an annotator of alpaca_eval for the judgements that `log` does not hold yet."""
     requests = annotator.requests(rows)
     answers, failures = annotator.answers(requests, log)
     annotations = annotator.annotate(rows, answers)
@@ -70,7 +70,7 @@ def judge_by_annotator(annotator: Annotator, rows: Sequence[Mapping[str, str]], 
 
 
 def _served(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Who gave the answers, when, and for how many tokens."""
+    """The models that answered, the dates, and the number of tokens."""
     dates = sorted(answer["date"] for answer in answers if "date" in answer)
     endpoints = sorted({answer["endpoint"] for answer in answers if "endpoint" in answer})
     if len(endpoints) > 1:
@@ -85,18 +85,18 @@ def _served(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _asked_again(log: RowLog, keys: Iterable[str]) -> int:
-    """Answers, of all runs, that were followed by another one to the same question."""
+    """Number of answers, in all runs, that were followed by another answer to the same question."""
     return sum(max(0, log.count(key) - 1) for key in keys)
 
 
 def shown_comparisons(rows: Sequence[Mapping[str, str]]) -> list[Comparison]:
-    """The outputs of each row in the order in which alpaca_eval would show them."""
+    """The outputs of each row in alpaca_eval's order."""
     plain = [Comparison(row["instruction"], row["output_1"], row["output_2"]) for row in rows]
     return [c.swapped() if is_switched(c.instruction) else c for c in plain]
 
 
 def judge_by_judge(judge: Judge, rows: Sequence[Mapping[str, str]], log: RowLog) -> Judgements:
-    """Asks any other judge what `log` does not hold yet."""
+    """Asks any other judge for the judgements that `log` does not hold yet."""
     comparisons = shown_comparisons(rows)
     if isinstance(judge, AskingJudge):
         judge.reasons.clear()
@@ -144,10 +144,10 @@ def is_switched(instruction: str) -> bool:
 
 def judge_by_records(source: Any, rows: Sequence[Mapping[str, str]]) -> Judgements:
     """
-    Takes the preferences of recorded annotations, found by instruction and both outputs, in any order.
+    Reads preferences from recorded annotations, which are matched by instruction and both outputs, in any order.
 
     Raises:
-        InputError: When they are no annotations, or of several judges.
+        InputError: If they are not annotations, or come from several judges.
     """
     records = read_json(source) if isinstance(source, (str, os.PathLike)) else source
     if hasattr(records, "to_dict") and hasattr(records, "columns"):
@@ -158,14 +158,14 @@ def judge_by_records(source: Any, rows: Sequence[Mapping[str, str]]) -> Judgemen
     for i, record in enumerate(records):
         missing = [name for name in wanted if name not in record]
         if missing:
-            raise InputError(f"Record {i} of the annotations has no {' and no '.join(missing)}.")
+            raise InputError(f"Record {i} of the annotations lacks {' and '.join(missing)}.")
         strange = [name for name in wanted[:3] if isinstance(record[name], (Mapping, list))]
         if strange:
             raise InputError(f"`{strange[0]}` of record {i} of the annotations must be a text.")
     judges = sorted({str(record.get("annotator") or "unknown judge") for record in records})
     if len(judges) > 1:
         raise InputError(
-            f"The annotations are of {len(judges)} judges ({', '.join(judges)}), which one result must not mix."
+            f"The annotations come from {len(judges)} judges ({', '.join(judges)}), but a result needs one judge."
         )
     found = {(r["instruction"], r["output_1"], r["output_2"]): r for r in records}
     annotations: list[dict[str, Any]] = []
@@ -190,7 +190,7 @@ def check_judgements(judgements: Judgements, max_share: float) -> None:
     Logs rows without a preference.
 
     Raises:
-        InputError: When one kind is more than `max_share` of the rows, or none is left.
+        InputError: If more than `max_share` of the rows have one kind of problem, or no row is left.
     """
     count = len(judgements.annotations)
     found = {kind: number for kind, number in judgements.problems.items() if number}
@@ -203,7 +203,7 @@ def check_judgements(judgements: Judgements, max_share: float) -> None:
         message += f" Most often: {next(iter(reasons))}."
     if max(found.values()) > max_share * count or sum(found.values()) == count:
         raise InputError(
-            f"{message} That is over the share of {max_share:g} (`max_problem_share`). Answers are kept: the same command asks again "
-            "for those that are not there."
+            f"{message} The largest allowed share is {max_share:g} (`max_problem_share`). Answers are kept: the same "
+            "command asks only for the missing ones."
         )
-    logger.warning("%s They are left out of the win rate.", message)
+    logger.warning("%s They do not count for the win rate.", message)

@@ -1,4 +1,4 @@
-"""Length-controlled win rate by alpaca_eval's own GLM, fed by instruction and never by position."""
+"""Length-controlled win rate by alpaca_eval's own GLM. Its inputs are matched by instruction, never by position."""
 
 import hashlib
 import inspect
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 GLM_NAME = "length_controlled_v1"
 _LENGTH_TERM = "np.tanh(std_delta_len)"
 _GAMED_FILE = "df_gamed.csv"
-# Fewer give the three weights next to nothing to go by.
+# With fewer, the three weights are practically undetermined.
 _MIN_INSTRUCTIONS = 20
 
 
@@ -36,8 +36,8 @@ class LengthControl:
     Args:
         win_rate (`float`): Mean win rate that the GLM predicts for outputs of the reference's length.
         standard_error (`float`, *optional*): Bootstrap standard error over instructions.
-        predicted_standard_error (`float`): alpaca_eval's `lc_standard_error`, which takes the GLM's predictions for data: it leaves
-            out what is uncertain about the GLM.
+        predicted_standard_error (`float`): alpaca_eval's `lc_standard_error`, which treats the GLM's predictions
+            as data and ignores the uncertainty of the GLM.
         preferences (`list` of `float`): The GLM's prediction for each row, 0 to 1.
         weights (`dict`): Weights of the GLM by their names in the leaderboard's files.
         difficulty_sha256 (`str`): Digest of the file of difficulties.
@@ -55,24 +55,25 @@ class LengthControl:
 
 def why_no_length_control(rows: Sequence[dict[str, Any]]) -> str | None:
     """
-    Why no length-controlled win rate is defined for these rows; `None` where it is. The difficulties that it needs are known
-    for AlpacaEval's instructions and against `gpt4_1106_preview` only.
+    The reason why no length-controlled win rate is defined for these rows; `None` if it is defined. The difficulties
+    are known only for AlpacaEval's instructions and against `gpt4_1106_preview`.
     """
     positions = canonical_positions([row["instruction"] for row in rows])
     outside = sum(position is None for position in positions)
     if outside:
-        return f"{outside} of {len(rows)} instructions are not among AlpacaEval's {NUM_INSTRUCTIONS}, so their difficulty is unknown"
-    if rows[0]["generator_1"] != REFERENCE_NAME:
         return (
-            f"the reference is {rows[0]['generator_1']!r}, but the difficulties are those against {REFERENCE_NAME!r}"
+            f"{outside} of {len(rows)} instructions are not among AlpacaEval's {NUM_INSTRUCTIONS}, so their difficulty "
+            "is unknown"
         )
+    if rows[0]["generator_1"] != REFERENCE_NAME:
+        return f"the reference is {rows[0]['generator_1']!r}, but the difficulties are known only against {REFERENCE_NAME!r}"
     others = num_other_references(rows)
     if others:
         return f"{others} of {len(rows)} reference outputs are not those of {REFERENCE_NAME!r}, although they bear its name"
     if len(rows) < _MIN_INSTRUCTIONS:
         return f"{len(rows)} instructions are too few to fit the GLM (at least {_MIN_INSTRUCTIONS})"
     if len({len(row["output_1"]) - len(row["output_2"]) for row in rows}) == 1:
-        return "all outputs differ from the reference by the same length, which leaves nothing to control for"
+        return "all outputs differ from the reference by the same length, so there is nothing to control for"
     return None
 
 
@@ -91,12 +92,12 @@ def length_controlled_win_rate(
         rows (sequence of `dict`):
             As in [`AlignedOutputs`], in any order.
         preferences (sequence of `float`):
-            1 for the reference to 2 for the model; NaN where unknown: the GLM predicts these rows too.
+            From 1 (reference) to 2 (model), NaN if unknown; the GLM predicts these rows too.
         difficulty_file (`str`, *optional*):
             `df_gamed.csv` of the data set tatsu-lab/alpaca_eval. `None` takes it from the Hub, or its cache.
         num_bootstrap (`int`, *optional*, defaults to `200`):
-            Samples of instructions for the standard error; the GLM is fitted to each, with the penalty that cross-validation
-            chose on all. 0 for none.
+            Samples of instructions for the standard error; 0 for none. The GLM is fitted to each sample with the
+            penalty that cross-validation chose on all rows.
         seed (`int`, *optional*, defaults to `42`):
             Seed of the samples.
     """
@@ -142,7 +143,7 @@ def _bootstrap(
     )
     model = _fit(glm, data, data_weights.to_numpy(), info["kwargs"])
     weights = dict(zip(map(str, features.columns), map(float, model.coef_[0]), strict=True))
-    # The rows of the model come after those of the gamed references, which every sample shares.
+    # The model's rows come after those of the gamed references, which are in every sample.
     shared, own = data.iloc[: -len(frame)], data.iloc[-len(frame) :]
     lengths = (frame["output_1"].str.len() - frame["output_2"].str.len()).to_numpy()
     fixed = {"n_splits": 0, "C": float(np.ravel(model.C_)[0]), **_plain_arguments()}
@@ -168,7 +169,7 @@ def _fit(glm: Any, data: Any, sample_weight: np.ndarray, arguments: dict[str, An
 
 
 def _cross_validation_arguments() -> dict[str, Any]:
-    """The same L1 penalty without arguments that scikit-learn is taking away."""
+    """The same L1 penalty without arguments that scikit-learn deprecates."""
     from sklearn.linear_model import LogisticRegressionCV
 
     if "use_legacy_attributes" in inspect.signature(LogisticRegressionCV).parameters:
@@ -182,10 +183,10 @@ def _plain_arguments() -> dict[str, Any]:
 
 def difficulty_path(path: str | os.PathLike | None = None) -> Path:
     """
-    Local file of the instructions' difficulties: `path`, or that of the Hub or its cache.
+    Local file of the instructions' difficulties: `path`, or the file from the Hub or its cache.
 
     Raises:
-        InputError: When there is none, or it is another file.
+        InputError: If there is none, or it is another file.
     """
     if path is not None:
         found = Path(path).expanduser()
@@ -195,13 +196,13 @@ def difficulty_path(path: str | os.PathLike | None = None) -> Path:
         try:
             downloaded = download_file(ALPACA_REPOSITORY, _GAMED_FILE, revision=ALPACA_REVISION)
         except InputError:
-            # A cache that was filled without a revision knows the file by its branch.
+            # A cache that was filled without a revision has the file under its branch.
             try:
                 downloaded = download_file(ALPACA_REPOSITORY, _GAMED_FILE)
             except InputError as error:
                 raise InputError(
-                    f"The length-controlled win rate needs the difficulties of the instructions. {error} Or pass a local copy as "
-                    "`difficulty_file`, or set `length_control` to false."
+                    f"The length-controlled win rate needs the difficulties of the instructions. {error} Or pass a "
+                    "local copy as `difficulty_file`, or set `length_control` to false."
                 ) from None
         if downloaded is None:
             raise InputError(f"The data set {ALPACA_REPOSITORY} has no {_GAMED_FILE}: pass `difficulty_file`.")
@@ -222,7 +223,7 @@ def _check_difficulties(path: Path) -> None:
             if wanted <= columns
             else []
         )
-    # alpaca_eval looks difficulties up by line.
+    # alpaca_eval finds difficulties by line number.
     if first != [str(i) for i in range(NUM_INSTRUCTIONS)]:
         raise InputError(
             f"{path} is not {_GAMED_FILE} of {ALPACA_REPOSITORY}: it must have the columns {', '.join(sorted(wanted))} and begin "
@@ -232,7 +233,7 @@ def _check_difficulties(path: Path) -> None:
 
 @contextmanager
 def _local_file(glm: Any, path: Path) -> Iterator[None]:
-    """Lets the GLM read `path` instead of asking the Hub for the newest revision."""
+    """Makes the GLM read `path` instead of asking the Hub for the newest revision."""
     original = glm.hf_hub_download
     glm.hf_hub_download = lambda *args, **kwargs: str(path)
     try:

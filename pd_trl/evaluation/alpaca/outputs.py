@@ -28,9 +28,9 @@ class ModelOutputs:
     Args:
         generator (`str`): Name of the model.
         outputs (`dict`): Output of each instruction.
-        datasets (`dict`): The set that each instruction belongs to.
-        num_duplicates (`int`): Rows left out because their instruction came before.
-        source (`str`): Where they were read.
+        datasets (`dict`): The data set of each instruction.
+        num_duplicates (`int`): Rows left out because their instruction occurred before.
+        source (`str`): Where they come from.
     """
 
     generator: str
@@ -52,7 +52,7 @@ class AlignedOutputs:
         problems (`dict`):
             Number of instructions that are missing, extra, duplicate, or have an empty output.
         num_instructions (`int`):
-            Instructions that were to be compared.
+            Instructions to compare.
     """
 
     rows: list[dict[str, str]]
@@ -66,15 +66,15 @@ def read_outputs(source: Any, role: str, generator: str | None = None) -> ModelO
 
     Args:
         source (`str`, path, `Dataset`, `DataFrame`, or list of `dict`):
-            Rows with `instruction` (and where they have it `input` and `system`, which are part of it), `output`, and where they
-            have it `generator` and `dataset`; or a json, jsonl or parquet file, or a folder of `pd-trl generate`.
+            Rows with `instruction` and `output`, and optionally `input` and `system` (parts of the instruction),
+            `generator` and `dataset`; or a json, jsonl or parquet file, or a folder of `pd-trl generate`.
         role (`str`):
             Name in messages.
         generator (`str`, *optional*):
-            Name of the model, instead of that of the rows.
+            Name of the model, instead of that in the rows.
 
     Raises:
-        InputError: When a row has no instruction or no output, or the rows are of several models.
+        InputError: If a row has no instruction or no output, or the rows come from several models.
     """
     rows, name = _rows_of(source, role)
     if not rows:
@@ -89,7 +89,8 @@ def read_outputs(source: Any, role: str, generator: str | None = None) -> ModelO
     found = sorted({_text(row.get("generator")) for row in rows} - {""})
     if generator is None and len(found) > 1:
         raise InputError(
-            f"The {role} ({name}) are of {len(found)} models ({', '.join(found[:3])}). Give one model's, or their name as `generator`."
+            f"The {role} ({name}) come from {len(found)} models ({', '.join(found[:3])}). Give the outputs of one model, "
+            "or its name as `generator`."
         )
     fallback = "model" if role == "model outputs" else "reference"
     return ModelOutputs(
@@ -98,7 +99,7 @@ def read_outputs(source: Any, role: str, generator: str | None = None) -> ModelO
 
 
 def read_reference(source: Any) -> ModelOutputs:
-    """The reference's outputs; those of `gpt4_1106_preview` to AlpacaEval's 805 instructions, from the Hub, for `None`."""
+    """The reference's outputs. `None` is those of `gpt4_1106_preview` to AlpacaEval's 805 instructions, from the Hub."""
     if source is None:
         source = download_file(ALPACA_REPOSITORY, ALPACA_FILE, revision=ALPACA_REVISION)
         if source is None:
@@ -108,16 +109,16 @@ def read_reference(source: Any) -> ModelOutputs:
 
 def align(model: ModelOutputs, reference: ModelOutputs, subset: bool = False) -> AlignedOutputs:
     """
-    Pairs the outputs by instruction. Spaces and line ends that differ do not matter, nor does any order.
+    Pairs the outputs by instruction, in any order. Differences of white space are ignored.
 
     Args:
         model ([`ModelOutputs`]): The evaluated model's.
-        reference ([`ModelOutputs`]): What they are compared with; its instructions are those to answer.
-        subset (`bool`, *optional*, defaults to `False`): Whether instructions that the model has not answered are left out on
-            purpose, and so no problem.
+        reference ([`ModelOutputs`]): Outputs to compare with. Its instructions are those to answer.
+        subset (`bool`, *optional*, defaults to `False`): Whether to leave out instructions that the model has not
+            answered, instead of counting them as a problem.
 
     Raises:
-        InputError: When no instruction is in both.
+        InputError: If no instruction is in both.
     """
     by_normal = {_normal(instruction): instruction for instruction in model.outputs}
     rows = []
@@ -152,7 +153,7 @@ def align(model: ModelOutputs, reference: ModelOutputs, subset: bool = False) ->
 
 
 def check_problems(aligned: AlignedOutputs, max_share: float) -> None:
-    """Logs what is wrong with the outputs, and raises `InputError` when one kind is more than `max_share` of them."""
+    """Logs the problems of the outputs; raises `InputError` if more than `max_share` have one kind of problem."""
     found = {kind: count for kind, count in aligned.problems.items() if count}
     if not found:
         return
@@ -161,16 +162,16 @@ def check_problems(aligned: AlignedOutputs, max_share: float) -> None:
     message = f"Of {aligned.num_instructions} instructions: {text}."
     if worst > max_share:
         hint = (
-            " Generate them, or pass `subset` to evaluate on those that are there."
+            " Generate them, or pass `subset` to evaluate without them."
             if aligned.problems["missing"] / aligned.num_instructions > max_share
             else ""
         )
-        raise InputError(f"{message} That is over the share of {max_share:g} (`max_problem_share`).{hint}")
+        raise InputError(f"{message} The largest allowed share is {max_share:g} (`max_problem_share`).{hint}")
     logger.warning("%s", message)
 
 
 def normal_instruction(text: str) -> str:
-    """An instruction as it is compared: runs of spaces and line ends count as one space."""
+    """An instruction in the form that is compared: each run of white space is one space."""
     return _normal(text)
 
 
@@ -208,7 +209,7 @@ def _fields(row: Any, position: int, role: str, name: str) -> tuple[str, str]:
     missing = [key for key in ("instruction", "output") if key not in row]
     if missing:
         raise InputError(
-            f"Row {position} of the {role} ({name}) has no {' and no '.join(missing)}; it has "
+            f"Row {position} of the {role} ({name}) lacks {' and '.join(missing)}; it has "
             f"{', '.join(map(str, list(row)[:8]))}."
         )
     instruction = row["instruction"] if not isinstance(row["instruction"], str) else instruction_text(row)

@@ -1,4 +1,4 @@
-"""Judges' answers as preferences, or as nothing."""
+"""Reads preferences from judges' answers."""
 
 import logging
 import math
@@ -7,17 +7,17 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-# Characters of an answer; some parsers take the square of its length in time.
+# Maximum characters of an answer. The time of some parsers grows with the square of the length.
 _LONGEST = 50_000
 
 
 class SafeParser:
     """
-    A parser of alpaca_eval whose results are preferences or NaN: it neither raises nor returns other things, and counts what
-    it cannot read.
+    A parser of alpaca_eval that returns only preferences or NaN. It never raises, and it counts the answers that it
+    cannot read.
 
     Args:
-        parser (`Callable`): Makes a list of values of a completion.
+        parser (`Callable`): Makes a list of values from a completion.
         batch_size (`int`): Number of values that a completion must have.
     """
 
@@ -41,7 +41,7 @@ class SafeParser:
             return [math.nan] * self.batch_size
         try:
             values = list(self.parser(completion))
-        except Exception:  # parsers raise whatever a text makes them raise
+        except Exception:  # parsers may raise anything
             logger.debug("The judge's answer cannot be parsed: %.200s", completion)
             values = []
         if len(values) != self.batch_size:
@@ -54,18 +54,19 @@ def _preference(value: Any) -> float:
         number = float(value)
     except (TypeError, ValueError):
         return math.nan
-    # 0 is an old sign of a tie.
+    # 0 is an old code of a tie.
     return 1.5 if number == 0 else number if 1 <= number <= 2 else math.nan
 
 
 WHAT_PARSERS_WANT = (
-    "An annotator's parser wants exactly what its prompt asks for: 'm' or 'M' with log-probabilities for the weighted annotators. "
-    "Take another annotator, or a model that follows this prompt and returns log-probabilities."
+    "An annotator's parser needs exactly the answer that its prompt asks for: 'm' or 'M' with log-probabilities for "
+    "the weighted annotators. Use another annotator, or a model that follows this prompt and returns "
+    "log-probabilities."
 )
 
 
 def nothing_to_read(name: str, count: int, sample: str | None) -> str:
-    """Message when no answer of a judge is a preference."""
+    """Message if no answer of a judge is a preference."""
     if sample is None:
         return f"None of the {count} requests of the judge {name} was answered."
     return (

@@ -1,4 +1,4 @@
-"""What an evaluation would ask and cost, before anything is sent."""
+"""The requests and the cost of an evaluation, before anything is sent."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from .judging import shown_comparisons
 from .outputs import AlignedOutputs
 from .session import alpaca_eval_session
 
-# 1,606 prompts of the leaderboard's judge have 4.9 characters per token that it counted, answers included.
+# Measured on 1,606 prompts of the leaderboard's judge: 4.9 characters per token, answers included.
 CHARACTERS_PER_TOKEN = 4.9
 
 
@@ -27,12 +27,12 @@ class AlpacaPlan:
     Args:
         judge (`str`): Name of the judge.
         num_instructions (`int`): Instructions to compare.
-        problems (`dict`): What is wrong with the outputs.
+        problems (`dict`): Problems of the outputs.
         num_requests (`int`): Requests of the whole evaluation.
-        num_known (`int`): Those that will not be sent, as an earlier run has their answers.
-        num_tokens (`int`): Estimate of the tokens of the others, prompt and answer.
-        cost (`float`, *optional*): Estimate in dollars. `None` where the price is unknown, 0 for a judge on this machine.
-        length_control (`str`, *optional*): Why there will be no length-controlled win rate; `None` where there will be.
+        num_known (`int`): Requests that an earlier run has answered, which are not sent.
+        num_tokens (`int`): Estimated tokens of the other requests, prompt and answer.
+        cost (`float`, *optional*): Estimate in dollars. `None` if the price is unknown, 0 for a judge on this machine.
+        length_control (`str`, *optional*): Why there will be no length-controlled win rate; `None` if there will be one.
     """
 
     judge: str
@@ -60,7 +60,7 @@ class AlpacaPlan:
 def plan_requests(
     annotator: Annotator, aligned: AlignedOutputs, log: RowLog, price_per_million_tokens: float | None
 ) -> tuple[int, int, int, float | None]:
-    """Numbers of requests and of answered ones, tokens of the others, and their cost."""
+    """Number of requests, number of answered ones, and tokens and cost of the others."""
     requests = annotator.requests(aligned.rows)
     known_keys = known_answers(log, requests, annotator.settings.requests, annotator.unreadable)
     left = [request for key, request in requests.items() if key not in known_keys]
@@ -78,7 +78,7 @@ def plan_requests(
 def plan_comparisons(
     model: str, arguments: Mapping[str, Any] | None, aligned: AlignedOutputs, log: RowLog
 ) -> tuple[int, int, int]:
-    """Numbers of requests of a chat model with our prompt and of answered ones, and tokens of the others."""
+    """For a chat model with our prompt: number of requests, number of answered ones, and tokens of the others."""
     requests = comparison_requests(shown_comparisons(aligned.rows), PROMPT, request_arguments(model, arguments))
     by_key = {request_key(request): request for request in requests}
     known = known_answers(log, by_key, RequestSettings(), unreadable)

@@ -21,7 +21,7 @@ class AlpacaResult:
     Args:
         task (`str`): `"AlpacaEval 2"`, or what was compared instead.
         model (`str`): Name of the model.
-        reference (`str`): Name of what it was compared with.
+        reference (`str`): Name of the reference.
         judge (`str`): Who judged.
         judge_kind (`str`): `"annotator"`, `"chat model"`, `"offline judge"` or `"recorded annotations"`.
         win_rate (`float`): Mean preference for the model.
@@ -31,14 +31,14 @@ class AlpacaResult:
         length_control ([`LengthControl`], *optional*): The length-controlled win rate.
         no_length_control (`str`, *optional*): Why there is none.
         num_wins (`int`): Instructions on which the model is preferred.
-        num_losses (`int`): Those on which the reference is.
-        num_ties (`int`): Those on which neither is.
+        num_losses (`int`): Instructions on which the reference is preferred.
+        num_ties (`int`): Instructions on which neither is preferred.
         num_judged (`int`): Instructions with a preference.
         average_length (`float`): Mean length of the model's outputs, in characters.
-        reference_length (`float`): That of the reference.
-        problems (`dict`): Counts of what is wrong with outputs and judgements.
-        not_comparable (`list` of `str`): Why the numbers cannot stand beside the leaderboard's; empty where they can.
-        settings (`dict`): What else decides the numbers.
+        reference_length (`float`): Mean length of the reference's outputs.
+        problems (`dict`): Counts of the problems of outputs and judgements.
+        not_comparable (`list` of `str`): Why the numbers cannot be compared with the leaderboard's; empty if they can.
+        settings (`dict`): Other settings that decide the numbers.
     """
 
     task: str
@@ -74,7 +74,7 @@ class AlpacaResult:
 
     @property
     def judge_label(self) -> str:
-        """The judge's name, with what it is where it is no annotator of alpaca_eval."""
+        """The judge's name, and its kind unless it is an annotator of alpaca_eval."""
         return f"{self.judge} ({self.judge_kind})" if self.judge_kind in (CHAT_MODEL, OFFLINE) else self.judge
 
     def records(self) -> list[EvalResult]:

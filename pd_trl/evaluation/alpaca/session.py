@@ -1,4 +1,4 @@
-"""alpaca_eval, used without a trace: what its import and its functions change in the process is put back."""
+"""Uses alpaca_eval and undoes all that its import and its functions change in the process."""
 
 import logging
 import os
@@ -20,11 +20,11 @@ _INSTALL = 'Install it with `pip install "pd_trl[alpaca]"`.'
 @contextmanager
 def alpaca_eval_session() -> Iterator[ModuleType]:
     """
-    Yields the package alpaca_eval. At the end the root logger, the environment and scikit-learn's configuration are as they
-    were; its messages, which go to the root logger, are left out in between. One thread at a time.
+    Yields the package alpaca_eval. At the end, the root logger, the environment and scikit-learn's configuration are
+    restored. Its messages, which go to the root logger, are suppressed meanwhile. One thread at a time.
 
     Raises:
-        InputError: When it, or what it imports, is not installed.
+        InputError: If it, or a package that it imports, is not installed.
     """
     root = logging.getLogger()
     with _LOCK:
@@ -63,7 +63,7 @@ def _imported() -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name == "pkg_resources":
             raise InputError(
-                "alpaca_eval needs pkg_resources, which left setuptools with version 82: install `setuptools<82`."
+                "alpaca_eval needs pkg_resources, which setuptools 82 removed: install `setuptools<82`."
             ) from None
         if (error.name or "").split(".")[0] == "alpaca_eval":
             raise InputError(f"The package alpaca_eval is not installed. {_INSTALL}") from None
@@ -81,7 +81,7 @@ def _not_from_alpaca_eval(record: logging.LogRecord) -> bool:
 
 
 class _NoBar:
-    """Stands in for the module tqdm: alpaca_eval's bars count chunks of rows, ours the requests."""
+    """Replaces the module tqdm: alpaca_eval's bars count chunks of rows, ours count requests."""
 
     @staticmethod
     def tqdm(iterable: Any, *args: Any, **kwargs: Any) -> Any:

@@ -22,7 +22,7 @@ from .session import alpaca_eval_session
 ANNOTATIONS_NAME = "annotations.json"
 OUTPUTS_NAME = "model_outputs.json"
 SUMMARY_NAME = "alpaca_eval.json"
-# What the leaderboard tolerates.
+# Tolerance of the leaderboard.
 _MAX_UNJUDGED = 5
 
 
@@ -38,10 +38,10 @@ def summarise(
 
     Args:
         aligned ([`AlignedOutputs`]): What was compared.
-        judgements ([`Judgements`]): What the judge said of it.
+        judgements ([`Judgements`]): The judgements.
         control ([`LengthControl`], *optional*): The length-controlled win rate.
-        undefined (`str`, *optional*): Why there can be none for these rows.
-        refused (`str`, *optional*): Why there is none.
+        undefined (`str`, *optional*): Why it is not defined for these rows.
+        refused (`str`, *optional*): Why it was not computed.
     """
     preferences = np.array(judgements.preferences)
     with alpaca_eval_session():
@@ -94,7 +94,7 @@ def _why_not_comparable(judgements: Judgements, is_whole: bool, undefined: str |
     elif judgements.kind == CHAT_MODEL:
         reasons.append("the judge is a chat model with a prompt of pd_trl, not an annotator of alpaca_eval")
     elif judgements.kind == RECORDED:
-        reasons.append("the annotations are recorded ones, whose judge is known by name only")
+        reasons.append("the annotations are recorded ones, of whose judge only the name is known")
     elif not judgements.is_official:
         reasons.append(f"the judge is {judgements.judge}, not the leaderboard's")
     elif others := sorted(set(judgements.details.get("served_as") or []) - set(judgements.details["judge_models"])):
@@ -107,7 +107,7 @@ def _why_not_comparable(judgements: Judgements, is_whole: bool, undefined: str |
 
 
 def save(folder: Path, aligned: AlignedOutputs, judgements: Judgements, result: AlpacaResult) -> None:
-    """Writes annotations, the outputs they are of, a summary, and the records of the result."""
+    """Writes the annotations, their outputs, a summary, and the records of the result."""
     annotations = [_plain(annotation) for annotation in judgements.annotations]
     if result.length_control is not None:
         for annotation, preference in zip(annotations, result.length_control.preferences, strict=True):

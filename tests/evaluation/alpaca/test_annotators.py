@@ -207,7 +207,7 @@ def test_folder_of_ones_own(evaluate, tmp_path):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"prompt_template": "nowhere.txt"}, "names the prompt 'nowhere.txt', which is neither"),
+        ({"prompt_template": "nowhere.txt"}, "names the prompt 'nowhere.txt', but there is neither"),
         ({"prompt_template": "Which is better?" * 40}, "has no place for {instruction}, {output_1}, {output_2}"),
         ({"fn_completions": "my_completions"}, "asks for 'my_completions'"),
         ({"unknown_key": 1}, "cannot be used"),
@@ -292,7 +292,7 @@ def test_key_is_asked_for(evaluate, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(InputError, match="No key for OpenAI: set the environment variable OPENAI_API_KEY"):
         evaluate(made_up(6), judge=OFFICIAL)
-    with pytest.raises(InputError, match="No judge: name one .* served no longer"):
+    with pytest.raises(InputError, match="No judge: name one .* no longer served"):
         evaluate(made_up(6))
 
 
@@ -324,5 +324,5 @@ def test_annotations_of_several_judges(evaluate):
     mixed = [{**row, "annotator": f"judge {i % 2}"} for i, row in enumerate(recorded.annotations)]
     with pytest.raises(InputError, match="of 2 judges"):
         evaluate(recorded, annotations=mixed)
-    with pytest.raises(InputError, match="Record 0 of the annotations has no preference"):
+    with pytest.raises(InputError, match="Record 0 of the annotations lacks preference"):
         evaluate(recorded, annotations=[{k: v for k, v in recorded.annotations[0].items() if k != "preference"}])

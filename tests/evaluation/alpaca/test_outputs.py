@@ -53,7 +53,7 @@ def test_problems_are_refused_over_the_share(change, words, evaluate):
     recorded.model = change(recorded.model)
     with pytest.raises(InputError, match=f"{words}") as failure:
         evaluate(recorded, annotations=recorded.annotations)
-    assert "over the share of 0.01" in str(failure.value)
+    assert "largest allowed share is 0.01" in str(failure.value)
     result = evaluate(recorded, annotations=recorded.annotations, max_problem_share=0.05)
     assert sum(result.problems.values()) >= 1
 
