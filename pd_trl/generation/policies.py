@@ -14,7 +14,7 @@ from ..errors import InputError, InputTypeError
 from ..hub import local_model_folder
 from ..models.adapters import base_folder, is_adapter
 from ..models.loading import load_tokenizer, model_device, model_dtype
-from ..runs.identity import memory_key, model_key
+from ..runs.model_identity import memory_key, model_key
 from .padding import check_language_model
 
 Policy: TypeAlias = str | os.PathLike | tuple[PreTrainedModel, PreTrainedTokenizerBase]

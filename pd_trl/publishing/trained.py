@@ -7,7 +7,8 @@ from huggingface_hub import CommitInfo
 
 from ..hub import hub_api
 from ..trainers.publisher import Publisher, set_publisher
-from .model_push import model_files, push_model
+from .model_files import model_files
+from .model_push import push_model
 from .training_facts import card_name, existing_card, load_model_facts, planned_card, write_model_card
 
 

@@ -1,5 +1,13 @@
 """Which training arguments decide the weights: every field of [`PDRewardConfig`] and [`PDDPOConfig`] is in one of the lists."""
 
+import os
+from pathlib import Path
+from typing import Any
+
+from ..safety.secrets import masked
+from .identity import canonical, file_key
+from .model_identity import model_key
+
 DECIDING = frozenset({
     # what is learned from
     "train_share", "length_balance_temperature", "length_correction", "length_penalty", "margin_column", "pd_budget", "pd_column", "pd_loss",
@@ -46,3 +54,38 @@ NOT_DECIDING = DECIDING_THE_BEST | frozenset({
     "use_cache", "use_liger_kernel", "liger_kernel_config", "pad_to_multiple_of", "padding_free", "share_prefix",
     "precompute_ref_log_probs", "precompute_ref_batch_size",
 })  # fmt: skip
+
+# How a model is fetched and placed; its revision is part of its key.
+_NO_LOADING = {
+    "cache_dir", "device_map", "force_download", "local_files_only", "low_cpu_mem_usage", "max_memory", "offload_folder", "proxies",
+    "revision", "token", "use_auth_token",
+}  # fmt: skip
+
+
+def training_identity(args: Any) -> dict[str, Any]:
+    """
+    The training arguments that decide the weights, for a manifest. A field that a new version adds does not count until
+    it is in the lists above.
+
+    Args:
+        args ([`~transformers.TrainingArguments`]): Training arguments.
+    """
+    names = DECIDING | (DECIDING_THE_BEST if getattr(args, "load_best_model_at_end", False) else frozenset())
+    values = {name: getattr(args, name) for name in sorted(names) if hasattr(args, name)}
+    loading = values.get("model_init_kwargs") or {}
+    values["model_init_kwargs"] = {name: value for name, value in loading.items() if name not in _NO_LOADING}
+    for name in ("chat_template_path", "deepspeed"):
+        if isinstance(values.get(name), (str, os.PathLike)):
+            values[name] = _content_at(values[name])
+    if hasattr(values.get("accelerator_config"), "to_dict"):
+        values["accelerator_config"] = values["accelerator_config"].to_dict()
+    plain = canonical({name: masked(value) for name, value in values.items()})
+    return dict(plain)
+
+
+def _content_at(name: str | os.PathLike) -> str:
+    """The content of a file or folder; otherwise the name itself."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return file_key(path)
+    return model_key(path) if path.is_dir() else str(name)

@@ -14,7 +14,8 @@ from ..models.adapters import adapter_config, base_folder, is_adapter, saves_hea
 from ..models.heads.modeling import MultiAspectRewardModel, head_indices, heads_of_model
 from ..models.loading import has_tokenizer, load_tokenizer, model_device
 from ..models.sidecar import RewardSidecar
-from ..runs.identity import digest_of, file_keys, model_key
+from ..runs.identity import digest_of, file_keys
+from ..runs.model_identity import model_key
 from .scorer import RewardModelScorer
 
 

@@ -18,7 +18,7 @@ from ..models.adapters import base_of, is_adapter
 from ..models.heads.modeling import head_indices, heads_of_model
 from ..models.loading import load_tokenizer, model_dtype
 from ..models.sidecar import SIDECAR_NAME, RewardSidecar
-from ..runs.identity import memory_key
+from ..runs.model_identity import memory_key
 from .loading import heads_in, load_adapters, load_full, load_heads, reading_of_adapter
 from .scorer import RewardModelScorer
 

@@ -19,7 +19,8 @@ from ..models.positions import stated_positions
 from ..models.sidecar import RewardSidecar
 from ..models.vllm import import_vllm, vllm_engine
 from ..runs.artifacts import write_json
-from ..runs.identity import canonical, model_key
+from ..runs.identity import canonical
+from ..runs.model_identity import model_key
 from .tokens import TokenRows
 
 

@@ -11,7 +11,8 @@ import torch
 
 from pd_trl.cards import BEGIN, END, ModelFacts, split_readme
 from pd_trl.errors import InputError
-from pd_trl.publishing.model_push import _renamed, _unknown_facts, _without_local_names, model_files, preferred_card
+from pd_trl.publishing.model_files import model_files, without_local_names
+from pd_trl.publishing.model_push import _renamed, _unknown_facts, preferred_card
 from pd_trl.runs.results import EvalResult, save_results
 from tests.hub.local import ME, ME_EXPIRED, ME_READ_ONLY, NEWCOMER, OTHER, LocalHub
 from tests.publishing import model_clients as clients
@@ -300,7 +301,7 @@ def adapter(tiny_models, tmp_path, base: object, **config) -> Path:
 
 def named_base(folder: Path, base_model: str | None = None) -> object:
     """Base model in the `adapter_config.json` that would be published."""
-    files = _without_local_names(model_files(folder), folder, ModelFacts("reward", "x", base_model=base_model))
+    files = without_local_names(model_files(folder), folder, ModelFacts("reward", "x", base_model=base_model))
     content = files["adapter_config.json"]
     config = json.loads(content if isinstance(content, bytes) else content.read_text())
     return config["base_model_name_or_path"], config.get("revision")
@@ -335,7 +336,7 @@ def test_a_folder_beside_a_configuration_goes(policy, tmp_path):
     path.write_text(
         json.dumps({**json.loads(path.read_text()), "_name_or_path": str(tmp_path), "part": {"_name_or_path": "~/a"}})
     )
-    files = _without_local_names(model_files(policy), policy, ModelFacts("policy", "x"))
+    files = without_local_names(model_files(policy), policy, ModelFacts("policy", "x"))
     assert b"_name_or_path" not in files["config.json"] and json.loads(files["config.json"])["part"] == {}
 
 

@@ -16,19 +16,9 @@ from pd_trl import PDDPOConfig, PDRewardConfig, score_pairs
 from pd_trl.errors import InputError
 from pd_trl.pipeline.stages.select import SelectArguments, run_select
 from pd_trl.runs.artifacts import Manifest
-from pd_trl.runs.identity import (
-    canonical,
-    data_key,
-    deciding,
-    file_key,
-    memory_key,
-    model_key,
-    peft_settings,
-    settings_key,
-    tokenizer_key,
-    training_identity,
-)
-from pd_trl.runs.training_fields import DECIDING, NOT_DECIDING
+from pd_trl.runs.identity import canonical, data_key, deciding, file_key, settings_key
+from pd_trl.runs.model_identity import memory_key, model_key, peft_settings, tokenizer_key
+from pd_trl.runs.training_fields import DECIDING, NOT_DECIDING, training_identity
 from tests.processes import ROOT
 from tests.tiny import save_tiny_models, tiny_config, tiny_preferences, tiny_reward_model, tiny_tokenizer
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ...runs.artifacts import digest_of, read_json
-from ...runs.identity import model_key
+from ...runs.model_identity import model_key
 from .base import split_aspect
 
 

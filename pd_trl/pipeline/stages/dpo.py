@@ -13,10 +13,12 @@ from ...errors import InputError
 from ...publishing.trained import serve_trainers
 from ...runs.artifacts import Manifest
 from ...runs.checkpoints import last_checkpoint
-from ...runs.identity import data_key, model_key, peft_settings, training_identity
+from ...runs.identity import data_key
 from ...runs.launch import is_main_process
+from ...runs.model_identity import model_key, peft_settings
 from ...runs.provenance import trained_on
 from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, owned_folder, skip_if_done, timed
+from ...runs.training_fields import training_identity
 from ...selection.filter_file import FILTER_NAME, read_filter
 from ...trainers.dpo.config import PDDPOConfig
 from ...trainers.dpo.trainer import PDDPOTrainer, select_for_training

@@ -6,7 +6,8 @@ from typing import Any
 
 from ...errors import InputError
 from ...runs.artifacts import Manifest
-from ...runs.identity import data_key, model_key
+from ...runs.identity import data_key
+from ...runs.model_identity import model_key
 from ...runs.stage_folders import (
     StageResult,
     check_folder,

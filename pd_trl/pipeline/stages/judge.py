@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ...errors import InputError
 from ...runs.artifacts import Manifest, replaced_folder, write_json
-from ...runs.identity import file_key, model_key
+from ...runs.identity import file_key
+from ...runs.model_identity import model_key
 from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, skip_if_done, timed
 from ...safety.schema import anything, mapping, number, optional, read_document, record, sequence, text
 from ..mappings import mapping_of

@@ -11,9 +11,11 @@ from ...data import OVERALL, RESERVED_ASPECTS, check_preferences, is_chat
 from ...errors import InputError
 from ...publishing.trained import serve_trainers
 from ...runs.artifacts import Manifest
-from ...runs.identity import data_key, model_key, peft_settings, training_identity
+from ...runs.identity import data_key
 from ...runs.launch import is_main_process
+from ...runs.model_identity import model_key, peft_settings
 from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, owned_folder, skip_if_done, timed
+from ...runs.training_fields import training_identity
 from ...text.tables import number, table
 from ...trainers.push import check_push
 from ...trainers.reward.aspects import HEADS_FOLDER, heldout_rows, hub_name, train_aspect_rewards

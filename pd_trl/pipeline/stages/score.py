@@ -17,8 +17,9 @@ from ...models.sidecar import SIDECAR_NAME, RewardSidecar
 from ...publishing.shards import pull_shards, push_shards
 from ...runs.artifacts import Manifest, replaced_folder, write_rows
 from ...runs.folders import folder_lock
-from ...runs.identity import data_key, deciding, model_key, settings_key
+from ...runs.identity import data_key, deciding, settings_key
 from ...runs.launch import is_main_process
+from ...runs.model_identity import model_key
 from ...runs.provenance import inherited_provenance, proxy_provenance
 from ...runs.stage_folders import (
     StageResult,

@@ -1,9 +1,7 @@
 """The two passes that fit a filter out of core: the scales of the gaps, then the threshold of the budget."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,50 +14,18 @@ from ..fitted import FittedFilter
 from ..gaps import Gaps
 from ..reasons import ALL_PAIRS
 from ..report import SelectionReport
-from ..report_inputs import Basis, reported_columns, vote_names
+from ..report_inputs import reported_columns, vote_names
 from ..report_numbers import SHARES, report_numbers
 from ..report_sums import ReportSums
 from ..votes import check_no_votes, check_number, learned_weights, no_divergence
 from .columns import GapReader, LabelReader, divergence_of_columns, hidden
+from .decision import Decision
 from .order import Found, interpolated, quantile_ranks
 from .parquet import ParquetSource, Unit
 from .scores import ScoreReader
 from .search import Budgets, Sample, Search
 from .strata import stratum_counts
 from .ties import greatest_kept_id
-
-
-@dataclass
-class Decision(Basis):
-    """
-    What the passes found.
-
-    Args:
-        label_counts (`list` of `int`): Rows with each label.
-        thresholds (`dict`): The last pair kept, of all pairs or of each aspect.
-        kept (`int`): Pairs within the budget.
-        total (`int`): All pairs.
-        no_votes (`list` of `int`): For each label, the pairs on which no other aspect votes.
-        passes (`int`): Passes over the gap columns.
-    """
-
-    label_counts: list[int]
-    total: int
-    thresholds: dict[str, Threshold] = field(default_factory=dict)
-    kept: int = 0
-    no_votes: list[int] = field(default_factory=list)
-    passes: int = 2
-
-    def to_dict(self) -> dict[str, Any]:
-        """The numbers, ready for json."""
-        return {**asdict(self), "scale": self.scale.tolist(), "weights": self.weights.tolist()}
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> "Decision":
-        """What `to_dict` gave."""
-        arrays = {"scale": np.array(content["scale"], np.float32), "weights": np.array(content["weights"], np.float64)}
-        thresholds = {name: Threshold(**values) for name, values in content["thresholds"].items()}
-        return cls(**{**content, **arrays, "thresholds": thresholds})
 
 
 class Selection:

@@ -15,9 +15,10 @@ from ...runs.stage_folders import StageResult, check_folder, dry_result, owned_f
 from ..artifact import selection_manifest, write_documents
 from ..fitted import FittedFilter
 from ..settings import SelectionSettings
+from .decision import Decision
 from .ids import check_unique
 from .parquet import ParquetSource
-from .passes import Decision, Selection
+from .passes import Selection
 from .search import Budgets
 from .writing import ROWS_PER_SHARD, Decider, close_parts, output_schema, shard_tasks, summed, write_parts
 

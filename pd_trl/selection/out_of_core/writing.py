@@ -21,9 +21,10 @@ from ..reasons import ALL_PAIRS, decide
 from ..report_inputs import Batch, number_columns, text_lengths
 from ..report_sums import ReportSums
 from .columns import to_float64
+from .decision import Decision
 from .ids import id_hashes, write_hashes
 from .parquet import ParquetSource, Unit
-from .passes import Decision, Selection
+from .passes import Selection
 from .scores import text_ids
 
 PARTS = ("selected", "dropped")

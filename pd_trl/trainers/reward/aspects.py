@@ -19,7 +19,9 @@ from ...method.ranking import random_keys, resolve_budget, select_lowest
 from ...models.heads.modeling import MultiAspectRewardModel
 from ...runs.artifacts import Manifest
 from ...runs.checkpoints import last_checkpoint
-from ...runs.identity import data_key, model_key, peft_settings, tokenizer_key, training_identity
+from ...runs.identity import data_key
+from ...runs.model_identity import model_key, peft_settings, tokenizer_key
+from ...runs.training_fields import training_identity
 from ..arguments import device_arguments
 from ..push import check_push
 from .config import PDRewardConfig

@@ -16,7 +16,7 @@ from datasets import Dataset
 from pd_trl import PDRewardConfig, score_pairs, train_aspect_rewards
 from pd_trl.errors import InputError
 from pd_trl.models.sidecar import RewardSidecar
-from pd_trl.runs.identity import training_identity
+from pd_trl.runs.training_fields import training_identity
 from pd_trl.trainers.reward.aspects import heldout_rows
 from tests.processes import ROOT
 from tests.tiny import ASPECTS, WORDS, tiny_preferences, tiny_tokenizer
