@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..method.accuracy import verdict
 from ..text.names import MAX_MATRIX
 from .facts import DatasetFacts, ProxyFacts
 from .text import Safe, accuracy, code, count, number, percent, repo_link, table
@@ -91,16 +92,11 @@ def _proxy_model(proxy: ProxyFacts) -> Safe:
 
 
 def _verdict(aspect: Mapping[str, Any]) -> str:
-    proxy = aspect.get("proxy")
     if aspect.get("weight") == 0:
         return "no vote"
-    if not proxy:
-        return "not measured"
-    if proxy.get("worse_than_coin"):
-        return "**worse than a coin**"
-    if not proxy["beats_coin"]:
-        return "**no better than a coin**"
-    return "better than both" if proxy["beats_length"] else "**no better than “longer wins”**"
+    found = verdict(aspect.get("proxy") or {})
+    plain = {"not measured": "not measured", "better": "better than both"}
+    return plain.get(found) or f"**{found.replace('than length', 'than “longer wins”')}**"
 
 
 def scale_table(aspects: Mapping[str, Any]) -> Safe:

@@ -7,14 +7,13 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from ..data.columnar import dataset_table
 from ..data.ids import row_keys
 from ..errors import InputError
 from ..selection.aspect_columns import VOTE_PREFIX, aspect_labels, numeric_column, voted_aspects
 from ..selection.filter import PDFilter
 from ..selection.gaps import GapMatrix, gap_matrix, vote_counts, votes_label
 from ..selection.report import numbers_of
-from ..selection.report_inputs import length_difference, other_votes, text_lengths, vote_names
+from ..selection.report_inputs import dataset_text_lengths, length_difference, other_votes, vote_names
 from ..selection.scores import selector_scores
 
 Matrix = list[list[float | None]]
@@ -134,17 +133,13 @@ def _narrow(counts: NDArray) -> NDArray:
 
 
 def _text_lengths(decided: Dataset) -> dict[str, NDArray]:
-    lengths = text_lengths(decided.features.arrow_schema, lambda side: _column(decided, side))
+    lengths = dataset_text_lengths(decided)
     columns: dict[str, NDArray] = {side: values.astype(np.uint32) for side, values in lengths.items()}
     delta = length_difference(numbers_of(decided, "delta_length"), lengths)
     if delta is not None:
         known = np.nan_to_num(delta).clip(-(2**31), 2**31 - 1)
         columns |= {"delta": known.astype(np.int32), "longer": (known > 0).astype(np.uint8)}
     return columns
-
-
-def _column(decided: Dataset, name: str) -> Any:
-    return dataset_table(decided.select_columns([name])).column(name)
 
 
 def _unseen_votes(decided: Dataset, source: str, labels: NDArray[np.str_] | None) -> dict[str, NDArray]:

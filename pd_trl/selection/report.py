@@ -8,13 +8,12 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from ..data.columnar import dataset_table
 from ..errors import InputError
 from ..method.divergence import PreferenceDivergence
 from ..method.ranking import SELECTORS, select_lowest
 from .aspect_columns import is_number_type, label_codes, numeric_column
 from .gaps import GapMatrix, Gaps
-from .report_inputs import Basis, Batch, number_columns, reported_columns, text_lengths, vote_names
+from .report_inputs import Basis, Batch, dataset_text_lengths, number_columns, reported_columns, vote_names
 from .report_numbers import SHARES, report_numbers
 from .report_sums import ReportSums
 from .report_text import render
@@ -81,7 +80,7 @@ def selection_report(
     reported = reported_columns(dataset.column_names, settings)
     numbers = {name: numeric_column(dataset, name) for name in number_columns(schema, reported)}
     basis = Basis(labels, np.empty(0, np.float32), np.empty(0), reported=reported, known=vote_names(schema))
-    batch = Batch(Gaps([], own), kept, numbers, text_lengths(schema, lambda name: _column(dataset, name)))
+    batch = Batch(Gaps([], own), kept, numbers, dataset_text_lengths(dataset))
     if matrix is not None and divergence is not None and weights is not None:
         basis.scale, basis.weights = divergence.quantiles, weights
         basis.divergence_quantiles = divergence_quantiles(divergence.values)
@@ -98,10 +97,6 @@ def divergence_quantiles(divergence: NDArray[np.floating]) -> dict[str, float]:
     values = divergence[~np.isnan(divergence)].astype(np.float64)
     found = np.quantile(values, SHARES).tolist() if values.size else []
     return {f"{share:g}": value for share, value in zip(SHARES, found, strict=False)}
-
-
-def _column(dataset: Dataset, name: str) -> Any:
-    return dataset_table(dataset.select_columns([name])).column(name)
 
 
 def _overlaps(

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+from datasets import Dataset
 from numpy.typing import NDArray
 
 from ..data.chat import normalize_text, text_length
+from ..data.columnar import dataset_table
 from ..errors import InputTypeError
 from .aspect_columns import VOTE_PREFIX, is_number_type, rated_aspects, rating_columns, scored_aspects
 from .gaps import Gaps
@@ -82,6 +84,15 @@ def text_lengths(schema: pa.Schema, read: Callable[[str], pa.ChunkedArray]) -> d
             except InputTypeError:
                 continue
     return found
+
+
+def dataset_text_lengths(dataset: Dataset) -> dict[str, NDArray[np.int64]]:
+    """[`text_lengths`] of a data set."""
+
+    def read(name: str) -> pa.ChunkedArray:
+        return dataset_table(dataset.select_columns([name])).column(name)
+
+    return text_lengths(dataset.features.arrow_schema, read)
 
 
 def length_difference(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..method.accuracy import verdict
 from ..method.ranking import SELECTORS
 from ..text.names import MAX_MATRIX, display_name, display_names
 from ..text.tables import number, percent, table
@@ -11,6 +12,11 @@ from ..text.tables import number, percent, table
 LENGTH_ALONE = 0.9
 # Names of the labels that a selection does not see.
 _UNSEEN = {"overall": "the overall label", "other aspects": "the other aspects' labels"}
+_WEAKNESSES = {
+    "worse than a coin": "worse than a coin {}: its votes point the wrong way",
+    "no better than a coin": "no better than a coin {}",
+    "no better than length": "not better than 'longer wins' {}",
+}
 # Longest name above a column.
 MAX_COLUMN = 32
 
@@ -98,15 +104,9 @@ def warning_lines(numbers: Mapping[str, Any]) -> list[str]:
                 "penalty is per token and may be too large for long responses: lower it, or try "
                 "length_correction='residual'."
             )
-        held_out = f"on {proxy.get('num_pairs', '?')} held-out pairs" if proxy else ""
-        if proxy and entry["weight"] > 0 and proxy.get("worse_than_coin"):
-            lines.append(
-                f"WARNING: the reward model of '{name}' is worse than a coin {held_out}: its votes point the wrong way."
-            )
-        elif proxy and entry["weight"] > 0 and not proxy["beats_coin"]:
-            lines.append(f"WARNING: the reward model of '{name}' is no better than a coin {held_out}.")
-        elif proxy and entry["weight"] > 0 and not proxy["beats_length"]:
-            lines.append(f"WARNING: the reward model of '{name}' is not better than 'longer wins' {held_out}.")
+        if proxy and entry["weight"] > 0 and (weakness := _WEAKNESSES.get(verdict(proxy))):
+            pairs = f"on {proxy.get('num_pairs', '?')} held-out pairs"
+            lines.append(f"WARNING: the reward model of '{name}' is {weakness.format(pairs)}.")
     for name, count in numbers.get("missing_gaps", {}).items():
         lines.append(f"{count} pairs have no rating of '{display_name(name)}'. It has no vote on these pairs.")
     votes = numbers.get("missing_votes") or {}

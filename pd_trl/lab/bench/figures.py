@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...report.plots import divergence_histogram, length_shares, vote_patterns
+from ...report.plots import divergence_histogram, length_shares, picture, vote_patterns
 from ...selection.gaps import gap_matrix, vote_counts
 from .ablations import BUDGETS
 from .cell import Cell
@@ -53,8 +53,6 @@ def _of_a_cell(cell: Cell, folder: Path) -> list[Path]:
 
 
 def _roc(cell: Cell, path: Path, where: str) -> Path:
-    from ...report.plots import picture
-
     with picture(path, (4.8, 4.4)) as (_, axes):
         for name, selection in DETECTORS.items():
             decided, _ = decide(cell, selection)
@@ -98,8 +96,6 @@ def _series(values: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _robustness(cells: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    from ...report.plots import picture
-
     levels = sorted({cell["settings"]["conflict"] for cell in cells})
     names = [name for name in _STYLES if name in cells[0]["rows"] and name != "PD (high)"]
     with picture(path, (6.4, 4.2)) as (_, axes):
@@ -117,8 +113,6 @@ def _robustness(cells: Sequence[Mapping[str, Any]], path: Path) -> Path:
 
 
 def _budgets(entries: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    from ...report.plots import picture
-
     with picture(path, (6.0, 4.2)) as (_, axes):
         for name in ("PD (ours)", "RAND"):
             rates = [

@@ -13,7 +13,21 @@ from ...method.length import balanced_shares, check_temperature
 logger = logging.getLogger(__name__)
 
 
-class LengthBalancedSampler:
+class EpochSampler:
+    """A sampler whose order is a function of the epoch, which may be a callable that is asked at the start of each iteration."""
+
+    epoch: int | Callable[[], int]
+
+    def __iter__(self) -> Iterator[int]:
+        epoch = self.epoch() if callable(self.epoch) else self.epoch
+        return iter(self.indices(epoch).tolist())
+
+    def indices(self, epoch: int) -> NDArray[np.integer]:
+        """Row indices of one epoch, shape `(num_pairs,)`."""
+        raise NotImplementedError
+
+
+class LengthBalancedSampler(EpochSampler):
     """
     Draws an epoch of row indices in which the pairs with `len(chosen) >= len(rejected)` and the others have the shares of
     [`balanced_shares`] (length-balanced sampling, arXiv 2508.07638).
@@ -67,12 +81,7 @@ class LengthBalancedSampler:
     def __len__(self) -> int:
         return self.num_longer + self.num_shorter
 
-    def __iter__(self) -> Iterator[int]:
-        epoch = self.epoch() if callable(self.epoch) else self.epoch
-        return iter(self.indices(epoch).tolist())
-
     def indices(self, epoch: int) -> NDArray[np.integer]:
-        """Row indices of one epoch, shape `(num_pairs,)`."""
         generator = np.random.default_rng([int(self.seed), int(epoch)])
         drawn = np.concatenate(
             [_draw(self.longer, self.num_longer, generator), _draw(self.shorter, self.num_shorter, generator)]

@@ -1,6 +1,6 @@
 """Sampler and collator for rows of several aspects."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ....data.columnar import closest
 from ....errors import InputError
-from ..sampler import LengthBalancedSampler, group_by_length
+from ..sampler import EpochSampler, LengthBalancedSampler, group_by_length
 
 
 class AspectCollator:
@@ -31,7 +31,7 @@ class AspectCollator:
         return {**self.collator(examples), "aspect_ids": torch.from_numpy(np.tile(ids, 2))}
 
 
-class AspectBalancedSampler:
+class AspectBalancedSampler(EpochSampler):
     """
     Length-balanced sampling within each aspect: every epoch draws as many pairs of an aspect as it has, with the shares of
     [`LengthBalancedSampler`]. With one aspect it draws what that sampler draws.
@@ -62,12 +62,7 @@ class AspectBalancedSampler:
     def __len__(self) -> int:
         return sum(len(sampler) for sampler in self.samplers)
 
-    def __iter__(self) -> Iterator[int]:
-        epoch = self.epoch() if callable(self.epoch) else self.epoch
-        return iter(self.indices(epoch).tolist())
-
     def indices(self, epoch: int) -> NDArray[np.integer]:
-        """Row indices of one epoch, shape `(num_pairs,)`."""
         drawn = np.concatenate(
             [rows[sampler.indices(epoch)] for rows, sampler in zip(self.rows, self.samplers, strict=True)]
         )
