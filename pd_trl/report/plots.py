@@ -1,50 +1,24 @@
 """Pictures of a selection as PNG files, from plain arrays and mappings. They need matplotlib (`pip install pd_trl[report]`)."""
 
 import os
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
-from ..text.names import MAX_MATRIX, display_names
+from ..text.names import MAX_MATRIX
+from ..text.tables import percent
+from .drawing import INK, PLAIN, names_on, percent_axis, picture
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
+    pass
 # Blue and orange can be told apart with any colour vision; the lightness differs too.
 KEPT_COLOR, DROPPED_COLOR = "#0072B2", "#E08A00"
-_INK, _GRID, _CONFLICT = "#222222", "#D9D9D9", "#000000"
-_DPI = 150
+_CONFLICT = "#000000"
 _MAX_BARS = 40
-# Background of a label that a line would cross.
-_PLAIN = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
-_STYLE = {
-    "font.family": "sans-serif",
-    "font.size": 10.0,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11.5,
-    "axes.titleweight": "bold",
-    "axes.axisbelow": True,
-    "grid.color": _GRID,
-    "grid.linewidth": 0.8,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "legend.frameon": False,
-    # A dollar sign in a name from data is no formula.
-    "text.parse_math": False,
-}
 
 
 def divergence_histogram(
@@ -86,7 +60,7 @@ def divergence_histogram(
         if against is not None:
             outline = np.histogram(values[against], edges)[0]
             axes.stairs(outline, edges, color=_CONFLICT, linewidth=1.4, label="label contradicts the overall label")
-        axes.axvline(0, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
         axes.set_xlim(edges[0], edges[-1])
         axes.set_xlabel("PD   (negative: the other aspects agree with the label; positive: they contradict it)")
         axes.set_ylabel("pairs")
@@ -124,12 +98,12 @@ def length_shares(
         colors = [{"kept": KEPT_COLOR, "dropped": DROPPED_COLOR}.get(name, "#8C8C8C") for name in known]
         axes.barh(rows, values, color=colors, height=0.62)
         for row, value in enumerate(values):
-            axes.text(value + 0.012, row, _percent(value), va="center", bbox=_PLAIN)
-        axes.axvline(0.5, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
-        _names(axes, "y", known)
+            axes.text(value + 0.012, row, percent(value), va="center", bbox=PLAIN)
+        axes.axvline(0.5, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+        names_on(axes, "y", known)
         axes.invert_yaxis()
         axes.set_xlim(0, max(1.0, values.max() * 1.12))
-        _percent_axis(axes, "x", "share of pairs (dashed: no preference for length)")
+        percent_axis(axes, "x", "share of pairs (dashed: no preference for length)")
         axes.set_title(title)
     return Path(path)
 
@@ -176,7 +150,7 @@ def conflict_matrix(
         InputError: When matplotlib is missing, or the shape does not fit the names.
     """
     top = float(np.nanmax(np.append(np.asarray(values, dtype=np.float64).ravel(), 0.5)))
-    return _matrix(values, names, path, title, "Oranges", (0.0, top), _percent)
+    return _matrix(values, names, path, title, "Oranges", (0.0, top), percent)
 
 
 def vote_patterns(
@@ -206,8 +180,8 @@ def vote_patterns(
         axes.barh(rows, kept, color=KEPT_COLOR, height=0.68, label="kept")
         axes.barh(rows, total - kept, left=kept, color=DROPPED_COLOR, height=0.68, label="dropped")
         for row, (count, share) in enumerate(zip(total, kept / np.maximum(total, 1), strict=True)):
-            axes.text(count + total.max() * 0.01, row, f"{_percent(share)} kept", va="center", bbox=_PLAIN)
-        _names(axes, "y", groups)
+            axes.text(count + total.max() * 0.01, row, f"{percent(share)} kept", va="center", bbox=PLAIN)
+        names_on(axes, "y", groups)
         axes.invert_yaxis()
         axes.set_xlim(0, max(total.max(), 1) * 1.18)
         axes.set_xlabel("pairs")
@@ -216,14 +190,6 @@ def vote_patterns(
         axes.set_title(title)
         figure.legend(loc="outside lower left", ncols=2)
     return Path(path)
-
-
-def require_matplotlib() -> None:
-    """Raises `InputError` where matplotlib is not installed."""
-    if find_spec("matplotlib") is None:
-        raise InputError(
-            "Pictures need matplotlib, which is not installed: `pip install 'pd_trl[report]'` (or `pip install matplotlib`)."
-        )
 
 
 def _matrix(
@@ -252,11 +218,11 @@ def _matrix(
             if np.isfinite(value):
                 red, green, blue, _ = image.cmap(image.norm(value))
                 dark = 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.45
-                axes.text(column, row, form(value), color="white" if dark else _INK, **inside)
+                axes.text(column, row, form(value), color="white" if dark else INK, **inside)
             else:
                 axes.text(column, row, "–", color="#767676", **inside)
-        _names(axes, "x", names, most=22, rotation=35, ha="right", rotation_mode="anchor")
-        _names(axes, "y", names)
+        names_on(axes, "x", names, most=22, rotation=35, ha="right", rotation_mode="anchor")
+        names_on(axes, "y", names)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
@@ -264,22 +230,6 @@ def _matrix(
         bar.outline.set_visible(False)
         bar.ax.yaxis.set_major_formatter(lambda value, _: form(value))
     return Path(path)
-
-
-@contextmanager
-def picture(path: str | os.PathLike, size: tuple[float, float]) -> "Iterator[tuple[Figure, Axes]]":
-    """A figure with one set of axes, written to `path` if the block succeeds. matplotlib's state is not changed."""
-    require_matplotlib()
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        # Names may be in a script that the font lacks. They are then shown as boxes.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = Figure(figsize=size, layout="constrained")
-        yield figure, figure.add_subplot()
-        # Without the library's version in the file, the same numbers give the same file.
-        figure.savefig(path, format="png", dpi=_DPI, metadata={"Software": None})
 
 
 def _check_lengths(values: NDArray, others: Mapping[str, NDArray | None]) -> None:
@@ -295,24 +245,6 @@ def _check_lengths(values: NDArray, others: Mapping[str, NDArray | None]) -> Non
 def _padded(values: NDArray) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
     return (low, high) if high > low else (low - 0.5, high + 0.5)
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
-def _percent_axis(axes: "Axes", which: Literal["x", "y"], label: str) -> None:
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    axis.set_label_text(label)
-    axes.grid(axis=which)
-
-
-def _names(
-    axes: "Axes", which: str, names: Sequence[str] | Mapping[str, Any], *, most: int = 32, **style: Any
-) -> None:
-    texts = list(display_names(names, most).values())
-    (axes.set_xticks if which == "x" else axes.set_yticks)(range(len(texts)), texts, **style)
 
 
 def _most_groups(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ...report.plots import divergence_histogram, length_shares, picture, vote_patterns
+from ...report.drawing import picture
+from ...report.plots import divergence_histogram, length_shares, vote_patterns
 from ...selection.gaps import gap_matrix, vote_counts
 from .ablations import BUDGETS
 from .cell import Cell

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from ...errors import InputError
+from ...report.drawing import require_matplotlib
 from ...report.page import plotting_library
 from ...report.pictures import write_pictures
-from ...report.plots import require_matplotlib
 from ...report.writing import MAX_EXAMPLES, PAGE_NAME, check_max_examples, local_selection, read_selection, write_page
 from ...runs.artifacts import Manifest, replaced_folder
 from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, skip_if_done, timed

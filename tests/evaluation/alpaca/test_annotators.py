@@ -84,7 +84,7 @@ def test_local_reward_model(evaluate, tiny_models):
     result = evaluate(recorded, judge=f"reward:{tiny_models['reward']}")
     assert result.judge_kind == "offline judge" and "reward model" in result.judge
     assert 0 <= result.win_rate <= 100
-    with pytest.raises(InputError, match="takes no base_url"):
+    with pytest.raises(InputError, match="does not take base_url"):
         evaluate(recorded, judge=f"reward:{tiny_models['reward']}", base_url="http://127.0.0.1:9/v1")
 
 
@@ -322,7 +322,7 @@ def test_client_config(evaluate, tmp_path, monkeypatch):
 def test_annotations_of_several_judges(evaluate):
     recorded = made_up(6)
     mixed = [{**row, "annotator": f"judge {i % 2}"} for i, row in enumerate(recorded.annotations)]
-    with pytest.raises(InputError, match="of 2 judges"):
+    with pytest.raises(InputError, match="from 2 judges"):
         evaluate(recorded, annotations=mixed)
     with pytest.raises(InputError, match="Record 0 of the annotations lacks preference"):
         evaluate(recorded, annotations=[{k: v for k, v in recorded.annotations[0].items() if k != "preference"}])
