@@ -13,8 +13,6 @@ from ..text.names import MAX_MATRIX
 from ..text.tables import percent
 from .drawing import INK, PLAIN, names_on, percent_axis, picture
 
-if TYPE_CHECKING:
-    pass
 # Blue and orange can be told apart with any colour vision; the lightness differs too.
 KEPT_COLOR, DROPPED_COLOR = "#0072B2", "#E08A00"
 _CONFLICT = "#000000"
