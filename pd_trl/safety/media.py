@@ -1,6 +1,5 @@
 """Columns of images, sounds and the like: they are carried along as bytes, and never fetched from where they say they are."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import datasets
@@ -68,15 +67,6 @@ def without_media(dataset: datasets.Dataset) -> datasets.Dataset:
 def undecoded(stream: datasets.IterableDataset) -> datasets.IterableDataset:
     """`stream` with its media as bytes and names, which reading a row of it would otherwise decode."""
     return stream.decode(False) if media_columns(stream.features) else stream
-
-
-def undecoded_batches(dataset: datasets.Dataset, batch_size: int = _ROWS) -> Iterator[dict[str, list[Any]]]:
-    """The rows in batches of columns, as plain Python values; media as their bytes and names."""
-    if not media_columns(dataset.features):
-        yield from dataset.with_format(None).iter(batch_size=batch_size)
-        return
-    for table in dataset.with_format("arrow").iter(batch_size=batch_size):
-        yield table.to_pydict()
 
 
 def _holds_media(feature: Any) -> bool:

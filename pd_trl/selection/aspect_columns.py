@@ -127,14 +127,7 @@ def encoded_labels(dataset: Dataset) -> tuple[list[Any], NDArray[np.integer]]:
 
 
 def voted_aspects(dataset: Dataset, candidates: Sequence[str], known: Sequence[str]) -> list[str]:
-    """
-    The `candidates` that have votes in their column `vote_<name>`.
-
-    Args:
-        dataset ([`~datasets.Dataset`]): Preferences.
-        candidates (sequence of `str`): Names.
-        known (sequence of `str`): Names of aspects.
-    """
+    """The `candidates` that have votes in their column `vote_<name>`; `known` are names of aspects."""
     found = []
     for name in candidates:
         column = f"{VOTE_PREFIX}{name}"

@@ -103,8 +103,3 @@ def describe_pairs(cell: Cell, rows: Dataset, truthful: bool = False) -> dict[st
         chosen, rejected = (np.asarray(rows[f"gold_overall_{side}"]) for side in ("chosen", "rejected"))
         described["conflict"] = float((chosen - rejected < -1e-9).mean())
     return described
-
-
-def gold_of(record: dict[str, Any]) -> np.ndarray:
-    """Gold score of each answer, shape `(num_prompts,)`."""
-    return np.asarray(record["gold"], dtype=float)

@@ -30,13 +30,7 @@ ASSUMED_ASPECTS = 4
 
 @dataclass
 class ParsedStep:
-    """
-    A step of a recipe with its arguments.
-
-    Args:
-        step ([`Step`]): The step.
-        outputs (`tuple`): Its parsed dataclasses.
-    """
+    """A step of a recipe with its parsed dataclasses."""
 
     step: Step
     outputs: tuple[Any, ...]
