@@ -19,14 +19,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Votes:
-    """
-    The votes of a fit.
-
-    Args:
-        matrix ([`GapMatrix`]): Gaps.
-        weights (array of shape `(num_aspects,)`): Weights of the votes.
-        divergence ([`PreferenceDivergence`]): PD of the pairs.
-    """
+    """The votes of a fit."""
 
     matrix: GapMatrix
     weights: NDArray[np.float64]

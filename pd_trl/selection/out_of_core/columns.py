@@ -25,12 +25,7 @@ from .parquet import ParquetSource, Unit
 
 
 class LabelReader:
-    """
-    Reads the aspect of each row's label, where there are no gaps to read.
-
-    Args:
-        source ([`ParquetSource`]): The rows.
-    """
+    """Reads the aspect of each row's label, where there are no gaps to read."""
 
     names: list[str] = []
 

@@ -14,13 +14,7 @@ from .parquet import ParquetSource, Unit
 
 
 class ScoreReader:
-    """
-    The score of each row, lowest kept first, as the filter's selector defines it.
-
-    Args:
-        pd_filter ([`FittedFilter`]): The rule.
-        source ([`ParquetSource`]): The rows.
-    """
+    """The score of each row, lowest kept first, as the filter's selector defines it."""
 
     def __init__(self, pd_filter: FittedFilter, source: ParquetSource):
         self.selector, self.seed = pd_filter.rule, pd_filter.seed

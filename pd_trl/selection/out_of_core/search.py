@@ -36,10 +36,6 @@ class Budgets:
 class Search:
     """
     Finds the values of ranks in streams of values: in one pass if the sample was right, in further ones if it misled.
-
-    Args:
-        source ([`ParquetSource`]): The rows.
-        budgets ([`Budgets`]): Bounds of the passes.
     """
 
     def __init__(self, source: ParquetSource, budgets: Budgets):

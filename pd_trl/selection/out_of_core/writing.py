@@ -37,13 +37,7 @@ _GROUP_BYTES = 64 << 20
 
 @dataclass
 class Decider:
-    """
-    Decides for each row of a batch whether it is kept, and why.
-
-    Args:
-        selection ([`Selection`]): Reads gaps and scores.
-        decision ([`Decision`]): The thresholds.
-    """
+    """Decides for each row of a batch whether it is kept, and why."""
 
     selection: Selection
     decision: Decision
