@@ -21,7 +21,7 @@ class Item:
     Args:
         id (`str`): Hub id, or number of a paper on arXiv.
         type (`str`): `"dataset"`, `"model"`, `"space"` or `"paper"`.
-        note (`str`, *optional*): What it is to the others.
+        note (`str`, *optional*): What it is.
     """
 
     id: str
@@ -35,7 +35,7 @@ class CollectionResult:
     A collection that was made or completed. Printed, it says what changed.
 
     Args:
-        url (`str`): Its page; empty where a dry run would make it.
+        url (`str`): Its page; empty if a dry run would make it.
         slug (`str`): Its id; likewise.
         title (`str`): Its title.
         added, changed, unchanged (`list` of [`Item`]): Its entries.
@@ -66,7 +66,7 @@ def collection_items(
     models: Sequence[str] = (),
 ) -> list[Item]:
     """
-    The entries of a whole run, in the order in which one was made of the other.
+    The entries of a whole run, in the order in which they were made.
 
     Args:
         source (`str`, *optional*): Hub id of the data set that the pairs came from.
@@ -100,8 +100,8 @@ def publish_collection(
     token: str | None = None,
 ) -> CollectionResult:
     """
-    Makes a collection, or completes the one that has this title. Missing entries are added, our notes are renewed, and all other
-    entries stay.
+    Makes a collection, or completes the one with this title. Missing entries are added, our notes are updated, and all
+    other entries stay.
 
     Args:
         title (`str`): Its title, of at most 60 characters.
@@ -113,7 +113,7 @@ def publish_collection(
         token (`str`, *optional*): Token; the one of `hf auth login` or HF_TOKEN where unset.
 
     Raises:
-        HubError: When the Hub refuses it. All entries are looked up first, so that none is missing half-way.
+        HubError: If the Hub refuses it, or an entry does not exist. All entries are looked up first.
         InputError: When a text is too long.
     """
     if not 0 < len(title) <= LONGEST_TITLE or len(description or "") > LONGEST_DESCRIPTION:
@@ -146,12 +146,12 @@ def publish_collection(
 
 
 def check_collection(title: str, owner: str, private: bool, *, token: str | None = None) -> Any:
-    """The collection of this title, or `None`. Raises `HubError` where it is public and was asked to be private."""
+    """The collection of this title, or `None`. Raises `HubError` if it is public but should be private."""
     found = _find(hub_api(token), owner, title)
     if found is not None and private and not found.private:
         raise HubError(
-            f"The collection {title!r} is public, and was asked to be private. Change its visibility on the Hub, leave `private` "
-            "out, or choose another title. Nothing was changed."
+            f"The collection {title!r} is public, but `private` was asked for. Change its visibility on the Hub, "
+            "leave `private` out, or choose another title. Nothing was changed."
         )
     return found
 
@@ -162,7 +162,7 @@ def _add(api: HfApi, slug: str, item: Item) -> Any:
 
 
 def _find(api: HfApi, owner: str, title: str) -> Any:
-    """The oldest collection of this title, with all its entries; listings show only a few."""
+    """The oldest collection of this title, with all its entries (a listing has only a few)."""
     listed = retried(lambda: list(api.list_collections(owner=owner)), f"Looking for the collections of {owner}")
     slugs = [entry.slug for entry in listed if entry.title == title]
     return retried(lambda: api.get_collection(slugs[0]), f"Reading the collection {slugs[0]}") if slugs else None
@@ -170,7 +170,7 @@ def _find(api: HfApi, owner: str, title: str) -> Any:
 
 def _create(api: HfApi, title: str, owner: str, description: str | None, private: bool) -> Any:
     def create() -> Any:
-        # An earlier try may have made it, though its answer was lost.
+        # An earlier try whose answer was lost may have made it.
         return _find(api, owner, title) or api.create_collection(
             title, namespace=owner, description=description, private=private, exists_ok=True
         )
@@ -179,7 +179,7 @@ def _create(api: HfApi, title: str, owner: str, description: str | None, private
 
 
 def difference(found: Any, title: str, items: Sequence[Item], dry_run: bool) -> CollectionResult:
-    """What is missing in a collection, or has an older note; `found` is `None` for a new one."""
+    """The missing entries of a collection, and those with an older note; `found` is `None` for a new one."""
     there = {(entry.item_type, entry.item_id): entry.note for entry in found.items} if found is not None else {}
     result = CollectionResult(
         found.url if found is not None else "", found.slug if found is not None else "", title, dry_run=dry_run

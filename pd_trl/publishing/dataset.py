@@ -1,4 +1,4 @@
-"""[`publish_dataset`]: a selection, with all that it was chosen from, as a data set on the Hub."""
+"""[`publish_dataset`]: a selection and all scored pairs as a data set on the Hub."""
 
 import logging
 import os
@@ -50,11 +50,11 @@ def publish_dataset(
     """
     Publishes a selection on the Hub, in one commit or not at all.
 
-    The repository has the configurations `selected` (the kept pairs, the default), `scored` (all pairs, with gaps, `pd`,
-    `pd_kept` and `pd_reason`) and `dropped`; beside them lie `filter.json` with the statistics, so that
-    `PDFilter.load(repo_id, budget=0.2)` makes another selection without a model, the report, the manifest, and a card. After
-    the push, every configuration is loaded by its commit and its rows are counted. A later publication deletes files that are no
-    longer part of it. Of an existing card, it changes only the text between our markers and our YAML keys.
+    The repository has the configurations `selected` (the kept pairs, the default), `scored` (all pairs, with gaps,
+    `pd`, `pd_kept` and `pd_reason`) and `dropped`. It also has `filter.json` with the statistics, the report, the
+    manifest and a card. With it, `PDFilter.load(repo_id, budget=0.2)` makes another selection without a model. After
+    the push, every configuration is loaded by its commit and its rows are counted. A later publication deletes files
+    that are no longer part of it. In an existing card, only the text between our markers and our YAML keys change.
 
     Args:
         path_or_dataset (`str` or [`~datasets.Dataset`]):
@@ -62,13 +62,13 @@ def publish_dataset(
         repo_id (`str`):
             `"name"` or `"namespace/name"`. Made where it does not exist.
         pd_filter ([`PDFilter`], *optional*):
-            The filter that decides about a data set in memory.
+            The filter for a data set in memory.
         private (`bool`, *optional*):
-            Visibility of a new repository. `None` is the namespace's default. An existing one must agree.
+            Visibility of a new repository. `None` is the namespace's default. An existing repository must agree.
         create_pr (`bool`, *optional*, defaults to `False`):
             Open a pull request instead of changing the repository.
         branch (`str`, *optional*):
-            Branch to publish on, made where it does not exist.
+            Branch to publish on. It is made if it does not exist.
         tag (`str`, *optional*):
             Tag of the publication, which readers can pin.
         variant (`str`, *optional*):
@@ -86,9 +86,9 @@ def publish_dataset(
         report_url (`str`, *optional*):
             Page of the interactive report.
         recipe (`dict`, *optional*):
-            Recipe of the run. `None` is that of the run's folder, where there is one.
+            Recipe of the run. `None` is the one in the run's folder, if there is one.
         picture (`bool`, *optional*, defaults to `True`):
-            Whether the card shows the distribution of the PD, where matplotlib is installed.
+            Whether the card shows the distribution of the PD, if matplotlib is installed.
         dry_run (`bool`, *optional*, defaults to `False`):
             Return what would change, and change nothing.
         token (`str`, *optional*):
@@ -98,7 +98,7 @@ def publish_dataset(
         [`Publication`]
 
     Raises:
-        HubError: When the Hub refuses it. The message says so where the repository was changed; otherwise it was not.
+        HubError: If the Hub refuses it. The message says if the repository was changed.
         InputError: When there is no selection to publish.
     """
     if isinstance(path_or_dataset, (str, os.PathLike)):
@@ -147,14 +147,14 @@ def _message(folder: Path, variant: str | None) -> str:
 
 
 def _with_variant(existing: str, facts: DatasetFacts) -> str:
-    """The card of the first selection, which tells of a further one by its configurations alone."""
+    """The card of the first selection. A further selection adds only its configurations."""
     metadata, body = split_readme(existing)
     ours = dataset_metadata(facts, "")
     return join_readme(merge_metadata(metadata, {key: ours[key] for key in ("configs", "dataset_info")}), body)
 
 
 def _picture(folder: Path, scratch: Path) -> Path | None:
-    """The histogram of the PD, where matplotlib is installed and there is a PD."""
+    """The histogram of the PD, if matplotlib is installed and there is a PD."""
     parts = [read_rows(folder / part) for part in ("selected", "dropped")]
     if any("pd" not in part.column_names for part in parts):
         return None

@@ -19,7 +19,7 @@ from ..safety.schema import anything, check_content, integer, optional, read_doc
 from ..selection.settings import FORMS
 
 _COUNTS = ("total", "kept", "dropped")
-# Of the manifest of a selection: what its card shows, in the form of the command line.
+# Arguments in the manifest of a selection that its card shows, in the form of the command line.
 _SHOWN = record({
     "counts": record(dict.fromkeys(_COUNTS, integer(0)), required=_COUNTS, others=anything),
     "arguments": record({**{name: optional(form) for name, form in FORMS.items()}, "weights": anything}),
@@ -88,7 +88,7 @@ def check_manifest(folder: Path) -> Manifest:
     if manifest is None or manifest.stage != "select":
         found = f"was made by `pd-trl {manifest.stage}`" if manifest is not None else "is none"
         raise InputError(
-            f"What is published is the folder of `pd-trl select` (or of a whole run), but {folder} {found}."
+            f"Only the folder of `pd-trl select` (or of a whole run) can be published, but {folder} {found}."
         )
     return manifest
 
@@ -104,14 +104,14 @@ def default_configs(selected: Dataset, counts: Mapping[str, int]) -> list[Config
 
 
 def features_to_yaml(dataset: Dataset) -> list[dict[str, Any]]:
-    """The columns of a data set as `dataset_info` has them."""
+    """The columns of a data set in the form of `dataset_info`."""
     return dataset.features._to_yaml_list()
 
 
 def typical_example(dataset: Dataset) -> ExampleFacts | None:
     """
-    One row to show: of those whose texts are not long, the one with the median PD (of `pair_id`, where there is no PD). `None`
-    where there are no rows.
+    An example row: among those with short texts, the one of median PD (or of median `pair_id`, if there is no PD).
+    `None` if there are no rows.
     """
     if not len(dataset):
         return None
@@ -123,7 +123,7 @@ def typical_example(dataset: Dataset) -> ExampleFacts | None:
     if "pd" in columns:
         values = np.nan_to_num(np.asarray(dataset["pd"][:], dtype=np.float64))
         order = order[np.argsort(values[order], kind="stable")]
-    # From the median outwards, so that the example is neither the best nor the worst of its kind.
+    # From the median outwards: the example is neither the best nor the worst.
     middle = len(order) // 2
     nearest = order[np.argsort(np.abs(np.arange(len(order)) - middle), kind="stable")][:50]
     rows = [_example(dataset[int(row)]) for row in nearest]
@@ -150,7 +150,7 @@ def _example(row: Mapping[str, Any]) -> ExampleFacts:
 
 
 def _text(value: Any) -> str:
-    """A text, or the last message of a chat, with its turn where there are several."""
+    """A text, or the last message of a chat, with the number of earlier messages."""
     if not isinstance(value, list):
         return "" if value is None else str(value)
     messages = [message for message in value if isinstance(message, Mapping)]
@@ -169,7 +169,7 @@ def _source(source: SourceFacts | str | None, provenance: Mapping[str, Any]) -> 
 
 
 def _proxies(report: Mapping[str, Any], provenance: Mapping[str, Any]) -> list[ProxyFacts]:
-    """The proxies that the manifests know, and those whose accuracy the report has."""
+    """The proxies in the manifests, and those whose accuracy is in the report."""
     recorded = provenance.get("proxies", {})
     proxies = []
     for aspect, entry in report.get("aspects", {}).items():

@@ -36,10 +36,11 @@ def publish_model(
     """
     Publishes a model that `pd-trl reward`, `pd-trl dpo` or any trainer left in a folder: in one commit, or not at all.
 
-    Weights are published as safetensors, with configuration, tokenizer and, of a reward model, `pd_reward.json`. Pickles,
-    optimiser states, checkpoints and logs are not. The card is rendered again with the newest evaluations and merged into the one
-    on the Hub, whose text outside our markers survives. Files of an earlier push that would be loaded instead of the new ones are
-    deleted in the same commit. Afterwards the files on the Hub are compared with the local ones.
+    Weights are published as safetensors, with configuration, tokenizer and, for a reward model, `pd_reward.json`.
+    Pickles, optimiser states, checkpoints and logs are not published. The card is rendered again with the newest
+    evaluations and merged into the one on the Hub, whose text outside our markers is kept. Files of an earlier push
+    that would be loaded instead of the new ones are deleted in the same commit. Afterwards the files on the Hub are
+    compared with the local ones.
 
     Example:
 
@@ -59,7 +60,7 @@ def publish_model(
         message (`str`, *optional*):
             Title of the commit.
         license (`str`, *optional*):
-            Licence. `None` is what the card there says, or the base model's.
+            Licence. `None` is that of the existing card, or the base model's.
         datasets (sequence of `str`, *optional*):
             Hub ids of the data it was trained on, such as the published selection. `None` is what the trainer knew.
         base_model (`str`, *optional*):
@@ -76,8 +77,8 @@ def publish_model(
         [`Publication`]
 
     Raises:
-        InputError: When the folder holds no model in safetensors, one that was cut short, or a model of another kind.
-        HubError: When the Hub refuses it or stays out of reach; the message says what that leaves there.
+        InputError: If the folder holds no model in safetensors, an incomplete one, or a model of another kind.
+            HubError: If the Hub refuses it or cannot be reached. The message says what state the repository is in.
     """
 
     for name in (*(datasets or ()), *([base_model] if base_model is not None else [])):
@@ -109,7 +110,7 @@ def publish_model(
 def _published_results(
     folder: str | os.PathLike, results: Sequence[EvalResult | str | os.PathLike] | None
 ) -> list[EvalResult]:
-    """The records given or lying in files, else those in the model's folder; without tokens and paths of this machine."""
+    """The given records or those in given files, else those in the model's folder; without tokens and local paths."""
     found: list[EvalResult] = [] if results is not None else read_results(folder)
     for entry in results or ():
         found += [entry] if isinstance(entry, EvalResult) else load_results(Path(entry).expanduser())

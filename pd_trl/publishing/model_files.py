@@ -27,7 +27,7 @@ _BESIDE = (
     "additional_chat_templates/*.jinja", "preprocessor_config.json", "processor_config.json", "LICENSE*", "NOTICE*",
     SIDECAR_NAME,
 )  # fmt: skip
-# What an earlier push left there and would be loaded in place of the new model, or holds a pickle.
+# Files of an earlier push that would be loaded instead of the new model, or that hold a pickle.
 OUTDATED = (*_WEIGHTS, "adapter_config.json", "pytorch_model*.bin", "pytorch_model.bin.index.json", "adapter_model.bin",
              "training_args.bin", "optimizer.*", "scheduler.*", "rng_state*.pth", SIDECAR_NAME)  # fmt: skip
 _DTYPE_BYTES_HEADER = 8
@@ -44,11 +44,11 @@ def model_files(folder: str | os.PathLike, extra: Sequence[str] = ()) -> dict[st
         extra (sequence of `str`): Patterns of further files.
 
     Raises:
-        InputError: When there is no model, its weights are not safetensors, or a file of them is missing or cut short.
+        InputError: If there is no model, its weights are not safetensors, or one of their files is missing or incomplete.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise InputError(f"The model to publish must be a folder, but {folder} is none.")
+        raise InputError(f"The model to publish must be a folder, but {folder} is not one.")
     config = next(
         (folder / name for name in ("adapter_config.json", "config.json") if (folder / name).is_file()), None
     )
@@ -56,7 +56,7 @@ def model_files(folder: str | os.PathLike, extra: Sequence[str] = ()) -> dict[st
         raise InputError(f"{folder} holds no model: it has neither config.json nor adapter_config.json.")
     patterns = [*_WEIGHTS, *_BESIDE, *extra]
     if "auto_map" in read_config(config):
-        patterns.append("*.py")  # a model with code of its own cannot be loaded without it
+        patterns.append("*.py")  # a model with its own code cannot be loaded without it
     files = {
         path.relative_to(folder).as_posix(): path
         for pattern in patterns
@@ -95,7 +95,7 @@ def _check_safetensors(path: Path) -> None:
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         expected = _DTYPE_BYTES_HEADER + length + max(ends, default=0)
     except (struct.error, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise InputError(f"{path} is no safetensors file ({type(error).__name__}). Save the model again.") from None
+        raise InputError(f"{path} is not a safetensors file ({type(error).__name__}). Save the model again.") from None
     if size != expected:
         raise InputError(
             f"{path} has {size:,} bytes, but its header says {expected:,}: it was cut short. Save the model again."
@@ -103,7 +103,7 @@ def _check_safetensors(path: Path) -> None:
 
 
 def without_local_names(files: Mapping[str, Path], folder: Path, facts: ModelFacts) -> dict[str, Content]:
-    """The files to publish. Where they name a folder of this machine, the model's Hub id takes its place, or nothing does."""
+    """The files to publish. A folder of this machine that they name is replaced by the model's Hub id, or removed."""
     published: dict[str, Content] = dict(files)
     for name in ("config.json", "tokenizer_config.json"):
         if name in files:
@@ -122,29 +122,29 @@ def without_local_names(files: Mapping[str, Path], folder: Path, facts: ModelFac
 
 
 def _base_on_hub(folder: Path, facts: ModelFacts) -> str | None:
-    """Hub id of an adapter's base: the publisher's, the trainer's or the adapter's own word."""
+    """Hub id of an adapter's base: from the publisher, the trainer or the adapter itself."""
     if facts.base_model and is_repo_id(split_revision(facts.base_model)[0], namespaced=False):
         return facts.base_model
     stated = adapter_config(folder).get("base_model_name_or_path")
     if not is_local_model(stated, folder):
         return str(stated)
     logger.warning(
-        "The base model of the adapter in %s is a folder of this machine (%s). Its name is left out, and others cannot load the "
-        "adapter by its id. Publish the base too, and name it: `base_model` (--base_model org/model).",
+        "The base model of the adapter in %s is a folder of this machine (%s). Its name is left out, so others cannot "
+        "load the adapter by its id. Publish the base too, and name it: `base_model` (--base_model org/model).",
         folder, stated,
     )  # fmt: skip
     return None
 
 
 def is_local_model(name: object, folder: Path) -> bool:
-    """Whether a name that a configuration gives a model is no Hub id, or a folder here."""
+    """Whether the name of a model in a configuration is not a Hub id, or is a local folder."""
     if not isinstance(name, str) or not is_repo_id(split_revision(name)[0], namespaced=False):
         return True
     return Path(name).exists() or (folder / name).exists()
 
 
 def _cleaned(value: object) -> object:
-    """Json without the folders that transformers notes beside a configuration."""
+    """Json without the folders that transformers writes into a configuration."""
     if isinstance(value, dict):
         return {
             key: _cleaned(entry)

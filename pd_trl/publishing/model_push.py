@@ -46,8 +46,8 @@ def push_model(
     Publishes a model folder in one commit, or leaves the repository as it was. See [`publish_model`].
 
     Args:
-        facts ([`ModelFacts`], *optional*): Facts of the card. `None` is what the trainer left in the folder.
-        change_facts (callable, *optional*): What the publisher changes of them.
+        facts ([`ModelFacts`], *optional*): Facts of the card. `None` reads those that the trainer left in the folder.
+        change_facts (callable, *optional*): Changes of the publisher to the facts.
         beside (`dict`, *optional*): Content of further files by their path.
     """
     local_files = model_files(folder, extra)
@@ -79,9 +79,9 @@ def push_model(
 
 def preferred_card(remote: str | None, local: str | None) -> str | None:
     """
-    The card to merge into: the one on the Hub, unless only the local one has words of a user.
+    The card to merge into: the one on the Hub, unless only the local one has text of a user.
 
-    A card without words of a user has a title at most.
+    A card without text of a user has at most a title.
     """
     if remote is None or local is None:
         return remote if local is None else local
@@ -99,7 +99,7 @@ def _words(card: str) -> str:
 
 
 def _renamed(card: str, old: str, new: str) -> str:
-    """A local card under the name of its repository: its title, and its results of the old name go."""
+    """A local card with the name of its repository in its title, and without results under the old name."""
     metadata, body = split_readme(card)
     index = metadata.get("model-index")
     if old != new and isinstance(index, list):
@@ -112,12 +112,12 @@ def _renamed(card: str, old: str, new: str) -> str:
 
 
 def read_results(folder: str | os.PathLike) -> list[EvalResult]:
-    """The evaluations in a folder, none where it has no `eval_results.json`."""
+    """The evaluations in a folder; none if it has no `eval_results.json`."""
     return load_results(folder) if (Path(folder).expanduser() / RESULTS_NAME).is_file() else []
 
 
 def _unknown_facts(folder: Path, repo_id: str) -> ModelFacts:
-    """Facts of a model whose making no trainer of pd_trl recorded: only what its files say."""
+    """Facts of a model that was not trained by pd_trl: only what its files say."""
     folder = folder.expanduser()
     adapter = is_adapter(folder)
     config = adapter_config(folder) if adapter else read_config(folder / "config.json")
@@ -149,14 +149,16 @@ def _kind_of(folder: Path, config: Mapping[str, Any], adapter: bool) -> str:
     `"reward"` or `"policy"`, by the sidecar, the task or the head of a model.
 
     Raises:
-        InputError: When it is neither a sequence classifier nor a language model, such as a token classifier.
+        InputError: If it is neither a sequence classifier nor a language model, but for example a token classifier.
     """
     if (folder / SIDECAR_NAME).is_file():
         return "reward"
     if adapter:
         task = config.get("task_type")
         if task not in (None, "SEQ_CLS", "CAUSAL_LM"):
-            raise InputError(f"{folder} is an adapter for {task}. Reward models and language models are published.")
+            raise InputError(
+                f"{folder} is an adapter for {task}. Only reward models and language models can be published."
+            )
         return "reward" if is_reward_adapter(config) else "policy"
     architectures = [str(name) for name in config.get("architectures") or []]
     if any("SequenceClassification" in name or name == "MultiAspectRewardModel" for name in architectures):
@@ -164,17 +166,17 @@ def _kind_of(folder: Path, config: Mapping[str, Any], adapter: bool) -> str:
     others = ("TokenClassification", "QuestionAnswering", "MultipleChoice", "MaskedLM", "ImageClassification")
     other = next((name for name in architectures if name.endswith(others)), None)
     if other is not None:
-        raise InputError(f"{folder} is a {other}. Reward models and language models are published.")
+        raise InputError(f"{folder} is a {other}. Only reward models and language models can be published.")
     return "policy"
 
 
 def _verify(commit: Commit, files: Mapping[str, Content], token: str | None) -> None:
-    """Raises `HubError` unless the commit has every file as it is here."""
+    """Raises `HubError` unless the commit has the same files as the folder."""
     revision = commit.pr_revision or commit.sha
     head = read_head(commit.repo_id, "model", revision=revision, token=token, missing_ok=False)
     wrong = sorted(name for name, path in files.items() if name not in head.files or not head.files[name].holds(path))
     if wrong:
         raise HubError(
-            f"The model {commit.repo_id} was published at {revision}, but {', '.join(wrong)} there is not what is here. Did the "
-            "folder change meanwhile? Publish again."
+            f"The model {commit.repo_id} was published at {revision}, but {', '.join(wrong)} there differs from the "
+            "local file. Did the folder change meanwhile? Publish again."
         )

@@ -1,4 +1,4 @@
-"""What a publication may say: no secret, and no path of this machine."""
+"""Removes secrets and local paths from what is published."""
 
 import json
 from typing import Any

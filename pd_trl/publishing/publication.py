@@ -1,4 +1,4 @@
-"""How files and their card reach the Hub, and what that did or would do."""
+"""Publishes files and their card on the Hub, and reports what changed or would change."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from ..hub.names import page_path
 
 CARD = "README.md"
 
-# The card to publish, from the one that is there.
+# Makes the card to publish from the existing one.
 CardOn: TypeAlias = Callable[[str | None], str]
 
 
@@ -23,8 +23,8 @@ class Publication:
         commit ([`Commit`]): What changed.
         url (`str`): Page to look at.
         rows (`dict`): Rows of each configuration, of a data set.
-        card (`str`): The card, whole.
-        private (`bool`, *optional*): Whether the repository is private; `None` where it is new and its namespace decides.
+        card (`str`): The complete card.
+        private (`bool`, *optional*): Whether the repository is private; `None` if it is new and its namespace decides.
         dry_run (`bool`, *optional*, defaults to `False`): Whether nothing was done.
         tag (`str`, *optional*): Tag of the commit.
     """
@@ -39,7 +39,7 @@ class Publication:
 
     @property
     def sha(self) -> str | None:
-        """The commit; of a dry run, the head that it was planned on."""
+        """The commit; for a dry run, the head on which it was planned."""
         return self.commit.sha
 
     def __str__(self) -> str:
@@ -87,12 +87,12 @@ def publish(
     rows: Mapping[str, int] | None = None,
 ) -> Publication:
     """
-    Publishes files and a card that the Hub accepts, in one commit. See [`commit_files`] for the arguments that are not here.
+    Publishes files and a card that the Hub accepts, in one commit. For the other arguments see [`commit_files`].
 
     Args:
-        access ([`Access`]): Where to, as [`check_access`] found it.
+        access ([`Access`]): The repository, as [`check_access`] found it.
         files (`dict`): Content of each path, the card left out.
-        card_on (callable): Takes the card that is there, and returns the one to publish.
+        card_on (callable): Takes the existing card and returns the one to publish.
         outdated (callable, *optional*): Takes the [`Head`], and returns the paths to delete.
         rows (`dict`, *optional*): Rows of each configuration of a data set.
     """
@@ -105,7 +105,7 @@ def publish(
         cards.append(card)
         return Changes({**files, CARD: card.encode()}, outdated(head))
 
-    # Before the repository is made: a card that the Hub refuses leaves none behind.
+    # Before the repository is made, so that a refused card leaves no empty repository.
     build(read_head(access.repo_id, access.repo_type, revision=branch, token=token))
     commit = commit_files(
         access.repo_id, access.repo_type, build, message=message, branch=branch, create_pr=create_pr, private=private,
@@ -122,5 +122,5 @@ def page_of(commit: Commit, token: str | None = None) -> str:
 
 
 def megabytes(size: int) -> str:
-    """A number of bytes for people."""
+    """A readable number of bytes."""
     return f"{size:,} bytes" if size < 100_000 else f"{size / 1e6:,.1f} MB"

@@ -30,11 +30,12 @@ def publish_report(
     token: str | None = None,
 ) -> Publication:
     """
-    Publishes the report of a selection as a static Space, which the Hub serves without a server behind it.
+    Publishes the report of a selection as a static Space.
 
     Args:
         path (`str`):
-            HTML file or folder of `pd-trl report`, or the folder of a selection or of a whole run, whose report is then made.
+            HTML file or folder of `pd-trl report`, or the folder of a selection or of a whole run; the report is then
+            made.
         repo_id (`str`):
             `"name"` or `"namespace/name"` of the Space. Made where it does not exist.
         dataset (`str`, *optional*):
@@ -48,7 +49,7 @@ def publish_report(
         [`Publication`]
 
     Raises:
-        HubError: When the Hub refuses it. The message says so where the Space was changed; otherwise it was not.
+        HubError: If the Hub refuses it. The message says if the Space was changed.
         InputError: When there is no report.
     """
     with _page(path) as page:
@@ -66,7 +67,7 @@ def publish_report(
 
 
 def space_card(repo_id: str, existing: str | None, *, dataset: str | None = None, title: str | None = None) -> str:
-    """The README.md of the Space: what a user changed in it stays."""
+    """The README.md of the Space. Changes by the user are kept."""
     metadata, body = split_readme(existing or "")
     ours: dict[str, Any] = {
         "title": title or metadata.get("title") or repo_id.split("/")[-1],
@@ -92,7 +93,7 @@ def _page(path: str | os.PathLike) -> Iterator[Path]:
     if local.is_file():
         with open(local, "rb") as file:
             if b"<html" not in file.read(4096).lower():
-                raise InputError(f"{local} is no HTML file. Make the report with `pd-trl report`.")
+                raise InputError(f"{local} is not an HTML file. Make the report with `pd-trl report`.")
         yield local
         return
     if not local.is_dir():

@@ -1,4 +1,4 @@
-"""The folder of a selection as it lies on the Hub: its files, and its configurations."""
+"""The layout of a selection on the Hub: its files and configurations."""
 
 import os
 import re
@@ -25,7 +25,7 @@ from ..selection.filter import PDFilter
 from .facts import check_manifest, features_to_yaml
 from .privacy import published_json, published_value
 
-# What is published beside the rows, and what it is.
+# Files that are published beside the rows, with their descriptions.
 FILES = {
     "filter.json": "statistics of the selection: scales of the gaps, thresholds, arguments; PDFilter.load reads it",
     "report.json": "numbers of the report",
@@ -41,8 +41,8 @@ _SHARD = r"train-\d{5}-of-\d{5}\.parquet"
 @contextmanager
 def selection_folder(source: str | os.PathLike | Dataset, pd_filter: PDFilter | None = None) -> Iterator[Path]:
     """
-    The folder of a selection: that of `pd-trl select`, the `select` of a run's folder, or one made of a data set for as long
-    as the block runs.
+    The folder of a selection: of `pd-trl select`, the `select` in a run's folder, or a temporary one made from a data
+    set.
 
     Raises:
         InputError: When there is no selection.
@@ -55,12 +55,12 @@ def selection_folder(source: str | os.PathLike | Dataset, pd_filter: PDFilter | 
             yield Path(scratch)
         return
     if pd_filter is not None:
-        raise InputError("`pd_filter` goes with a data set in memory; a folder has the statistics of its own.")
+        raise InputError("`pd_filter` is only for a data set in memory; a folder has its own filter.")
     yield find_selection(source)
 
 
 def find_selection(source: str | os.PathLike) -> Path:
-    """The folder of `pd-trl select` itself, or the one in a run's folder; raises `InputError` where there is none."""
+    """The folder of `pd-trl select` itself, or the one in a run's folder; raises `InputError` if there is none."""
     path = Path(source).expanduser()
     folder = path / "select" if (path / "select" / MANIFEST_NAME).is_file() else path
     check_manifest(folder)
@@ -70,8 +70,8 @@ def find_selection(source: str | os.PathLike) -> Path:
 def _write(dataset: Dataset, pd_filter: PDFilter | None, folder: Path) -> None:
     if pd_filter is None:
         raise InputError(
-            "A data set is published with the filter that decides about its rows: pass `pd_filter`, such as PDFilter(0.3), or "
-            "the folder of `pd-trl select` in place of the data set."
+            "To publish a data set, also pass the filter for its rows as `pd_filter`, such as PDFilter(0.3), or pass "
+            "the folder of `pd-trl select` instead of the data set."
         )
     fitted = pd_filter.thresholds_ is not None
     decided = pd_filter.transform(dataset) if fitted else pd_filter.fit_transform(dataset)
@@ -84,11 +84,11 @@ def _write(dataset: Dataset, pd_filter: PDFilter | None, folder: Path) -> None:
 @dataclass
 class Layout:
     """
-    Where the files of a selection lie in the repository, which is where they lie in the folder.
+    Places of a selection's files in the repository. They are the same as in the folder.
 
     Args:
         folder (`Path`): Folder of the selection.
-        variant (`str`, *optional*): Name of a further selection in the same repository: the folder it lies in there, and the
+        variant (`str`, *optional*): Name of a further selection in the same repository: its folder there, and the
             end of its configurations' names.
     """
 
@@ -119,7 +119,7 @@ class Layout:
         return files
 
     def documents(self, recipe: Mapping[str, Any] | None = None) -> dict[str, bytes]:
-        """What lies beside the rows, without tokens and paths of this machine."""
+        """The files beside the rows, without tokens and local paths."""
         documents = {}
         for name in FILES:
             path = self.folder / name
@@ -137,14 +137,14 @@ class Layout:
         return documents
 
     def stale(self, head: Head) -> list[str]:
-        """Files of an earlier publication of this selection that are not part of it any more."""
+        """Files of an earlier publication of this selection that are no longer part of it."""
         prefix = re.escape(self.path(""))
         ours = re.compile(rf"{prefix}(?:{'|'.join(_PARTS)})/{_SHARD}")
         current = self.shards()
         return sorted(path for path in head.files if ours.fullmatch(path) and path not in current)
 
     def without_configs(self, card: str) -> str:
-        """A card without the configurations of this selection, which may have others now."""
+        """A card without the configurations of this selection, which may have changed."""
         metadata, body = split_readme(card)
         ours = {self.config(name) for name in (*_PARTS, "scored")}
         for key in ("configs", "dataset_info"):
@@ -155,8 +155,7 @@ class Layout:
 
     def configs(self) -> list[ConfigFacts]:
         """
-        The configurations. `scored` is made of the files of both parts, so that no row is stored twice and the parts cannot
-        disagree.
+        The configurations. `scored` consists of the files of both parts, so no row is stored twice.
         """
         sizes, rows, memory = {}, {}, {}
         features = None
@@ -166,7 +165,7 @@ class Layout:
             rows[part], memory[part] = len(data), data.data.nbytes
             sizes[part] = sum(path.stat().st_size for path in (self.folder / part).glob("train-*.parquet"))
         found = []
-        # `datasets` cannot load a split without rows: where all pairs are kept, there is no `dropped`.
+        # `datasets` cannot load a split without rows: if all pairs are kept, there is no `dropped`.
         given = tuple(part for part in _PARTS if rows[part])
         for name, parts in (("selected", ("selected",)), ("scored", given), ("dropped", ("dropped",))):
             if not all(rows[part] for part in parts):

@@ -1,4 +1,4 @@
-"""Shards of a scoring run in a Hub data set: where jobs on machines that share no disk leave theirs, and find those of others."""
+"""Shards of a scoring run in a Hub data set, through which jobs on machines without a shared disk exchange them."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ def pull_shards(repo_id: str, output_dir: str | os.PathLike, *, path: str = "sha
 
     Args:
         repo_id (`str`):
-            Data set of the shards. Where it does not exist there is nothing to download.
+            Data set of the shards. If it does not exist, there is nothing to download.
         output_dir (`str`):
             `output_dir` of [`score_pairs`] or [`score_shard`].
         path (`str`, *optional*, defaults to `"shards"`):
@@ -40,7 +40,7 @@ def pull_shards(repo_id: str, output_dir: str | os.PathLike, *, path: str = "sha
     head = read_head(repo_id, "dataset", token=token)
     folder = Path(output_dir) / "shards"
     names = (name[len(path) + 1 :] for name in head.files if name.startswith(f"{path}/"))
-    # What is not named like a shard is somebody else's, and must not name a place on this disk.
+    # Other names are not ours, and must not become paths on this disk.
     known = {name for name in names if _SHARD.fullmatch(name) and ".." not in name}
     for name in sorted(name for name in known if name.endswith(IDENTITY)):
         _check_identity(head, path, name, folder / name)
@@ -50,7 +50,7 @@ def pull_shards(repo_id: str, output_dir: str | os.PathLike, *, path: str = "sha
     for name in sorted(name for name in known if name.endswith(".done")):
         rows = f"{name[: -len('.done')]}.parquet"
         if rows in known and not (folder / name).is_file():
-            # The marker comes last: a kill in between leaves a shard that is not taken for finished.
+            # The marker is written last, so a kill never leaves an incomplete shard that looks finished.
             _fetch(head, f"{path}/{rows}", folder / rows)
             _fetch(head, f"{path}/{name}", folder / name)
             fetched += 1
@@ -84,8 +84,8 @@ def push_shards(
         `int`: shards uploaded.
 
     Raises:
-        InputError: When the repository holds another run's shards under `path`.
-        HubError: When the Hub refuses it. Nothing was changed there then, and the shards are in `output_dir`.
+        InputError: When the repository holds another run's shards under `path`. HubError: If the Hub refuses it.
+            Then nothing was changed there, and the shards are in `output_dir`.
     """
     folder = Path(output_dir) / "shards"
     access = check_access(repo_id, "dataset", private=private, token=token)
@@ -99,7 +99,7 @@ def push_shards(
         for marker in sorted(folder.glob("*/*.done")):
             name = marker.relative_to(folder).as_posix()
             rows = marker.with_suffix(".parquet")
-            # One that another job has pushed is as good, though its times are others.
+            # A shard that another job has pushed is equally good; only its times differ.
             if f"{path}/{name}" not in head.files and rows.is_file():
                 files[f"{path}/{name}"] = marker
                 files[f"{path}/{rows.relative_to(folder).as_posix()}"] = rows
@@ -130,7 +130,7 @@ def _check_identity(head: Head, path: str, name: str, local: Path) -> None:
 def _fetch(head: Head, name: str, target: Path) -> None:
     local = download_file(head.repo_id, name, repo_type="dataset", revision=head.sha, token=head.token)
     if local is None:
-        raise InputError(f"{name} is not in {head.repo_id} any more. Run it again.")
+        raise InputError(f"{name} is no longer in {head.repo_id}. Run the command again.")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.copyfile(local, temporary)

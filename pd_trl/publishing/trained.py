@@ -28,5 +28,5 @@ def _push(folder: str | Path, facts_folder: str, repo_id: str, message: str | No
 
 
 def serve_trainers() -> None:
-    """Makes the trainers of this process write cards of ours and push in one commit."""
+    """Makes the trainers of this process write our cards and push in one commit."""
     set_publisher(Publisher(existing_card, planned_card, _write_card, model_files, _push))

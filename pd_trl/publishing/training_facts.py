@@ -1,4 +1,4 @@
-"""What a trainer knows about its model, as facts for the card."""
+"""Facts about a model for its card, from the trainer."""
 
 import dataclasses
 import enum
@@ -23,13 +23,13 @@ from ..runs.results import EvalResult
 from ..safety.schema import anything, read_document, record
 from ..safety.secrets import is_secret_name, masked, masked_text
 
-# Facts of the last card that a trainer wrote, so that a publication can write it again with what came later.
+# Facts of the last card that a trainer wrote. A publication writes the card again with later results.
 FACTS_NAME = "pd_card.json"
 _VERSIONS = ("pd_trl", "trl", "transformers", "torch", "datasets", "peft")
 _ESSENTIAL = ("learning_rate", "num_train_epochs", "max_steps", "beta", "loss_type", "pd_loss", "max_length", "seed")
 _AUTOMATIC = ("automatically according to the information the Trainer had", "# Model Card for Model ID")
 _PEFT_VERSIONS = re.compile(r"\n#+ Framework versions\n\n- PEFT \S+\s*$")
-# Where files go, what is logged and who is told. None of it decides the weights.
+# Output, logging and reporting. None of it decides the weights.
 _UNTOLD = {
     "output_dir", "logging_dir", "run_name", "disable_tqdm", "log_level", "log_level_replica", "report_to", "project",
     "resume_from_checkpoint", "push_to_hub", "do_train", "do_eval", "do_predict", "logging_strategy", "logging_steps",
@@ -42,12 +42,12 @@ _UNTOLD_STARTS = ("hub_", "push_to_hub", "trackio_", "dataloader_")
 
 def write_model_card(trainer: Any, name: str, old: str | None, **particular: Any) -> None:
     """
-    Turns the card that TRL wrote into `output_dir` into ours, and leaves its facts in `pd_card.json`.
+    Replaces the card that TRL wrote into `output_dir` by ours, and saves its facts in `pd_card.json`.
 
     Args:
         trainer ([`~trl.DPOTrainer`] or [`~trl.RewardTrainer`]): The trainer.
         name (`str`): Name of the model.
-        old (`str`, *optional*): The card that was there before: its text outside our markers survives.
+        old (`str`, *optional*): The previous card. Its text outside our markers is kept.
         particular: Fields of [`ModelFacts`] that the kind of trainer knows.
     """
     folder = Path(trainer.args.output_dir)
@@ -58,7 +58,7 @@ def write_model_card(trainer: Any, name: str, old: str | None, **particular: Any
 
 
 def planned_card(trainer: Any, **particular: Any) -> str:
-    """The card as it will be, as far as it is known before training: its metadata can be checked."""
+    """The card as far as it is known before training, so that its metadata can be checked."""
     return model_card(_facts(trainer, card_name(trainer), TRLCard(), particular))
 
 
@@ -96,10 +96,10 @@ def _facts(trainer: Any, name: str, written: TRLCard, particular: dict[str, Any]
 
 def existing_card(folder: str | os.PathLike) -> str | None:
     """
-    The card in a folder without what libraries wrote into it by themselves; `None` where nothing of a user's or ours is left.
+    The card in a folder, without what libraries wrote into it; `None` if no text of a user or of ours is left.
 
-    TRL's and transformers' own cards are of no user. PEFT adds a list of versions at the end of any card, and the path of the
-    base model to its YAML.
+    TRL's and transformers' cards do not count as a user's. PEFT adds a list of versions at the end of any card, and
+    the path of the base model to its YAML.
     """
     try:
         text = (Path(folder) / "README.md").read_text(encoding="utf-8")
@@ -116,7 +116,7 @@ def existing_card(folder: str | os.PathLike) -> str | None:
 
 
 def changed_arguments(args: Any) -> dict[str, Any]:
-    """The training arguments that differ from their class's defaults and have to do with the result. Never a token."""
+    """The training arguments that differ from their defaults and matter to the result. Never a token."""
     changed = {}
     for item in dataclasses.fields(args):
         if item.name in _UNTOLD or item.name.startswith(_UNTOLD_STARTS) or is_secret_name(item.name):
@@ -135,7 +135,7 @@ def save_model_facts(facts: ModelFacts, folder: str | os.PathLike) -> None:
 
 
 def load_model_facts(folder: str | os.PathLike) -> ModelFacts | None:
-    """What [`save_model_facts`] wrote, or `None` where there is nothing."""
+    """The facts that [`save_model_facts`] wrote, or `None` if there are none."""
     path = Path(folder) / FACTS_NAME
     if not path.is_file():
         return None
@@ -181,7 +181,7 @@ def _plain(value: Any) -> Any:
 
 
 def _is_local(value: Any) -> bool:
-    """Whether a value is, or holds, a path of this machine, which is nobody else's business."""
+    """Whether a value is, or holds, a local path, which must not be published."""
     if isinstance(value, (Mapping, list)):
         return any(_is_local(entry) for entry in (value.values() if isinstance(value, Mapping) else value))
     return isinstance(value, str) and (masked(value, public=True) != masked(value) or os.path.exists(value))

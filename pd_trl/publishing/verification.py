@@ -1,4 +1,4 @@
-"""Whether a published data set loads from the Hub as it was meant to."""
+"""Checks that a published data set loads from the Hub."""
 
 from collections.abc import Mapping
 
@@ -12,8 +12,8 @@ from ..hub import HubError, scrubbed
 
 def verify_rows(repo_id: str, sha: str, rows: Mapping[str, int], *, token: str | None = None) -> None:
     """
-    Loads each configuration of a commit as `datasets` understands its card, and counts its rows by the footers of its files,
-    which needs no download of the rows.
+    Loads each configuration of a commit as `datasets` reads its card, and counts the rows by the footers of the files,
+    without downloading rows.
 
     Args:
         repo_id (`str`): Data set.
@@ -22,7 +22,7 @@ def verify_rows(repo_id: str, sha: str, rows: Mapping[str, int], *, token: str |
         token (`str`, *optional*): Token.
 
     Raises:
-        HubError: When a configuration does not load, or has other rows.
+        HubError: If a configuration does not load, or has another number of rows.
     """
     files = HfFileSystem(token=token)
     for config, expected in rows.items():
@@ -37,8 +37,8 @@ def verify_rows(repo_id: str, sha: str, rows: Mapping[str, int], *, token: str |
         found = {counted, stated.num_examples if stated is not None else counted}
         if found != {expected}:
             raise HubError(
-                f"{where}, has {' or '.join(map(str, sorted(found)))} rows instead of {expected}. Something else changed its "
-                "files or its card: look at the history of the repository, and publish again."
+                f"{where}, has {' or '.join(map(str, sorted(found)))} rows instead of {expected}. Another change to "
+                "its files or its card may be the cause: look at the history of the repository, and publish again."
             )
 
 

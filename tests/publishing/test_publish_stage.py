@@ -94,7 +94,7 @@ def test_a_public_collection_does_not_become_private_by_being_asked(plain_hub, t
     )
     (tmp_path / "more").mkdir()
     more = recipe(tmp_path / "more", dataset="me/open-2", collection="Open", private=True)
-    plain_hub.call(checked_run, more).refused("is public, and was asked to be private")
+    plain_hub.call(checked_run, more).refused("is public, but `private` was asked for")
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_dry_run_and_what_is_refused(plain_hub, page, tmp_path):
     plain_hub.call(publish, page, "me/dry-space", token=OTHER, user="other").refused("not a member of 'me'")
     plain_hub.call(publish, tmp_path / "nothing.html", "me/dry-space").refused("no report")
     (tmp_path / "text.html").write_text("just text")
-    plain_hub.call(publish, tmp_path / "text.html", "me/dry-space").refused("no HTML file")
+    plain_hub.call(publish, tmp_path / "text.html", "me/dry-space").refused("not an HTML file")
 
 
 def test_card_of_a_space_escapes_names():
