@@ -1,4 +1,4 @@
-"""Stage `bench`: the paper's table, its ablations and their pictures, in a world whose truth is known."""
+"""Stage `bench`: the paper's table, its ablations and their pictures, in a simulated world with known truth."""
 
 import logging
 import shlex
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 class BenchArguments:
     """Arguments of `pd-trl bench`."""
 
-    output_dir: str = argument("bench", "Folder of the result. What is finished there is not computed again.")
+    output_dir: str = argument("bench", "Folder of the result. Finished parts are not computed again.")
     quick: bool = argument(False, "A small table: one seed, one level of conflict, half the pairs, the main rows.")
     rows: str | None = argument(None, "Rows of the table, separated by semicolons. All where unset.")
     ablations: str = argument("none", "none, all, or names of ablations separated by semicolons.")
@@ -163,7 +163,7 @@ def _pictures(results: dict[str, Any], bench: Any, root: Path) -> None:
     try:
         drawn = draw(results, bench, root, root / "figures")
     except InputError as error:
-        # The numbers are there; pictures need a library that may not be.
+        # The numbers are complete; pictures need a library that may be missing.
         logger.warning("No pictures: %s", error)
         return
     _say("Pictures: " + ", ".join(str(path) for path in drawn))

@@ -40,7 +40,7 @@ class DPOArguments:
 
 
 def check_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: Any) -> None:
-    """Raises `InputError` where the policy is to be pushed and the Hub would refuse it."""
+    """Raises `InputError` if the policy is to be pushed and the Hub would refuse it."""
     if training_args.push_to_hub and (training_args.hub_model_id or training_args.output_dir):
         check_push(training_args)
 
@@ -100,7 +100,7 @@ def run_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: Any
 
 
 def _selection_of(name: str | None) -> dict[str, Any] | None:
-    """What `pd-trl select` did, where the data is its folder: for the model card."""
+    """The report of `pd-trl select` for the model card, if the data is its folder."""
     folder = Path(name).expanduser() if name else None
     manifest = Manifest.load(folder) if folder is not None and folder.is_dir() else None
     if folder is None or manifest is None or manifest.stage != "select":
@@ -112,7 +112,7 @@ def _selection_of(name: str | None) -> dict[str, Any] | None:
 
 
 def _training_rows(name: str | None, all_pairs: bool) -> Any:
-    """The kept pairs of a selection, else all the scored ones; of a published selection all, where `pd_budget` selects."""
+    """The kept pairs of a selection, or all scored pairs if there is none or `pd_budget` selects."""
     folder = Path(name).expanduser() if name else Path()
     if folder.is_dir():
         part = next((part for part in ("preferences", "scored") if name and (folder / part).is_dir()), "selected")

@@ -1,4 +1,4 @@
-"""What stages read: each other's folders, and other data sets."""
+"""Inputs of stages: other stages' folders, and other data sets."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from ...runs.artifacts import Manifest, read_rows
 
 def rows_of(name_or_path: str | None, part: str, *, split: str = "train", revision: str | None = None) -> Dataset:
     """
-    The rows of a stage's folder (its subfolder `part`, which is also accepted itself), or of any other data set that
-    `load_source` reads: a Hub id (its configuration `part`, where it has one), a folder, a file.
+    The rows of a stage's folder (of its subfolder `part`, which may also be named itself), or of any other data set
+    that `load_source` reads: a Hub id (its configuration `part`, if it has one), a folder, a file.
     """
     if not name_or_path:
         raise InputError("No data: name it with `dataset_name` (a stage's folder, a file, or a Hub id).")
@@ -25,6 +25,6 @@ def rows_of(name_or_path: str | None, part: str, *, split: str = "train", revisi
         raise InputError(
             f"{folder} holds the results of `{manifest.stage if manifest else '?'}`, which have no {part}."
         )
-    # A published selection has its preferences, kept and dropped, under the name `scored`; its default is the kept ones.
+    # In a published selection, `scored` holds all preferences; the default configuration holds only the kept ones.
     prefer = (part, "scored") if part == "preferences" else part
     return load_source(name_or_path, split=split, revision=revision, prefer=prefer)

@@ -28,14 +28,13 @@ _OUTPUTS = sequence(record(_TEXTS, required=tuple(_TEXTS), others=anything))
 @dataclass
 class JudgeArguments:
     """
-    Arguments of the stage `judge`: the gold rewards of a simulated world compare policies by their answers to its evaluation
-    prompts.
+    Arguments of the stage `judge`, which compares policies by the gold rewards of their answers in a simulated world.
     """
 
     world: str | None = argument(None, "Folder of the stage `simulate`.")
     policies: dict[str, str] | str | None = argument(
         None,
-        "Mapping of name to folder of each policy, which answers the prompts (YAML or json). The others are compared with the first.",
+        "Mapping of name to folder of each policy that answers the prompts (YAML or json). The others are compared with the first.",
     )
     outputs: dict[str, str] | str | None = argument(
         None,

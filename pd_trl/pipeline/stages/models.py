@@ -1,4 +1,4 @@
-"""What TRL's `ModelConfig` means for a trainer, and whether its model can be used, before anything is written."""
+"""From TRL's `ModelConfig` to a trainer's model, with checks before anything is written."""
 
 from pathlib import Path
 from typing import Any

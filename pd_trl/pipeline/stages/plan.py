@@ -1,4 +1,4 @@
-"""Stage `plan`: what a recipe costs, before it is run."""
+"""Stage `plan`: the cost of a recipe before it runs."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -71,10 +71,10 @@ def run_plan(
     Args:
         arguments ([`PlanArguments`]): The arguments.
         steps (sequence of [`~pd_trl.pipeline.cost.sources.ParsedStep`]): The recipe's steps with their arguments.
-        clock_for (callable, *optional*): Makes what times the work, given the pairs. `None` is the device's published peak.
+        clock_for (callable, *optional*): Makes a [`Clock`] from the pairs. `None` uses the device's published peak.
 
     Returns:
-        `str`: what to show.
+        `str`: the text to show.
     """
     check_plan(arguments)
     pairs = find_pairs(

@@ -39,7 +39,9 @@ class PrepareArguments:
     )
     labels: str | None = argument(
         None,
-        "own keeps the label of the source's chosen and rejected responses; the default where it has them. one gives each pair the label of one aspect, for training proxies as in the paper; the default elsewhere. all makes a row for each aspect.",
+        "own: keep the label of the source's chosen and rejected responses (the default if it has them). one: "
+        "give each pair the label of one aspect, as proxies need (the default otherwise). all: make a row for "
+        "each aspect.",
         choices=["own", "one", "all"],
     )
     conflict: float | None = argument(
@@ -99,7 +101,7 @@ def run_prepare(arguments: PrepareArguments) -> StageResult:
         manifest.results["provenance"] = {"source": _provenance(arguments), "conflict": report.conflict}
     if not arguments.dry_run:
         if done := skip_if_done(manifest, arguments.output_dir, arguments.overwrite):
-            return done  # by another command, meanwhile
+            return done  # another command has made it meanwhile
         with replaced_folder(arguments.output_dir) as folder:
             write_rows(pairs, folder / "pairs")
             write_rows(preferences, folder / "preferences")

@@ -1,4 +1,4 @@
-"""Stage `publish`: what a run made, on the Hub."""
+"""Stage `publish`: publishes the results of a run on the Hub."""
 
 import contextlib
 from dataclasses import dataclass
@@ -67,11 +67,11 @@ _FOLDERS = {
 
 
 def check_publish(arguments: PublishArguments) -> None:
-    """Raises `InputError` where the Hub would refuse a part of the publication, before anything is computed."""
+    """Raises `InputError` if the Hub would refuse a part of the publication, before anything is computed."""
     if not any(getattr(arguments, name) for name in _FOLDERS):
         raise InputError(f"The section 'publish' names nothing to publish: set one of {', '.join(_FOLDERS)}.")
     options: dict[str, Any] = {name: getattr(arguments, name) for name in ("private", "create_pr", "tag")}
-    # What an earlier run of this folder has published may have the tag.
+    # An earlier run of this folder may have set the tag.
     folder = Path(arguments.output_dir).expanduser()
     options["resumes"] = folder.is_dir() and any(folder.iterdir())
     language = "".join(f"\n- {code}" for code in arguments.language or ())
@@ -85,7 +85,7 @@ def check_publish(arguments: PublishArguments) -> None:
         if name and name == arguments.model:
             check_card(f"---\n{metadata}---\n", "model", check_access(name, "model", **options).what)
         elif name:
-            # The aspects are not known yet; their repositories are new as a rule.
+            # The aspects are not known yet; their repositories are usually new.
             check_access(name, "model", private=arguments.private, tag=arguments.tag)
     if arguments.report:
         access = check_access(arguments.report, "space", **options)
@@ -101,7 +101,7 @@ def run_publish(arguments: PublishArguments) -> StageResult:
     wanted = {name: folder for name, folder in _FOLDERS.items() if getattr(arguments, name)}
     for name, folder in wanted.items():
         if not getattr(arguments, folder):
-            raise InputError(f"`{name}` is to be published, but `{folder}` does not say where it is.")
+            raise InputError(f"`{name}` is to be published, but `{folder}` is not set.")
     if not arguments.dry_run:
         check_folder("publish", arguments.output_dir, [getattr(arguments, folder) for folder in wanted.values()])
     manifest = Manifest(
@@ -164,7 +164,7 @@ def _publish_all(arguments: PublishArguments) -> list[Publication | CollectionRe
 
 
 def _evaluations(folder: str | dict[str, str] | None) -> list[Path] | None:
-    """Results about the policy, not about the reward models; `None` where nothing was evaluated."""
+    """Results about the policy, not about the reward models; `None` if nothing was evaluated."""
     own = path_or_mapping(folder, "evaluation_dir")
     if isinstance(own, str):
         own = {kind: str(Path(own) / kind) for kind in ("alpaca", "pairwise")}
@@ -219,7 +219,7 @@ def _identity(folder: str) -> str:
         raise InputError(f"There is nothing to publish in {folder}: run the stage that makes it first.")
     manifest.check_files(folder)
     if manifest.stage == "select":
-        # The rows count, not only the arguments that chose them.
+        # The rows themselves count, not only the arguments that selected them.
         parts = [data_key(read_rows(Path(folder) / part)) for part in ("selected", "dropped")]
         return " ".join([manifest.key, *parts])
     return f"{manifest.key} {manifest.created}"

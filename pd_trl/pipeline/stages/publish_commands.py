@@ -48,7 +48,7 @@ class PublishDatasetArguments(_Target):
     """Arguments of `pd-trl publish dataset`, see [`publish_dataset`], beside those of where to publish."""
 
     dataset_name: str | None = argument(None, "The folder of `pd-trl select`, or of a whole run.")
-    variant: str | None = argument(None, "Name of this selection, where the repository holds another one already.")
+    variant: str | None = argument(None, "Name of this selection, if the repository already holds another one.")
     license: str | None = argument(None, "Licence, as the Hub abbreviates it. Where unset, the source's.")
     language: list[str] | None = argument(None, "ISO 639 codes of the languages. Where unset, the source's.")
     source: str | None = argument(None, "Hub id of the source. Where unset, the one in the manifests.")
@@ -82,7 +82,7 @@ class PublishCollectionArguments:
     """Arguments of `pd-trl publish collection`, see [`publish_collection`]."""
 
     title: str | None = argument(
-        None, "Title. A collection of this title is completed; where there is none, it is made."
+        None, "Title. A collection with this title is completed; if there is none, it is made."
     )
     namespace: str | None = argument(None, "User or organization. Where unset, yourself.")
     description: str | None = argument(None, "What it is about, in at most 150 characters.")
@@ -128,7 +128,7 @@ def run_publish_report(arguments: PublishReportArguments) -> Publication:
 
 
 def run_publish_collection(arguments: PublishCollectionArguments) -> CollectionResult:
-    """Makes or completes a collection that links a source, what was made of it, and the models."""
+    """Makes or completes a collection that links a source, the selection, the report and the models."""
     if not arguments.title:
         raise InputError("`pd-trl publish collection` needs --title.")
     models = {name: str(model) for name, model in mapping_of(arguments.reward_models, "reward_models").items()}

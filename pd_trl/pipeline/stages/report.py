@@ -29,7 +29,7 @@ class ReportArguments:
 
 
 def check_report(arguments: ReportArguments) -> None:
-    """Raises `InputError` on arguments out of range, and where a library of the report is missing."""
+    """Raises `InputError` on arguments out of range, and if a library of the report is missing."""
     check_max_examples(arguments.max_examples)
     plotting_library()
     require_matplotlib()

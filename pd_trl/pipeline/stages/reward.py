@@ -45,7 +45,7 @@ class RewardArguments:
 
 
 def check_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_args: Any) -> None:
-    """Raises `InputError` where the reward models are to be pushed and the Hub would refuse them."""
+    """Raises `InputError` if the reward models are to be pushed and the Hub would refuse them."""
     if training_args.push_to_hub and (training_args.hub_model_id or training_args.output_dir):
         for aspect in [HEADS_FOLDER] if arguments.heads else arguments.aspects or ["aspect"]:
             check_push(training_args, hub_name(training_args, Path(training_args.output_dir or "."), aspect))
@@ -67,7 +67,7 @@ def run_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_
     check_preferences(preferences)
     if arguments.aspects is None and set(preferences.unique("aspect")) <= set(RESERVED_ASPECTS):
         raise InputError(
-            "No pair carries the label of an aspect: all labels are overall ones, and each proxy is trained on its aspect's labels. "
+            "No pair has the label of an aspect: all labels are overall ones, but each proxy is trained on its aspect's labels. "
             "Prepare the data with labels='one' (`pd-trl prepare --labels one`)."
         )
     check_model(

@@ -63,7 +63,7 @@ class ScoreArguments:
         None, "penalty, residual or none. Where unset, the one that each model was trained with."
     )
     pairs_per_shard: int = argument(2048, "Number of pairs in a shard.")
-    share_prefix: bool = argument(True, "Read a prompt once for all its responses where that saves time.")
+    share_prefix: bool = argument(True, "Read a prompt once for all its responses, if that saves time.")
     backend: str = argument(
         "engine", "engine (ours), transformers (the models as they are), or vllm.", choices=list(BACKENDS)
     )
@@ -73,9 +73,10 @@ class ScoreArguments:
     torch_compile: bool = argument(False, "Compile the models by torch.compile.")
     shard: str | None = argument(
         None,
-        "i/N, with i from 0 to N - 1: score every N-th shard and merge nothing (for job arrays). Without it, score what is left and merge.",
+        "i/N, with i from 0 to N - 1: score every N-th shard and merge nothing (for job arrays). Without it, "
+        "score the remaining shards and merge.",
     )
-    shards_repo: str | None = argument(None, "Hub data set in which jobs leave their shards and find those of others.")
+    shards_repo: str | None = argument(None, "Hub data set through which jobs exchange their shards.")
     shards_path: str = argument("shards", "Folder in that data set.")
     trust_remote_code: bool = argument(False, REMOTE_CODE)
     dry_run: bool = argument(False, "Show the plan and score nothing.")
@@ -86,7 +87,7 @@ _SCORING = (
     "max_length", "tokens_per_batch", "on_long", "length_penalty", "length_correction", "pairs_per_shard", "share_prefix",
     "backend", "attn_implementation", "torch_compile", "trust_remote_code",
 )  # fmt: skip
-# What changes no score by more than the order of a sum does.
+# Settings that change scores only by rounding.
 _HOW = ("tokens_per_batch", "share_prefix", "torch_compile")
 _OF_THE_GAP = ("length_penalty", "length_correction")
 _SECONDS_BETWEEN_PUSHES = 600.0
@@ -94,8 +95,8 @@ _SECONDS_BETWEEN_PUSHES = 600.0
 
 def reward_models_of(value: str | dict[str, Any] | None) -> dict[str, str]:
     """
-    Aspect to model: from a mapping, or the subfolders of `pd-trl reward`'s folder; a model with heads stands for each of its
-    aspects, also where the folder is that model's own.
+    Aspect to model: from a mapping, or from the subfolders of `pd-trl reward`'s folder. A model with heads is the
+    model of each of its aspects; the folder may also be that model itself.
     """
     if not value:
         raise InputError(
@@ -123,7 +124,7 @@ def _by_aspect(folders: list[Path]) -> dict[str, str]:
         for aspect in RewardSidecar.load(folder).heads or (folder.name,):
             if aspect in models:
                 raise InputError(
-                    f"Both {models[aspect]} and {folder} hold a reward model for '{aspect}'. Say which with a mapping such as "
+                    f"Both {models[aspect]} and {folder} hold a reward model for '{aspect}'. Choose one with a mapping such as "
                     f'\'{{"{aspect}": "{folder}"}}\'.'
                 )
             models[aspect] = str(folder)
@@ -158,7 +159,7 @@ def run_score(arguments: ScoreArguments) -> StageResult:
         inputs={
             "preferences": data_key(preferences),
             **{f"model {aspect}": model_key(folder) for aspect, folder in folders.items()},
-            # What was measured of a model, and its length penalty, are part of the result.
+            # The metrics of a model and its length penalty are part of the result.
             **{f"what is said of {aspect}": settings_key(asdict(sidecar)) for aspect, sidecar in sidecars.items()},
         },
         arguments=deciding(arguments, [name for name in _SCORING if name not in _HOW]),
@@ -188,7 +189,7 @@ def run_score(arguments: ScoreArguments) -> StageResult:
             if is_main_process():
                 _write(manifest, scored, root, arguments.overwrite)
     except FileNotFoundError:
-        # Another process of the same run was first to put the result in its place.
+        # Another process of the same run has already written the result.
         done = skip_if_done(manifest, arguments.output_dir, overwrite=False)
         if done is None:
             raise
@@ -201,7 +202,7 @@ def run_score(arguments: ScoreArguments) -> StageResult:
 
 
 def _write(manifest: Manifest, scored: Dataset, root: Path, overwrite: bool) -> None:
-    """Writes the result, unless another process that shares the shards has done so, or a run of other settings."""
+    """Writes the result, unless another process that shares the shards, or a run with other settings, has done so."""
     with folder_lock(root, wait=600.0):
         if skip_if_done(manifest, root, overwrite):
             return
@@ -212,7 +213,7 @@ def _write(manifest: Manifest, scored: Dataset, root: Path, overwrite: bool) -> 
 
 @contextmanager
 def _shards_of_others(arguments: ScoreArguments) -> Iterator[None]:
-    """A block that begins with the shards that other jobs left in the data set, and says where they came from if they do not fit."""
+    """Downloads the shards that other jobs left in the data set; if they do not fit, the error says where they came from."""
     if arguments.shards_repo is None:
         yield
         return
@@ -229,7 +230,7 @@ def _shards_of_others(arguments: ScoreArguments) -> Iterator[None]:
 def _run_job(
     arguments: ScoreArguments, preferences: Dataset, models: dict[str, str], settings: dict[str, Any]
 ) -> StageResult:
-    """One job of several: its shards, pushed as it goes where there is a data set for them."""
+    """Scores the shards of one job of several, and pushes each to the data set, if there is one."""
     last = time.monotonic()
 
     def push() -> None:

@@ -1,4 +1,4 @@
-"""Stage `select`: PD, and which pairs to keep."""
+"""Stage `select`: computes PD and decides which pairs to keep."""
 
 import logging
 from dataclasses import dataclass, field, fields
@@ -26,12 +26,12 @@ from .inputs import rows_of
 
 logger = logging.getLogger(__name__)
 
-# Rows from which a selection in memory warns that it needs much of it.
+# From this many rows on, a selection in memory warns of the memory it needs.
 MANY_ROWS = 5_000_000
 
 
 def _setting(name: str) -> Any:
-    """The argument that sets a setting: its default, its help and its choices."""
+    """The argument for a setting of the selection, with its default, help and choices."""
     (setting,) = (entry for entry in fields(SelectionSettings) if entry.name == name)
     shown = {key: value for key, value in setting.metadata.items() if key != "form"}
     return field(default=setting.default, metadata=shown)
@@ -70,7 +70,7 @@ class SelectArguments:
 
 
 def check_select(arguments: SelectArguments) -> PDFilter:
-    """The filter of the arguments; raises `InputError` where they are out of range."""
+    """The filter of the arguments; raises `InputError` if they are out of range."""
     settings = {name: getattr(arguments, name) for name in FORMS}
     return PDFilter(**{**settings, "weights": mapping_of(arguments.weights, "weights")})
 
@@ -100,7 +100,7 @@ def run_select(arguments: SelectArguments) -> StageResult:
     manifest.results = {"report": report.to_dict(), "provenance": inherited_provenance(arguments.dataset_name)}
     if not arguments.dry_run:
         if done := skip_if_done(manifest, arguments.output_dir, arguments.overwrite):
-            return done  # by another command, meanwhile
+            return done  # another command has made it meanwhile
         with replaced_folder(arguments.output_dir) as folder:
             write_selection(decided, pd_filter, manifest, folder)
     if arguments.dry_run:
@@ -123,13 +123,13 @@ def _run_out_of_core(arguments: SelectArguments) -> StageResult:
 
 
 def _hint_at_out_of_core(name: str | None) -> None:
-    """Warns before rows are read that may not fit in memory."""
+    """Warns if the rows may not fit in memory, before they are read."""
     folder = Path(name).expanduser() if name else Path()
     files = [file for place in (folder / "scored", folder) for file in place.glob("*.parquet")] if name else []
     try:
         rows = sum(pq.read_metadata(file).num_rows for file in files)
     except (pa.ArrowInvalid, OSError):
-        return  # what cannot be read is said where it is read
+        return  # the error comes when the rows are read
     if rows >= MANY_ROWS:
         logger.warning(
             "%s holds %d rows, whose ids and gaps are all read into memory. `--out_of_core true` makes the same selection in "
@@ -141,14 +141,14 @@ def _scored_rows(name: str | None) -> Any:
     try:
         return rows_of(name, "scored")
     except InputError:
-        # Ratings need no scoring: what `prepare` left is enough.
+        # Ratings need no scoring: the result of `prepare` is enough.
         if name and (Path(name).expanduser() / "preferences").is_dir():
             return rows_of(name, "preferences")
         raise
 
 
 def _proxy_metrics(name: str | None) -> dict[str, dict[str, float]]:
-    """What is known of the reward models behind the gaps: by the folder of `pd-trl score`, or by a published selection."""
+    """Metrics of the reward models behind the gaps, from the folder of `pd-trl score` or a published selection."""
     if name and not is_path(name):
         published = download_file(name, FILTER_NAME)
         return read_filter(published)["arguments"].get("proxy_metrics", {}) if published is not None else {}
