@@ -110,7 +110,7 @@ def learned_weights(pd_filter: FittedFilter, names: Sequence[str], silent: Mappi
         )  # fmt: skip
         weights[list(names).index(name)] = 0.0
     if not weights.any():
-        raise InputError("No aspect can vote: no ratings decide a pair that has another aspect's label.")
+        raise InputError("No aspect is left to vote: no ratings decide a pair that has another aspect's label.")
     return weights
 
 

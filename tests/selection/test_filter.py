@@ -167,7 +167,7 @@ def test_weak_proxies_are_reported_and_can_be_left_out(caplog):
     voting = PDFilter(0.5, proxy_metrics=metrics)
     voting(scored())
     assert "'honesty' is no better than a coin" in str(voting.report_)
-    with pytest.raises(InputError, match="No aspect can vote"):
+    with pytest.raises(InputError, match="No aspect is left"):
         PDFilter(0.5, proxy_metrics=metrics, min_proxy_accuracy=0.95)(scored())
     with pytest.raises(InputError, match="not.*known"):
         PDFilter(0.5, min_proxy_accuracy=0.6)(scored())
@@ -279,4 +279,4 @@ def test_an_aspect_whose_ratings_decide_only_its_own_pairs_has_no_vote(caplog):
         data = data.remove_columns(name).add_column(name, column)
     pd_filter = PDFilter(0.3, source="ratings")
     assert len(pd_filter(data)) == 18
-    assert pd_filter.report_["aspects"]["honesty"]["weight"] == 0.0 and "it has no vote" in caplog.text
+    assert pd_filter.report_["aspects"]["honesty"]["weight"] == 0.0 and "'honesty' has no vote" in caplog.text

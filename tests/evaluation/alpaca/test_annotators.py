@@ -209,7 +209,7 @@ def test_folder_of_ones_own(evaluate, tmp_path):
     [
         ({"prompt_template": "nowhere.txt"}, "names the prompt 'nowhere.txt', but there is neither"),
         ({"prompt_template": "Which is better?" * 40}, "has no place for {instruction}, {output_1}, {output_2}"),
-        ({"fn_completions": "my_completions"}, "asks for 'my_completions'"),
+        ({"fn_completions": "my_completions"}, "names the decoder 'my_completions'"),
         ({"unknown_key": 1}, "cannot be used"),
         ({"fn_completion_parser": "no_parser"}, "cannot be used"),
     ],
