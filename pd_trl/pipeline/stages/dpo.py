@@ -5,19 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ...data import is_chat
 from ...data.validation import check_training_rows
-from ...errors import InputError
-from ...publishing.trained import serve_trainers
 from ...runs.artifacts import Manifest
 from ...runs.checkpoints import last_checkpoint
 from ...runs.identity import data_key
 from ...runs.launch import is_main_process
 from ...runs.model_identity import model_key, peft_settings
 from ...runs.provenance import trained_on
-from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, owned_folder, skip_if_done, timed
+from ...runs.stage_folders import StageResult, dry_result, held_folder, owned_folder, skip_if_done, timed
 from ...runs.training_fields import training_identity
 from ...selection.filter_file import FILTER_NAME, read_filter
 from ...trainers.dpo.config import PDDPOConfig
@@ -25,7 +21,7 @@ from ...trainers.dpo.trainer import PDDPOTrainer, select_for_training
 from ...trainers.push import check_push
 from .arguments import OVERWRITE, argument
 from .inputs import rows_of
-from .models import check_model, model_settings
+from .models import begin_training, check_model, num_steps
 
 
 @dataclass
@@ -48,13 +44,8 @@ def check_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: A
 @held_folder
 def run_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: Any) -> StageResult:
     """Trains a policy into `output_dir`, going on from the last checkpoint of an interrupted run."""
-    serve_trainers()
-    if not training_args.output_dir:
-        raise InputError("`pd-trl dpo` needs --output_dir.")
     check_dpo(arguments, training_args, model_args)
-    model, peft_config = model_settings(model_args, training_args)
-    if not arguments.dry_run:
-        check_folder("dpo", training_args.output_dir, [arguments.dataset_name, model])
+    model, peft_config = begin_training("dpo", arguments, training_args, model_args)
     dataset = _training_rows(arguments.dataset_name, all_pairs=training_args.pd_budget is not None)
     check_training_rows(dataset)
     check_model(
@@ -72,10 +63,7 @@ def run_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: Any
         _, selection = select_for_training(dataset, training_args.pd_budget, training_args.pd_column)
     count = selection["kept"] if selection else len(dataset)
     if arguments.dry_run:
-        batch = training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps
-        steps = int(np.ceil(count / (batch * max(1, training_args.world_size))) * training_args.num_train_epochs)
-        steps = training_args.max_steps if training_args.max_steps > 0 else steps
-        lines = [f"{count} of {len(dataset)} pairs, {steps} steps, from {model}"]
+        lines = [f"{count} of {len(dataset)} pairs, {num_steps(count, training_args)} steps, from {model}"]
         return dry_result(manifest, folder, {"pairs": count}, lines)
     done = skip_if_done(manifest, folder, arguments.overwrite)
     if done:

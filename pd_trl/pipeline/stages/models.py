@@ -3,20 +3,30 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ...errors import InputError
 from ...hub import local_model_folder
+from ...publishing.trained import serve_trainers
+from ...runs.stage_folders import check_folder
 
 
-def model_settings(model_args: Any, training_args: Any) -> tuple[str, Any]:
+def begin_training(stage: str, arguments: Any, training_args: Any, model_args: Any) -> tuple[str, Any]:
     """
-    The model's path or id and the PEFT configuration (or `None`); fills `training_args.model_init_kwargs` as TRL's scripts do.
+    The model's path or id and the PEFT configuration (or `None`) of a stage that trains.
+
+    Checks the stage's folder, and fills `training_args.model_init_kwargs` as TRL's scripts do.
     """
     from trl import get_peft_config, get_quantization_config
 
+    serve_trainers()
+    if not training_args.output_dir:
+        raise InputError(f"`pd-trl {stage}` needs --output_dir.")
     if not model_args.model_name_or_path:
         raise InputError("No model: name one with --model_name_or_path (a folder or a Hub id).")
+    if not arguments.dry_run:
+        check_folder(stage, training_args.output_dir, [arguments.dataset_name, model_args.model_name_or_path])
     settings = {
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,
@@ -27,6 +37,14 @@ def model_settings(model_args: Any, training_args: Any) -> tuple[str, Any]:
         settings["quantization_config"] = quantization
     training_args.model_init_kwargs = {**settings, **(training_args.model_init_kwargs or {})}
     return model_args.model_name_or_path, get_peft_config(model_args)
+
+
+def num_steps(num_pairs: int, args: Any) -> int:
+    """Number of training steps on `num_pairs` pairs."""
+    if args.max_steps > 0:
+        return int(args.max_steps)
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * max(1, args.world_size)
+    return int(np.ceil(num_pairs / batch) * args.num_train_epochs)
 
 
 def check_model(name: str, *, task: str, chat: bool, revision: str | None, trust_remote_code: bool) -> None:

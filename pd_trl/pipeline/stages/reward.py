@@ -9,12 +9,11 @@ from datasets import Dataset, concatenate_datasets
 
 from ...data import OVERALL, RESERVED_ASPECTS, check_preferences, is_chat
 from ...errors import InputError
-from ...publishing.trained import serve_trainers
 from ...runs.artifacts import Manifest
 from ...runs.identity import data_key
 from ...runs.launch import is_main_process
 from ...runs.model_identity import model_key, peft_settings
-from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, owned_folder, skip_if_done, timed
+from ...runs.stage_folders import StageResult, dry_result, held_folder, owned_folder, skip_if_done, timed
 from ...runs.training_fields import training_identity
 from ...text.tables import number, table
 from ...trainers.push import check_push
@@ -23,7 +22,7 @@ from ...trainers.reward.config import PDRewardConfig
 from ...trainers.reward.results import AspectReward
 from .arguments import OVERWRITE, argument
 from .inputs import rows_of
-from .models import check_model, model_settings
+from .models import begin_training, check_model, num_steps
 
 
 @dataclass
@@ -54,15 +53,10 @@ def check_reward(arguments: RewardArguments, training_args: PDRewardConfig, mode
 @held_folder
 def run_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_args: Any) -> StageResult:
     """Trains the models into subfolders of `output_dir` and writes a manifest with their metrics."""
-    serve_trainers()
-    if not training_args.output_dir:
-        raise InputError("`pd-trl reward` needs --output_dir.")
     check_reward(arguments, training_args, model_args)
     if model_args.lora_task_type == "CAUSAL_LM":
         model_args.lora_task_type = "SEQ_CLS"  # TRL's default is for policies
-    model, peft_config = model_settings(model_args, training_args)
-    if not arguments.dry_run:
-        check_folder("reward", training_args.output_dir, [arguments.dataset_name, model])
+    model, peft_config = begin_training("reward", arguments, training_args, model_args)
     preferences = rows_of(arguments.dataset_name, "preferences")
     check_preferences(preferences)
     if arguments.aspects is None and set(preferences.unique("aspect")) <= set(RESERVED_ASPECTS):
@@ -124,14 +118,12 @@ def _pooled(preferences: Dataset) -> Dataset:
 def _plan(preferences: Dataset, arguments: RewardArguments, args: PDRewardConfig) -> list[str]:
     held = heldout_rows(preferences, arguments.heldout, args.seed)
     labels = np.asarray(preferences["aspect"][:])
-    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * max(1, args.world_size)
     rows = [["aspect", "pairs to train on", "held out", "steps"]]
     aspects = arguments.aspects or sorted(set(labels))
     groups = {" + ".join(aspects): np.isin(labels, aspects)} if arguments.heads else {a: labels == a for a in aspects}
     for name, of in groups.items():
         train = int((of & ~held).sum() * args.train_share)
-        steps = args.max_steps if args.max_steps > 0 else int(np.ceil(train / batch) * args.num_train_epochs)
-        rows.append([name, str(train), str(int((of & held).sum())), str(steps)])
+        rows.append([name, str(train), str(int((of & held).sum())), str(num_steps(train, args))])
     return table(rows)
 
 
