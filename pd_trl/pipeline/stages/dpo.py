@@ -18,10 +18,9 @@ from ...runs.training_fields import training_identity
 from ...selection.filter_file import FILTER_NAME, read_filter
 from ...trainers.dpo.config import PDDPOConfig
 from ...trainers.dpo.trainer import PDDPOTrainer, select_for_training
-from ...trainers.push import check_push
 from .arguments import OVERWRITE, argument
 from .inputs import rows_of
-from .models import begin_training, check_model, num_steps
+from .models import begin_training, check_model, check_pushes, num_steps
 
 
 @dataclass
@@ -37,8 +36,7 @@ class DPOArguments:
 
 def check_dpo(arguments: DPOArguments, training_args: PDDPOConfig, model_args: Any) -> None:
     """Raises `InputError` if the policy is to be pushed and the Hub would refuse it."""
-    if training_args.push_to_hub and (training_args.hub_model_id or training_args.output_dir):
-        check_push(training_args)
+    check_pushes(training_args, [None])
 
 
 @held_folder

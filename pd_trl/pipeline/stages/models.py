@@ -1,5 +1,6 @@
 """From TRL's `ModelConfig` to a trainer's model, with checks before anything is written."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,15 @@ from ...errors import InputError
 from ...hub import local_model_folder
 from ...publishing.trained import serve_trainers
 from ...runs.stage_folders import check_folder
+from ...trainers.push import check_push
+
+
+def check_pushes(training_args: Any, repo_ids: Iterable[str | None]) -> None:
+    """Raises `InputError` if trained models are to be pushed and the Hub would refuse them. `None` is `hub_model_id`."""
+    if training_args.push_to_hub and (training_args.hub_model_id or training_args.output_dir):
+        serve_trainers()
+        for repo_id in repo_ids:
+            check_push(training_args, repo_id)
 
 
 def begin_training(stage: str, arguments: Any, training_args: Any, model_args: Any) -> tuple[str, Any]:

@@ -16,13 +16,12 @@ from ...runs.model_identity import model_key, peft_settings
 from ...runs.stage_folders import StageResult, dry_result, held_folder, owned_folder, skip_if_done, timed
 from ...runs.training_fields import training_identity
 from ...text.tables import number, table
-from ...trainers.push import check_push
 from ...trainers.reward.aspects import HEADS_FOLDER, heldout_rows, hub_name, train_aspect_rewards
 from ...trainers.reward.config import PDRewardConfig
 from ...trainers.reward.results import AspectReward
 from .arguments import OVERWRITE, argument
 from .inputs import rows_of
-from .models import begin_training, check_model, num_steps
+from .models import begin_training, check_model, check_pushes, num_steps
 
 
 @dataclass
@@ -45,9 +44,9 @@ class RewardArguments:
 
 def check_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_args: Any) -> None:
     """Raises `InputError` if the reward models are to be pushed and the Hub would refuse them."""
-    if training_args.push_to_hub and (training_args.hub_model_id or training_args.output_dir):
-        for aspect in [HEADS_FOLDER] if arguments.heads else arguments.aspects or ["aspect"]:
-            check_push(training_args, hub_name(training_args, Path(training_args.output_dir or "."), aspect))
+    aspects = [HEADS_FOLDER] if arguments.heads else arguments.aspects or ["aspect"]
+    folder = Path(training_args.output_dir or ".")
+    check_pushes(training_args, [hub_name(training_args, folder, aspect) for aspect in aspects])
 
 
 @held_folder
