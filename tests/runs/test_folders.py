@@ -272,3 +272,15 @@ def test_what_is_written_after_a_result_and_older_manifests_are_no_damage(result
     content = (result / "manifest.json").read_text()
     (result / "manifest.json").write_text(content[: content.index(',\n  "files"')] + "\n}\n")
     assert skip_if_done(Manifest("score"), result, overwrite=False).skipped
+
+
+@pytest.mark.parametrize("other", ["out.old", "out.tmp", "out.new", "out.tmp.1", "out.old.new"])
+def test_a_folder_whose_name_begins_alike_keeps_its_lock_and_its_unfinished_work(tmp_path, other):
+    with folder_lock(tmp_path / other):
+        beside_it = beside(tmp_path / other, "new.0123456789ab")
+        (beside_it / "work").write_text("hours")
+        with folder_lock(tmp_path / "out"):
+            assert not (tmp_path / "out").exists(), "nothing of another folder takes its place"
+            beside(tmp_path / "out", "new.ba9876543210", alone=True)
+        assert (beside_it / "work").read_text() == "hours"
+        assert in_another(take, tmp_path / other) == 2
