@@ -29,7 +29,8 @@ ORDINARY = {
     "bos_token": "<s>", "max_completion_tokens": 16, "special_tokens": ["<a>", "<b>"], "api_key_env": "JUDGE_API_KEY",
     "key": "abc", "keys": ["a"], "use_auth_token": True, "tokenizer_name_or_path": "me/tok", "length_penalty_per_token": 0.01,
     "aspects": ["secret", "token", "password"], "weights": {"password": 1.0, "token": 2}, "author": "me", "seed": 42,
-    "reward_models": {"secret": "me/rm-secret"}, "dataset_name": "me/data@v1", "judge": "openai:gpt-4@v1.0",
+    "reward_models": {"secret": "me/rm-secret"}, "proxy_metrics": {"password": {"pair_accuracy": 0.9, "num_pairs": 8}},
+    "conflict": {"password": {"secret": 0.1}}, "ties": {"secret": 3}, "dataset_name": "me/data@v1", "judge": "openai:gpt-4@v1.0",
     "url": "https://medium.com/@me/a?version=1", "path": "/home/me/hf_Mistral7B", "note": "Basic Mathematics: tokens and keys",
 }  # fmt: skip
 
