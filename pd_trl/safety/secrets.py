@@ -38,7 +38,7 @@ _QUERIES = ("extra_query", "default_query", "query_params")
 # The keys of these mappings are names that users give to aspects, policies and files, and no names of settings.
 _NAMED_BY_USERS = frozenset(
     "reward_models policies outputs baselines weights aspects models thresholds quantiles metrics column_mapping counts inputs "
-    "proxies kept_by_aspect kept_by_votes unseen_labels missing_gaps gap_correlation overlap heads".split()
+    "proxies proxy_metrics conflict rows_per_aspect decided ties unlabelled kept_by_aspect kept_by_votes unseen_labels missing_gaps gap_correlation overlap heads".split()
 )
 # Where a run lies on this machine, and how it was started, says nothing to others.
 _LOCAL = frozenset(("env", "output_dir", "overwrite", "dry_run"))

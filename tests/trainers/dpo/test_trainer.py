@@ -199,7 +199,7 @@ def test_dfpo_trains_lora_streams_and_evaluates(tiny_models, tmp_path):
 def test_a_pair_without_a_finite_pd_enters_no_dfpo_loss(value):
     from pd_trl.trainers.dpo.trainer import _CollatorWithDivergence
 
-    with pytest.raises(InputError, match="'pd' in every row.*example 1"):
+    with pytest.raises(InputError, match="'pd' in every row.*example 1 of a batch has"):
         _CollatorWithDivergence(lambda rows: {}, "pd")([{"pd": 0.5}, {"pd": value}])
 
 
