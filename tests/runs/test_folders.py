@@ -10,7 +10,7 @@ from pd_trl.errors import InputError
 from pd_trl.runs.artifacts import Manifest, read_rows, write_rows
 from pd_trl.runs.folders import beside, folder_lock, replaced_folder, swap
 from pd_trl.runs.row_log import RowLog
-from pd_trl.runs.stage_folders import StageResult, holding_output_dir, owned_folder, skip_if_done
+from pd_trl.runs.stage_folders import StageResult, check_folder, holding_output_dir, owned_folder, skip_if_done
 
 FORK = multiprocessing.get_context("fork")
 
@@ -284,3 +284,16 @@ def test_a_folder_whose_name_begins_alike_keeps_its_lock_and_its_unfinished_work
             beside(tmp_path / "out", "new.ba9876543210", alone=True)
         assert (beside_it / "work").read_text() == "hours"
         assert in_another(take, tmp_path / other) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["out/rows.parquet", "x/../out/rows.parquet", "link/rows.parquet", "link", "out/to_others"]
+)
+def test_an_input_in_the_folder_is_seen_by_whatever_path(tmp_path, name):
+    for folder in ("out", "x", "others"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "out" / "rows.parquet").write_text("rows")
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    (tmp_path / "out" / "to_others").symlink_to(tmp_path / "others")
+    with pytest.raises(InputError, match="holds the input"):
+        check_folder("select", tmp_path / "out", [str(tmp_path / name)])
