@@ -18,6 +18,7 @@ from datasets import Dataset
 
 from ..errors import InputError
 from ..hub import local_file, local_model_folder
+from ..safety.schema import parse_yaml
 from ..safety.secrets import masked
 from .training_fields import DECIDING, DECIDING_THE_BEST
 
@@ -89,7 +90,7 @@ def canonical(value: Any, name: str = "") -> Any:
 
 def deciding(arguments: Any, names: Iterable[str]) -> dict[str, Any]:
     """
-    The named arguments of a stage, for a manifest. A mapping that the command line gave as json text is a mapping.
+    The named arguments of a stage, for a manifest. A mapping that the command line gave as json or YAML is a mapping.
 
     Args:
         arguments (dataclass): The stage's arguments.
@@ -105,7 +106,10 @@ def _parsed(value: Any, hint: Any) -> Any:
         try:
             content = json.loads(value)
         except ValueError:
-            return value
+            try:
+                content = parse_yaml(value, "a mapping")
+            except InputError:
+                return value
         return content if isinstance(content, dict) else value
     return value
 
