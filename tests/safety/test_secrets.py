@@ -53,11 +53,13 @@ def _shapes(body: str) -> dict[str, tuple[object, str]]:
         "pem": f"-----BEGIN RSA PRIVATE KEY-----\n{body}\n-----END RSA PRIVATE KEY-----", "cut pem": f"-----BEGIN KEY-----\n{body}",
         "assigned": f"api_key={body}", "quoted": f"the 'password': '{body}'", "flag": f"run --hub_token {body} --x", "env": f"HF_TOKEN={body}",
         "jwt": f"eyJ{body}.{body}.{body}", "proxy": f"me:{body}@proxy:3128",
+        "json in json": f'said {json.dumps(json.dumps({"password": body, "x": 1}))[1:-1]}',
         "json": json.dumps({"extra_headers": {"X-Own": body}, "list": [{"apiKey": body}]}),
     }  # fmt: skip
     shapes |= {f"text {kind}": ({"note": text, "list": ["a", text]}, body) for kind, text in texts.items()}
     shapes["headers"] = {"extra_headers": {"X-My-Own": body}}, body
     shapes["headers list"] = {"default_headers": [["X-My-Own", body]]}, body
+    shapes["headers text"] = {"extra_headers": f"X-My-Own: {body}"}, body
     shapes["query mapping"] = {"extra_query": {"k": body}}, body
     shapes["flags"] = {"arguments": ["--hub_token", body, "--seed", "1"]}, body
     shapes["pairs"] = {"fields": [["x-api-key", body], ["a", "b"]]}, body
