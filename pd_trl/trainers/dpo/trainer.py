@@ -286,7 +286,7 @@ class _CollatorWithDivergence:
     column: str
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        values = [example.get(self.column) for example in examples]
+        values: list[Any] = [example.get(self.column) for example in examples]
         missing = [i for i, value in enumerate(values) if value is None or not math.isfinite(float(value))]
         if missing:
             raise InputError(
