@@ -124,7 +124,12 @@ class Layout:
         for name in FILES:
             path = self.folder / name
             if path.is_file() and path.suffix == ".json":
-                documents[self.path(name)] = published_json(read_json(path))
+                content = read_json(path)
+                if name == MANIFEST_NAME and "files" in content:
+                    # The documents are written anew, and a shard without rows is not published.
+                    shards = self.shards()
+                    content["files"] = {f: key for f, key in content["files"].items() if self.path(f) in shards}
+                documents[self.path(name)] = published_json(content)
             elif path.is_file():
                 documents[self.path(name)] = path.read_bytes()
         run = self.folder.parent / "run.json"

@@ -157,7 +157,9 @@ def read_selection(source: str | os.PathLike | Dataset, pd_filter: PDFilter | No
     if manifest is None or manifest.stage != "select":
         found = f"holds the results of '{manifest.stage}'" if manifest is not None else "holds no results"
         raise InputError(f"{source} must be a folder of `pd-trl select`, but it {found}. Run `pd-trl select` first.")
-    parts = [part for name in ("selected", "dropped") if len(part := read_rows(folder / name))]
+    # A part without rows is not published.
+    given = [name for name, count in (("selected", "kept"), ("dropped", "dropped")) if manifest.counts.get(count) != 0]
+    parts = [part for name in given if len(part := read_rows(folder / name))]
     decided = concatenate_datasets(parts)
     counts = {"total": len(decided), "kept": int(np.asarray(decided["pd_kept"][:], dtype=bool).sum())}
     changed = {name: count for name, count in counts.items() if manifest.counts.get(name) != count}

@@ -157,7 +157,8 @@ def write_json(path: str | os.PathLike, content: Any, private: bool = False) -> 
 def opened_privately(path: str, flags: int) -> int:
     """Opener of a file that only this user may read and write, whatever the umask says."""
     descriptor = os.open(path, flags, 0o600)
-    os.fchmod(descriptor, 0o600)
+    if hasattr(os, "fchmod"):  # before Python 3.13, Windows has none
+        os.fchmod(descriptor, 0o600)
     return descriptor
 
 

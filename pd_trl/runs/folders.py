@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -18,6 +19,8 @@ _OWN = ".pd_trl"
 LOCK_NAME = f"{_OWN}_lock"
 OWNER_NAME = f"{_OWN}_stage"
 ERROR_LOG = "error.log"
+# What a kill in the middle of `swap` or `replaced_folder` leaves.
+_LEFT = re.compile(r"(old|tmp\.\d+)\.[0-9a-f]{8}")
 _held = threading.local()
 # A child holds nothing, whatever its parent does.
 if hasattr(os, "register_at_fork"):
@@ -91,8 +94,9 @@ def beside(folder: Path, label: str, alone: bool = False) -> Path:
     place = folder.expanduser().resolve()
     root, prefix = (place, _OWN) if _stays(place) else (place.parent, f".{place.name[:200]}")
     parent = root / f"{prefix}.{label}"
-    for other in root.glob(f"{glob.escape(prefix)}.{label.partition('.')[0]}.*") if alone else ():
-        if other != parent:
+    kind = re.compile(re.escape(f"{prefix}.{label.partition('.')[0]}") + r"\.[0-9a-f]*")
+    for other in root.glob(f"{glob.escape(prefix)}.*") if alone else ():
+        if other != parent and kind.fullmatch(other.name):
             _remove(other)
     new = parent / place.name
     new.mkdir(parents=True, exist_ok=True)
@@ -138,10 +142,11 @@ def _recover(place: Path) -> None:
     """Puts back what a kill left aside in the middle of [`swap`], and removes what one left half made."""
     prefix = f".{place.name[:200]}."
     for path in sorted(place.parent.glob(f"{glob.escape(prefix)}*")):
-        kind = path.name[len(prefix) :].split(".")[0]
-        if kind == "old" and not place.exists():
+        # What lies beside a folder `out.old` begins alike.
+        left = _LEFT.fullmatch(path.name[len(prefix) :])
+        if left is not None and left[1] == "old" and not place.exists():
             os.replace(path, place)
-        elif kind in ("old", "tmp"):
+        elif left is not None:
             _remove(path)
 
 

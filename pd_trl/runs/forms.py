@@ -86,9 +86,8 @@ _MEASURES = record(dict.fromkeys(_GROUPS, mapping(optional(number()))), required
 _SHARES = record(dict.fromkeys(_GROUPS, optional(_SHARE)), required=_GROUPS, others=anything)
 _DIVERGENCE = record(
     {
-        "min": number(),
-        "max": number(),
-        "mean": number(),
+        # Of pairs of which none has a PD, there are none.
+        **dict.fromkeys(("min", "max", "mean"), optional(number())),
         "quantiles": _quantiles,
         "share_negative": optional(_SHARE),
         "mean_kept": optional(number()),

@@ -15,6 +15,9 @@ from typing import Any
 
 from datasets import Dataset
 
+from ..errors import InputError
+from ..safety.schema import parse_yaml
+
 _BLOCK = 1 << 22
 # A file that changed so recently could change again within the clock's tick: its digest is not remembered.
 _SETTLED_SECONDS = 2.0
@@ -67,7 +70,7 @@ def canonical(value: Any, name: str = "") -> Any:
 
 def deciding(arguments: Any, names: Iterable[str]) -> dict[str, Any]:
     """
-    The named arguments of a stage, for a manifest. A mapping that the command line gave as json text is a mapping.
+    The named arguments of a stage, for a manifest. A mapping that the command line gave as json or YAML is a mapping.
 
     Args:
         arguments (dataclass): The stage's arguments.
@@ -83,7 +86,10 @@ def _parsed(value: Any, hint: Any) -> Any:
         try:
             content = json.loads(value)
         except ValueError:
-            return value
+            try:
+                content = parse_yaml(value, "a mapping")
+            except InputError:
+                return value
         return content if isinstance(content, dict) else value
     return value
 

@@ -60,7 +60,9 @@ def check_folder(stage: str, output_dir: str | os.PathLike, inputs: Iterable[str
         raise InputError(f"`output_dir` must be a folder, but {output_dir} is a file. Choose another.")
     for name in inputs:
         path = Path(name).expanduser().absolute() if name else None
-        if path is not None and path.exists() and (path == folder or folder in path.parents):
+        # Also by a link, or by `..`.
+        places = (path, path.resolve()) if path is not None and path.exists() else ()
+        if any({folder, folder.resolve()} & {place, *place.parents} for place in places):
             raise InputError(f"`output_dir` {output_dir} holds the input {name}, which would be lost. Choose another.")
     if not folder.is_dir():
         return

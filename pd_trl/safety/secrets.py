@@ -38,7 +38,8 @@ _QUERIES = ("extra_query", "default_query", "query_params")
 # The keys of these mappings are names that users give to aspects, policies and files, and no names of settings.
 _NAMED_BY_USERS = frozenset(
     "reward_models policies outputs baselines weights aspects models thresholds quantiles metrics column_mapping counts inputs "
-    "proxies kept_by_aspect kept_by_votes unseen_labels missing_gaps gap_correlation overlap heads".split()
+    "proxies proxy_metrics conflict rows_per_aspect decided ties unlabelled kept_by_aspect kept_by_votes unseen_labels missing_gaps "
+    "gap_correlation overlap heads".split()
 )
 # Where a run lies on this machine, and how it was started, says nothing to others.
 _LOCAL = frozenset(("env", "output_dir", "overwrite", "dry_run"))
@@ -60,8 +61,8 @@ _LOGIN = re.compile(
     r"(?i)(?<![A-Za-z0-9])((?:proxy-)?authorization[\"']?\s*[:=]\s*[\"']?(?:[a-z]+\s+)?)[^\s\"',;*]+"
     r"|(?<![A-Za-z0-9])(bearer\s+)[\w.~+/=-]{8,}|(?<![A-Za-z0-9])(basic\s+)(?=[\w.~+/=-]*[\d=+/])[\w.~+/=-]{8,}"
 )
-_ASSIGNED = re.compile(r"(?<![\w.-])([\w.-]+)[\"']?\s*[:=]\s*")
-_VALUE = re.compile(r"\"[^\"]*\"|'[^']*'|\[[^\]]*\]|[^\s\"',;&)\]}]+")
+_ASSIGNED = re.compile(r"(?<![\w.-])([\w.-]+)(?:\\*[\"'])?\s*[:=]\s*")
+_VALUE = re.compile(r"\\+\"(?:[^\"\\]|\\+[^\"\\])*\\+\"|\"[^\"]*\"|'[^']*'|\[[^\]]*\]|[^\s\"',;&)\]}]+")
 _FLAG = re.compile(r"(?<![\w-])(--[\w.-]+)([\"']?,?\s+[\"']?)(?!-)([^\s\"',\]]+)")
 _USER_AT_HOST = re.compile(r"(?<![\w/@.+%-])[\w.+%-]+:[^\s/@:\"']+@(?=[\w.-]+:\d)")
 _PATH = re.compile(
@@ -218,7 +219,7 @@ def _masked_entries(value: Mapping[Any, Any], public: bool, names: bool) -> Iter
             entry = MASK
         if isinstance(entry, Mapping) and _holds_parameters(key):
             entry = {name: text for name, text in entry.items() if _is_harmless(name)}
-        elif isinstance(entry, (list, tuple)) and _holds_parameters(key):
+        elif isinstance(entry, (str, list, tuple)) and _holds_parameters(key):
             entry = [MASK] * bool(entry)
         yield key, _masked(entry, public, names=key not in _NAMED_BY_USERS)
 

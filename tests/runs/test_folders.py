@@ -10,7 +10,7 @@ from pd_trl.errors import InputError
 from pd_trl.runs.artifacts import Manifest, read_rows, write_rows
 from pd_trl.runs.folders import beside, folder_lock, replaced_folder, swap
 from pd_trl.runs.row_log import RowLog
-from pd_trl.runs.stage_folders import StageResult, held_folder, owned_folder, skip_if_done
+from pd_trl.runs.stage_folders import StageResult, check_folder, held_folder, owned_folder, skip_if_done
 
 FORK = multiprocessing.get_context("fork")
 
@@ -270,3 +270,28 @@ def test_what_is_written_after_a_result_and_older_manifests_are_no_damage(result
     content = (result / "manifest.json").read_text()
     (result / "manifest.json").write_text(content[: content.index(',\n  "files"')] + "\n}\n")
     assert skip_if_done(Manifest("score"), result, overwrite=False).skipped
+
+
+@pytest.mark.parametrize("other", ["out.old", "out.tmp", "out.new", "out.tmp.1", "out.old.new"])
+def test_a_folder_whose_name_begins_alike_keeps_its_lock_and_its_unfinished_work(tmp_path, other):
+    with folder_lock(tmp_path / other):
+        beside_it = beside(tmp_path / other, "new.0123456789ab")
+        (beside_it / "work").write_text("hours")
+        with folder_lock(tmp_path / "out"):
+            assert not (tmp_path / "out").exists(), "nothing of another folder takes its place"
+            beside(tmp_path / "out", "new.ba9876543210", alone=True)
+        assert (beside_it / "work").read_text() == "hours"
+        assert in_another(take, tmp_path / other) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["out/rows.parquet", "x/../out/rows.parquet", "link/rows.parquet", "link", "out/to_others"]
+)
+def test_an_input_in_the_folder_is_seen_by_whatever_path(tmp_path, name):
+    for folder in ("out", "x", "others"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "out" / "rows.parquet").write_text("rows")
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    (tmp_path / "out" / "to_others").symlink_to(tmp_path / "others")
+    with pytest.raises(InputError, match="holds the input"):
+        check_folder("select", tmp_path / "out", [str(tmp_path / name)])

@@ -69,8 +69,11 @@ def test_json_text_is_a_mapping_only_where_a_mapping_is_taken():
         weights: dict[str, float] | str | None = None
         system_prompt: str | None = field(default=None)
 
-    one, other = (deciding(Arguments(text, text), ["weights", "system_prompt"]) for text in ('{"a":2}', '{"a": 2.0}'))
+    texts = ('{"a":2}', '{"a": 2.0}', "{a: 2}", "a: 2")
+    one, other, *yaml = (deciding(Arguments(text, text), ["weights", "system_prompt"]) for text in texts)
     assert settings_key(one["weights"]) == settings_key(other["weights"]) == settings_key({"a": 2})
+    assert [settings_key(found["weights"]) for found in yaml] == [settings_key({"a": 2})] * 2
+    assert [found["system_prompt"] for found in yaml] == list(texts[2:])
     assert settings_key(one["system_prompt"]) != settings_key(other["system_prompt"])
 
 

@@ -303,3 +303,12 @@ def test_a_report_that_is_read_back_can_be_printed(saved, tmp_path, data):
 def test_aspects_of_a_configuration_are_distinct_names(aspects):
     with pytest.raises(InputError, match="`aspects`"):
         MultiAspectRewardConfig(aspects=aspects)
+
+
+def test_private_files_are_written_where_there_is_no_fchmod(tmp_path, monkeypatch):
+    monkeypatch.delattr("os.fchmod")
+    write_json(tmp_path / "a.json", {"a": 1}, private=True)
+    assert (
+        json.loads((tmp_path / "a.json").read_text()) == {"a": 1}
+        and (tmp_path / "a.json").stat().st_mode & 0o777 == 0o600
+    )

@@ -29,7 +29,8 @@ ORDINARY = {
     "bos_token": "<s>", "max_completion_tokens": 16, "special_tokens": ["<a>", "<b>"], "api_key_env": "JUDGE_API_KEY",
     "key": "abc", "keys": ["a"], "use_auth_token": True, "tokenizer_name_or_path": "me/tok", "length_penalty_per_token": 0.01,
     "aspects": ["secret", "token", "password"], "weights": {"password": 1.0, "token": 2}, "author": "me", "seed": 42,
-    "reward_models": {"secret": "me/rm-secret"}, "dataset_name": "me/data@v1", "judge": "openai:gpt-4@v1.0",
+    "reward_models": {"secret": "me/rm-secret"}, "proxy_metrics": {"password": {"pair_accuracy": 0.9, "num_pairs": 8}},
+    "conflict": {"password": {"secret": 0.1}}, "ties": {"secret": 3}, "dataset_name": "me/data@v1", "judge": "openai:gpt-4@v1.0",
     "url": "https://medium.com/@me/a?version=1", "path": "/home/me/hf_Mistral7B", "note": "Basic Mathematics: tokens and keys",
 }  # fmt: skip
 
@@ -52,11 +53,13 @@ def _shapes(body: str) -> dict[str, tuple[object, str]]:
         "pem": f"-----BEGIN RSA PRIVATE KEY-----\n{body}\n-----END RSA PRIVATE KEY-----", "cut pem": f"-----BEGIN KEY-----\n{body}",
         "assigned": f"api_key={body}", "quoted": f"the 'password': '{body}'", "flag": f"run --hub_token {body} --x", "env": f"HF_TOKEN={body}",
         "jwt": f"eyJ{body}.{body}.{body}", "proxy": f"me:{body}@proxy:3128",
+        "json in json": f'said {json.dumps(json.dumps({"password": body, "x": 1}))[1:-1]}',
         "json": json.dumps({"extra_headers": {"X-Own": body}, "list": [{"apiKey": body}]}),
     }  # fmt: skip
     shapes |= {f"text {kind}": ({"note": text, "list": ["a", text]}, body) for kind, text in texts.items()}
     shapes["headers"] = {"extra_headers": {"X-My-Own": body}}, body
     shapes["headers list"] = {"default_headers": [["X-My-Own", body]]}, body
+    shapes["headers text"] = {"extra_headers": f"X-My-Own: {body}"}, body
     shapes["query mapping"] = {"extra_query": {"k": body}}, body
     shapes["flags"] = {"arguments": ["--hub_token", body, "--seed", "1"]}, body
     shapes["pairs"] = {"fields": [["x-api-key", body], ["a", "b"]]}, body

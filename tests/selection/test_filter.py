@@ -280,3 +280,21 @@ def test_an_aspect_whose_ratings_decide_only_its_own_pairs_has_no_vote(caplog):
     pd_filter = PDFilter(0.3, source="ratings")
     assert len(pd_filter(data)) == 18
     assert pd_filter.report_["aspects"]["honesty"]["weight"] == 0.0 and "'honesty' has no vote" in caplog.text
+
+
+def test_a_filter_without_a_single_vote_is_loaded_again(tmp_path):
+    """Of pairs that are drawn at random, none need have a PD."""
+    rows = {
+        "pair_id": list("abcd"),
+        "prompt": ["q"] * 4,
+        "chosen": ["x"] * 4,
+        "rejected": ["y"] * 4,
+        "aspect": ["one"] * 4,
+    }
+    gaps = {f"reward_gap_{name}": [0.1, 0.2, 0.3, 0.4] for name in ("one", "two")}
+    pd_filter = PDFilter(0.5, selector="random", weights={"two": 0.0})
+    kept = pd_filter(Dataset.from_dict({**rows, **gaps}))
+    pd_filter.save(tmp_path / "filter.json")
+    loaded = PDFilter.load(tmp_path / "filter.json")
+    assert str(loaded.report_) == str(pd_filter.report_)
+    assert loaded.transform(kept)["pd_kept"][:] == [True, True]

@@ -11,6 +11,7 @@ import pytest
 
 from pd_trl.errors import InputError
 from pd_trl.evaluation.judges import Comparison, load_judge
+from pd_trl.servers.limits import RequestLimits
 from pd_trl.servers.requests import RequestSettings
 from tests.servers import faults
 from tests.servers.faults import HEAD, body, bomb, chat, drip, packed, raw
@@ -149,3 +150,10 @@ def test_limits_of_settings():
             RequestSettings(**{name: value})
     with pytest.raises(InputError, match="`max_askings` of the requests must be a whole number"):
         load_judge("openai:m", base_url="http://127.0.0.1:9/v1", settings={"max_askings": 2.5})
+
+
+def test_a_wait_is_no_longer_than_what_is_left_of_its_request():
+    limits = RequestLimits(60.0, 100)
+    with limits.deadline():
+        assert limits._left(100.0) < 60.0 and limits._left(None) < 60.0 and limits._left(0.01) == 0.01
+    assert limits._left(100.0) == 100.0

@@ -1,5 +1,6 @@
 """Stage `judge`: policies of a simulated world, compared by its gold rewards."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,9 @@ def run_judge(arguments: JudgeArguments) -> StageResult:
     policies = answered or mapping_of(arguments.policies, "policies")
     if not arguments.world or not policies:
         raise InputError("The stage `judge` needs a simulated `world` and at least one of `policies` or `outputs`.")
+    for name in () if answered else policies:
+        if not name or re.search(r"[/\\]|^\.", name) or name in ("results", "manifest"):
+            raise InputError(f"The policy {name!r} in `policies` cannot name a file. Choose another name.")
     world_folder = Path(arguments.world).expanduser()
     manifest = Manifest(
         "judge",

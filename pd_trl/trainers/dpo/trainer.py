@@ -1,6 +1,7 @@
 """[`PDDPOTrainer`]: TRL's DPOTrainer on the pairs that Preference Divergence keeps, with the DFPO loss on request."""
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -285,12 +286,13 @@ class _CollatorWithDivergence:
     column: str
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        missing = [i for i, example in enumerate(examples) if example.get(self.column) is None]
+        values: list[Any] = [example.get(self.column) for example in examples]
+        missing = [i for i, value in enumerate(values) if value is None or not math.isfinite(float(value))]
         if missing:
             raise InputError(
-                f"`pd_loss='dfpo'` needs the column {self.column!r} in every row, for evaluation sets too; example "
-                f"{missing[0]} of a batch has none."
+                f"`pd_loss='dfpo'` needs a finite number in the column {self.column!r} in every row, for evaluation sets too; "
+                f"example {missing[0]} of a batch has {values[missing[0]]}."
             )
         batch = self.collator(examples)
-        batch[_PD_INPUT] = torch.tensor([float(example[self.column]) for example in examples])
+        batch[_PD_INPUT] = torch.tensor([float(value) for value in values])
         return batch

@@ -197,11 +197,18 @@ def _train(
             "training": training_identity(args), "peft": peft_settings(peft_config), **heads,
         },
     )  # fmt: skip
-    done = Manifest.load(folder) if manifest.is_done_in(folder) else None
+    found = Manifest.load(folder)
+    if found is not None and found.key != manifest.key:
+        raise InputError(
+            f"{folder} holds a reward model of other data, another base model or other arguments. Choose another `output_dir`, or "
+            "remove it."
+        )
+    done = found if manifest.is_done_in(folder) else None
     if done is not None:
         logger.info("The reward model in %s is finished.", folder)
         return rewards_in(folder, done, aspects)
-    checkpoint = last_checkpoint(folder, manifest, args.should_save) if resume else None
+    # Without `resume` too: what another run left would be taken for this one's by the next.
+    checkpoint = last_checkpoint(folder, manifest, args.should_save)
     # Loaded anew for each aspect: PEFT leaves a trained head, biases or weights made for LoRA behind in a base that it adapted.
     start: str | PreTrainedModel = model
     if isinstance(aspects, list):
@@ -218,7 +225,7 @@ def _train(
     )
     if isinstance(aspects, list):
         _check_none_is_empty(trainer, aspects)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint if resume else None)
     fill_sidecar(trainer, aspects, trainer.evaluate() if len(test) else {})
     trainer.save_model()
     sidecar = trainer.sidecar_

@@ -195,6 +195,14 @@ def test_dfpo_trains_lora_streams_and_evaluates(tiny_models, tmp_path):
     assert len(losses(stream)) == 2
 
 
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
+def test_a_pair_without_a_finite_pd_enters_no_dfpo_loss(value):
+    from pd_trl.trainers.dpo.trainer import _CollatorWithDivergence
+
+    with pytest.raises(InputError, match="'pd' in every row.*example 1 of a batch has"):
+        _CollatorWithDivergence(lambda rows: {}, "pd")([{"pd": 0.5}, {"pd": value}])
+
+
 def test_zero_pd_and_one_aspect_more_is_plain_dpo_at_a_larger_beta(tiny_models, tmp_path):
     data = scored().remove_columns("pd").add_column("pd", [0.0] * 20)
     ours = make(tiny_models["causal"], tmp_path / "a", data, {"pd_loss": "dfpo", "beta": 0.1})

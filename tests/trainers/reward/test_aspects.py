@@ -16,6 +16,8 @@ from datasets import Dataset
 from pd_trl import PDRewardConfig, score_pairs, train_aspect_rewards
 from pd_trl.errors import InputError
 from pd_trl.models.sidecar import RewardSidecar
+from pd_trl.runs.artifacts import Manifest
+from pd_trl.runs.checkpoints import last_checkpoint
 from pd_trl.runs.training_fields import training_identity
 from pd_trl.trainers.reward.aspects import heldout_rows
 from tests.processes import ROOT
@@ -152,6 +154,28 @@ STARTS = {
     "biases": dict(task_type="SEQ_CLS", bias="all"),
     "weights made for LoRA": dict(task_type="SEQ_CLS", init_lora_weights="pissa"),
 }
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("left", ["a finished model", "a checkpoint"])
+def test_what_another_run_left_is_neither_trained_over_nor_taken_for_this_ones(tiny_models, tmp_path, left, resume):
+    other, folder = Manifest("reward", arguments={"seed": 1}), tmp_path / ASPECTS[0]
+    checkpoint = folder / "checkpoint-4"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "model.safetensors").write_text("theirs")
+    (checkpoint / "trainer_state.json").write_text('{"global_step": 4}')
+    if left == "a checkpoint":
+        last_checkpoint(folder, other)
+    else:
+        shutil.rmtree(checkpoint)
+        other.save(folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="of other data, another base|with other data, model"):
+        train_aspect_rewards(
+            learnable(60), tiny_models["causal"], tmp_path, args=PDRewardConfig(str(tmp_path), **CPU), resume=resume,
+            aspects=[ASPECTS[0]],
+        )  # fmt: skip
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("name", STARTS)
