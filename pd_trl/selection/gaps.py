@@ -10,7 +10,8 @@ import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from ..data.validation import RESERVED_ASPECTS
+from ..data.columnar import arrow_column
+from ..data.validation import RESERVED_ASPECTS, short_names
 from ..errors import InputError
 from ..method.divergence import NO_ASPECT
 
@@ -56,8 +57,8 @@ class GapMatrix:
 
 def scored_aspects(column_names: Sequence[str]) -> list[str]:
     """Aspects that have a `reward_gap_` column, sorted; a gap of the overall label is no aspect's."""
-    names = [name[len(GAP_PREFIX) :] for name in column_names if name.startswith(GAP_PREFIX)]
-    return sorted(name for name in names if name not in RESERVED_ASPECTS)
+    found = {name[len(GAP_PREFIX) :]: f"column {name!r}" for name in column_names if name.startswith(GAP_PREFIX)}
+    return sorted(name for name in short_names(found) if name not in RESERVED_ASPECTS)
 
 
 def rated_aspects(column_names: Sequence[str]) -> list[str]:
@@ -66,6 +67,7 @@ def rated_aspects(column_names: Sequence[str]) -> list[str]:
     rated = [c[len("rating_") : -len("_chosen")] for c in columns if c.startswith("rating_") and c.endswith("_chosen")]
     rated = [name for name in rated if f"rating_{name}_rejected" in columns]
     voted = [c[len(VOTE_PREFIX) :] for c in columns if c.startswith(VOTE_PREFIX)]
+    short_names({name: f"column 'rating_{name}_chosen'" for name in rated} | {n: f"column 'vote_{n}'" for n in voted})
     return sorted({*rated, *voted} - set(RESERVED_ASPECTS))
 
 
@@ -145,9 +147,11 @@ def labels_of(dataset: Dataset) -> set[Any]:
 
 def _encoded_labels(dataset: Dataset) -> tuple[list[Any], NDArray[np.integer]]:
     """The different values of the column `aspect`, null among them where there is one, and the index of each row's."""
-    column = dataset.with_format("arrow").select_columns(["aspect"])[:]["aspect"].combine_chunks()
+    column = arrow_column(dataset, "aspect").combine_chunks()
     encoded = column.dictionary_encode(null_encoding="encode")
-    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
+    labels = encoded.dictionary.to_pylist()
+    short_names({str(label): "column 'aspect'" for label in labels})
+    return labels, encoded.indices.to_numpy(zero_copy_only=False)
 
 
 def voted_aspects(dataset: Dataset, candidates: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -160,9 +164,10 @@ def voted_aspects(dataset: Dataset, candidates: Sequence[str], known: Sequence[s
         known (sequence of `str`): Names of aspects.
     """
     found = []
+    dataset, schema = dataset.with_format("arrow"), dataset.features.arrow_schema
     for name in candidates:
         column = f"{VOTE_PREFIX}{name}"
-        dtype = dataset.features.arrow_schema.field(column).type
+        dtype = schema.field(column).type
         if is_number_type(dtype):
             votes = VoteColumn(name in known or dtype == pa.int8())
             found += [name] * votes.add(numeric_column(dataset, column)).holds_votes
@@ -218,6 +223,7 @@ def gap_matrix(dataset: Dataset, source: str, names: Sequence[str] | None = None
         raise InputError(
             f"The data has no {kind} {wanted}; its columns are {', '.join(dataset.column_names)}. {advice}."
         )
+    dataset = dataset.with_format("arrow")
     own = _own_aspects(dataset, names)
     gaps = np.empty((len(dataset), len(names)), dtype=np.float32)
     missing = {}
@@ -275,7 +281,7 @@ def _own_aspects(dataset: Dataset, names: Sequence[str]) -> NDArray[np.integer]:
 
 def numeric_column(dataset: Dataset, name: str) -> NDArray[np.float64]:
     """A column as float64, shape `(num_rows,)`, null as NaN; raises `InputError` where it does not hold numbers."""
-    values = dataset.with_format("arrow").select_columns([name])[:][name]
+    values = arrow_column(dataset, name)
     if not is_number_type(values.type):
         first = next((value for value in values.to_pylist() if value is not None), None)
         raise InputError(
