@@ -16,7 +16,9 @@ _COMPARING = re.compile(
     r"(?:_(?:response|answer|output|completion|model|side|option|id|idx|index|name|label|number|no|nr))*"
 )
 # Names that labels of any kind have: only values that can mean a side make them a comparison.
-_LABELS = re.compile(r"(?:.*_)?(?:labels?|targets?|class|outcome|result|vote|annotation|y)(?:_(?:id|idx|index|name|\d+))?")
+_LABELS = re.compile(
+    r"(?:.*_)?(?:labels?|targets?|class|outcome|result|vote|annotation|y)(?:_(?:id|idx|index|name|\d+))?"
+)
 _CODES = ({0, 1}, {-1, 1}, {1, 2}, {-1, 0, 1}, {0, 0.5, 1}, {0, 1, 2}, {1, 2, 3})
 _SIDE_WORDS = re.compile(
     r"(?:the_)?(?:response|answer|output|completion|model|assistant|side|option|candidate)_?(?:a|b|[0-2])"

@@ -69,7 +69,9 @@ def _passed_through(
                 continue
             column = column.cast(pa.int64()) if pa.types.is_unsigned_integer(column.type) else column
             column = pc.if_else(pa.chunked_array([pa.array(a_wins)]), column, pc.negate(column))
-        elif (swapped and compares_sides(name, _few_values(column))) or (names_a_choice(name) and (swapped or not own)):
+        elif (swapped and compares_sides(name, _few_values(column))) or (
+            names_a_choice(name) and (swapped or not own)
+        ):
             left.append(name)
             continue
         columns[name] = column

@@ -66,7 +66,9 @@ def trained_rows(dataset: Any, dataset_name: str, images: bool = True) -> Any:
     if images:
         dataset = _without_empty_images(dataset, dataset_name)
         if isinstance(dataset, Dataset):
-            check_images(dataset, [name for name in _IMAGES if name in dataset.column_names], f"the {dataset_name} set")
+            check_images(
+                dataset, [name for name in _IMAGES if name in dataset.column_names], f"the {dataset_name} set"
+            )
     return dataset
 
 

@@ -13,6 +13,7 @@ from ..json_columns import Problems
 from ..prompts import INSTRUCTION, with_input
 from ..ratings import compare, parse_numbers
 from ..sided import CHOSEN_REJECTED, rename, side_tokens, to_sides
+from ..validation import short_names
 from .base import Adapter, Converted, Options, pass_through
 
 LABEL_PATTERN = re.compile(r"^(?:rating_(?P<rated>.+)_(?P<side>[ab])|pref_(?P<preferred>.+))$")
@@ -97,12 +98,15 @@ def _labels_of_aspect(columns: Mapping[str, pa.ChunkedArray], problems: Problems
             f"Column 'aspect' must hold the name of each row's aspect, but its type is {aspect.type}."
         )
     labels = {}
-    for value in sorted(value for value in aspect.unique().to_pylist() if value is not None):
+    values = {value: "column 'aspect'" for value in aspect.unique().to_pylist() if value is not None}
+    for value in sorted(short_names(values)):
         rows = as_mask(pc.equal(aspect, value))
         others = np.full(len(rows), np.nan)
         sides = [columns.get(f"rating_{value}_{side}") for side in "ab"]
         if all(side is not None for side in sides):
-            others = compare(*(parse_numbers(side, f"rating_{value}", {}) for side in sides))
+            others = compare(
+                *(parse_numbers(a, f"rating_{value}", {}, b) for a, b in zip(sides, reversed(sides), strict=True))
+            )
         if f"pref_{value}" in columns:
             given = parse_numbers(columns[f"pref_{value}"], f"pref_{value}", problems)
             others = np.where(np.isnan(given), others, given)
@@ -119,7 +123,10 @@ def own_label(columns: Mapping[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArr
     label = np.ones(num_rows)
     sides = [columns.get(f"rating_overall_{side}") for side in "ab"]
     if all(side is not None for side in sides):
-        first, second = (parse_numbers(side, "rating_overall", {}) for side in sides)
+        first, second = (
+            parse_numbers(side, "rating_overall", {}, other)
+            for side, other in zip(sides, reversed(sides), strict=True)
+        )
         label[first == second] = 0.5
     return {
         "pref_overall": columns.get("pref_overall", from_numpy(label)),
