@@ -82,7 +82,7 @@ def main(command: str, arguments: list[str]) -> int:
     write_json(root / "run.json", record, private=True)
     width = max(len(step.name) for step in steps)
     places = "\n".join(f"  {step.name.ljust(width)}  {step.output_dir}" for step in steps)
-    say(f"\nFinished in {seconds:.0f} s. What was made:\n{places}")
+    say(f"\nFinished in {seconds:.0f} s. What was made:\n{places}", paths=[str(step.output_dir) for step in steps])
     return 0
 
 
@@ -140,7 +140,7 @@ def show_plan(steps: list[Step]) -> None:
         else:
             settings = masked({k: v for k, v in step.section.items() if k not in ("output_dir", "recipe")})
             arguments = ", ".join(f"{k}={v}" for k, v in settings.items())
-            say(f"[{step.name} (dry run)] would make {step.output_dir} with {arguments}")
+            say(f"[{step.name} (dry run)] would make {step.output_dir} with {arguments}", paths=[str(step.output_dir)])
         changing.append(Path(step.output_dir).expanduser())
 
 

@@ -86,7 +86,7 @@ def show(result: Any) -> None:
     from ..runs.launch import is_main_process
 
     if is_main_process():
-        say(result)
+        say(result, paths=[str(getattr(result, "folder", ""))])
 
 
 def set_up_logging() -> None:

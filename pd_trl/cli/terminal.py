@@ -2,21 +2,33 @@
 
 import logging
 import os
+import re
 import sys
+from collections.abc import Iterable
 
 from ..safety.secrets import known_secrets, masked_text
 from ..text.tables import printable
 
 
-def shown(text: object) -> str:
-    """`text` as it may be shown: names, paths and messages may come from strangers, and may hold passwords."""
-    return printable(masked_text(str(text), known_secrets()))
+def shown(text: object, paths: Iterable[str] = ()) -> str:
+    """
+    `text` as it may be shown: names, paths and messages may come from strangers, and may hold passwords.
+
+    Args:
+        text: What to show.
+        paths (iterable of `str`, *optional*): Local folders of results, which are shown as they are called: `run?sig=1` opens
+            nothing, and under another name nobody would find it.
+    """
+    secrets = known_secrets()
+    places = "|".join(re.escape(path) for path in sorted({*paths} - {""}, key=len, reverse=True))
+    parts = re.split(f"({places})", str(text)) if places else [str(text)]
+    return printable("".join(part if i % 2 else masked_text(part, secrets) for i, part in enumerate(parts)))
 
 
-def say(text: object) -> None:
+def say(text: object, paths: Iterable[str] = ()) -> None:
     """Prints `text` and a line break on standard output. Without a reader there, as after `| head`, the work goes on."""
     try:
-        sys.stdout.write(f"{shown(text)}\n")
+        sys.stdout.write(f"{shown(text, paths)}\n")
         sys.stdout.flush()
     except BrokenPipeError:
         drop_output()

@@ -131,6 +131,14 @@ def dataset_table(dataset: datasets.Dataset) -> pa.Table:
     return dataset.with_format("arrow")[:]
 
 
+def arrow_column(dataset: datasets.Dataset, name: str) -> pa.ChunkedArray:
+    """
+    Returns one column. Who reads many passes the dataset in the arrow format: each change of format copies the features of all.
+    """
+    formatted = dataset if dataset.format["type"] == "arrow" else dataset.with_format("arrow")
+    return chunked(formatted[name][:])
+
+
 class _HashSink:
     closed = False
 

@@ -31,8 +31,8 @@ def _ratings(
             f"The columns are {list(columns)}."
         )
     values = []
-    for name in names:
-        side = check_finite(parse_numbers(columns[name], name, problems), name, problems)
+    for name, other in zip(names, reversed(names), strict=True):
+        side = check_finite(parse_numbers(columns[name], name, problems, columns[other]), name, problems)
         if rating_range is not None and aspect != OVERALL:
             side = check_range(side, name, *rating_range, problems)
         values.append(side)

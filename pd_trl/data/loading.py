@@ -15,12 +15,13 @@ from .adapters import ADAPTERS, Adapter, Converted, Options, get_adapter, hub_ad
 from .chat import equal_text, text_kind
 from .checks import first_reasons, raise_problems
 from .columnar import dataset_table, table_dataset
-from .encoding import broken_text, describe_broken
+from .forms import read_forms
 from .labels import label_columns
 from .normal_form import add_ids, column_order, id_problems, row_problems, unify_texts
 from .pairing import check_pairing
 from .prompts import warn_of_parts, with_system
-from .sources import Source, SourceLike, open_source
+from .readable import readable_rows, without_odd
+from .sources import SourceLike, open_source
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +141,10 @@ def read_pairs(
     )
     table = dataset_table(source.dataset)
     num_rows = len(table)
+    table, invalid, unreadable = readable_rows(table, source, on_invalid)
+    table, odd = read_forms(table, column_mapping)
+    if odd and on_invalid == "error":
+        raise_problems(odd, len(table), "Mend them, or drop them with on_invalid='drop'.")
     if chosen is None:
         chosen = recognize({field.name: field.type for field in table.schema}, source.hub_id, source.name)
     if chosen.pairing is None and pairing is not None:
@@ -148,7 +153,8 @@ def read_pairs(
             f"(adapter {chosen.name!r}) is one pair already. Leave pairing out."
         )
     rule = pairing or chosen.pairing
-    table, unreadable = _without_broken(table, source, on_invalid, by_two=rule == chosen.pairing == "adjacent")
+    table, more = without_odd(table, odd, invalid, source, by_two=rule == chosen.pairing == "adjacent")
+    unreadable |= more
     converted = chosen.convert(table, Options(rule or "all", seed, split, column_mapping, on_invalid))
     skipped = unreadable | converted.skipped
     report = LoadReport(source.name, chosen.name, rule, num_rows, skipped, left_out=converted.left_out)
@@ -158,28 +164,6 @@ def read_pairs(
     pairs = pa.table({name: columns[name] for name in column_order(columns)})
     _log(report)
     return table_dataset(pairs, source.dataset.features), report
-
-
-def _without_broken(table: pa.Table, source: Source, on_invalid: str, by_two: bool) -> tuple[pa.Table, dict[str, int]]:
-    """
-    The table without the rows that hold bytes which are not UTF-8, and the counts by reason; or an error. If rows 2i
-    and 2i+1 are a pair, both are removed.
-    """
-    broken = broken_text(table)
-    if broken and on_invalid == "error":
-        source.check_text()
-    if not broken:
-        return table, {}
-    found = {f"rows with bytes that are not UTF-8 in {name!r}": mask for name, mask in broken.items()}
-    invalid, counts = first_reasons(found, len(table))
-    if by_two:
-        partner = np.minimum(np.arange(len(table)) ^ 1, len(table) - 1)
-        alone = invalid[partner] & ~invalid
-        counts |= {"rows whose partner cannot be read": int(alone.sum())} if alone.any() else {}
-        invalid |= alone
-    if invalid.all():
-        raise InputError(describe_broken(source.name, source.files, broken))
-    return table.filter(pa.array(~invalid)), counts
 
 
 def _finish(
@@ -256,8 +240,8 @@ def load_pairs(
 
     Args:
         name_or_path (`str`, path, list of paths, or `Dataset`):
-            A dataset id on the Hub (with a revision: `"me/data@v1"`), a local folder, parquet, jsonl or json files (.gz
-            and .jsonl.zst too), or a dataset in memory.
+            A dataset id on the Hub (with a revision: `"me/data@v1"`), a local folder, parquet, jsonl, json (.gz
+            and .jsonl.zst too), csv or tsv files, or a dataset in memory.
         split (`str`, defaults to `"train"`):
             Split to load, with slicing as in `datasets` (`"train[:1000]"`).
         config (`str`, *optional*):

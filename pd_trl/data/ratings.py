@@ -1,5 +1,7 @@
 """Reading ratings and preference labels of any type into nullable floats."""
 
+import re
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -9,31 +11,37 @@ import pyarrow.compute as pc
 from ..errors import InputError, InputTypeError
 from .columnar import as_mask, chunked, find_rows, from_numpy, is_numeric, is_text, to_numpy
 from .json_columns import Problems, decode_json, is_json
+from .scales import read_scale
 
 # Texts that annotation pipelines write for a missing rating.
 _MISSING = pa.array(["", "n/a", "na", "nan", "none", "null", "-"])
-_NUMBER = r"^(?i)[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$|^(?i)[+-]?inf(inity)?$"
+_NUMBER = r"(?i)^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$|^[+-]?inf(inity)?$"
 
 
-def parse_numbers(column: pa.Array | pa.ChunkedArray, name: str, problems: Problems | None = None) -> np.ndarray:
+def parse_numbers(
+    column: pa.Array | pa.ChunkedArray,
+    name: str,
+    problems: Problems | None = None,
+    beside: pa.Array | pa.ChunkedArray | None = None,
+) -> np.ndarray:
     """
     Returns a column as float64 with NaN for a missing value, shape `(num_rows,)`.
 
     Args:
         column (`pa.Array` or `pa.ChunkedArray`):
-            Numbers, booleans, strings such as `"4"` (with `"N/A"`, `"None"` or an empty string for a missing one), or a JSON
-            column of any of these.
+            Numbers, booleans, strings such as `"4"` (with `"N/A"`, `"None"` or an empty string for a missing one) or as
+            [`read_scale`] reads, or a JSON column of any of these.
         name (`str`):
             Name of the column, for the message of the error.
         problems (`dict`, *optional*):
             Gets the rows that cannot be read, which become NaN. Without it they are an error.
+        beside (`pa.Array` or `pa.ChunkedArray`, *optional*):
+            The ratings of the other response, which are on the same scale.
 
     Raises:
         InputTypeError: If the column has another type, or a value is not a number.
     """
-    column = chunked(column)
-    if is_json(column.type):
-        column = chunked(pa.array([_as_text(value) for value in decode_json(column)], pa.string()))
+    column = _plain_column(column)
     if pa.types.is_null(column.type):
         return np.full(len(column), np.nan)
     if pa.types.is_boolean(column.type):
@@ -45,8 +53,11 @@ def parse_numbers(column: pa.Array | pa.ChunkedArray, name: str, problems: Probl
             f"Column {name!r} must hold numbers (or strings of numbers, 'N/A' for a missing one), but its type is "
             f"{column.type}."
         )
-    text = pc.utf8_trim_whitespace(column.cast(pa.string()))
-    text = pc.if_else(pc.is_in(pc.utf8_lower(text), value_set=_MISSING), pa.scalar(None, pa.string()), text)
+    text = _known_text(column)
+    others = _plain_column(beside) if beside is not None else None
+    if others is not None and is_numeric(others.type):
+        others = others.cast(pa.float64()).cast(pa.string())
+    text = _on_scale(text, _known_text(others) if others is not None and is_text(others.type) else None)
     wrong = as_mask(pc.invert(pc.match_substring_regex(text, _NUMBER)))
     if wrong.any():
         reason = f"{name} is not a number"
@@ -60,6 +71,36 @@ def parse_numbers(column: pa.Array | pa.ChunkedArray, name: str, problems: Probl
         problems[reason] = wrong
         text = pc.if_else(pa.chunked_array([pa.array(wrong)]), pa.scalar(None, pa.string()), text)
     return to_numpy(pc.utf8_ltrim(text, "+").cast(pa.float64()))
+
+
+def _plain_column(column: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of JSON values as texts, and any other as it is."""
+    column = chunked(column)
+    if not is_json(column.type):
+        return column
+    return chunked(pa.array([_as_text(value) for value in decode_json(column)], pa.string()))
+
+
+def _known_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Trimmed texts, null where one says that there is no rating."""
+    text = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    return pc.if_else(pc.is_in(pc.utf8_lower(text), value_set=_MISSING), pa.scalar(None, pa.string()), text)
+
+
+def _on_scale(text: pa.ChunkedArray, beside: pa.ChunkedArray | None) -> pa.ChunkedArray:
+    """The texts with plain numbers in place of those that are ratings of another form."""
+    counts: Counter[str] = Counter()
+    for part in (text, beside):
+        counted = part.value_counts().to_pylist() if part is not None else []
+        counts.update({entry["values"]: entry["counts"] for entry in counted if entry["values"] is not None})
+    if all(re.match(_NUMBER, value) for value in counts):
+        return text
+    values = read_scale(counts)
+    if all(re.match(_NUMBER, value) for value in values):
+        return text
+    # A number without a scale, beside ratings that have one, could be on any.
+    shown = {v: repr(values[v]) if v in values else f"{v} (no rating on the scale of the others)" for v in counts}
+    return chunked(pa.array([shown.get(value) for value in text.to_pylist()], pa.string()))
 
 
 def _as_text(value: Any) -> str | None:

@@ -1,7 +1,7 @@
 """Columns that belong to one of the two responses, or compare them: found by name, and swapped with the responses."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 SIDES = ("a", "b")
 CHOSEN_REJECTED = ("chosen", "rejected")
@@ -9,11 +9,22 @@ CHOSEN_REJECTED = ("chosen", "rejected")
 _SIGNED = re.compile(
     r"(?:.+[_ ])?(?:margin|delta|diff|difference|gap)(?:[_ ].+)?|preference_strength|overall_preference", re.IGNORECASE
 )
-# Other comparisons of the two responses: by name, or inside lists and structs. They have no sign to change.
-_COMPARING = (
-    "winner", "preferred", "preferred_response", "better", "better_response", "preference",
-    "individual_preference", "all_preferences_unprocessed", "three_most_similar_preferences",
-)  # fmt: skip
+# Comparisons of the two responses in other forms: by name, or inside lists and structs, which have no sign to change.
+_COMPARING = re.compile(
+    r"(?:.*_)?(?:winner|win|preferred|prefers?|preferences?|better|best|choices?|selected|verdict|judge?ments?|safer"
+    r"|preferred_response|better_response|all_preferences_unprocessed)"
+    r"(?:_(?:response|answer|output|completion|model|side|option|id|idx|index|name|label|number|no|nr))*"
+)
+# Names that labels of any kind have: only values that can mean a side make them a comparison.
+_LABELS = re.compile(
+    r"(?:.*_)?(?:labels?|targets?|class|outcome|result|vote|annotation|y)(?:_(?:id|idx|index|name|\d+))?"
+)
+_CODES = ({0, 1}, {-1, 1}, {1, 2}, {-1, 0, 1}, {0, 0.5, 1}, {0, 1, 2}, {1, 2, 3})
+_SIDE_WORDS = re.compile(
+    r"(?:the_)?(?:response|answer|output|completion|model|assistant|side|option|candidate)_?(?:a|b|[0-2])"
+    r"|a|b|chosen|rejected|left|right|first|second"
+)
+_NEITHER = re.compile(r"tie[ds]?(?:_.*)?|draw|both(?:_?(?:bad|good))?|neither|none|equal|same|unknown|unsure|")
 
 
 def _word(token: str) -> re.Pattern[str]:
@@ -129,9 +140,33 @@ def is_signed(name: str) -> bool:
     return bool(_SIGNED.fullmatch(name))
 
 
-def compares_sides(name: str) -> bool:
-    """Whether a column of this name describes both sides in a way that cannot be swapped."""
-    return name.lower() in _COMPARING
+def compares_sides(name: str, values: Collection[object]) -> bool:
+    """
+    Whether a column of this name with these (distinct) values tells of both sides in a way that cannot be swapped: it is called
+    after a choice, it has the name of a label and codes that can mean a side, or its texts name sides.
+    """
+    snake = _snake(name)
+    if _COMPARING.fullmatch(snake):
+        return True
+    known = {value for value in values if value is not None}
+    texts = {_snake(value) for value in known if isinstance(value, str)}
+    if known and len(texts) == len(known):
+        sides = {text for text in texts if _SIDE_WORDS.fullmatch(text)}
+        if sides and all(_NEITHER.fullmatch(text) for text in texts - sides):
+            return True
+    numbers = {number for value in known if (number := _code(value)) is not None}
+    return bool(_LABELS.fullmatch(snake)) and bool(numbers) and any(numbers <= codes for codes in _CODES)
+
+
+def _code(value: object) -> float | None:
+    try:
+        return float(value) if isinstance(value, (bool, int, float, str)) else None
+    except ValueError:
+        return None
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"[\W_]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).strip("_").lower()
 
 
 def rename(columns: Mapping[str, object], names: Mapping[str, str]) -> dict[str, object]:

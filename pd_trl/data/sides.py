@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import InputError
-from .columnar import choose, from_numpy, is_numeric, take, to_numpy
+from .columnar import choose, from_numpy, is_numeric, is_text, take, to_numpy
+from .json_columns import decode_json, is_json
 from .sided import CHOSEN_REJECTED, SIDES, compares_sides, is_signed, names_a_choice, sided_columns
 from .validation import OVERALL
 
@@ -17,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 _LABEL = re.compile(r"^(?:rating_(.+)_[ab]|pref_(.+))$")
 OWN_LABEL = "label_aspect"
+# More distinct values than this are no choice between two responses.
+_MOST_VALUES = 12
 
 
 @dataclass
@@ -65,11 +68,24 @@ def _passed_through(
                 continue
             column = column.cast(pa.int64()) if pa.types.is_unsigned_integer(column.type) else column
             column = pc.if_else(pa.chunked_array([pa.array(a_wins)]), column, pc.negate(column))
-        elif (compares_sides(name) and swapped) or (names_a_choice(name) and (swapped or not own)):
+        elif (swapped and compares_sides(name, _few_values(column))) or (
+            names_a_choice(name) and (swapped or not own)
+        ):
             left.append(name)
             continue
         columns[name] = column
     return columns, left
+
+
+def _few_values(column: pa.ChunkedArray) -> list[object]:
+    """The distinct values of a column of texts, numbers or switches; none where there are more than a choice would have."""
+    if is_json(column.type):
+        distinct = {value for value in decode_json(column) if isinstance(value, (str, int, float))}
+        return list(distinct) if len(distinct) <= _MOST_VALUES else []
+    if not (is_text(column.type) or is_numeric(column.type) or pa.types.is_boolean(column.type)):
+        return []
+    values = column.unique()
+    return values.to_pylist() if len(values) <= _MOST_VALUES + 1 else []
 
 
 def build_columns(table: pa.Table, labels: Labels, aspects: list[str], unique: bool) -> dict[str, pa.ChunkedArray]:

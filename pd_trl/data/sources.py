@@ -21,6 +21,7 @@ from ..runs.artifacts import system_error
 from ..safety.media import check_media
 from ..safety.schema import MAX_BYTES, read_text
 from .columnar import dataset_table, table_dataset
+from .csv_files import SUFFIXES, csv_dataset
 from .encoding import broken_text, describe_broken, json_table, json_trouble
 
 FORMATS = {
@@ -30,6 +31,8 @@ FORMATS = {
     ".jsonl.gz": "json",
     ".json.gz": "json",
     ".jsonl.zst": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
 }
 
 SourceLike: TypeAlias = str | PathLike[str] | Sequence[str | PathLike[str]] | datasets.Dataset
@@ -131,7 +134,7 @@ def _load(what: str, *args: Any, split: str, files: Sequence[Path] = (), **kwarg
         if (full := system_error(error)) is not None:
             raise full from None
         if isinstance(error, FileNotFoundError) and "doesn't contain any data files" in str(error):
-            raise InputError(f"{what} has no data files (parquet, jsonl, json).") from error
+            raise InputError(f"{what} has no data files (parquet, jsonl, json, csv).") from error
         empty = isinstance(error, StopIteration) or "corresponds to no data" in str(error)
         if not empty:
             _raise_trouble(files, error)
@@ -220,6 +223,8 @@ def _open_files(paths: Sequence[str], split: str, num_proc: int | None) -> datas
     name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files ({paths[0]}, ...)"
     # Files have no splits, so any name works; "train[:100]" and the like still select rows.
     base = re.split(r"[\[+]", split)[0] or "train"
+    if kinds[0] == "csv":
+        return csv_dataset([*map(Path, formats)], split, base)
     return _load(
         name, kinds[0], data_files={base: list(formats)}, split=split, num_proc=num_proc, files=[*map(Path, formats)]
     )
@@ -240,9 +245,10 @@ def _open_folder(folder: Path, split: str, config: str | None, num_proc: int | N
         raise InputError(
             f"{folder} has several sets of rows, {', '.join(parts)}: name one of them, such as {folder / parts[0]}."
         )
-    return _load(
-        f"Folder {folder}", str(folder), name=config, split=split, num_proc=num_proc, files=_data_files(folder)
-    )
+    files = _data_files(folder)
+    if files and all(file.suffix.lower() in SUFFIXES for file in files) and config is None:
+        return _open_files([*map(str, files)], split, num_proc)
+    return _load(f"Folder {folder}", str(folder), name=config, split=split, num_proc=num_proc, files=files)
 
 
 def _data_files(folder: Path) -> list[Path]:
@@ -282,7 +288,7 @@ def open_source(
     Args:
         name_or_path (`str`, path, list of paths, or `Dataset`):
             A dataset id on the Hub (with a revision: `"me/data@v1"`), a local folder (of files, or written by
-            `save_to_disk`), parquet or JSON(L) files, or a dataset in memory.
+            `save_to_disk`), parquet, JSON(L) or CSV files, or a dataset in memory.
         split (`str`, defaults to `"train"`):
             Split, with `datasets`' slicing (`"train[:1000]"`).
         config (`str`, *optional*):

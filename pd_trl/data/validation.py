@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import datasets
@@ -19,6 +19,8 @@ from .sources import require_dataset
 OVERALL = "overall"
 # Labels that are made from others: they are not aspects.
 RESERVED_ASPECTS = (OVERALL, "mean")
+# Most characters of an aspect's name, which also names files.
+MAX_ASPECT = 200
 
 _ASPECT_COLUMNS = (
     re.compile(r"^rating_(.+)_(?:a|b|chosen|rejected)$"),
@@ -42,14 +44,34 @@ def aspects_of(dataset: datasets.Dataset) -> list[str]:
     # In pairs, a column of this name is not ours and passes through.
     if {"aspect", "chosen"} <= set(dataset.column_names):
         # `Dataset.unique` would write the rows of a selection into the cache.
-        found |= set(dataset["aspect"][:]) - {None}
+        found |= {*short_names({name: "column 'aspect'" for name in set(dataset["aspect"][:]) - {None}})}
     return sorted(found - set(RESERVED_ASPECTS))
 
 
 def column_aspects(names: Iterable[str]) -> list[str]:
     """Returns the aspects, `overall` included, that are found in the names of the columns, sorted."""
     matches = (pattern.match(name) for name in names for pattern in _ASPECT_COLUMNS)
-    return sorted({match[1] for match in matches if match})
+    return sorted(short_names({match[1]: f"column {match[0]!r}" for match in matches if match}))
+
+
+def short_names(found: Mapping[str, str]) -> list[str]:
+    """
+    Returns the names of aspects if none is longer than a name: each stands in the reports once for every two aspects.
+
+    Args:
+        found (`Mapping[str, str]`):
+            Names, each with where it was found.
+
+    Raises:
+        InputError: If one is too long.
+    """
+    for name, place in found.items():
+        if len(name) > MAX_ASPECT:
+            raise InputError(
+                f"The name of an aspect must have {MAX_ASPECT} characters or fewer, but one has {len(name):,}: {name[:40]!r}… in "
+                f"{place[:60]}. Rename it."
+            )
+    return list(found)
 
 
 def is_chat(dataset: datasets.Dataset) -> bool:
@@ -159,6 +181,7 @@ def _check_aspect_column(aspect: pa.ChunkedArray, aspects: Sequence[str] | None)
     null = as_mask(aspect.is_null())
     raise_problems({"aspect is null": null} if null.any() else {}, len(null), "Name the aspect of each row's label.")
     counts = {item["values"]: item["counts"] for item in pc.value_counts(aspect).to_pylist()}
+    short_names(dict.fromkeys(counts, "column 'aspect'"))
     if aspects is None:
         return sorted(counts)
     unknown = sorted(set(counts) - set(aspects) - set(RESERVED_ASPECTS))
@@ -177,6 +200,8 @@ def _check_aspect_column(aspect: pa.ChunkedArray, aspects: Sequence[str] | None)
 
 def check_aspect_names(names: Iterable[str]) -> None:
     """Raises [`InputError`] unless each name can be part of the names of columns, folders and tables."""
+    names = list(names)
+    short_names({str(name): "the aspects" for name in names})
     for name in names:
         if not isinstance(name, str) or not re.fullmatch(r"\w[\w .+-]*", name):
             raise InputError(

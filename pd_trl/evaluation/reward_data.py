@@ -6,6 +6,8 @@ from typing import Any
 
 from datasets import Dataset
 
+from ..data.forms.messages import to_messages
+from ..data.forms.values import UnreadError
 from ..data.prompts import INPUT_COLUMNS, INSTRUCTION, SYSTEM_COLUMNS, prompt_of_row
 from ..data.validation import column_aspects
 from ..errors import InputError
@@ -77,13 +79,14 @@ def _from_pairs(dataset: Dataset) -> Examples:
         )
     result = Examples([], left_out={"ties": 0, "unlabelled": 0})
     columns = dataset.select_columns(["response_a", "response_b", *labels])
-    for row, prompt in zip(columns, _prompts(dataset), strict=True):
+    for index, (row, prompt) in enumerate(zip(columns, _prompts(dataset), strict=True)):
+        first, second = (_read(row[side], index) for side in ("response_a", "response_b"))
         for label in labels:
             value = row[label]
             if value is None or value != value or value == 0.5:
                 result.left_out["ties" if value == 0.5 else "unlabelled"] += 1
                 continue
-            sides = (row["response_a"],), (row["response_b"],)
+            sides = (first,), (second,)
             right, wrong = sides if value > 0.5 else sides[::-1]
             result.examples.append(Example(label.removeprefix("pref_"), prompt, right, wrong))
     return result
@@ -95,8 +98,8 @@ def _from_sides(dataset: Dataset) -> Examples:
     columns = dataset.select_columns([name for name in ("chosen", "rejected", group) if name in names])
     # Preferences carry the name of their aspect and are scored as they were trained on.
     result = Examples([], benchmark=group == "subset", left_out={"empty sides": 0})
-    for row, prompt in zip(columns, _prompts(dataset), strict=True):
-        right, wrong = _responses(row["chosen"]), _responses(row["rejected"])
+    for index, (row, prompt) in enumerate(zip(columns, _prompts(dataset), strict=True)):
+        right, wrong = (_responses(_read(row[side], index)) for side in ("chosen", "rejected"))
         if not right or not wrong:
             result.left_out["empty sides"] += 1
             continue
@@ -117,12 +120,20 @@ def _prompts(dataset: Dataset) -> list[Any]:
     prompts = []
     for index, row in enumerate(dataset.select_columns(names)):
         try:
-            prompts.append(prompt_of_row(row, column))
+            prompts.append(prompt_of_row({**row, column: _read(row[column], index)}, column))
         except InputError as error:
             raise InputError(f"Row {index} {error}.") from None
     if any(isinstance(prompt, list) for prompt in prompts):
         return [[{"role": "user", "content": p}] if isinstance(p, str) else p for p in prompts]
     return prompts
+
+
+def _read(value: Any, index: int) -> Any:
+    """A text or conversation in any form that is known, as text or messages."""
+    try:
+        return to_messages(value)
+    except UnreadError as error:
+        raise InputError(f"Row {index} has {error}.") from None
 
 
 def _responses(side: Any) -> tuple[Any, ...]:

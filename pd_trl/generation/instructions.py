@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 from ..data import load_source
 from ..data.checks import ROLES
 from ..data.encoding import read_json_rows
+from ..data.forms.messages import to_messages
+from ..data.forms.values import UnreadError
 from ..data.json_columns import MEANINGFUL_FIELDS
 from ..data.prompts import missing_parts, prompt_of_row
 from ..errors import InputError
@@ -25,7 +27,7 @@ ALPACA_FILE = "alpaca_eval_gpt4_baseline.json"
 ALPACA_REVISION = "2edc6fad8be6b14ea7230aabfd08188da6b8b814"
 ALPACA_COUNT = 805
 
-_COLUMNS = ("instruction", "prompt", "messages")
+_COLUMNS = ("instruction", "prompt", "messages", "conversations", "conversation", "question")
 Messages: TypeAlias = list[dict[str, Any]]
 
 
@@ -58,8 +60,8 @@ def load_instructions(
     Args:
         source (`str`, path, or iterable):
             `"alpaca_eval"` (the 805 of AlpacaEval, from the Hub), a json, jsonl or parquet file, a folder, a Hub id
-            (`"me/data@revision"`), or the rows themselves: strings, or mappings with one of the columns `instruction`, `prompt`
-            and `messages`. An `instruction` is followed by its `input` (or `context`), and the text of a `system` column is the
+            (`"me/data@revision"`), or the rows themselves: strings, or mappings with one of the columns `instruction`, `prompt`,
+            `messages`, `conversations`, `conversation` and `question`. An `instruction` is followed by its `input` (or `context`), and the text of a `system` column is the
             system message.
         split (`str`, *optional*, defaults to `"train"`):
             Split of a data set.
@@ -157,9 +159,13 @@ def conversation_text(messages: Messages) -> str:
 
 def _instruction(row: Any, position: int, column: str, name: str) -> Instruction:
     try:
-        prompt = prompt_of_row(row, column) if isinstance(row, Mapping) else row
+        if isinstance(row, Mapping):
+            row = {**row, column: to_messages(row.get(column))}
+        prompt = prompt_of_row(row, column) if isinstance(row, Mapping) else to_messages(row)
     except InputError as error:
         raise InputError(f"Row {position} of {name} {error}.") from None
+    except UnreadError as error:
+        raise InputError(f"Row {position} of {name} has {error}.") from None
     dataset = str(row.get("dataset") or name) if isinstance(row, Mapping) else name
     if isinstance(prompt, str) and prompt.strip():
         return Instruction(prompt, prompt, dataset)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import InputError, InputTypeError
 from ..method.ranking import SELECTORS, check_budget, parse_budget
+from ..runs.folders import check_local
 from ..text.names import did_you_mean
 from .recipe_evaluation import evaluate_sections, evaluations_of, generate_sections, output_folders
 
@@ -91,6 +92,7 @@ def steps_of(recipe: Mapping[str, Any], only: Iterable[str] | None = None) -> li
         raise InputError(f"The recipe has no stages: add a section for at least one of {', '.join(SECTIONS)}.")
     if not isinstance(output_dir, str):
         raise InputTypeError(f"`output_dir` of the recipe must be a path, got {output_dir!r}.")
+    check_local(output_dir)
     wanted = list(only) if only is not None else list(sections)
     for name in wanted:
         if name not in sections:
@@ -118,6 +120,7 @@ def _folders(sections: Mapping[str, Any], root: Path) -> dict[str, Path]:
         own = section.get("output_dir") if isinstance(section, Mapping) and stage != "evaluate" else None
         if own is not None and not isinstance(own, str):
             raise InputTypeError(f"`output_dir` of the section '{stage}' must be a path, got {own!r}.")
+        check_local(own)
         default = root / {"simulate": "world", "generate": "outputs"}.get(stage, stage)
         folders[stage] = Path(own).expanduser() if own else default
     return folders

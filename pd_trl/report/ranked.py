@@ -156,6 +156,7 @@ def _unseen_votes(decided: Dataset, source: str, labels: NDArray[np.str_] | None
     voted = voted_aspects(decided, [name for name in names if name != "overall"], known)
     if len(voted) > 1:
         agree, decides = np.zeros((2, len(decided)), dtype=np.int32)
+        decided = decided.with_format("arrow")
         for name in voted:
             agrees, counted = other_votes(numeric_column(decided, f"{VOTE_PREFIX}{name}"), labels == name)
             agree += agrees

@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -16,6 +16,7 @@ from ..errors import InputError
 
 # What lies in a folder beside its content: our marks, and the log of an error.
 _OWN = ".pd_trl"
+_WORK = "work"
 LOCK_NAME = f"{_OWN}_lock"
 OWNER_NAME = f"{_OWN}_stage"
 ERROR_LOG = "error.log"
@@ -25,6 +26,15 @@ _held = threading.local()
 # A child holds nothing, whatever its parent does.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_held.__dict__.clear)
+
+
+def check_local(name: object) -> None:
+    """Raises `InputError` where a folder to write into is named by an address, of which a path would make folders here."""
+    if found := re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", str(name)):
+        raise InputError(
+            f"`output_dir` must be a folder of this machine, but {name} is an address ({found[1]}://). Name a folder, and copy or "
+            "publish its content when it is there."
+        )
 
 
 def is_empty(folder: Path) -> bool:
@@ -82,7 +92,13 @@ def _stays(place: Path) -> bool:
     return place.is_dir() and (os.path.ismount(place) or not os.access(place.parent, os.W_OK))
 
 
-def beside(folder: Path, label: str, alone: bool = False) -> Path:
+def _hidden(folder: Path) -> tuple[Path, str]:
+    """Where hidden companions of a folder lie, and how their names begin."""
+    place = folder.expanduser().resolve()
+    return (place, _OWN) if _stays(place) else (place.parent, f".{place.name[:200]}")
+
+
+def beside(folder: Path, label: str, alone: bool = False, keep: Container[str] = ()) -> Path:
     """
     A place for what is to replace `folder`: a folder of the same name, in a hidden one beside it, made where missing.
 
@@ -90,17 +106,65 @@ def beside(folder: Path, label: str, alone: bool = False) -> Path:
         folder (`Path`): The folder.
         label (`str`): A kind, a dot, and what tells this place from others of the kind.
         alone (`bool`, *optional*, defaults to `False`): Whether to remove the others of the kind.
+        keep (container of `str`, *optional*): What tells the others apart that are not to be removed.
     """
-    place = folder.expanduser().resolve()
-    root, prefix = (place, _OWN) if _stays(place) else (place.parent, f".{place.name[:200]}")
+    root, prefix = _hidden(folder)
     parent = root / f"{prefix}.{label}"
-    kind = re.compile(re.escape(f"{prefix}.{label.partition('.')[0]}") + r"\.[0-9a-f]*")
-    for other in root.glob(f"{glob.escape(prefix)}.*") if alone else ():
-        if other != parent and kind.fullmatch(other.name):
+    kind = label.partition(".")[0]
+    for other in places_beside(folder, kind) if alone else ():
+        if other != parent and other.name.removeprefix(f"{prefix}.{kind}.") not in keep:
             _remove(other)
-    new = parent / place.name
+    new = parent / folder.expanduser().resolve().name
     new.mkdir(parents=True, exist_ok=True)
     return new
+
+
+def places_beside(folder: Path, kind: str) -> list[Path]:
+    """The hidden folders of a kind that [`beside`] made for `folder`."""
+    root, prefix = _hidden(folder)
+    # What lies beside a folder `out.new` begins alike.
+    own = re.compile(re.escape(f"{prefix}.{kind}") + r"\.[0-9a-f]*")
+    return sorted(path for path in root.glob(f"{glob.escape(prefix)}.{kind}.*") if own.fullmatch(path.name))
+
+
+@contextlib.contextmanager
+def at_work(folder: Path, key: str, in_place: bool) -> Iterator[None]:
+    """
+    Tells other commands, during the block, that a run works for `folder` without holding it.
+
+    Args:
+        folder (`Path`): The folder.
+        key (`str`): What tells runs apart. Processes of one run have the same.
+        in_place (`bool`): Whether it writes into `folder` itself.
+    """
+    root, prefix = _hidden(folder)
+    path = root / f"{prefix}.{_WORK}.{key}.{int(in_place)}.{os.getpid()}.{secrets.token_hex(4)}"
+    lock = FileLock(path)
+    try:
+        with contextlib.suppress(OSError):
+            lock.acquire(timeout=0)
+        yield
+    finally:
+        # The name is this process's own, so that nobody else waits for it.
+        path.unlink(missing_ok=True)
+        lock.release()
+
+
+def runs_at_work(folder: Path) -> set[tuple[str, bool]]:
+    """Keys of the runs that [`at_work`] tells of, and whether they write into the folder itself. Call it with the folder held."""
+    root, prefix = _hidden(folder)
+    found = set()
+    for path in root.glob(f"{glob.escape(prefix)}.{_WORK}.*"):
+        key, in_place = path.name.removeprefix(f"{prefix}.{_WORK}.").split(".")[:2]
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            found.add((key, in_place == "1"))
+            continue
+        path.unlink(missing_ok=True)
+        lock.release()
+    return found
 
 
 def swap(new: Path, folder: Path) -> None:

@@ -8,18 +8,21 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from .artifacts import Manifest
-from .folders import OWNER_NAME, beside, folder_lock, is_empty, swap
+from .folders import OWNER_NAME, at_work, beside, check_local, folder_lock, is_empty, places_beside, runs_at_work, swap
 from .identity import canonical
 from .launch import is_main_process, shared, wait_for_all
 
 logger = logging.getLogger(__name__)
+
+# Seconds to wait for another command that holds a folder for a moment.
+_WAIT = 600.0
 
 
 @dataclass
@@ -118,6 +121,7 @@ def skip_if_done(
             if overwrite:
                 return None
             raise
+        _tidy(Path(folder).expanduser())
         return StageResult(manifest.stage, str(folder), found.counts, skipped=True)
     if overwrite:
         return None
@@ -127,6 +131,21 @@ def skip_if_done(
         f"{folder} holds the result of another run (different: {', '.join(changed) or 'its arguments'}). Choose another "
         "`output_dir`, or pass --overwrite to replace it."
     )
+
+
+def _tidy(folder: Path) -> None:
+    """Removes what a kill left half made beside a finished result, and says what lies there to go on from."""
+    if not is_main_process():
+        return
+    with suppress(InputError), folder_lock(folder):
+        pass
+    busy = {key for key, _ in runs_at_work(folder)}
+    for place in places_beside(folder, "new"):
+        if place.name.rpartition(".")[2] not in busy:
+            logger.warning(
+                "%s holds an unfinished result that was to replace %s. The same command with --overwrite goes on with it; another "
+                "--overwrite removes it.", place, folder,
+            )  # fmt: skip
 
 
 def stored_results(folder: str | os.PathLike) -> dict[str, Any]:
@@ -181,7 +200,8 @@ def shared_folder(run: Callable[..., StageResult]) -> Callable[..., StageResult]
 
 
 def _expanded(arguments: Any) -> Any:
-    """The arguments with the user's home in `output_dir`; those of the caller stay as they are."""
+    """The arguments with the user's home in `output_dir`, a local path; those of the caller stay as they are."""
+    check_local(getattr(arguments, "output_dir", None))
     if not str(getattr(arguments, "output_dir", None) or "").startswith("~"):
         return arguments
     arguments = copy.copy(arguments)
@@ -211,22 +231,46 @@ def owned_folder(
         if place != folder:
             wait_for_all()
         return
-    with folder_lock(folder) if exclusive else nullcontext():
+    with ExitStack() as stack:
+        if exclusive:
+            stack.enter_context(folder_lock(folder))
         stage, key = (owner, "") if isinstance(owner, str) else (owner.stage, owner.key)
         folder.mkdir(parents=True, exist_ok=True)
-        place = folder
-        finished = Manifest.load(folder) is not None
-        if overwrite and (finished or _owner_of(folder)[1] != key and not is_empty(folder)):
-            place = beside(folder, f"new.{key[:12]}", alone=exclusive)
-        # An attempt that is refused must not take another run's unfinished work for its own.
-        if not (place / OWNER_NAME).is_file():
-            (place / OWNER_NAME).write_text(f"{stage}\n{key}\n", encoding="utf-8")
+        # Runs that hold nothing while they work come and go one by one.
+        with folder_lock(folder, wait=_WAIT):
+            place = _place(folder, key, overwrite)
+            # An attempt that is refused must not take another run's unfinished work for its own.
+            if not (place / OWNER_NAME).is_file():
+                (place / OWNER_NAME).write_text(f"{stage}\n{key}\n", encoding="utf-8")
+            if key and not exclusive:
+                stack.enter_context(at_work(folder, key[:12], in_place=place == folder))
         shared(str(place))
         yield place
         if place != folder:
             wait_for_all()
             if Manifest.load(place) is not None:
-                swap(place, folder)
+                with folder_lock(folder, wait=_WAIT):
+                    _refuse_others(
+                        folder, key, f"This result stays in {place}: the same command puts it in its place."
+                    )
+                    swap(place, folder)
+
+
+def _place(folder: Path, key: str, overwrite: bool) -> Path:
+    """Where a run's result grows. Unfinished results of others that nobody works on are removed where it replaces one."""
+    finished = Manifest.load(folder) is not None
+    _refuse_others(folder, key)
+    if not overwrite or not (finished or (_owner_of(folder)[1] != key and not is_empty(folder))):
+        return folder
+    return beside(folder, f"new.{key[:12]}", alone=True, keep={other for other, _ in runs_at_work(folder)})
+
+
+def _refuse_others(folder: Path, key: str, then: str = "") -> None:
+    """Raises `InputError` where a run of other settings writes into the folder itself."""
+    if any(in_place and other != key[:12] for other, in_place in runs_at_work(folder)):
+        raise InputError(
+            f"Another command is writing into {folder}. Wait for it, or choose another `output_dir`. {then}".rstrip()
+        )
 
 
 def _plain(value: Any) -> Any:

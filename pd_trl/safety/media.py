@@ -1,5 +1,7 @@
 """Columns of images, sounds and the like: they are carried along as bytes, and never fetched from where they say they are."""
 
+import importlib.util
+import io
 from typing import Any
 
 import datasets
@@ -62,6 +64,42 @@ def without_media(dataset: datasets.Dataset) -> datasets.Dataset:
     """`dataset` without its columns of media, which reading a row would decode."""
     columns = media_columns(dataset.features)
     return dataset.remove_columns(columns) if columns else dataset
+
+
+def check_images(dataset: datasets.Dataset, columns: list[str], name: str) -> None:
+    """
+    Raises `InputError` where the bytes of one of these columns, images or lists of them, are no image. Columns that are not
+    declared to hold media are passed over.
+    """
+    columns = [column for column in columns if column in media_columns(dataset.features)]
+    if not importlib.util.find_spec("PIL"):
+        return
+    row = 0
+    for table in dataset.select_columns(columns).with_format("arrow").iter(batch_size=_ROWS) if columns else ():
+        for column in columns:
+            for index, value in enumerate(table.column(column).to_pylist()):
+                if not _opens(value):
+                    raise InputError(
+                        f"Column {column!r} of {name} must hold images, but the bytes in row {row + index} are none that can be read. "
+                        "Mend or remove the row, or remove the column."
+                    )
+        row += table.num_rows
+
+
+def _opens(value: Any) -> bool:
+    """Whether the bytes of an image, or of each of a list, begin as those of an image do. Its pixels are not read."""
+    if isinstance(value, list):
+        return all(map(_opens, value))
+    content = value.get("bytes") if isinstance(value, dict) else value
+    if not isinstance(content, bytes):
+        return True
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content)):
+            return True
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
 
 
 def undecoded(stream: datasets.IterableDataset) -> datasets.IterableDataset:

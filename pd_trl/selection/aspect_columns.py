@@ -10,7 +10,8 @@ import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from ..data.validation import RESERVED_ASPECTS
+from ..data.columnar import arrow_column
+from ..data.validation import RESERVED_ASPECTS, short_names
 from ..errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -21,8 +22,8 @@ VOTE_PREFIX = "vote_"
 
 def scored_aspects(column_names: Sequence[str]) -> list[str]:
     """Aspects that have a `reward_gap_` column, sorted. The overall label is not an aspect."""
-    names = [name[len(GAP_PREFIX) :] for name in column_names if name.startswith(GAP_PREFIX)]
-    return sorted(name for name in names if name not in RESERVED_ASPECTS)
+    found = {name[len(GAP_PREFIX) :]: f"column {name!r}" for name in column_names if name.startswith(GAP_PREFIX)}
+    return sorted(name for name in short_names(found) if name not in RESERVED_ASPECTS)
 
 
 def rated_aspects(column_names: Sequence[str]) -> list[str]:
@@ -31,6 +32,7 @@ def rated_aspects(column_names: Sequence[str]) -> list[str]:
     rated = [c[len("rating_") : -len("_chosen")] for c in columns if c.startswith("rating_") and c.endswith("_chosen")]
     rated = [name for name in rated if f"rating_{name}_rejected" in columns]
     voted = [c[len(VOTE_PREFIX) :] for c in columns if c.startswith(VOTE_PREFIX)]
+    short_names({name: f"column 'rating_{name}_chosen'" for name in rated} | {n: f"column 'vote_{n}'" for n in voted})
     return sorted({*rated, *voted} - set(RESERVED_ASPECTS))
 
 
@@ -88,7 +90,7 @@ def is_number_type(dtype: pa.DataType) -> bool:
 
 def numeric_column(dataset: Dataset, name: str) -> NDArray[np.float64]:
     """A column as float64, shape `(num_rows,)`, null as NaN; raises `InputError` where it does not hold numbers."""
-    values = dataset.with_format("arrow").select_columns([name])[:][name]
+    values = arrow_column(dataset, name)
     if not is_number_type(values.type):
         first = next((value for value in values.to_pylist() if value is not None), None)
         raise InputError(
@@ -121,17 +123,20 @@ def labels_of(dataset: Dataset) -> set[Any]:
 
 def encoded_labels(dataset: Dataset) -> tuple[list[Any], NDArray[np.integer]]:
     """The different values of the column `aspect`, null included, and the index of each row's value."""
-    column = dataset.with_format("arrow").select_columns(["aspect"])[:]["aspect"].combine_chunks()
+    column = arrow_column(dataset, "aspect").combine_chunks()
     encoded = column.dictionary_encode(null_encoding="encode")
-    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
+    labels = encoded.dictionary.to_pylist()
+    short_names({str(label): "column 'aspect'" for label in labels})
+    return labels, encoded.indices.to_numpy(zero_copy_only=False)
 
 
 def voted_aspects(dataset: Dataset, candidates: Sequence[str], known: Sequence[str]) -> list[str]:
     """The `candidates` that have votes in their column `vote_<name>`; `known` are names of aspects."""
     found = []
+    dataset, schema = dataset.with_format("arrow"), dataset.features.arrow_schema
     for name in candidates:
         column = f"{VOTE_PREFIX}{name}"
-        dtype = dataset.features.arrow_schema.field(column).type
+        dtype = schema.field(column).type
         if is_number_type(dtype):
             votes = VoteColumn(name in known or dtype == pa.int8())
             found += [name] * votes.add(numeric_column(dataset, column)).holds_votes

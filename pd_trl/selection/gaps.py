@@ -94,6 +94,7 @@ def gap_matrix(dataset: Dataset, source: str, names: Sequence[str] | None = None
         raise InputError(
             f"The data has no {kind} {wanted}; its columns are {', '.join(dataset.column_names)}. {advice}."
         )
+    dataset = dataset.with_format("arrow")
     own = _own_aspects(dataset, names)
     gaps = np.empty((len(dataset), len(names)), dtype=np.float32)
     missing = {}

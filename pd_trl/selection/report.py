@@ -78,7 +78,8 @@ def selection_report(
     schema = dataset.features.arrow_schema
     labels, own = label_codes(dataset, matrix.names if matrix is not None else [])
     reported = reported_columns(dataset.column_names, settings)
-    numbers = {name: numeric_column(dataset, name) for name in number_columns(schema, reported)}
+    columns = dataset.with_format("arrow")
+    numbers = {name: numeric_column(columns, name) for name in number_columns(schema, reported)}
     basis = Basis(labels, np.empty(0, np.float32), np.empty(0), reported=reported, known=vote_names(schema))
     batch = Batch(Gaps([], own), kept, numbers, dataset_text_lengths(dataset))
     if matrix is not None and divergence is not None and weights is not None:

@@ -21,9 +21,12 @@ from ..models.inputs import (
     num_embeddings,
 )
 from ..models.positions import stated_positions, table_positions
+from ..safety.media import check_images, media_columns, undecoded
 
 logger = logging.getLogger(__name__)
 
+# What TRL reads images from.
+_IMAGES = ("image", "images")
 _ID_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
 
 
@@ -38,12 +41,57 @@ def check_sides(dataset: Any, dataset_name: str) -> None:
         )
 
 
-def without_empty_images(dataset: Any, dataset_name: str) -> Any:
+def trained_rows(dataset: Any, dataset_name: str, images: bool = True) -> Any:
+    """
+    The rows (of each part of a mapping) as TRL may read them: without the columns of media that no trainer reads, so that
+    nothing decodes them, and without empty columns of images.
+
+    Args:
+        dataset: Rows, a stream, a mapping of several, or `None`.
+        dataset_name (`str`): Name of the set.
+        images (`bool`, *optional*, defaults to `True`): Whether the trainer reads the columns `image` and `images`.
+
+    Raises:
+        InputError: Where a row's image, that the trainer would read, cannot be decoded.
+    """
+    if isinstance(dataset, dict):
+        return {name: trained_rows(part, name, images) for name, part in dataset.items()}
+    read = _IMAGES if images else ()
+    unused = [name for name in media_columns(getattr(dataset, "features", None)) if name not in read]
+    if unused:
+        if isinstance(dataset, IterableDataset) and unused == media_columns(dataset.features):
+            dataset = undecoded(dataset)
+        dataset = dataset.remove_columns(unused)
+        logger.info("The %s set's media in %s are not read.", dataset_name, ", ".join(map(repr, unused)))
+    if images:
+        dataset = _without_empty_images(dataset, dataset_name)
+        if isinstance(dataset, Dataset):
+            check_images(
+                dataset, [name for name in _IMAGES if name in dataset.column_names], f"the {dataset_name} set"
+            )
+    return dataset
+
+
+@contextmanager
+def naming_images() -> Iterator[None]:
+    """A block in which TRL makes a trainer. Where it finds images that the model cannot read, an `InputError` says what to do."""
+    try:
+        yield
+    except ValueError as error:
+        if "vision-related" not in str(error):
+            raise
+        raise InputError(
+            "The data have images (columns 'image' or 'images'), and the model reads text only, though TRL takes such a set for one of "
+            "vision. Train a vision-language model, or remove the columns where the texts are enough."
+        ) from None
+
+
+def _without_empty_images(dataset: Any, dataset_name: str) -> Any:
     """
     The rows without the columns `image` and `images` where no row has an image: TRL takes a set for one of images by the
     columns' names alone. A stream is left as it is, but for a column that is declared to hold nothing.
     """
-    names = [name for name in ("image", "images") if name in (getattr(dataset, "column_names", None) or [])]
+    names = [name for name in _IMAGES if name in (getattr(dataset, "column_names", None) or [])]
     if isinstance(dataset, Dataset):
         empty = [name for name in names if not _holds_any(dataset, name)]
     else:

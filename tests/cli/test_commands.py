@@ -316,3 +316,23 @@ def test_work_goes_on_without_a_reader():
     work = "from pd_trl.cli.terminal import say; [say(i) for i in range(100_000)]; import sys; sys.stderr.write('all done')"
     done = run(["bash", "-c", f'set -o pipefail; {sys.executable} -c "{work}" | head -1'])
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "all done")
+
+
+def test_a_result_is_shown_where_it_lies(command, sources, tmp_path, monkeypatch):
+    """A local path opens nothing, whatever it looks like; an address is no place to write to."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("out?sig=abc", "api_key=s3cret/run", "hf_abcdefghijklmnopqrst"):
+        done = command("prepare", "--dataset_name", sources["pairs"], "--output_dir", name)
+        assert (
+            done.code == 0
+            and f"[prepare] done: {name} (" in done.out
+            and (tmp_path / name / "manifest.json").is_file()
+        )
+        assert (
+            f"already done: {name} ("
+            in command("prepare", "--dataset_name", sources["pairs"], "--output_dir", name).out
+        )
+    for address in ("https://host/out?sig=s3cret", "s3://bucket/run", "file:///tmp/run"):
+        refused = command("prepare", "--dataset_name", sources["pairs"], "--output_dir", address)
+        refused.refused("must be a folder of this machine", "is an address")
+        assert "s3cret" not in refused.err and not (tmp_path / address.split("/")[0]).exists()

@@ -360,6 +360,25 @@ def own_columns() -> Dataset:
     return Dataset.from_list(rows)
 
 
+def distilabel() -> Dataset:
+    """One completion's ratings are missing, one row has a single completion, and one is empty."""
+    rows = [
+        {"instruction": f"q{i}", "generations": [f"g{i}.{k}" for k in range(count)], "generation_models": ["m", "n", "o"][:count],
+         "ratings": [None if (i, k) == (1, 0) else float((i + k) % 3) for k in range(count)], "rationale": "because"}
+        for i, count in enumerate((3, 2, 1, 0))
+    ]  # fmt: skip
+    return Dataset.from_list(rows)
+
+
+def rated_responses() -> Dataset:
+    completion = {"response": STRING, "ratings": {"clarity": STRING, "depth": STRING}}
+    rows = [
+        {"prompt": f"q{i}", "responses": [{"response": f"r{k}", "ratings": {"clarity": str(k), "depth": "N/A"}} for k in range(2)]}
+        for i in range(3)
+    ]  # fmt: skip
+    return Dataset.from_list(rows, features=Features({"prompt": STRING, "responses": List(completion)}))
+
+
 # Name of the adapter and the datasets it must read.
 SOURCES = {
     "ultrafeedback": [ultrafeedback, ultrafeedback_before_the_hub],
@@ -370,4 +389,5 @@ SOURCES = {
     "saferlhf": [saferlhf, lambda: saferlhf(with_severity=False), saferlhf_single_dimension],
     "binarized": [h4_binarized, trl_binarized, argilla_binarized, argilla_cleaned, skywork],
     "columns": [own_columns],
+    "lists": [distilabel, rated_responses],
 }

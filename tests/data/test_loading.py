@@ -64,7 +64,7 @@ INVALID = [
     (pair(response_b="\n"), "response_b is empty"),
     (chat([]), "prompt has no messages"),
     (chat(None), "prompt is null"),
-    (chat([user("p"), {"role": "bot", "content": "x"}, user("q")]), "prompt has a role other than system"),
+    (chat([user("p"), {"role": "narrator", "content": "x"}, user("q")]), "prompt has a role other than system"),
     (chat([assistant("hello"), user("p")]), "prompt starts with the assistant"),
     (chat([{"role": "system", "content": "s"}, assistant("hello"), user("p")]), "prompt starts with the assistant"),
     (chat([user("p"), assistant("x")]), "prompt does not end with a user"),

@@ -70,6 +70,21 @@ def test_labels_of_the_source_by_aspect_stay_too():
     assert part.dropped == {"label of an aspect that is left out": 10} and part.rows == 10
 
 
+def test_a_label_by_aspect_leaves_the_others_their_votes():
+    rows = [row | {"aspect": ("depth", "clarity")[i % 2]} for i, row in enumerate(rated().to_list())]
+    preferences, report = prepare_preferences(load_pairs(Dataset.from_list(rows)))
+    # Own labels stay, and each rating is a vote, against the label too.
+    assert preferences["vote_clarity"][:] == [-1 if i % 4 == 0 else 1 for i in range(20)]
+    assert preferences["vote_depth"][:] == [1] * 20
+    assert report.unlabelled == {"clarity": 0, "depth": 0}
+    assert report.conflict["clarity"]["depth"] == 0.25
+    # The row of an aspect that has no ratings is decided by the label alone, and votes that the source gives stay.
+    given = [row | {"aspect": "tone" if i == 1 else row["aspect"], "pref_depth": 0} for i, row in enumerate(rows)]
+    preferences = to_preferences(load_pairs(Dataset.from_list(given)))
+    assert preferences["vote_tone"][:] == [1 if i == 1 else None for i in range(20)]
+    assert preferences["vote_depth"][:] == [1 if i % 2 == 0 else -1 for i in range(20)]
+
+
 def test_scores_do_not_reverse_the_label(caplog):
     dataset = rated(score_chosen=lambda i: 1.0 if i == 3 else 5.0, score_rejected=lambda i: 5.0 if i == 4 else 2.0)
     rows = [{k: v for k, v in row.items() if not k.startswith("rating_")} for row in dataset.to_list()]
@@ -162,6 +177,47 @@ def test_what_cannot_be_swapped_is_left_out_with_a_warning(caplog):
 def test_signed_columns_change_their_sign(name, values, expected):
     preferences = to_preferences(load_pairs(sided(**{name: values})), labels="one")
     assert preferences[name][:] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("label", [0, 1]),
+        ("label", [-1, 1]),
+        ("Label", [True, False]),
+        ("human_label", [1.0, 0.5]),
+        ("labels", ["0", "1"]),
+        ("target", [1, 2]),
+        ("y", [1, 0]),
+        ("winner_id", [0, 1]),
+        ("preferredResponse", ["first text", "second text"]),
+        ("better-response-id", [0, 0]),
+        ("gpt4_choice", [1, None]),
+        ("verdict", ["[[A]]", "[[B]]"]),
+        ("said", ["model_a", "tie"]),
+        ("judged", ["B", "A"]),
+        ("is_a_better", [True, False]),
+    ],
+)
+def test_which_side_won_in_other_forms_is_left_behind(name, values, caplog):
+    swapped = to_preferences(load_pairs(sided(**{name: values})), labels="one")
+    assert name not in swapped.column_names and f"Columns ['{name}'] of the pairs are left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("label", ["maths", "code"]),
+        ("label", [3, 17]),
+        ("turn", [0, 1]),
+        ("category", ["1", "2"]),
+        ("source", ["a long one", "b"]),
+        ("is_toxic", [True, False]),
+    ],
+)
+def test_labels_of_other_things_stay(name, values):
+    swapped = to_preferences(load_pairs(sided(**{name: values})), labels="one")
+    assert swapped[name][:] == values
 
 
 def test_sides_named_by_other_words():

@@ -76,9 +76,9 @@ def test_damaged_and_empty_files(tmp_path):
     (tmp_path / "y.jsonl").write_text("")
     with pytest.raises(InputError, match="y.jsonl is empty"):
         load_source(tmp_path / "y.jsonl")
-    (tmp_path / "x.csv").write_text("a,b\n")
+    (tmp_path / "x.xlsx").write_text("a,b\n")
     with pytest.raises(InputError, match="must end with one of .parquet"):
-        load_source([tmp_path / "x.csv"])
+        load_source([tmp_path / "x.xlsx"])
 
 
 def test_no_rows(dataset, tmp_path):

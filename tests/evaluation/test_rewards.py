@@ -270,3 +270,23 @@ def test_unusable_data_is_refused(tiny_models):
 def test_results_hold_plain_values(tiny_models):
     settings = [record.settings for record in evaluate_rewards({"m": tiny_models["reward"]}, bench(5)).results()]
     assert settings and json.loads(json.dumps(settings)) == settings
+
+
+def test_sides_in_other_forms():
+    share = lambda role, text: {"from": role, "value": text}  # noqa: E731
+    right, wrong = ({"role": "assistant", "content": text} for text in ("yes", "no"))
+    expected = ([{"role": "user", "content": "q"}], ([right],), ([wrong],))
+    for row in (
+        {"prompt": [share("human", "q")], "chosen": [share("gpt", "yes")], "rejected": [share("gpt", "no")]},
+        {"prompt": share("human", "q"), "chosen": right, "rejected": wrong},
+        {
+            "prompt": [{"role": "user", "content": [{"type": "text", "text": "q"}]}],
+            "chosen": share("gpt", "yes"),
+            "rejected": wrong,
+        },
+    ):
+        (example,) = to_examples(Dataset.from_list([row])).examples
+        assert (example.prompt, example.right, example.wrong) == expected
+    image = {"role": "user", "content": [{"type": "image", "image": "x"}]}
+    with pytest.raises(InputError, match="Row 0 has messages with parts other than text"):
+        to_examples(Dataset.from_list([{"prompt": [image], "chosen": [right], "rejected": [wrong]}]))

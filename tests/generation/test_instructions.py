@@ -58,9 +58,9 @@ def test_columns_that_may_be_parts_of_the_prompt_are_named(caplog):
 @pytest.mark.parametrize(
     "message",
     [
-        {"role": "Human", "content": "q"},
+        {"role": "narrator", "content": "q"},
         {"role": "user", "content": "q", "tool_calls": [{"name": "f"}]},
-        {"role": "user", "content": [{"type": "text", "text": "q"}]},
+        {"role": "user", "content": ["q"]},
         {"role": "user", "content": None},
     ],
 )
@@ -104,3 +104,39 @@ def test_half_of_a_surrogate_pair_in_a_json_file(tmp_path):
         load_instructions(path)
     path.write_text(json.dumps(["fine"]), encoding="utf-8-sig")
     assert load_instructions(path)[0].text == "fine"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"conversations": [{"from": "human", "value": "q"}]},
+        {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "an old answer"}]},
+        {"messages": {"role": "user", "content": "q"}},
+        {"messages": [{"role": "Human", "content": [{"type": "text", "text": "q"}]}]},
+        {"prompt": {"from": "human", "value": "q"}},
+        [{"from": "human", "value": "q"}],
+    ],
+)
+def test_conversations_of_other_forms(row, tmp_path):
+    item = load_instructions([row])[0]
+    assert item.prompt == [{"role": "user", "content": "q"}] and item.text == "q"
+    if isinstance(row, dict):
+        path = tmp_path / "rows.jsonl"
+        path.write_text(json.dumps(row) + "\n")
+        assert load_instructions(path)[0].prompt == item.prompt
+        assert load_instructions([row | {"system": "Be brief."}])[0].prompt[0] == {
+            "role": "system",
+            "content": "Be brief.",
+        }
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ([{"type": "image", "image": "x.png"}], "Row 0 of custom has messages with parts other than text"),
+        (None, "Row 0 of custom must have a text"),
+    ],
+)
+def test_conversations_that_would_be_half_read(content, reason):
+    with pytest.raises(InputError, match=reason):
+        load_instructions([{"messages": [{"role": "user", "content": content}]}])

@@ -161,6 +161,81 @@ def test_an_unfinished_run_of_other_settings_is_not_taken_for_ones_own(tmp_path)
         assert root != tmp_path / "out" and not (root / "checkpoint").exists()
 
 
+def finish(manifest, root, value):
+    (root / "result").write_text(value)
+    manifest.save(root)
+
+
+def shared_folder(manifest, folder, overwrite=True):
+    return owned_folder(manifest, folder, overwrite, exclusive=False)
+
+
+def test_runs_that_share_no_settings_leave_one_whole_result(tmp_path):
+    folder = tmp_path / "out"
+    first, one, two = (Manifest("s", arguments={"a": a}) for a in range(3))
+    with shared_folder(first, folder) as root:
+        finish(first, root, "first")
+    with shared_folder(one, folder) as here, shared_folder(two, folder) as there:
+        assert len({folder, here, there}) == 3
+        (here / "shard").write_text("one")
+        (there / "shard").write_text("two")
+        finish(two, there, "two")
+        finish(one, here, "one")
+    # The inner block ended first: its result was there, whole, until the outer one's took its place.
+    assert one.is_done_in(folder) and {(folder / n).read_text() for n in ("shard", "result")} == {"one"}
+    assert [path.name for path in tmp_path.iterdir() if path.name != ".out.lock"] == ["out"]
+
+
+def test_what_a_killed_overwrite_left_is_removed_by_the_next_one_only(tmp_path, caplog):
+    folder = tmp_path / "out"
+    first, killed, other = (Manifest("s", arguments={"a": a}) for a in range(3))
+    with shared_folder(first, folder) as root:
+        finish(first, root, "first")
+    with pytest.raises(ZeroDivisionError), shared_folder(killed, folder) as root:
+        (root / "shard").touch()
+        raise ZeroDivisionError
+    (tmp_path / f".out.work.{killed.key[:12]}.0.99.dead").touch()  # as a kill leaves it
+    assert skip_if_done(first, folder, overwrite=False).skipped
+    assert "holds an unfinished result that was to replace" in caplog.text
+    with shared_folder(killed, folder) as root:
+        assert (root / "shard").exists(), "the same run goes on"
+    with shared_folder(other, folder) as root:
+        assert [path.name for path in tmp_path.glob(".out.new.*")] == [root.parent.name]
+        finish(other, root, "other")
+    assert other.is_done_in(folder) and not list(tmp_path.glob(".out.[nw]*"))
+
+
+def test_a_run_is_not_replaced_while_it_writes(tmp_path):
+    folder = tmp_path / "out"
+    one, two = (Manifest("s", arguments={"a": a}) for a in range(2))
+    with shared_folder(one, folder) as root, shared_folder(one, folder, overwrite=False) as again:
+        assert root == again == folder
+        (root / "shard").touch()
+        with pytest.raises(InputError, match="Another command is writing"), shared_folder(two, folder):
+            pass
+    # It ended unfinished, and goes on while the other run is nearly done.
+    with pytest.raises(InputError, match="This result stays in"), shared_folder(two, folder) as root:
+        with shared_folder(one, folder, overwrite=False) as here:
+            finish(two, root, "two")
+            shared = shared_folder(one, folder, overwrite=False)
+            shared.__enter__()
+        assert here == folder
+    shared.__exit__(None, None, None)
+    with shared_folder(two, folder) as root:
+        assert (root / "result").read_text() == "two"
+    assert two.is_done_in(folder)
+
+
+def test_what_a_killed_command_was_writing_is_removed_by_the_next_that_has_nothing_to_do(tmp_path):
+    folder, manifest = tmp_path / "out", Manifest("s")
+    with owned_folder(manifest, folder, overwrite=False) as root:
+        finish(manifest, root, "whole")
+    half = beside(folder, "tmp.1.dead")
+    (half / "x").touch()
+    assert skip_if_done(manifest, folder, overwrite=False, hold=False).skipped
+    assert not half.exists() and manifest.is_done_in(folder)
+
+
 def test_a_stage_holds_its_folder_from_its_first_look_to_its_end(tmp_path):
     class Arguments:
         output_dir = str(tmp_path / "out")

@@ -67,7 +67,9 @@ def convert(table: pa.Table, options: Options) -> Converted:
     problems = options.new_problems()
     for ours, theirs in names.items():
         if ours.startswith("rating_"):
-            columns[ours] = from_numpy(parse_numbers(table.column(theirs), theirs, problems))
+            other = names.get(f"rating_overall_{'b' if ours.endswith('a') else 'a'}")
+            beside = table.column(other) if other else None
+            columns[ours] = from_numpy(parse_numbers(table.column(theirs), theirs, problems, beside))
         else:
             columns[ours] = with_input(table, theirs) if ours == "prompt" else table.column(theirs)
     left_out = ["messages"] if _is_copy(table, names["response_a"]) else []

@@ -9,9 +9,11 @@ import pyarrow.compute as pc
 
 from ...errors import InputError, InputTypeError
 from ..columnar import as_mask, closest, from_numpy, is_text
+from ..json_columns import Problems
 from ..prompts import INSTRUCTION, with_input
-from ..ratings import parse_numbers
+from ..ratings import compare, parse_numbers
 from ..sided import CHOSEN_REJECTED, rename, side_tokens, to_sides
+from ..validation import short_names
 from .base import Adapter, Converted, Options, pass_through
 
 LABEL_PATTERN = re.compile(r"^(?:rating_(?P<rated>.+)_(?P<side>[ab])|pref_(?P<preferred>.+))$")
@@ -85,15 +87,30 @@ def _has_labels(names: list[str]) -> bool:
     return any(LABEL_PATTERN.match(name) for name in names)
 
 
-def _labels_of_aspect(aspect: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
+def _labels_of_aspect(columns: Mapping[str, pa.ChunkedArray], problems: Problems | None) -> dict[str, pa.ChunkedArray]:
+    """
+    The labels of the aspects that the column `aspect` names: each row's for the chosen response; in the other rows what the
+    source says of this aspect, as a label or by ratings.
+    """
+    aspect = columns["aspect"]
     if not is_text(aspect.type):
         raise InputTypeError(
             f"Column 'aspect' must hold the name of each row's aspect, but its type is {aspect.type}."
         )
     labels = {}
-    for value in sorted(value for value in aspect.unique().to_pylist() if value is not None):
+    values = {value: "column 'aspect'" for value in aspect.unique().to_pylist() if value is not None}
+    for value in sorted(short_names(values)):
         rows = as_mask(pc.equal(aspect, value))
-        labels[f"pref_{value}"] = from_numpy(np.where(rows, 1.0, np.nan))
+        others = np.full(len(rows), np.nan)
+        sides = [columns.get(f"rating_{value}_{side}") for side in "ab"]
+        if all(side is not None for side in sides):
+            others = compare(
+                *(parse_numbers(a, f"rating_{value}", {}, b) for a, b in zip(sides, reversed(sides), strict=True))
+            )
+        if f"pref_{value}" in columns:
+            given = parse_numbers(columns[f"pref_{value}"], f"pref_{value}", problems)
+            others = np.where(np.isnan(given), others, given)
+        labels[f"pref_{value}"] = from_numpy(np.where(rows, 1.0, others))
     return labels
 
 
@@ -106,7 +123,10 @@ def own_label(columns: Mapping[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArr
     label = np.ones(num_rows)
     sides = [columns.get(f"rating_overall_{side}") for side in "ab"]
     if all(side is not None for side in sides):
-        first, second = (parse_numbers(side, "rating_overall", {}) for side in sides)
+        first, second = (
+            parse_numbers(side, "rating_overall", {}, other)
+            for side, other in zip(sides, reversed(sides), strict=True)
+        )
         label[first == second] = 0.5
     return {
         "pref_overall": columns.get("pref_overall", from_numpy(label)),
@@ -162,12 +182,13 @@ def convert(table: pa.Table, options: Options) -> Converted:
             f"Pairs must have the columns {missing}, but the columns are {table.column_names}. Name yours with "
             f"column_mapping={{'response_a': '<column>', 'response_b': '<column>', ...}}; names are: {_HELP}."
         )
+    problems = options.new_problems()
     if sides and "aspect" in columns:
-        aspect = columns.pop("aspect")
-        columns |= _labels_of_aspect(aspect) | {"label_aspect": aspect.cast(pa.string())}
+        columns |= _labels_of_aspect(columns, problems)
+        columns["label_aspect"] = columns.pop("aspect").cast(pa.string())
     elif sides:
         columns |= own_label(columns)
-    return Converted(pa.table(columns | other_model(columns)), left_out=left_out)
+    return Converted(pa.table(columns | other_model(columns)), left_out=left_out, problems=problems or {})
 
 
 def _matches(fields: Mapping[str, pa.DataType]) -> bool:

@@ -20,7 +20,7 @@ from .inputs import rows_of
 class PrepareArguments:
     """Arguments of `pd-trl prepare`."""
 
-    dataset_name: str | None = argument(None, "Hub id, local folder, parquet, json or jsonl file of the source.")
+    dataset_name: str | None = argument(None, "Hub id, local folder, parquet, json, jsonl or csv file of the source.")
     output_dir: str = argument("prepared", "Folder of the result.")
     dataset_config: str | None = argument(None, "Configuration of the Hub data set.")
     dataset_train_split: str = argument("train", "Split to use.")

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ...data.validation import RESERVED_ASPECTS
+from ...data.validation import RESERVED_ASPECTS, short_names
 from ...errors import InputError
 from ...method.divergence import VoteWeights
 from ..aspect_columns import (
@@ -50,6 +50,7 @@ class LabelReader:
         found: set[Any] = set()
         for _, batch in self.source.batches(unit, ["aspect"]):
             found.update(batch.column("aspect").unique().to_pylist())
+        short_names({str(label): "column 'aspect'" for label in found})
         return found
 
     def _own(self, column: Any, unit: Unit, row: int) -> NDArray[np.integer]:

@@ -30,7 +30,7 @@ from ...selection.aspect_columns import numeric_column, scored_aspects
 from ...selection.reasons import ALL_PAIRS, NO_VOTES
 from ..arguments import default_arguments
 from ..base import EvalDataset, PreferenceTrainer
-from ..preparation import token_counts, without_empty_images
+from ..preparation import naming_images, token_counts, trained_rows
 from .config import PDDPOConfig
 
 if TYPE_CHECKING:
@@ -121,13 +121,10 @@ class PDDPOTrainer(PreferenceTrainer, DPOTrainer):
         self.selection_: dict[str, Any] | None = None
         if args.pd_budget is not None:
             train_dataset, self.selection_ = select_for_training(train_dataset, args.pd_budget, args.pd_column)
-        train_dataset = without_empty_images(train_dataset, "train")
-        if isinstance(eval_dataset, dict):
-            eval_dataset = {name: without_empty_images(part, name) for name, part in eval_dataset.items()}
-        else:
-            eval_dataset = without_empty_images(eval_dataset, "eval")
+        train_dataset = trained_rows(train_dataset, "train")
+        eval_dataset = trained_rows(eval_dataset, "eval")
         self._kappa = _num_aspects(train_dataset, args) if args.pd_loss == "dfpo" else None
-        with naming_missing_pad():
+        with naming_missing_pad(), naming_images():
             super().__init__(
                 model=model,
                 ref_model=ref_model,

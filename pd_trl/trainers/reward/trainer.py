@@ -22,7 +22,7 @@ from ...models.inputs import naming_missing_pad
 from ...models.sidecar import RewardSidecar
 from ..arguments import default_arguments
 from ..base import EvalDataset, PreferenceTrainer
-from ..preparation import token_counts
+from ..preparation import token_counts, trained_rows
 from .config import PDRewardConfig
 from .evaluation import HeldOutPairs, measure_pairs
 from .heads.batches import AspectBalancedSampler, AspectCollator, aspect_ids, check_aspect_column
@@ -141,6 +141,8 @@ class PDRewardTrainer(PreferenceTrainer, RewardTrainer):
         # The heads of several aspects are always an adapter's own.
         base_has_head = self._aspects is None and has_head(model, revision)
         self.aspect_metrics_: dict[str, dict[str, float]] = {}
+        train_dataset = trained_rows(train_dataset, "train", images=False)
+        eval_dataset = trained_rows(eval_dataset, "eval", images=False)
         with passing_for_one_output(model), naming_missing_pad():
             super().__init__(
                 model=model,

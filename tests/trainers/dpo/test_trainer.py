@@ -2,9 +2,10 @@ import inspect
 import logging
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
-from datasets import Dataset, Features, Image
+from datasets import Audio, Dataset, Features, Image, List
 from transformers import AutoModelForCausalLM
 from trl import DPOConfig, DPOTrainer
 
@@ -345,6 +346,46 @@ def test_a_single_image_is_not_left_out(tiny_models, tmp_path, column, value):
     none = [] if column == "images" else None
     with pytest.raises(ValueError, match="vision"):
         make(tiny_models["causal"], tmp_path, with_images(tiny_preferences(4), column, [none, none, value, none]))
+
+
+BROKEN = {"bytes": b"no medium at all", "path": None}
+MEDIA = {
+    "picture": (Image(), BROKEN),
+    "sound": (Audio(), BROKEN),
+    "pages": (List(Image()), [BROKEN]),
+    "inside": ({"x": Image()}, {"x": BROKEN}),
+}
+
+
+def with_broken_media(data: Dataset, names) -> Dataset:
+    schema = Features({**data.features, **{name: MEDIA[name][0] for name in names}}).arrow_schema
+    table = data.with_format("arrow")[:]
+    for name in names:
+        values = pa.array([MEDIA[name][1]] * len(data), schema.field(name).type)
+        table = table.append_column(schema.field(name), values)
+    return Dataset(table.cast(schema))
+
+
+@pytest.mark.parametrize("names", [["picture", "sound"], ["pages", "inside"]], ids=" ".join)
+def test_media_that_no_trainer_reads_are_not_decoded(tiny_models, tmp_path, names):
+    data = with_broken_media(tiny_preferences(8), names)
+    trainer = make(tiny_models["causal"], tmp_path, data, {"max_steps": 1}, eval_dataset={"one": data})
+    trainer.train()
+    assert trainer.evaluate()["eval_one_loss"] > 0
+    stream = make(tiny_models["causal"], tmp_path, data.to_iterable_dataset(), {"max_steps": 1})
+    stream.train()
+
+
+@pytest.mark.parametrize("column", ["image", "images"])
+def test_images_that_cannot_be_decoded_are_refused(tiny_models, tmp_path, column):
+    feature, value = (Image(), BROKEN) if column == "image" else (List(Image()), [BROKEN])
+    data = tiny_preferences(4)
+    schema = Features({**data.features, column: feature}).arrow_schema
+    table = data.with_format("arrow")[:].append_column(
+        schema.field(column), pa.array([None, None, value, None], schema.field(column).type)
+    )
+    with pytest.raises(InputError, match=f"{column!r} of the train set must hold images, but the bytes in row 2"):
+        make(tiny_models["causal"], tmp_path, Dataset(table.cast(schema)))
 
 
 def test_a_foreign_margin_enters_no_dpo_loss(tiny_models, tmp_path):
