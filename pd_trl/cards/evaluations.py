@@ -181,7 +181,7 @@ def eval_results_files(results: Iterable[EvalResult]) -> dict[str, bytes]:
         from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
     except ImportError:
         raise InputError(
-            "`.eval_results` needs huggingface_hub 2.0 or newer: `pip install -U huggingface_hub`, or leave it out. "
+            "`.eval_results` needs a newer huggingface_hub (2.0 has it): `pip install -U huggingface_hub`, or leave it out. "
             "The card has the results."
         ) from None
 
