@@ -125,8 +125,9 @@ def export_preferences(
     )
     if not dry_run:
         check_folder("export", folder, named)
-        if done := skip_if_done(manifest, folder, overwrite):
-            return _done(folder, done.counts, overwrite)
+        done = skip_if_done(manifest, folder, overwrite)
+        if done and (whole := _whole(folder, overwrite)):
+            return whole
     survey = export.survey(sources)
     left_out = dict(sorted(survey.unsupported.items(), key=lambda item: -item[1]))
     if left_out and (on_unsupported == "error" or survey.written["kept"] == 0):
@@ -169,12 +170,16 @@ def _open_dropped(dataset: Any) -> Dataset:
     return read_rows(folder)
 
 
-def _done(folder: Path, counts: dict[str, int], overwrite: bool) -> ExportResult:
-    results = (Manifest.load(folder) or Manifest("export")).results
-    data = results.get("data", {})
-    if file_keys(folder, [name for name in data if (folder / name).is_file()]) != data:
-        raise InputError(f"{folder} no longer holds what was exported. Remove it, and run the same command again.")
-    return ExportResult(str(folder), counts, results.get("left_out", {}), results.get("files", []), skipped=True)
+def _whole(folder: Path, overwrite: bool) -> ExportResult | None:
+    """The export that lies in `folder`; `None` where its rows are others and may be replaced."""
+    manifest = Manifest.load(folder) or Manifest("export")
+    data = manifest.results.get("data", {})
+    if file_keys(folder, [name for name in data if (folder / name).is_file()]) == data:
+        results = manifest.results
+        return ExportResult(str(folder), manifest.counts, results["left_out"], results["files"], skipped=True)
+    if overwrite:
+        return None
+    raise InputError(f"{folder} no longer holds what was exported. Pass --overwrite to export it again.")
 
 
 @dataclass

@@ -24,7 +24,7 @@ from .decoding import Decoded, decode
 from .instructions import Instruction, load_instructions
 from .policies import Policy, PolicySource
 from .prompts import encode_prompts
-from .server import DEFAULT_KEY, SERVER_ROW, ServerPolicy, describe_failures, raise_failures
+from .server import DEFAULT_KEY, LOG_NAME, SERVER_ROW, ServerPolicy, describe_failures, raise_failures
 from .settings import DecodingConfig
 from .vllm_backend import decode_with_vllm
 
@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 OUTPUTS_NAME = "model_outputs.json"
 DECODING_NAME = "decoding.json"
-LOG_NAME = "generated.jsonl"
 BACKENDS = ("transformers", "vllm", "server")
 # What is kept of an output.
 _FIELDS = {"output": text(), "num_tokens": integer(0), "finished": boolean}
@@ -116,7 +115,12 @@ def generate_outputs(
         policy = model
         if not isinstance(policy, ServerPolicy):
             policy = ServerPolicy(
-                *(str(model), base_url, api_key_env, request_settings(requests)), request_arguments or {}, skip_failed
+                str(model),
+                base_url,
+                api_key_env,
+                request_settings(requests),
+                request_arguments or {},
+                skip_failed,
             )
         return _asked(policy, items, config, output_dir, generator or policy.name)
     source = model if isinstance(model, PolicySource) else PolicySource(model, revision, dtype, trust_remote_code)

@@ -1,23 +1,23 @@
 """[`ServerPolicy`]: a policy behind an OpenAI-compatible server."""
 
-import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..runs.row_log import RowLog
 from ..safety.schema import boolean, integer, record, text
 from ..safety.secrets import masked
-from ..servers import OpenAIClient, RequestPool, RequestSettings, known_answers
+from ..servers import OpenAIClient, RequestPool, RequestSettings, known_answers, public_address
 from ..servers.answers import CHAT, COMPLETION
 from ..servers.questions import estimated_tokens, request_key
 from .instructions import Instruction
 from .settings import DecodingConfig
 
-logger = logging.getLogger(__name__)
-
 DEFAULT_KEY = "OPENAI_API_KEY"
+LOG_NAME = "generated.jsonl"
 # What is kept of an answer. `useless` says why it is no output, and is empty where it is one.
 _FIELDS = {
     **{"output": text(), "num_tokens": integer(0), "finished": boolean},
@@ -56,14 +56,39 @@ class ServerPolicy:
         """Last part of the model's name, as the name of the generator."""
         return self.model.rstrip("/").rpartition("/")[2] or "model"
 
+    @property
+    def address(self) -> str:
+        """The server's address, without what may be secret."""
+        return public_address(self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1")
+
     def identity(self, config: DecodingConfig) -> dict[str, Any]:
         """All that decides an output beside the instruction. The same model at another address is the same."""
         return {
             "decoding": asdict(config),
             "model": self.model,
             "backend": "server",
-            "arguments": masked(dict(self.arguments)),
+            "request_arguments": masked(dict(self.arguments)),
         }
+
+    def settings_of_requests(self) -> dict[str, Any]:
+        """What decides a set of outputs beside the model and the decoding."""
+        arguments = masked(dict(self.arguments))
+        return {"backend": "server", "request_arguments": arguments, "skip_failed": self.skip_failed}
+
+    def connect(self) -> OpenAIClient:
+        """
+        A client of the server.
+
+        Raises:
+            InputError: Without the package openai, an address, or a key.
+        """
+        return OpenAIClient(
+            self.base_url,
+            self.api_key_env,
+            model=self.model,
+            timeout=self.settings.timeout,
+            max_answer_bytes=self.settings.max_answer_bytes,
+        )
 
     def requests(self, instructions: Sequence[Instruction], config: DecodingConfig) -> dict[int, dict[str, Any]]:
         """
@@ -72,7 +97,7 @@ class ServerPolicy:
         Raises:
             InputError: On settings and instructions that the API has no place for.
         """
-        self._check(config)
+        self.check(config)
         arguments = {
             "model": self.model,
             "temperature": config.temperature,
@@ -96,7 +121,8 @@ class ServerPolicy:
             found[position] = {"endpoint": CHAT, "messages": [*system, *turns], **arguments}
         return found
 
-    def _check(self, config: DecodingConfig) -> None:
+    def check(self, config: DecodingConfig) -> None:
+        """Raises `InputError` on settings that the API has no place for."""
         extra = self.arguments.get("extra_body") or {}
         if not isinstance(extra, Mapping):
             raise InputError(f"`extra_body` of the request arguments must be a mapping, got {extra!r}.")
@@ -125,8 +151,8 @@ class ServerPolicy:
         return {
             "requests": len(left),
             "answered": len(known),
-            "prompt tokens (estimate)": sum(map(estimated_tokens, left)),
-            "output tokens (at most)": len(left) * config.max_new_tokens,
+            "prompt tokens": sum(map(estimated_tokens, left)),
+            "output tokens": len(left) * config.max_new_tokens,
         }
 
     def answer(self, requests: Mapping[int, dict[str, Any]], log: RowLog) -> tuple[list[Any], dict[int, str]]:
@@ -138,18 +164,24 @@ class ServerPolicy:
             log ([`RowLog`]): Rows by key; answers are written there before the next request is sent.
         """
         keys = {position: request_key(request) for position, request in requests.items()}
-        client = OpenAIClient(
-            self.base_url,
-            self.api_key_env,
-            model=self.model,
-            timeout=self.settings.timeout,
-            max_answer_bytes=self.settings.max_answer_bytes,
-        )
+        client = self.connect()
         pool = RequestPool(lambda request: _row(client.send(request)), log, self.settings, useless)
         for _ in pool.answers({keys[position]: request for position, request in requests.items()}, self.name):
             pass
         failed = {position: pool.failures[key] for position, key in keys.items() if key in pool.failures}
         return [None if position in failed else log[keys[position]] for position in requests], failed
+
+
+def kept_answers(folder: Path, identity: Mapping[str, Any]) -> RowLog | None:
+    """The answers that an earlier run kept in `folder`, to look at; `None` where there are none of this identity."""
+    path = folder / LOG_NAME
+    if not path.is_file():
+        return None
+    try:
+        with RowLog(path, dict(identity), SERVER_ROW) as kept:
+            return kept
+    except InputError:
+        return None
 
 
 def useless(row: Any) -> str | None:
