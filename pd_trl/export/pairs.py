@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from ..errors import InputError
 from ..safety.media import undecoded_batches
+from ..text.names import display_name
 
 Message: TypeAlias = dict[str, Any]
 Text: TypeAlias = str | list[Message]
@@ -99,6 +100,8 @@ def _pair(row: int, values: dict[str, Any]) -> Pair:
         raise _wrong(row, "mixes strings and messages. Make all three strings, or all three lists of messages")
     if texts["chosen"] == texts["rejected"]:
         raise _wrong(row, "has the same text on both sides. Remove it")
+    if texts["prompt"] == []:
+        raise _wrong(row, "has a prompt without messages. Remove it")
     for name in ("chosen", "rejected"):
         if not texts[name] or (isinstance(texts[name], str) and not texts[name].strip()):
             raise _wrong(row, f"has an empty {name!r} side. Remove it")
@@ -160,7 +163,7 @@ def _tool_call(call: Any, name: str, row: int) -> dict[str, Any]:
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise _wrong(row, f"has a tool call in {name!r} that names no function")
-    arguments = _json(function.get("arguments"), f"arguments of {function['name']}", row)
+    arguments = _json(function.get("arguments"), f"arguments of {display_name(function['name'])}", row)
     known = {key: part for key, part in call.items() if part is not None}
     known["function"] = {"name": function["name"], "arguments": _without_nulls(arguments or {})}
     return known
@@ -177,9 +180,13 @@ def _json(value: Any, name: str, row: int) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        found = json.loads(value)
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise _wrong(row, f"has half a surrogate pair in its {name}") from None
     except (ValueError, RecursionError):
         raise _wrong(row, f"has {name} that are no JSON") from None
+    return found
 
 
 def _without_nulls(value: Any) -> Any:

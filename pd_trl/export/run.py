@@ -1,29 +1,25 @@
 """[`export_preferences`]: what it reads, what it refuses before anything is written, and what it leaves."""
 
-import json
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features
+from datasets import Dataset
 
 from ..data import load_source, require_dataset
 from ..errors import InputError
-from ..runs.artifacts import Manifest, read_rows, replaced_folder, write_parquet
+from ..runs.artifacts import Manifest, read_rows, replaced_folder
 from ..runs.identity import data_key, file_keys
 from ..runs.stage_folders import check_folder, skip_if_done, timed
 from ..text.names import did_you_mean
-from .pairs import Pair, as_messages, pairs_of
-from .targets import TARGETS, Target, Written
+from .forming import Exporter, refusal_text
+from .targets import TARGETS
 from .texts import Texts
 
 # Where the rows to train on lie in the folder of a stage, the first that there is.
 _PARTS = ("selected", "preferences", "scored")
 ON_UNSUPPORTED = ("error", "drop")
-_SHOWN = 5
 
 
 @dataclass
@@ -36,6 +32,7 @@ class ExportResult:
         counts (`dict`): Numbers of rows read and written of each part, and left out.
         left_out (`dict`): Numbers of rows left out, by what the target cannot hold.
         files (`list` of `str`): Names of the files of rows and of the configuration.
+        notes (`list` of `str`): What would stop it, of a dry run.
         skipped (`bool`): Whether the folder already held the same export.
     """
 
@@ -43,6 +40,7 @@ class ExportResult:
     counts: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     skipped: bool = False
 
 
@@ -98,19 +96,12 @@ def export_preferences(
     Raises:
         InputError: When a row is no preference or cannot be held, with counts and what to do; nothing is written then.
     """
-    if to not in TARGETS:
-        raise InputError(f"`to` must be one of {', '.join(TARGETS)}, got {to!r}.{did_you_mean(str(to), TARGETS)}")
-    if on_unsupported not in ON_UNSUPPORTED:
-        raise InputError(f"`on_unsupported` must be one of {', '.join(ON_UNSUPPORTED)}, got {on_unsupported!r}.")
-    if render and tokenizer is None:
-        raise InputError("`render` writes the text of a chat template: name the model with `tokenizer`.")
-    if render and as_chat:
-        raise InputError("`as_chat` makes messages, and `render` texts of them: choose one.")
+    _check(to, tokenizer, render, as_chat, on_unsupported)
     folder = Path(output_dir).expanduser().absolute()
     sources = {"kept": _open(dataset, split, revision)}
     if not isinstance(dropped, bool) or dropped:
         sources["dropped"] = _open_dropped(dataset) if isinstance(dropped, bool) else _open(dropped, split, revision)
-    export = _Export(TARGETS[to], to, Texts(tokenizer) if tokenizer is not None else None, render, as_chat)
+    export = Exporter(TARGETS[to], to, Texts(tokenizer) if tokenizer is not None else None, render, as_chat)
     named = [str(source) for source in (dataset, dropped) if isinstance(source, (str, os.PathLike))]
     manifest = Manifest(
         "export",
@@ -128,10 +119,13 @@ def export_preferences(
         done = skip_if_done(manifest, folder, overwrite)
         if done and (whole := _whole(folder, overwrite)):
             return whole
+    found = Manifest.load(folder) if dry_run else None
+    if found is not None and found.key == manifest.key and (whole := _whole(folder, overwrite)):
+        return whole
     survey = export.survey(sources)
     left_out = dict(sorted(survey.unsupported.items(), key=lambda item: -item[1]))
     if left_out and (on_unsupported == "error" or survey.written["kept"] == 0):
-        raise InputError(_refusal(export, left_out, sum(map(len, sources.values())), on_unsupported))
+        raise InputError(refusal_text(export, left_out, sum(map(len, sources.values())), on_unsupported))
     model = tokenizer if isinstance(tokenizer, (str, os.PathLike)) else None
     written = export.describe(folder, survey, str(model) if model is not None else None)
     texts = export.target.files(written)
@@ -139,16 +133,29 @@ def export_preferences(
     manifest.counts |= {"written": sum(survey.written.values()), "left out": sum(left_out.values())}
     result = ExportResult(str(folder), manifest.counts, left_out, [*written.files.values(), *texts])
     if dry_run:
+        if found is not None and not overwrite:
+            result.notes.append(f"{folder} holds the result of another run: refused unless --overwrite is given.")
         return result
     with replaced_folder(folder) as place, timed(manifest):
-        for part, rows in sources.items():
-            export.write(rows, place / written.files[part], set(survey.rows_left_out[part]))
+        for part, name in written.files.items():
+            export.write(sources[part], place / name, set(survey.rows_left_out[part]))
         for name, text in texts.items():
             (place / name).write_text(text, encoding="utf-8")
         data = file_keys(place, written.files.values())
         manifest.results = {"data": data, "left_out": left_out, "files": result.files}
         manifest.save(place)
     return result
+
+
+def _check(to: str, tokenizer: Any, render: bool, as_chat: bool, on_unsupported: str) -> None:
+    if to not in TARGETS:
+        raise InputError(f"`to` must be one of {', '.join(TARGETS)}, got {to!r}.{did_you_mean(str(to), TARGETS)}")
+    if on_unsupported not in ON_UNSUPPORTED:
+        raise InputError(f"`on_unsupported` must be one of {', '.join(ON_UNSUPPORTED)}, got {on_unsupported!r}.")
+    if render and tokenizer is None:
+        raise InputError("`render` writes the text of a chat template: name the model with `tokenizer`.")
+    if render and as_chat:
+        raise InputError("`as_chat` makes messages, and `render` texts of them: choose one.")
 
 
 def _open(source: Any, split: str, revision: str | None) -> Dataset:
@@ -180,142 +187,3 @@ def _whole(folder: Path, overwrite: bool) -> ExportResult | None:
     if overwrite:
         return None
     raise InputError(f"{folder} no longer holds what was exported. Pass --overwrite to export it again.")
-
-
-@dataclass
-class _Survey:
-    """What all rows have, before one is written."""
-
-    unsupported: Counter[str] = field(default_factory=Counter)
-    written: Counter[str] = field(default_factory=Counter)
-    rows_left_out: dict[str, list[int]] = field(default_factory=dict)
-    kinds: set[bool] = field(default_factory=set)
-    tools: bool = False
-    longest: int | None = None
-
-
-@dataclass
-class _Export:
-    """A target, and how pairs become what it reads."""
-
-    target: Target
-    name: str
-    texts: Texts | None
-    render: bool
-    as_chat: bool
-
-    def __post_init__(self) -> None:
-        if self.render and not self.target.renders:
-            raise InputError(f"{self.target.title} applies the chat template itself: leave `render` out.")
-        if self.texts is not None:
-            self.target.check_tokenizer(self.texts)
-
-    def survey(self, sources: dict[str, Dataset]) -> _Survey:
-        """Reads every row once."""
-        found = _Survey()
-        for part, rows in sources.items():
-            left_out = found.rows_left_out.setdefault(part, [])
-            found.written[part] = 0
-            for pair in self._pairs(rows):
-                found.kinds.add(pair.is_chat)
-                reason = self.refusal(pair)
-                if reason is not None:
-                    found.unsupported[reason] += 1
-                    left_out.append(pair.row)
-                    continue
-                found.written[part] += 1
-                found.tools = found.tools or bool(pair.tools) or any(m.get("tool_calls") for m in pair.messages)
-                if self.texts is not None:
-                    found.longest = max(found.longest or 0, self.texts.length(pair))
-        if len(found.kinds) > 1:
-            raise InputError("Strings and messages are mixed. Make all rows strings, or all rows messages.")
-        return found
-
-    def _pairs(self, rows: Dataset) -> Iterable[Pair]:
-        return map(as_messages, pairs_of(rows)) if self.as_chat else pairs_of(rows)
-
-    def refusal(self, pair: Pair) -> str | None:
-        """What of a pair cannot be held; `None` where all can."""
-        if pair.media:
-            return "images, sounds or videos"
-        if any(not isinstance(m["content"], (str, type(None))) for m in pair.messages):
-            return "messages of several parts"
-        if pair.is_chat and not self.target.reads_chat and not self.render:
-            return "messages"
-        if not pair.is_chat and not self.target.reads_strings:
-            return "plain texts"
-        if not pair.is_chat and self.target.bare and self.texts is None:
-            return "plain texts whose special tokens it does not add"
-        refused = self.texts.refusal(pair) if self.texts is not None else None
-        return refused or self.target.refuses(self.formed(pair) if self.render else pair)
-
-    def formed(self, pair: Pair) -> Pair:
-        """The pair with its texts as they are written."""
-        if self.texts is None:
-            return pair
-        if pair.is_chat:
-            return self.texts.rendered(pair) if self.render else pair
-        return self.texts.with_special_tokens(pair) if self.target.bare else pair
-
-    def describe(self, folder: Path, survey: _Survey, model: str | None) -> Written:
-        """How configurations name what will be written."""
-        suffix = "parquet" if self.target.parquet else "jsonl"
-        return Written(
-            folder,
-            {part: f"{part}.{suffix}" for part in survey.written},
-            dict(survey.written),
-            chat=True in survey.kinds and not self.render,
-            tools=survey.tools,
-            longest=survey.longest,
-            model=model,
-        )
-
-    def write(self, rows: Dataset, path: Path, left_out: set[int]) -> None:
-        """Writes the rows of a part, but those left out."""
-        pairs = (pair for pair in self._pairs(rows) if pair.row not in left_out)
-        records = (self.target.row(self.formed(pair)) for pair in pairs)
-        if self.target.parquet:
-            write_parquet(_texts_dataset(records), path)
-            return
-        with path.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-
-
-def _texts_dataset(records: Iterator[dict[str, Any]]) -> Dataset:
-    columns: dict[str, list[str]] = {}
-    for record in records:
-        for name, value in record.items():
-            columns.setdefault(name, []).append(value)
-    return Dataset.from_dict(
-        columns, features=Features.from_dict(dict.fromkeys(columns, {"dtype": "string", "_type": "Value"}))
-    )
-
-
-_WAYS_OUT = {
-    "messages": "pass the model's tokenizer and `render`, which writes its chat template's text",
-    "plain texts": "pass `as_chat`, which makes them messages and so changes their tokens",
-    "plain texts whose special tokens it does not add": "pass the model's `tokenizer`",
-}
-
-
-def _refusal(export: _Export, left_out: dict[str, int], total: int, on_unsupported: str) -> str:
-    reasons = "; ".join(f"{count:,} with {reason}" for reason, count in list(left_out.items())[:_SHOWN])
-    more = f"; and {len(left_out) - _SHOWN} further kinds" if len(left_out) > _SHOWN else ""
-    ways = [_WAYS_OUT[reason] for reason in left_out if reason in _WAYS_OUT]
-    others = [reason for reason in left_out if reason not in _WAYS_OUT]
-    if others and export.target.renders and not export.render and export.texts is None:
-        ways.append("pass the model's tokenizer and `render`, which writes its chat template's text")
-    elif others and export.target.renders and not export.render:
-        ways.append("pass `render`, which writes the chat template's text")
-    if on_unsupported == "error" and sum(left_out.values()) < total:
-        ways.append("leave these rows out with on_unsupported='drop'")
-    if others:
-        ways.append(
-            "export to trl or axolotl, which read what TRL reads"
-            if export.name not in ("trl", "axolotl")
-            else "mend them"
-        )
-    return (
-        f"{export.target.title} cannot hold {sum(left_out.values()):,} of {total:,} rows: {reasons}{more}. Nothing was written. "
-        f"Ways out: {'; or '.join(dict.fromkeys(ways))}."
-    )

@@ -8,6 +8,8 @@ from ..errors import InputError
 from ..hub import local_model_folder
 from ..models.inputs import TEMPLATE_FAULTS, check_eos
 from ..models.loading import load_tokenizer
+from ..runs.identity import tokenizer_key
+from ..text.names import display_name
 from .pairs import Pair
 
 # A text of which a tokenizer makes tokens of its own.
@@ -42,8 +44,6 @@ class Texts:
     @property
     def key(self) -> str:
         """Digest of the tokenizer."""
-        from ..runs.identity import tokenizer_key
-
         return tokenizer_key(self.tokenizer)
 
     def with_special_tokens(self, pair: Pair) -> Pair:
@@ -51,20 +51,37 @@ class Texts:
         prompt = f"{self.tokenizer.bos_token}{pair.prompt}" if self.begins else pair.prompt
         return replace(pair, prompt=prompt, chosen=self._ended(pair.chosen), rejected=self._ended(pair.rejected))
 
+    def ended(self, pair: Pair) -> Pair:
+        """Rendered texts with EOS after those whose last turn does not end by it."""
+        eos = self.tokenizer.eos_token
+        sides = (
+            text if str(text).rstrip("\n").endswith(eos) else f"{text}{eos}" for text in (pair.chosen, pair.rejected)
+        )
+        return replace(pair, **dict(zip(("chosen", "rejected"), sides, strict=True)))
+
     def _ended(self, text: Any) -> str:
         eos = self.tokenizer.eos_token
         return text if text.endswith(eos) else text + eos
 
-    def refusal(self, pair: Pair) -> str | None:
-        """Why the chat template does not take a pair; `None` where it does."""
+    def refusal(self, pair: Pair, apart: bool) -> str | None:
+        """
+        Why the chat template does not take a pair; `None` where it does.
+
+        Args:
+            pair ([`Pair`]): The pair.
+            apart (`bool`): Whether the response must be what follows the text of the prompt.
+        """
         if not pair.is_chat:
             return None
         if not self.tokenizer.chat_template:
             return "messages, and the tokenizer has no chat template"
         try:
-            self.rendered(pair)
+            if apart:
+                self.rendered(pair)
+            else:
+                self._wholes(pair)
         except TEMPLATE_FAULTS as error:
-            return f"messages that the chat template refuses ({' '.join(str(error).split())[:80]})"
+            return f"messages that the chat template refuses ({display_name(error)})"
         return None
 
     def rendered(self, pair: Pair) -> Pair:
@@ -75,13 +92,15 @@ class Texts:
             ValueError: Where prompt and response do not begin with the prompt, as the template writes it.
         """
         prompt = self._written(pair.prompt, pair, add_generation_prompt=True)
-        sides = []
-        for side in (pair.chosen, pair.rejected):
-            whole = self._written([*pair.prompt, *side], pair)
-            if not whole.startswith(prompt):
-                raise ValueError("it writes a prompt otherwise once there is a response")
-            sides.append(whole[len(prompt) :])
-        return replace(pair, prompt=prompt, chosen=sides[0], rejected=sides[1], tools=[], template_kwargs={})
+        wholes = self._wholes(pair)
+        if not all(whole.startswith(prompt) for whole in wholes):
+            raise ValueError("it writes a prompt otherwise once there is a response")
+        chosen, rejected = (whole[len(prompt) :] for whole in wholes)
+        return replace(pair, prompt=prompt, chosen=chosen, rejected=rejected, tools=[], template_kwargs={})
+
+    def _wholes(self, pair: Pair) -> list[str]:
+        """Both conversations as the template writes them."""
+        return [self._written([*pair.prompt, *side], pair) for side in (pair.chosen, pair.rejected)]
 
     def _written(self, messages: Any, pair: Pair, **options: Any) -> str:
         known: Mapping[str, Any] = {**pair.template_kwargs, **({"tools": pair.tools} if pair.tools else {})}
@@ -89,8 +108,9 @@ class Texts:
 
     def length(self, pair: Pair) -> int:
         """Tokens of the longer of both conversations, with special tokens."""
-        texts = self.rendered(pair) if pair.is_chat else self.with_special_tokens(pair)
-        return max(
-            len(self.tokenizer(f"{texts.prompt}{side}", add_special_tokens=False, verbose=False)["input_ids"])
-            for side in (texts.chosen, texts.rejected)
-        )
+        if pair.is_chat:
+            wholes = self._wholes(pair)
+        else:
+            texts = self.with_special_tokens(pair)
+            wholes = [f"{texts.prompt}{side}" for side in (texts.chosen, texts.rejected)]
+        return max(len(self.tokenizer(w, add_special_tokens=False, verbose=False)["input_ids"]) for w in wholes)

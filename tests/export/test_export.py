@@ -72,6 +72,18 @@ def test_trl_and_axolotl_get_trls_columns(tmp_path):
     assert settings["datasets"][0]["path"] == str(tmp_path / "axolotl" / "kept.jsonl")
 
 
+def test_trls_own_loader_reads_its_configuration(tmp_path, monkeypatch):
+    from trl.scripts.utils import DatasetConfig, DatasetMixtureConfig, get_dataset
+
+    rows = data(*(row(chosen=[said("assistant", f"yes {i}")], tools=[TOOL]) for i in range(5)))
+    export_preferences(rows, "trl", tmp_path / "out")
+    settings = yaml.safe_load((tmp_path / "out" / "trl.yaml").read_text())
+    mixture = DatasetMixtureConfig(datasets=[DatasetConfig(**entry) for entry in settings["datasets"]])
+    found = get_dataset(mixture)["train"]
+    assert found["chosen"][:] == rows["chosen"][:] and found["prompt"][:] == rows["prompt"][:]
+    assert [json.loads(tools) for tools in found["tools"]] == rows["tools"][:]
+
+
 def test_llama_factory_gets_sharegpt_with_calls_and_tools(tmp_path):
     prompt = [said("system", "be"), said("user", "hi"), said("assistant", "", tool_calls=[CALL]), said("tool", "7")]
     export_preferences(data(row(prompt, tools=json.dumps([TOOL])), row()), "llama-factory", tmp_path / "out")
@@ -123,6 +135,14 @@ def test_a_rendered_conversation_is_the_text_of_the_template(tmp_path):
     (found,) = written(tmp_path / "out")
     assert found["prompt"] == "<bos><user> hi <eos><assistant> " and found["chosen"] == "yes <eos>"
     assert "--data.apply_chat_template" not in (tmp_path / "out" / "openrlhf.sh").read_text()
+
+
+def test_a_reader_that_ends_by_eos_gets_it_without_a_space(tmp_path):
+    template = "{% for m in messages %}<{{ m.role }}> {{ m.content }} {{ end }}\n{% endfor %}{% if add_generation_prompt %}<assistant> {% endif %}"
+    for end, text in (("<eos>", "yes <eos>\n"), ("stop", "yes stop\n<eos>")):
+        tokenizer = tiny_tokenizer(chat_template=template.replace("{{ end }}", end))
+        export_preferences(data(row()), "openrlhf", tmp_path / end, tokenizer=tokenizer, render=True)
+        assert written(tmp_path / end)[0]["chosen"] == text
 
 
 def test_verl_gets_parquet_and_no_tokenizer_that_adds_bos(tmp_path):
@@ -180,7 +200,7 @@ REFUSED = {
 def test_what_a_target_cannot_hold_is_counted_and_nothing_is_written(name, bad, reason, tmp_path):
     kinds = {type(bad["prompt"][0]["content"])}
     good = row() if kinds == {str} else row([said("user", [{"type": "text", "text": "hi"}])])
-    rows = data(good, bad, bad | {"pair_id": "other"}) if name != "trl" else data(bad, bad)
+    rows = data(bad, bad, good) if name != "trl" else data(bad, bad)
     with pytest.raises(InputError) as caught:
         export_preferences(rows, name, tmp_path / "out")
     count = 2
@@ -191,7 +211,7 @@ def test_what_a_target_cannot_hold_is_counted_and_nothing_is_written(name, bad, 
         return
     result = export_preferences(rows, name, tmp_path / "out", on_unsupported="drop")
     assert result.counts == {"kept": 3, "written": 1, "left out": 2} and list(result.left_out.values()) == [2]
-    assert [entry["pair_id"] for entry in written(tmp_path / "out")] == ["id0"]
+    assert [entry["pair_id"] for entry in written(tmp_path / "out")] == ["id2"]
     assert Manifest.load(tmp_path / "out").results["left_out"] == result.left_out
 
 
@@ -211,6 +231,8 @@ def test_rows_that_the_template_refuses_are_found(tmp_path):
     rewriting = "{% for m in messages %}{{ messages | length }}{{ m.content }}{% endfor %}"
     with pytest.raises(InputError, match="otherwise once there is a response"):
         export_preferences(data(row()), "openrlhf", tmp_path / "x", tokenizer=tiny_tokenizer(chat_template=rewriting))
+    # TRL takes the longest beginning that both have.
+    export_preferences(data(row()), "trl", tmp_path / "x", tokenizer=tiny_tokenizer(chat_template=rewriting))
 
 
 @pytest.mark.parametrize(
@@ -271,6 +293,8 @@ def test_the_command_writes_both_parts_skips_and_refuses_what_differs(selection,
     assert len(written(tmp_path / "out")) == 8 and len(written(tmp_path / "out", "dropped.jsonl")) == 4
     assert str(tmp_path / "out" / "dropped.jsonl") in (tmp_path / "out" / "openrlhf.dropped.sh").read_text()
     assert main([*arguments, "--dropped"]) == 0 and "already done" in capsys.readouterr().out
+    assert main([*arguments, "--dropped", "--dry_run"]) == 0 and "already done" in capsys.readouterr().out
+    assert main([*arguments, "--dry_run"]) == 0 and "refused unless --overwrite" in capsys.readouterr().out
     assert main(arguments) == 2 and "--overwrite" in capsys.readouterr().err
     assert main([*arguments, "--overwrite"]) == 0
     assert not (tmp_path / "out" / "dropped.jsonl").exists()

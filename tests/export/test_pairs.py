@@ -95,6 +95,9 @@ def test_parts_of_text_are_joined_and_others_stay():
         ({"tools": "{broken"}, "tools that are no JSON"),
         ({"tools": {"a": 1}}, "dict as 'tools'"),
         ({"prompt": 5}, "int as 'prompt'"),
+        ({"prompt": [], "chosen": [answer("c")], "rejected": [answer("r")]}, "prompt without messages"),
+        ({"tools": '["\\ud800"]'}, "half a surrogate pair in its tools"),
+        ({"tools": "[" * 100_000}, "tools that are no JSON"),
     ],
 )
 def test_what_is_no_preference_is_named_by_its_row(values, words):

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from ...text.names import display_name
 from ..pairs import Message, Pair
 
 # Fields of a message that every reader of conversations takes.
@@ -42,6 +43,11 @@ class Written:
         return str(self.folder / self.files[part])
 
     @property
+    def model_shown(self) -> str:
+        """The model's name on a line of a comment."""
+        return display_name(self.model) if self.model else "MODEL"
+
+    @property
     def limit(self) -> int | None:
         """A length that cuts no conversation, with room for a special token or two."""
         return None if self.longest is None else self.longest + 8
@@ -67,6 +73,7 @@ class Target:
         reads_strings (`bool`, *optional*, defaults to `True`): Whether it reads plain texts.
         bare (`bool`, *optional*, defaults to `False`): Whether special tokens of plain texts must stand in the text.
         renders (`bool`, *optional*, defaults to `False`): Whether it takes messages as the text of a chat template.
+        ends (`bool`, *optional*, defaults to `False`): Whether it puts a space and EOS after a text that does not end by EOS.
         parquet (`bool`, *optional*, defaults to `False`): Whether it reads parquet, and no jsonl.
         check_tokenizer (callable, *optional*): Raises `InputError` on a tokenizer with which it reads other tokens.
     """
@@ -79,6 +86,7 @@ class Target:
     reads_strings: bool = True
     bare: bool = False
     renders: bool = False
+    ends: bool = False
     parquet: bool = False
     check_tokenizer: Callable[[Any], None] = lambda texts: None
 
@@ -86,7 +94,7 @@ class Target:
 def other_fields(pair: Pair, known: frozenset[str] = PLAIN) -> str | None:
     """What messages have beside the `known` fields, in words; `None` where nothing."""
     found = {name for message in pair.messages for name in message} - known
-    return f"messages with {', '.join(sorted(found))}" if found else None
+    return f"messages with {', '.join(map(display_name, sorted(found)))}" if found else None
 
 
 def chat_only(pair: Pair) -> str | None:

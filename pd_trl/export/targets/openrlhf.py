@@ -45,4 +45,4 @@ def _files(written: Written) -> dict[str, str]:
     return found
 
 
-OPENRLHF = Target("OpenRLHF", _row, _refuses, _files, bare=True, renders=True)
+OPENRLHF = Target("OpenRLHF", _row, _refuses, _files, bare=True, renders=True, ends=True)

@@ -23,7 +23,7 @@ def _files(written: Written) -> dict[str, str]:
         name = "trl.yaml" if part == "kept" else f"trl.{part}.yaml"
         data = {"datasets": [{"path": "json", "data_files": written.path(part), "split": "train"}]}
         found[name] = (
-            f"# trl dpo --config {name} --model_name_or_path {written.model or 'MODEL'} --output_dir DIR\n"
+            f"# trl dpo --config {name} --model_name_or_path {written.model_shown} --output_dir DIR\n"
             + as_yaml(data)
             + written.setting("max_length", "1024 is TRL's default; longer conversations are cut")
         )

@@ -61,5 +61,6 @@ def run_export(arguments: ExportArguments) -> StageResult:
     )
     lines = [f"left out: {count:,} with {reason}" for reason, count in result.left_out.items()]
     lines.append(f"{TARGETS[arguments.to].title}: {', '.join(result.files)}")
-    stage = "export (dry run)" if arguments.dry_run else "export"
+    lines += result.notes
+    stage = "export (dry run)" if arguments.dry_run and not result.skipped else "export"
     return StageResult(stage, arguments.output_dir, result.counts, lines, skipped=result.skipped)
