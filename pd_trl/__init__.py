@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .evaluation.alpaca import evaluate_alpaca
     from .evaluation.pairwise import win_score
     from .evaluation.rewards import evaluate_rewards
+    from .export import export_preferences
     from .generation import generate_outputs
     from .method.divergence import preference_divergence
     from .models.heads import MultiAspectRewardModel
@@ -42,6 +43,7 @@ _MODULE_OF = {
     "PDRewardTrainer": "trainers.reward.trainer",
     "evaluate_alpaca": "evaluation.alpaca",
     "evaluate_rewards": "evaluation.rewards",
+    "export_preferences": "export",
     "generate_outputs": "generation",
     "load_pairs": "data",
     "metrics": "evaluation",
@@ -68,6 +70,7 @@ __all__ = [
     "__version__",
     "evaluate_alpaca",
     "evaluate_rewards",
+    "export_preferences",
     "generate_outputs",
     "load_pairs",
     "metrics",

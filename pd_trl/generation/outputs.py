@@ -4,7 +4,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
@@ -15,14 +15,16 @@ from tqdm.auto import tqdm
 
 from ..errors import InputError
 from ..runs.artifacts import write_json
-from ..runs.row_log import RowLog
-from ..safety.schema import boolean, integer, record, text
+from ..runs.row_log import MemoryLog, RowLog
+from ..safety.schema import Check, boolean, integer, record, text
 from ..safety.secrets import masked
+from ..servers.settings import RequestSettings, request_settings
 from ..text.tables import printable
 from .decoding import Decoded, decode
 from .instructions import Instruction, load_instructions
 from .policies import Policy, PolicySource
 from .prompts import encode_prompts
+from .server import DEFAULT_KEY, LOG_NAME, SERVER_ROW, ServerPolicy, describe_failures, raise_failures
 from .settings import DecodingConfig
 from .vllm_backend import decode_with_vllm
 
@@ -30,15 +32,14 @@ logger = logging.getLogger(__name__)
 
 OUTPUTS_NAME = "model_outputs.json"
 DECODING_NAME = "decoding.json"
-LOG_NAME = "generated.jsonl"
-BACKENDS = ("transformers", "vllm")
+BACKENDS = ("transformers", "vllm", "server")
 # What is kept of an output.
 _FIELDS = {"output": text(), "num_tokens": integer(0), "finished": boolean}
 _ROW = record(_FIELDS, required=_FIELDS)
 
 
 def generate_outputs(
-    model: Policy | PolicySource,
+    model: Policy | PolicySource | ServerPolicy,
     instructions: str | os.PathLike | Iterable[Any] = "alpaca_eval",
     *,
     output_dir: str | os.PathLike | None = None,
@@ -50,6 +51,11 @@ def generate_outputs(
     revision: str | None = None,
     dtype: torch.dtype | None = None,
     trust_remote_code: bool = False,
+    base_url: str | None = None,
+    api_key_env: str = DEFAULT_KEY,
+    request_arguments: Mapping[str, Any] | None = None,
+    requests: RequestSettings | Mapping[str, Any] | None = None,
+    skip_failed: bool = False,
 ) -> list[dict[str, str]]:
     """
     Outputs of a language model to a set of instructions, in the format of AlpacaEval.
@@ -58,9 +64,10 @@ def generate_outputs(
     the instructions that have no output yet.
 
     Args:
-        model (`str`, path, tuple, or [`PolicySource`]):
+        model (`str`, path, tuple, [`PolicySource`] or [`ServerPolicy`]):
             A folder or Hub id of a causal language model or of its LoRA adapter, or a tuple of a model and its tokenizer. A
-            [`PolicySource`] is loaded once for several calls.
+            [`PolicySource`] is loaded once for several calls. With `base_url`, or `backend="server"`, the name of a model on an
+            OpenAI-compatible server.
         instructions (`str`, path, or iterable, *optional*, defaults to `"alpaca_eval"`):
             What [`load_instructions`] takes, or what it returns.
         output_dir (`str`, *optional*):
@@ -73,7 +80,7 @@ def generate_outputs(
         batch_size (`int`, *optional*, defaults to `32`):
             Prompts per batch, with transformers.
         backend (`str`, *optional*, defaults to `"transformers"`):
-            `"transformers"` or `"vllm"`.
+            `"transformers"`, `"vllm"`, or `"server"` for a model behind an OpenAI-compatible server.
         engine_kwargs (`dict`, *optional*):
             Further arguments of `vllm.LLM`.
         revision (`str`, *optional*):
@@ -82,6 +89,16 @@ def generate_outputs(
             `None` is bfloat16 on a GPU that has it, float32 elsewhere.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
             Whether to run code that comes with the model.
+        base_url (`str`, *optional*):
+            Address of an OpenAI-compatible server. `None` with `backend="server"` is `OPENAI_BASE_URL`, then OpenAI's own.
+        api_key_env (`str`, *optional*, defaults to `"OPENAI_API_KEY"`):
+            Environment variable with the server's key.
+        request_arguments (`dict`, *optional*):
+            Further arguments of each request to the server, see [`ServerPolicy`].
+        requests ([`RequestSettings`] or `dict`, *optional*):
+            Retries and concurrency, such as `{"max_retries": 2}`.
+        skip_failed (`bool`, *optional*, defaults to `False`):
+            Whether instructions that the server gives no output to are left out and counted, instead of an error.
 
     Returns:
         `list` of `dict`: records with the keys `dataset`, `instruction`, `output` and `generator`, in the order of the
@@ -93,9 +110,21 @@ def generate_outputs(
     if backend not in BACKENDS:
         raise InputError(f"`backend` must be one of {', '.join(BACKENDS)}, got {backend!r}.")
     config = config or DecodingConfig()
+    items = _as_instructions(instructions)
+    if isinstance(model, ServerPolicy) or base_url is not None or backend == "server":
+        policy = model
+        if not isinstance(policy, ServerPolicy):
+            policy = ServerPolicy(
+                str(model),
+                base_url,
+                api_key_env,
+                request_settings(requests),
+                request_arguments or {},
+                skip_failed,
+            )
+        return _asked(policy, items, config, output_dir, generator or policy.name)
     source = model if isinstance(model, PolicySource) else PolicySource(model, revision, dtype, trust_remote_code)
     source.check()
-    items = _as_instructions(instructions)
     prompts = encode_prompts(source.tokenizer, items, config)
     settings = {
         "decoding": asdict(config),
@@ -105,7 +134,7 @@ def generate_outputs(
     }
     keys = [_row_key(ids, item.text) for ids, item in zip(prompts, items, strict=True)]
     name = generator or source.name
-    with _rows(output_dir, settings) as rows:
+    with _rows(output_dir, settings, _ROW) as rows:
         missing = [i for i, key in enumerate(keys) if key not in rows]
         left, texts = [prompts[i] for i in missing], [items[i].text for i in missing]
         answers: Iterable[Decoded] = ()
@@ -122,15 +151,43 @@ def generate_outputs(
                 rows.add(keys[missing[answer.position]], row)
                 bar.update()
         done = [rows[key] for key in keys]
+    return _written(items, done, output_dir, name, settings, config, {})
+
+
+def _asked(
+    policy: ServerPolicy, items: list[Instruction], config: DecodingConfig, output_dir: Any, name: str
+) -> list[dict[str, str]]:
+    """Outputs of a server. Started again, it asks for those that have no answer yet."""
+    requests, settings = policy.requests(items, config), policy.identity(config)
+    with _rows(output_dir, settings, SERVER_ROW) as rows:
+        done, failed = policy.answer(requests, rows)
+    if failed and (not policy.skip_failed or len(failed) == len(items)):
+        raise_failures(failed, len(items))
+    if failed:
+        logger.warning("%s They are left out.", describe_failures(failed, len(items)))
+    return _written(items, done, output_dir, name, settings, config, failed)
+
+
+def _written(
+    items: Sequence[Instruction],
+    done: Sequence[Any],
+    output_dir: Any,
+    name: str,
+    settings: Any,
+    config: Any,
+    failed: Any,
+) -> list[dict[str, str]]:
+    """The records of the rows that are there, told of and, where there is a folder, kept."""
     outputs = [
         {"dataset": item.dataset, "instruction": item.text, "output": row["output"], "generator": name}
         for item, row in zip(items, done, strict=True)
+        if row is not None
     ]
-    _tell(done, config)
+    rows = [row for row in done if row is not None]
+    _tell(rows, config)
     if output_dir is not None:
-        write_json(
-            Path(output_dir) / DECODING_NAME, masked({"generator": name, **settings, "counts": counts_of(done)})
-        )
+        counts = counts_of(rows) | ({"failed": len(failed)} if failed else {})
+        write_json(Path(output_dir) / DECODING_NAME, masked({"generator": name, **settings, "counts": counts}))
         write_json(Path(output_dir) / OUTPUTS_NAME, outputs)
     return outputs
 
@@ -156,19 +213,12 @@ def _row_key(ids: list[int], text: str) -> str:
     return blake2b(json.dumps([ids, text]).encode(), digest_size=16).hexdigest()
 
 
-class _Memory(dict[str, Any]):
-    """Rows that nothing keeps, in the shape of a [`RowLog`]."""
-
-    def add(self, key: str, row: Any) -> None:
-        self[key] = row
-
-
 @contextlib.contextmanager
-def _rows(output_dir: str | os.PathLike | None, settings: dict[str, Any]) -> Iterator[Any]:
+def _rows(output_dir: str | os.PathLike | None, settings: dict[str, Any], form: Check) -> Iterator[RowLog]:
     if output_dir is None:
-        yield _Memory()
+        yield MemoryLog()
         return
-    with RowLog(Path(output_dir) / LOG_NAME, settings, _ROW) as log:
+    with RowLog(Path(output_dir) / LOG_NAME, settings, form) as log:
         yield log
 
 

@@ -93,6 +93,12 @@ def _dpo() -> LoadedStage:
     return LoadedStage(run_dpo, (DPOArguments, PDDPOConfig, ModelConfig), check_dpo, trains=True)
 
 
+def _export() -> LoadedStage:
+    from .stages.export import ExportArguments, run_export
+
+    return LoadedStage(run_export, (ExportArguments,))
+
+
 def _generate() -> LoadedStage:
     from .stages.generate import GenerateArguments, check_generate, run_generate
 
@@ -180,6 +186,7 @@ STAGES: dict[str, Stage] = {
     "select": Stage(_select, "compute PD and keep the pairs within the budget"),
     "dpo": Stage(_dpo, "train a policy on the kept pairs", launched=True),
     "report": Stage(_report, "show a selection as one HTML page, and as pictures"),
+    "export": Stage(_export, "write the kept pairs in the form that another trainer reads"),
     "generate": Stage(_generate, "write a model's outputs to a set of instructions"),
     "judge": Stage(_judge, "compare policies by the gold rewards of a simulated world", command=False),
     "evaluate alpaca": Stage(_evaluate_alpaca, "AlpacaEval 2 of a model's outputs"),

@@ -1,22 +1,20 @@
 """The requests and the cost of an evaluation, before anything is sent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ...runs.row_log import RowLog
+from ...servers.questions import estimated_tokens, request_key
 from ...servers.requests import known_answers
 from ...servers.settings import RequestSettings
 from ...text.tables import table
-from ..judges.openai_client import PROMPT, comparison_requests, request_arguments, request_key, unreadable
+from ..judges.openai_client import PROMPT, comparison_requests, request_arguments, unreadable
 from .annotator import Annotator
 from .completions import price_per_token
 from .judging import shown_comparisons
 from .outputs import AlignedOutputs
 from .session import alpaca_eval_session
-
-# Measured on 1,606 prompts of the leaderboard's judge: 4.9 characters per token, answers included.
-CHARACTERS_PER_TOKEN = 4.9
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def plan_requests(
     requests = annotator.requests(aligned.rows)
     known_keys = known_answers(log, requests, annotator.settings.requests, annotator.unreadable)
     left = [request for key, request in requests.items() if key not in known_keys]
-    tokens = sum(_tokens(request) for request in left)
+    tokens = sum(estimated_tokens(request) for request in left)
     if price_per_million_tokens is not None:
         cost: float | None = tokens * price_per_million_tokens / 1e6
     else:
@@ -83,10 +81,4 @@ def plan_comparisons(
     by_key = {request_key(request): request for request in requests}
     known = known_answers(log, by_key, RequestSettings(), unreadable)
     left = [request for key, request in by_key.items() if key not in known]
-    return len(by_key), len(by_key) - len(left), sum(map(_tokens, left))
-
-
-def _tokens(request: Mapping[str, Any]) -> int:
-    messages: Sequence[Mapping[str, Any]] = request.get("messages") or []
-    characters = sum(len(str(message["content"])) for message in messages) + len(request.get("prompt", ""))
-    return round(characters / CHARACTERS_PER_TOKEN) + 1
+    return len(by_key), len(by_key) - len(left), sum(map(estimated_tokens, left))

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import InputError
-from ...runs.artifacts import digest_of
 from ...safety.secrets import masked
 from ...servers.answers import CHAT, check_answer, unreadable_text
 from ...servers.client import OpenAIClient
+from ...servers.questions import request_key
 from ...servers.requests import RequestPool
 from ...servers.settings import RequestSettings, request_settings
 from .base import AskingJudge, Comparison, Judge
@@ -80,12 +80,6 @@ def request_arguments(model: str, arguments: Mapping[str, Any] | None) -> dict[s
     """Arguments of each request to `model`, with the user's in place of ours."""
     given = {"model": model, "temperature": 0.0, "max_tokens": 8, **(arguments or {})}
     return {name: value for name, value in given.items() if value is not None}
-
-
-def request_key(request: Mapping[str, Any]) -> str:
-    """Digest of what decides an answer: the texts as they are, and the other arguments without keys and passwords."""
-    texts = {name: request[name] for name in ("messages", "prompt") if name in request}
-    return digest_of({**masked({name: value for name, value in request.items() if name not in texts}), **texts})
 
 
 def comparison_requests(

@@ -20,6 +20,25 @@ class GenerateArguments:
     """Arguments of `pd-trl generate`, see [`generate_outputs`]."""
 
     model_name_or_path: str | None = argument(None, "The model: a folder, a Hub id, or the folder of a LoRA adapter.")
+    model: str | None = argument(
+        None, "A model behind an OpenAI-compatible server, in place of `model_name_or_path`: its name there."
+    )
+    base_url: str | None = argument(
+        None, "Address of that server. Where unset, the environment variable OPENAI_BASE_URL, then OpenAI's own."
+    )
+    api_key_env: str | None = argument(
+        None, "Environment variable with the server's key. Where unset, OPENAI_API_KEY."
+    )
+    request_arguments: dict[str, Any] | str | None = argument(
+        None,
+        'Further arguments of each request to the server: a mapping (YAML or json), such as {"extra_body": {"top_k": 40}}; null takes one of ours away.',
+    )
+    requests: dict[str, Any] | str | None = argument(
+        None, "Retries and concurrency of the requests, such as {max_concurrency: 4}: a mapping (YAML or json)."
+    )
+    skip_failed: bool = argument(
+        False, "Leave out and count instructions that the server gives no output to, instead of an error."
+    )
     instructions: dict[str, Any] | str | None = argument(
         "alpaca_eval",
         "Instructions: alpaca_eval (its 805), a file or a Hub id; for several sets, a mapping of name to these (YAML or json).",
@@ -67,7 +86,11 @@ _DECODING = ("max_new_tokens", "temperature", "top_p", "top_k", "seed", "system_
 
 def check_generate(arguments: GenerateArguments) -> None:
     """Raises `InputError` on arguments out of range."""
-    decoding_of(arguments)
+    config = decoding_of(arguments)
+    if arguments.model is not None:
+        _server_policy(arguments).check(config)
+    elif arguments.base_url is not None:
+        raise InputError("`base_url` is the address of a server: name the model that it has with --model.")
     if arguments.batch_size < 1:
         raise InputError(f"`batch_size` must be at least 1, got {arguments.batch_size}.")
 
@@ -83,35 +106,36 @@ def decoding_of(arguments: GenerateArguments) -> Any:
 @held_folder
 def run_generate(arguments: GenerateArguments) -> StageResult:
     """Writes `model_outputs.json` (in a subfolder for each of several sets), the decoding settings and the manifest."""
-    import torch
-
     from ...generation import generate_outputs
-    from ...generation.policies import PolicySource
 
     check_generate(arguments)
-    name = arguments.model_name_or_path
-    if not name:
-        raise InputError("No model: name one with --model_name_or_path (a folder or a Hub id).")
     folder, config = Path(arguments.output_dir).expanduser(), decoding_of(arguments)
-    dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
-    source = PolicySource(name, arguments.model_revision, dtype, arguments.trust_remote_code)
-    source.check()
+    policy = _policy(arguments)
     sets = load_sets(arguments)
-    settings = {**asdict(config), "dtype": str(source.resolved_dtype), "backend": arguments.backend}
+    server = arguments.model is not None
+    settings = {
+        **asdict(config),
+        **(policy.settings_of_requests() if server else {"dtype": str(policy.resolved_dtype)}),
+    }
     manifest = Manifest(
         "generate",
         inputs={
-            "model": source.digest,
+            "model": policy.model if server else policy.digest,
             **{f"instructions {k}": digest_of([asdict(item) for item in items]) for k, items in sets.items()},
         },
-        arguments={**settings, "generator": arguments.generator or source.name},
+        arguments={"backend": arguments.backend, **settings, "generator": arguments.generator or policy.name},
     )
     total = sum(map(len, sets.values()))
+    if arguments.dry_run and server:
+        counts, lines = _planned(policy, sets, folder, config)
+        return dry_result(manifest, arguments.output_dir, counts, lines)
+    if server:
+        policy.connect()
     if arguments.dry_run:
         decoding = f"temperature {config.temperature}" if config.temperature else "greedy"
         line = f"{total} instructions ({', '.join(sets)}), {decoding}, at most {config.max_new_tokens} tokens each"
         return dry_result(manifest, arguments.output_dir, {"instructions": total}, [line])
-    check_folder("generate", folder, [name, *_sources(arguments.instructions).values()])
+    check_folder("generate", folder, [arguments.model_name_or_path, *_sources(arguments.instructions).values()])
     done = skip_if_done(manifest, folder, arguments.overwrite)
     if done:
         return done
@@ -121,7 +145,7 @@ def run_generate(arguments: GenerateArguments) -> StageResult:
             for key, items in sets.items():
                 place = root if len(sets) == 1 else root / key
                 generate_outputs(
-                    source,
+                    policy,
                     items,
                     output_dir=place,
                     generator=arguments.generator,
@@ -135,6 +159,59 @@ def run_generate(arguments: GenerateArguments) -> StageResult:
                     manifest.counts[count] = manifest.counts.get(count, 0) + value
         manifest.save(root)
     return StageResult("generate", arguments.output_dir, manifest.counts)
+
+
+def _policy(arguments: GenerateArguments) -> Any:
+    """The model that the arguments name, here or behind a server."""
+    if arguments.model is not None:
+        return _server_policy(arguments)
+    import torch
+
+    from ...generation.policies import PolicySource
+
+    name = arguments.model_name_or_path
+    if not name:
+        raise InputError(
+            "No model: name one with --model_name_or_path (a folder or a Hub id), or with --model one of a server."
+        )
+    dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
+    source = PolicySource(name, arguments.model_revision, dtype, arguments.trust_remote_code)
+    source.check()
+    return source
+
+
+def _server_policy(arguments: GenerateArguments) -> Any:
+    from ...generation import ServerPolicy
+    from ...generation.server import DEFAULT_KEY
+    from ...servers import request_settings
+
+    if arguments.model_name_or_path:
+        raise InputError("Two models: give --model (of a server) or --model_name_or_path (a folder or a Hub id).")
+    return ServerPolicy(
+        str(arguments.model),
+        arguments.base_url,
+        arguments.api_key_env or DEFAULT_KEY,
+        request_settings(mapping_of(arguments.requests, "requests")),
+        mapping_of(arguments.request_arguments, "request_arguments"),
+        arguments.skip_failed,
+    )
+
+
+def _planned(policy: Any, sets: Mapping[str, Any], folder: Path, config: Any) -> tuple[dict[str, int], list[str]]:
+    """What a server would be asked, without what it answered before."""
+    from ...generation.server import kept_answers
+
+    counts: dict[str, int] = {}
+    for key, items in sets.items():
+        place = folder if len(sets) == 1 else folder / key
+        planned = policy.plan(policy.requests(items, config), kept_answers(place, policy.identity(config)), config)
+        for name, count in planned.items():
+            counts[name] = counts.get(name, 0) + count
+    line = (
+        f"{counts['requests']} requests to {policy.address}, about {counts['prompt tokens']:,} prompt tokens and at most "
+        f"{counts['output tokens']:,} output tokens; {counts['answered']} known answers"
+    )
+    return {"requests": counts["requests"]}, [line]
 
 
 def _sources(instructions: str | Mapping[str, Any] | None) -> dict[str, str]:
