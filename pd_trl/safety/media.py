@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import datasets
@@ -105,6 +106,15 @@ def _opens(value: Any) -> bool:
 def undecoded(stream: datasets.IterableDataset) -> datasets.IterableDataset:
     """`stream` with its media as bytes and names, which reading a row of it would otherwise decode."""
     return stream.decode(False) if media_columns(stream.features) else stream
+
+
+def undecoded_batches(dataset: datasets.Dataset, batch_size: int = _ROWS) -> Iterator[dict[str, list[Any]]]:
+    """The rows in batches of columns, as plain Python values; media as their bytes and names."""
+    if not media_columns(dataset.features):
+        yield from dataset.with_format(None).iter(batch_size=batch_size)
+        return
+    for table in dataset.with_format("arrow").iter(batch_size=batch_size):
+        yield table.to_pydict()
 
 
 def _holds_media(feature: Any) -> bool:

@@ -230,7 +230,7 @@ def test_what_a_killed_command_was_writing_is_removed_by_the_next_that_has_nothi
     folder, manifest = tmp_path / "out", Manifest("s")
     with owned_folder(manifest, folder, overwrite=False) as root:
         finish(manifest, root, "whole")
-    half = beside(folder, "tmp.1.dead")
+    half = beside(folder, "tmp.1.deadbeef")
     (half / "x").touch()
     assert skip_if_done(manifest, folder, overwrite=False, hold=False).skipped
     assert not half.exists() and manifest.is_done_in(folder)
