@@ -8,7 +8,7 @@ from ..errors import InputError
 from ..hub import local_model_folder
 from ..models.inputs import TEMPLATE_FAULTS, check_eos
 from ..models.loading import load_tokenizer
-from ..runs.identity import tokenizer_key
+from ..runs.model_identity import tokenizer_key
 from ..text.names import display_name
 from .pairs import Pair
 

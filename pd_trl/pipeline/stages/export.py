@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ...errors import InputError
 from ...export import TARGETS, export_preferences
 from ...export.run import ON_UNSUPPORTED
-from ...runs.stage_folders import StageResult, holding_output_dir
+from ...runs.stage_folders import StageResult, held_folder
 from .arguments import OVERWRITE, argument
 
 
@@ -36,7 +36,7 @@ class ExportArguments:
     overwrite: bool = argument(False, OVERWRITE)
 
 
-@holding_output_dir
+@held_folder
 def run_export(arguments: ExportArguments) -> StageResult:
     """Writes the rows, the part of the trainer's configuration that names them, and the manifest."""
     if not arguments.dataset_name:
