@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..data.columnar import dataset_table
 from ..data.ids import row_keys
+from ..data.validation import OVERALL
 from ..errors import InputError
 from ..selection.filter import PDFilter
 from ..selection.gaps import (
@@ -24,6 +25,7 @@ from ..selection.gaps import (
 from ..selection.report import numbers_of
 from ..selection.scores import selector_scores
 from ..selection.statistics import length_difference, other_votes, text_lengths, vote_names
+from ..selection.wording import holds_one_label
 
 Matrix = list[list[float | None]]
 _BLOCK = 65_536
@@ -76,7 +78,7 @@ def rank_pairs(decided: Dataset, pd_filter: PDFilter) -> RankedPairs:
         )
     groups: dict[str, list[str]] = {}
     columns = _text_lengths(decided)
-    if labels is not None:
+    if labels is not None and not holds_one_label(labels):
         groups["aspect"], columns["aspect"] = _grouped(labels)
     if "pd" in decided.column_names:
         divergence = numeric_column(decided, "pd").astype(np.float32)
@@ -159,7 +161,7 @@ def _unseen_votes(decided: Dataset, source: str, labels: NDArray[np.str_] | None
     """The labels that the selection did not see, as `unseen_labels` of [`SelectionReport`] counts them."""
     columns: dict[str, NDArray] = {}
     overall = numbers_of(decided, "vote_overall")
-    if overall is not None:
+    if overall is not None and not (labels is not None and (labels == OVERALL).all()):
         columns["overall"] = np.sign(np.nan_to_num(overall)).astype(np.int8)
     if labels is None or source == "ratings":
         return columns

@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..data.chat import normalize_text, text_length
+from ..data.validation import OVERALL
 from ..errors import InputTypeError
 from ..method.accuracy import verdict
 from .gaps import (
@@ -306,7 +307,10 @@ class ReportSums:
         return result
 
     def _unseen_labels(self, source: str) -> dict[str, dict[str, float | None]]:
-        counted = {"overall": self.sums["overall"]} if "overall" in self.sums and self.sums["overall"][1][0] else {}
+        counted = {}
+        # Of pairs that carry the overall label, it is not unseen.
+        if "overall" in self.sums and self.sums["overall"][1][0] and self._given_labels() != [OVERALL]:
+            counted["overall"] = self.sums["overall"]
         voted = self._voted() if source != "ratings" else []
         if len(voted) > 1:
             counted["other aspects"] = sum(self.sums[f"vote_counts_{name}"] for name in voted)
@@ -315,11 +319,17 @@ class ReportSums:
             for name, (agree, decided) in counted.items()
         }
 
+    def _given_labels(self) -> list[str]:
+        """The labels that pairs carry."""
+        if not self.basis.labels:
+            return []
+        return [name for name, count in zip(self.basis.labels, self.sums["own"][0], strict=True) if count]
+
     def _voted(self) -> list[str]:
         """Aspects whose votes are in the data, where pairs have labels."""
         if not self.basis.labels:
             return []
-        labels = [name for name, count in zip(self.basis.labels, self.sums["own"][0], strict=True) if count]
+        labels = self._given_labels()
         found = []
         for name in (key[len("vote_kind_") :] for key in self.sums if key.startswith("vote_kind_")):
             other, against = (bool(value) for value in self.sums[f"vote_kind_{name}"])

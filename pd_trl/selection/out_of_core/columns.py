@@ -16,6 +16,7 @@ from ..gaps import (
     Gaps,
     VoteColumn,
     is_number_type,
+    no_gaps_error,
     rated_aspects,
     rating_columns,
     rating_gap,
@@ -97,8 +98,7 @@ class GapReader(LabelReader):
             )
         self.names = scored_aspects(present) if kind == "rewards" else self._rated()
         if not self.names:
-            wanted = "`reward_gap_<aspect>` columns" if kind == "rewards" else "ratings or votes"
-            raise InputError(f"The data has no {wanted} of any aspect; its columns are {', '.join(present)}.")
+            raise no_gaps_error(kind, present)
         self._set_labels([*self.names, *RESERVED_ASPECTS])
         self._inputs = [self._columns_of(name) for name in self.names]
         self.columns = ["aspect", *(column for columns in self._inputs for column in columns)]
