@@ -48,6 +48,7 @@ def score_pairs(
     attn_implementation: str | None = None,
     torch_compile: bool = False,
     trust_remote_code: bool = False,
+    chat: bool = False,
     scorers: Sequence[Scorer] | None = None,
 ) -> Dataset:
     """
@@ -104,6 +105,9 @@ def score_pairs(
             Whether to compile the models by `torch.compile`, which takes a minute or more before the first batch.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
             Whether to run code that comes with a model.
+        chat (`bool`, *optional*, defaults to `False`):
+            Whether strings are scored as messages of the user and the assistant, in the chat template of each model: what most
+            published reward models were trained on. The columns stay as they are.
         scorers (sequence, *optional*):
             The models, loaded already, as [`load_scorers`] gives them. `None` loads one after the other.
 
@@ -118,7 +122,7 @@ def score_pairs(
     settings = ScoringSettings(
         max_length=max_length, tokens_per_batch=tokens_per_batch, on_long=on_long, tokenizer=tokenizer, dtype=dtype,
         pairs_per_shard=pairs_per_shard, share_prefix=share_prefix, backend=backend, engine_kwargs=engine_kwargs,
-        attn_implementation=attn_implementation, torch_compile=torch_compile, trust_remote_code=trust_remote_code,
+        attn_implementation=attn_implementation, torch_compile=torch_compile, trust_remote_code=trust_remote_code, chat=chat,
     )  # fmt: skip
     preferences = as_preferences(preferences)
     _check(preferences, reward_models, length_penalty, length_correction)

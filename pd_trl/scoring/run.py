@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from ..data.chat import text_kind, wrap_text
+from ..data.columnar import dataset_table, table_dataset
 from ..errors import InputError
 from ..models.inputs import check_token_ids
+from ..models.sidecar import RewardSidecar
 from ..runs.identity import data_key, shard_identity
 from ..text.tables import printable
 from .backends import Scorer, scorers_of
@@ -29,6 +33,21 @@ logger = logging.getLogger(__name__)
 _TEXT_COLUMNS = ("pair_id", "prompt", *PAIR, *SINGLE, "tools", "chat_template_kwargs")
 
 
+def _is_string(rows: Dataset, name: str) -> bool:
+    return text_kind(rows.features.arrow_schema.field(name).type) == "text"
+
+
+def as_messages(texts: Dataset, sides: Sequence[str]) -> Dataset:
+    """Strings as messages: the prompt as the user's, the responses as the assistant's."""
+    if "prompt" not in texts.column_names:
+        raise InputError("`chat` makes messages of a prompt and its responses, and the data has no column 'prompt'.")
+    table = dataset_table(texts)
+    columns = {name: table.column(name) for name in table.column_names}
+    columns["prompt"] = wrap_text(columns["prompt"], "user")
+    columns |= {name: wrap_text(columns[name], "assistant") for name in sides}
+    return table_dataset(pa.table(columns), texts.features)
+
+
 class ScoringRun:
     """
     Args:
@@ -42,6 +61,9 @@ class ScoringRun:
         self.sides, self.unit = (PAIR, "pairs") if PAIR[0] in rows.column_names else (SINGLE, "responses")
         columns = [name for name in _TEXT_COLUMNS if name in rows.column_names]
         self.texts = rows.select_columns([name for name in columns if name not in {*PAIR, *SINGLE} - {*self.sides}])
+        self.strings = all(_is_string(self.texts, name) for name in self.sides)
+        if settings.chat and self.strings:
+            self.texts, self.strings = as_messages(self.texts, self.sides), False
         self.ids = np.asarray(rows["pair_id"][:], dtype=str)
         groups = prompt_groups(rows)
         self.rows = shard_rows(groups, settings.pairs_per_shard)
@@ -86,6 +108,7 @@ class ScoringRun:
             job (`str`, *optional*): `"i/N"` scores every N-th shard only.
             finished (callable, *optional*): Called after each shard.
         """
+        self._warn_of_template(scorer)
         shards = self.shards_of(scorer)
         indices = range(len(self.rows)) if job is None else job_indices(job, len(self.rows))
         total = sum(self.rows[index].size for index in indices)
@@ -103,6 +126,15 @@ class ScoringRun:
 
             compute_shards(shards, compute, indices, finished)
         return shards
+
+    def _warn_of_template(self, scorer: Scorer) -> None:
+        """Says where texts are strings, and a model that was not trained here has a chat template, which it then does not see."""
+        trained_here = any(sidecar != RewardSidecar() for sidecar in scorer.sidecars.values())
+        if self.strings and scorer.tokenizer.chat_template and not trained_here:
+            logger.warning(
+                "The texts are strings, and %s have a chat template: prompt and response are joined without it. If the model was "
+                "trained on chats, use chat=True (--chat true).", ", ".join(scorer.aspects),
+            )  # fmt: skip
 
     def job(
         self, reward_models: Mapping[str, RewardModel], shard: str, finished: Callable[[], None]

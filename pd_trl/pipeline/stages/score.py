@@ -84,6 +84,9 @@ class ScoreArguments:
     )
     shards_repo: str | None = argument(None, "Hub data set in which jobs leave their shards and find those of others.")
     shards_path: str = argument("shards", "Folder in that data set.")
+    chat: bool = argument(
+        False, "Score strings as messages of the user and the assistant, in the chat template of each model."
+    )
     trust_remote_code: bool = argument(False, REMOTE_CODE)
     dry_run: bool = argument(False, "Show the plan and score nothing.")
     overwrite: bool = argument(False, OVERWRITE)
@@ -168,7 +171,8 @@ def run_score(arguments: ScoreArguments) -> StageResult:
             **{f"what is said of {aspect}": settings_key(asdict(sidecar)) for aspect, sidecar in sidecars.items()},
         },
         arguments=deciding(arguments, [name for name in _SCORING if name not in _HOW])
-        | ({"column_mapping": given.mapping} if given.mapping else {}),
+        | ({"column_mapping": given.mapping} if given.mapping else {})
+        | ({"chat": True} if arguments.chat else {}),
     )
     if arguments.dry_run:
         lines = [f"{len(given.rows)} {given.part}, {len(models)} reward models: {', '.join(models)}", *given.lost]
@@ -182,7 +186,7 @@ def run_score(arguments: ScoreArguments) -> StageResult:
     }
     provenance = {**inherited_provenance(arguments.dataset_name), "proxies": proxies}
     manifest.results = {"proxy_metrics": metrics, "models": models, "provenance": provenance}
-    settings = {name: getattr(arguments, name) for name in _SCORING}
+    settings = {name: getattr(arguments, name) for name in (*_SCORING, "chat")}
     try:
         with owned_folder(manifest, arguments.output_dir, arguments.overwrite, exclusive=False) as root:
             here = replace(arguments, output_dir=str(root))
