@@ -51,7 +51,7 @@ def response_texts(dataset: datasets.Dataset, column_mapping: Mapping[str, str] 
         InputError: If a column is not found, or rows cannot be used.
     """
     table = dataset_table(dataset)
-    names = _columns(table.column_names, dict(column_mapping or {}))
+    names = response_columns(table.column_names, column_mapping)
     found: Problems = {}
     columns = {name: table.column(name) for name in table.column_names if name not in names.values()}
     name = names.get("messages") or names["response"]
@@ -73,8 +73,9 @@ def response_texts(dataset: datasets.Dataset, column_mapping: Mapping[str, str] 
     return table_dataset(pa.table(texts), dataset.features)
 
 
-def _columns(found: list[str], mapping: dict[str, Any]) -> dict[str, str]:
-    """Our names to those of the source: as given, or as they are recognised."""
+def response_columns(found: list[str], column_mapping: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Our names to those of the source: as given, or as they are recognised. See [`response_texts`]."""
+    mapping = dict(column_mapping or {})
     for ours, theirs in mapping.items():
         if ours not in _NAMES:
             raise InputError(

@@ -118,11 +118,13 @@ def _agreement_lines(numbers: Mapping[str, Any]) -> list[str]:
         if agrees is None or entry["weight"] == 0:
             continue
         error = binomial_error(agrees, pairs)
-        if agrees - 2 * error <= 0.5:
+        share = f"'{display_name(aspect)}' agrees with the {label} on {100 * agrees:.1f} ± {100 * error:.1f} % of the pairs"
+        if agrees + 2 * error < 0.5:
             lines.append(
-                f"'{display_name(aspect)}' agrees with the {label} on {100 * agrees:.1f} ± {100 * error:.1f} % of the pairs, no "
-                "more often than a coin: it values something else, or its votes are noise."
+                f"{share}, less often than a coin: it values something else, or smaller is better in what it gives."
             )
+        elif agrees - 2 * error <= 0.5:
+            lines.append(f"{share}, no more often than a coin: it values something else, or its votes are noise.")
     return lines
 
 

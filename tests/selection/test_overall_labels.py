@@ -124,6 +124,16 @@ def test_models_that_agree_with_the_label_are_not_complained_about():
     assert "no more often than a coin" not in str(pd_filter.report_)
 
 
+def test_models_against_the_label_are_spoken_of():
+    data = labelled(200)
+    gaps = -np.abs(np.array(data["reward_gap_honesty"][:])) - 0.1
+    data = data.remove_columns("reward_gap_honesty").add_column("reward_gap_honesty", gaps.astype(np.float32))
+    pd_filter = PDFilter(0.3)
+    pd_filter(data)
+    assert "'honesty' agrees with the overall label on 0.0 ± " in str(pd_filter.report_)
+    assert "less often than a coin" in str(pd_filter.report_)
+
+
 def test_measured_models_show_their_accuracy():
     metrics = {name: {"pair_accuracy": 0.7, "pair_accuracy_se": 0.02, "num_pairs": 90} for name in ASPECTS}
     pd_filter = PDFilter(0.3, proxy_metrics=metrics, min_proxy_accuracy=0.6)

@@ -8,7 +8,7 @@ from typing import Any
 from datasets import Dataset
 
 from ...data import aspects_of, effective_labels, prepare_preferences, read_pairs
-from ...data.responses import holds_responses
+from ...data.responses import holds_responses, response_columns
 from ...errors import InputError
 from ...scoring import score_pairs, score_response_rows, score_response_shard, score_shard
 from ...scoring.single import REWARD_PREFIX
@@ -82,7 +82,7 @@ def rows_to_score(name: str | None, column_mapping: Mapping[str, Any] | str | No
     if not given and {"chosen", "rejected"} <= columns and (voted or {"pair_id", "aspect"} <= columns):
         return RowsToScore(rows)
     if holds_responses(rows.column_names, given) and (given or not paired):
-        return RowsToScore(rows, "responses", {name: str(column) for name, column in given.items()})
+        return RowsToScore(rows, "responses", response_columns(rows.column_names, given))
     try:
         pairs, report = read_pairs(rows, column_mapping=given or None)
     except InputError as error:
