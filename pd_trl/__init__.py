@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .publishing.dataset import publish_dataset
     from .publishing.model import publish_model
     from .publishing.report import publish_report
-    from .scoring import score_pairs
+    from .scoring import score_pairs, score_responses
     from .selection.filter import PDFilter
     from .selection.out_of_core import select_out_of_core
     from .trainers.dpo.config import PDDPOConfig
@@ -53,6 +53,7 @@ _MODULE_OF = {
     "publish_model": "publishing.model",
     "publish_report": "publishing.report",
     "score_pairs": "scoring",
+    "score_responses": "scoring",
     "select_out_of_core": "selection.out_of_core",
     "to_preferences": "data",
     "train_aspect_rewards": "trainers.reward.aspects",
@@ -80,6 +81,7 @@ __all__ = [
     "publish_model",
     "publish_report",
     "score_pairs",
+    "score_responses",
     "select_out_of_core",
     "to_preferences",
     "train_aspect_rewards",

@@ -3,15 +3,19 @@ Makes a tiny language model with a tokenizer trained on a data set's own texts: 
 pretrained model can be had. Its proxies start from nothing and learn little; take a real model for real work.
 
     python scripts/tiny_model.py my-data.parquet runs/tiny
+    python scripts/tiny_model.py pairs.jsonl runs/tiny --rewards helpful honest   # and reward models, whose votes are noise
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from pd_trl import load_pairs
+from pd_trl.errors import InputError
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}{{ eos_token }}\n"
@@ -23,13 +27,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", help="file, folder or Hub id that `load_pairs` reads")
     parser.add_argument("output", help="folder of the model")
+    parser.add_argument("--rewards", nargs="+", default=[], help="names of reward models to make in the same folder")
     parser.add_argument("--vocab_size", type=int, default=2000)
     parser.add_argument("--hidden_size", type=int, default=32)
     parser.add_argument("--num_layers", type=int, default=1)
     parser.add_argument("--max_length", type=int, default=4096)
     parser.add_argument("--seed", type=int, default=42)
     options = parser.parse_args()
-    pairs = load_pairs(options.dataset, on_invalid="drop")
+    try:
+        pairs = load_pairs(options.dataset, on_invalid="drop")
+    except InputError as error:
+        sys.exit(f"tiny_model.py: error: {error}")
     backend = Tokenizer(models.BPE(byte_fallback=False))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -67,6 +75,13 @@ def main() -> None:
     model.save_pretrained(options.output)
     tokenizer.save_pretrained(options.output)
     print(f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens: {options.output}")
+    config.num_labels = 1
+    for seed, name in enumerate(options.rewards, options.seed + 1):
+        torch.manual_seed(seed)
+        folder = Path(options.output) / name
+        LlamaForSequenceClassification(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        print(f"a reward model with random weights: {folder}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 from ..hub.names import is_repo_id
 from ..hub.readme import join_readme, merge_metadata, merge_section, name_of, split_readme
 from ..selection.report_text import warning_lines
+from ..selection.wording import Wording, wording_of
 from .dataset_tables import group_table, kept_table, matrix_table, proxy_table, scale_table, statistics_table
 from .facts import ConfigFacts, DatasetFacts, ExampleFacts
 from .licenses import license_metadata
@@ -15,8 +16,8 @@ from .text import Safe, cell, code, count, number, percent, plain, render, repo_
 
 # The kept pairs in words, after "Kept are the pairs".
 _RULES = {
-    "pd": "of lowest Preference Divergence: those whose label the other aspects agree with most",
-    "pd_high": "of highest Preference Divergence, whose label the other aspects contradict most (the paper's ablation)",
+    "pd": "of lowest Preference Divergence: those whose label {voters} agree with most",
+    "pd_high": "of highest Preference Divergence, whose label {voters} contradict most (the paper's ablation)",
     "random": "that a seed draws at random (a baseline)",
     "margin": "with the largest margin of one unified reward model (a baseline)",
     "length": "whose chosen response is longest relative to the rejected one (a baseline)",
@@ -103,10 +104,12 @@ def _title(repo_id: str) -> str:
 
 def _record(facts: DatasetFacts) -> dict[str, Any]:
     report, budget = facts.report, facts.arguments.get("budget")
+    words = wording_of(report)
     return {
         "facts": facts,
         "arguments": {"per_aspect": False, "source": "rewards", "pd_column": "pd", "gamma": None, **facts.arguments},
-        "rule": Safe(_RULES.get(facts.selector, f"that the rule {code(facts.selector)} ranks first")),
+        "rule": Safe(_rule(facts.selector, words)),
+        "words": words,
         "by_pd": facts.selector in ("pd", "pd_high"),
         "has_pd": "pd" in report or facts.arguments.get("source") == "column",
         "share": facts.kept / facts.total if facts.total else None,
@@ -122,13 +125,14 @@ def _record(facts: DatasetFacts) -> dict[str, Any]:
         and ("pd" in report or facts.arguments.get("source") == "column")
         and not (report.get("missing_votes") or {}).get("none"),
         "statistics": statistics_table(report.get("pd")),
-        "aspects": kept_table(report.get("kept_by_aspect"), "aspect of the label", facts),
-        "votes": kept_table(report.get("kept_by_votes"), "votes of the other aspects"),
+        "aspects": "" if words.label else kept_table(report.get("kept_by_aspect"), "aspect of the label", facts),
+        "votes": kept_table(report.get("kept_by_votes"), f"votes of {words.voters}", facts if words.label else None),
         "unanimous": _unanimous(report.get("kept_by_votes")),
         "groups": group_table(report),
         "overlap": {name: percent(value) for name, value in report.get("overlap", {}).items()},
         "proxies": proxy_table(facts),
-        "scales": scale_table(report.get("aspects", {})),
+        "measured": any(proxy.metrics.get("pair_accuracy") is not None for proxy in facts.proxies),
+        "scales": scale_table(report),
         "conflict": matrix_table(facts.conflict, "", lambda value: percent(value, 0)),
         "correlation": matrix_table(report.get("gap_correlation", {}), "", lambda value: number(value, 2)),
         "warnings": [_warning(line) for line in warning_lines(report)] if report else [],
@@ -138,6 +142,12 @@ def _record(facts: DatasetFacts) -> dict[str, Any]:
         "provenance": _provenance(facts),
         "license": _license(facts),
     }
+
+
+def _rule(selector: str, words: Wording) -> str:
+    if selector not in _RULES:
+        return f"that the rule {code(selector)} ranks first"
+    return _RULES[selector].format(voters=words.voters)
 
 
 def _warning(line: str) -> Safe:
@@ -158,7 +168,7 @@ def _other_budget(budget: Any, total: int) -> float | int:
 
 
 def _unanimous(votes: Mapping[str, Any] | None) -> dict[str, Safe] | None:
-    """Share of kept and of dropped pairs with votes of other aspects that all agree with the label."""
+    """Share of kept and of dropped pairs with votes that all agree with the label."""
     if not votes:
         return None
     totals = {"kept": 0, "dropped": 0}

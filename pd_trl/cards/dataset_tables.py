@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..method.accuracy import verdict
+from ..selection.wording import wording_of
 from ..text.names import MAX_MATRIX
 from .facts import DatasetFacts, ProxyFacts
 from .text import Safe, accuracy, code, count, number, percent, repo_link, table
@@ -59,8 +60,9 @@ def group_table(report: Mapping[str, Any]) -> Safe:
     ):
         if key in lengths.get("all", {}):
             rows.append([label, *(form(lengths[group][key]) for group in groups)])
+    voters = wording_of(report).voters
     for name, shares in report.get("unseen_labels", {}).items():
-        label = {"overall": "the overall label", "other aspects": "the other aspects’ labels"}.get(name, name)
+        label = {"overall": "the overall label", "other aspects": f"{voters}’ labels"}.get(name, name)
         rows.append([f"agrees with {label}", *(percent(shares[group]) for group in groups)])
     return table(rows) if len(rows) > 1 else Safe("")
 
@@ -69,6 +71,9 @@ def proxy_table(facts: DatasetFacts) -> Safe:
     """Held-out accuracy of each proxy beside the two rules it must beat."""
     if not facts.proxies:
         return Safe("")
+    if wording_of(facts.report).label and not any("pair_accuracy" in proxy.metrics for proxy in facts.proxies):
+        names: list[Sequence[object]] = [[proxy.aspect, _proxy_model(proxy)] for proxy in facts.proxies]
+        return table([["aspect", "reward model"], *names], left=2)
     rows: list[Sequence[object]] = [
         ["aspect", "reward model", "verdict", "training pairs", "held-out pairs", "accuracy ± SE", "“longer wins”"]
     ]
@@ -99,12 +104,20 @@ def _verdict(aspect: Mapping[str, Any]) -> str:
     return plain.get(found) or f"**{found.replace('than length', 'than “longer wins”')}**"
 
 
-def scale_table(aspects: Mapping[str, Any]) -> Safe:
+def scale_table(report: Mapping[str, Any]) -> Safe:
     """Scale, clipped share, agreement and correlation with length of each aspect's gaps."""
+    aspects, label = report.get("aspects", {}), wording_of(report).label or "label"
     if not aspects:
         return Safe("")
     rows: list[Sequence[object]] = [
-        ["aspect", "weight of its vote", "scale q", "gaps clipped", "agrees with the label", "correlation with length"]
+        [
+            "aspect",
+            "weight of its vote",
+            "scale q",
+            "gaps clipped",
+            f"agrees with the {label}",
+            "correlation with length",
+        ]
     ]
     for name, entry in aspects.items():
         rows.append([

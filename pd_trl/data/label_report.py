@@ -81,27 +81,22 @@ class LabelReport:
         lines = [head, *(f"  dropped, {reason}: {count:,}" for reason, count in self.dropped.items())]
         if self.reversed is not None:
             lines.append(f"  rows that reverse the source's own chosen and rejected: {self.reversed:,}")
-        if self.rows_against_overall is not None:
+        # Where rows carry the overall label itself, their agreement with it says nothing.
+        if self.rows_against_overall is not None and set(self.rows_per_aspect) != {OVERALL}:
             lines.append(
                 f"  agreement with the overall label: {1 - self.rows_against_overall:.3f} of the rows it decides"
             )
         aspects = list(self.conflict)
-        lines.append("  right half: agreement of two labels, as a share of the pairs that both decide")
-        header = [
-            "aspect",
-            "rows",
-            "decided",
-            "ties",
-            "unlabelled",
-            "longer",
-            "with overall",
-            *(f"with {k}" for k in aspects),
-        ]
-        body = [header]
+        compared = [f"with {name}" for name in (OVERALL, *aspects)] if aspects else []
+        if compared:
+            lines.append("  right half: agreement of two labels, as a share of the pairs that both decide")
+        body = [["aspect" if aspects else "label", "rows", "decided", "ties", "unlabelled", "longer", *compared]]
         for name in dict.fromkeys([*aspects, *self.decided, *self.rows_per_aspect]):
             numbers: list[int | None] = [self.rows_per_aspect.get(name, 0)]
             numbers += [counts.get(name) for counts in (self.decided, self.ties, self.unlabelled)]
-            shares = [self.chosen_longer.get(name), _agreement(self.conflict_with_overall.get(name))]
+            shares = [self.chosen_longer.get(name)]
+            if compared:
+                shares.append(_agreement(self.conflict_with_overall.get(name)))
             shares += [_agreement(self.conflict.get(name, {}).get(other)) for other in aspects]
             body.append([name, *map(_count, numbers), *map(number, shares)])
         return "\n".join([*lines, *table(body)])

@@ -14,7 +14,7 @@ from .chat import equal_text
 from .columnar import closest, dataset_table, table_dataset, to_numpy
 from .label_report import LabelReport, label_report, own_labels
 from .sides import Labels, build_columns
-from .validation import OVERALL, check_pairs
+from .validation import OVERALL, aspects_of, check_pairs
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,15 @@ def effective_labels(pairs: datasets.Dataset, labels: str | None, conflict: floa
     if labels is not None:
         return labels
     return "own" if conflict is None and own_labels(pairs) is not None else "one"
+
+
+def effective_relabel(
+    pairs: datasets.Dataset, labels: str | None, conflict: float | None, relabel: str | None
+) -> str | None:
+    """Returns `relabel`, or `"overall"` where no label is chosen and the pairs have the overall one alone."""
+    if relabel is None and labels is None and conflict is None and own_labels(pairs) is None and not aspects_of(pairs):
+        return OVERALL
+    return relabel
 
 
 def _mean_difference(table: pa.Table, preferences: np.ndarray, aspects: list[str]) -> np.ndarray:
@@ -200,13 +209,18 @@ def prepare_preferences(
     found = check_pairs(pairs)
     own = own_labels(pairs)
     choice = effective_labels(pairs, labels, conflict)
+    relabel = effective_relabel(pairs, labels, conflict, relabel)  # type: ignore[assignment]
     if choice == "own" and own is None:
         raise InputError(
             "labels='own' keeps the label of the source's chosen and rejected responses, but this source has none. "
             "Pass labels='one' to label each pair by one aspect."
         )
     if not found and choice != "own" and relabel != OVERALL:
-        raise InputError("The pairs have no aspect, only the overall label. Pass relabel='overall' to use that.")
+        given = f"relabel={relabel!r}" if relabel else f"conflict={conflict:g}" if conflict else f"labels={choice!r}"
+        raise InputError(
+            f"{given} needs labels of aspects, and the pairs have only the overall label. Leave it out: each pair then keeps "
+            "the overall label, and the reward models that `score_pairs` is given vote as the aspects."
+        )
     chosen_aspects = _select_aspects(found, aspects)
     if left := [name for name in found if name not in chosen_aspects]:
         logger.info("Ratings and votes of the aspects %s are left out.", left)
@@ -263,7 +277,7 @@ def to_preferences(
             as evenly as possible: these are the disjoint sets D_k of the paper (arXiv 2508.07638), on which proxies
             are trained. Responses may change sides, with a count. `"all"` makes one row for each aspect that prefers a
             response, with the id `<pair_id>/<aspect>`. The default is `"own"` if the source has chosen and rejected
-            responses and no `conflict` is asked for, else `"one"`.
+            responses and no `conflict` is asked for, else `"one"`. Pairs that have only an overall label keep it.
         conflict (`float`, *optional*):
             Share of labels that contradict the overall label: exactly `round(conflict * n)` of the `n` pairs with a
             decided overall label. If the share cannot be reached with all pairs, some are left out, with a count.

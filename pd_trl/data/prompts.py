@@ -19,7 +19,7 @@ INSTRUCTION = "instruction"
 INPUT_COLUMNS = ("input", "context")
 SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
 # Columns that may be part of a prompt in an unknown form.
-_POSSIBLE_PARTS = frozenset(
+POSSIBLE_PARTS = frozenset(
     (*INPUT_COLUMNS, *SYSTEM_COLUMNS)
     + tuple(
         "inputs contexts system_instruction system_instructions developer developer_message persona history chat_history "
@@ -145,7 +145,7 @@ def replace_rows(column: pa.ChunkedArray, rows: list[int], messages: list[Any]) 
 def warn_of_parts(columns: Mapping[str, pa.ChunkedArray]) -> None:
     """Warns of columns that may be a part of the prompt but are not in it."""
     for name in columns:
-        if name.lower() in _POSSIBLE_PARTS and (count := _not_in_prompt(columns[name], columns["prompt"])):
+        if name.lower() in POSSIBLE_PARTS and (count := _not_in_prompt(columns[name], columns["prompt"])):
             logger.warning(
                 "The prompts of %d pairs do not contain column %r. If the responses answer it too, add it to the "
                 "prompt first.",
@@ -160,7 +160,7 @@ def missing_parts(row: Mapping[str, Any], prompt: Any) -> list[str]:
     return [
         name
         for name, value in row.items()
-        if str(name).lower() in _POSSIBLE_PARTS and name != "messages" and not _is_said(_text(value), text)
+        if str(name).lower() in POSSIBLE_PARTS and name != "messages" and not _is_said(_text(value), text)
     ]
 
 

@@ -20,7 +20,7 @@ from ..runs.artifacts import digest_of
 from ..runs.results import save_results
 from ..runs.row_log import RowLog
 from ..safety.schema import number, sequence
-from ..scoring.responses import conversation, score_responses
+from ..scoring.responses import conversation, score_conversations
 from ..scoring.reward_models import RewardModel, load_scorers
 from ..scoring.scorer import RewardModelScorer
 from ..text.tables import printable
@@ -189,7 +189,7 @@ def _score_missing(
     ) as bar:
         for start in range(0, len(missing), CONVERSATIONS_PER_CALL):
             keys = missing[start : start + CONVERSATIONS_PER_CALL]
-            rewards, truncated = score_responses(
+            rewards, truncated = score_conversations(
                 scorer,
                 [distinct[key][1] for key in keys],
                 max_length=max_length,

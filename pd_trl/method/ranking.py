@@ -46,7 +46,7 @@ def random_keys(pair_ids: ArrayLike, seed: int) -> NDArray[np.float64]:
 
 
 SELECTORS: dict[str, Selector] = {
-    "pd": Selector("pd", ("pd",), lambda x, seed: x["pd"], "lowest Preference Divergence: the other aspects agree most", False),
+    "pd": Selector("pd", ("pd",), lambda x, seed: x["pd"], "lowest Preference Divergence: the votes agree most with the label", False),
     "pd_high": Selector("pd_high", ("pd",), lambda x, seed: -x["pd"], "highest Preference Divergence (the paper's ablation)", False),
     "random": Selector("random", (), lambda x, seed: random_keys(x["pair_id"], seed), "uniformly at random, by seed and pair_id"),
     "margin": Selector("margin", ("margin",), lambda x, seed: -x["margin"], "largest margin of one unified reward model (RAF)", False),
@@ -68,9 +68,7 @@ def resolve_budget(budget: Any, num_pairs: int) -> int:
     """
     check_budget(budget)
     if num_pairs < 1:
-        raise InputError(
-            "There is no pair to select from: the data is empty, or no pair has a vote of another aspect."
-        )
+        raise InputError("There is no pair to select from: the data is empty, or no aspect votes on any pair.")
     if isinstance(budget, (int, np.integer)):
         if budget > num_pairs:
             raise InputError(f"`budget` asks for {budget} pairs, but there are only {num_pairs}.")

@@ -48,7 +48,9 @@ def vote_weights(
         if accuracy is None:
             raise InputError(
                 f"`min_proxy_accuracy` needs the held-out accuracy of every reward model, and that of '{name}' is not "
-                "known. Pass `reward_models` with the folders of `train_aspect_rewards`, or `proxy_metrics`."
+                "known. Pass `reward_models` with the folders of `train_aspect_rewards`, or `proxy_metrics`. Pairs with an overall "
+                "label alone cannot measure it: leave `min_proxy_accuracy` out there, and see in the report how often each model "
+                "agrees with that label."
             )
         if min_accuracy is not None and accuracy < min_accuracy:
             level = logging.WARNING if warn else logging.DEBUG

@@ -15,8 +15,9 @@ from ..cards import BEGIN, DatasetFacts, SourceFacts, dataset_card, split_readme
 from ..cards.dataset import dataset_metadata
 from ..hub import check_access, split_revision
 from ..hub.readme import join_readme, merge_metadata
-from ..runs.artifacts import Manifest, read_rows
+from ..runs.artifacts import Manifest, read_json, read_rows
 from ..selection.filter import PDFilter
+from ..selection.wording import wording_of
 from .facts import dataset_facts
 from .publication import Publication, publish
 from .selection import FILES, PICTURE, Layout, find_selection, selection_folder
@@ -166,4 +167,7 @@ def _picture(folder: Path, scratch: Path) -> Path | None:
     values = np.concatenate([np.asarray(part["pd"][:], dtype=np.float64) for part in parts])
     kept = np.repeat([True, False], [len(part) for part in parts])
     known = np.isfinite(values)  # a pair on which no other aspect votes has no PD
-    return divergence_histogram(values[known], kept[known], scratch / "pd.png") if known.any() else None
+    if not known.any():
+        return None
+    report = read_json(folder / "report.json") if (folder / "report.json").is_file() else {}
+    return divergence_histogram(values[known], kept[known], scratch / "pd.png", voters=wording_of(report).voters)

@@ -7,6 +7,7 @@ from ..runs.artifacts import library_versions
 from ..selection.filter import PDFilter
 from ..selection.report_numbers import GROUPS
 from ..selection.report_text import warning_lines
+from ..selection.wording import wording_of
 from ..text.names import MAX_MATRIX, display_name, display_names
 from ..text.tables import number, percent
 from .ranked import Matrix, RankedPairs
@@ -27,8 +28,11 @@ def page_facts(
         numbers (`dict`): Numbers of its [`SelectionReport`].
         provenance (`dict`): What the manifests know of the source, such as the conflicts of its labels.
     """
+    words = wording_of(numbers)
     return {
         "numbers": numbers,
+        "voters": words.voters,
+        "agrees": f"agrees with the {words.label}" if words.label else "agrees",
         "share": numbers["kept"] / numbers["total"],
         "rule": pd_filter.rule.description,
         "warnings": warning_lines(numbers),
@@ -55,10 +59,13 @@ def _plain(value: Any) -> Any:
 
 def _groupings(ranked: RankedPairs, numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The tables of kept pairs by group. The page finds a group by its index."""
+    words = wording_of(numbers)
     titles = {
         "aspect": ("By aspect", "Pairs that have the label of this aspect."),
-        "votes": ("By votes", "The number of other aspects whose vote agrees with the pair's label."),
+        "votes": ("By votes", f"How many of {words.voters} that vote agree with {words.label_of_pair}."),
     }
+    if words.label:
+        del titles["aspect"]
     found = []
     for key, (title, note) in titles.items():
         counts = numbers.get(f"kept_by_{key}") or {}
@@ -105,10 +112,12 @@ def _group_rows(ranked: RankedPairs, numbers: Mapping[str, Any]) -> list[dict[st
             group: agree[part].sum() / voters[part].sum() if voters[part].sum() else None
             for group, part in parts.items()
         }
-        rows.append({"key": "agreement", "label": "expected agreement: votes of the other aspects", **_shares(shares)})
-    for name, key in (("overall", "overall"), ("other aspects", "others")):
+        label = f"expected agreement: votes of {wording_of(numbers).voters}"
+        rows.append({"key": "agreement", "label": label, **_shares(shares)})
+    whose = wording_of(numbers).voters.removeprefix("the ")
+    for name, key, shown in (("overall", "overall", "overall"), ("other aspects", "others", whose)):
         if name in unseen:
-            rows.append({"key": key, "label": f"hidden labels that agree: {name}", **_shares(unseen[name])})
+            rows.append({"key": key, "label": f"hidden labels that agree: {shown}", **_shares(unseen[name])})
     if "chosen_longer" in lengths["all"]:
         shares = {group: lengths[group]["chosen_longer"] for group in GROUPS}
         rows.append({"key": "longer", "label": "chosen response is the longer one", **_shares(shares)})
@@ -137,10 +146,11 @@ def _matrices(
         )
         note += "." if source == "ratings" else ", which does not see these labels."
         found.append(_matrix("Conflict of the labels", note, names, values))
-    if ranked.matrix is not None:
+    if ranked.matrix is not None and len(ranked.matrix.names) > 1:
         notes = {
             "all": "Share of pairs in which two aspects prefer different responses by the sign of their gap, among "
-            "the pairs that both decide. A pair's own aspect prefers the chosen response.",
+            "the pairs that both decide."
+            + ("" if wording_of(numbers).label else " A pair's own aspect prefers the chosen response."),
             "kept": "The same among the kept pairs.",
             "dropped": "The same among the dropped pairs.",
         }
@@ -148,7 +158,7 @@ def _matrices(
             title = f"Conflict of the votes: {group} pairs"
             found.append(_matrix(title, note, ranked.matrix.names, ranked.conflicts[group]))
     correlation = numbers.get("gap_correlation")
-    if correlation:
+    if correlation and len(correlation) > 1:
         names = list(correlation)
         values = [[correlation[a][b] for b in names] for a in names]
         found.append(_matrix("Correlation of the gaps", "Two aspects of high correlation cast nearly the same vote.", names, values, signed=True))  # fmt: skip

@@ -27,6 +27,7 @@ def divergence_histogram(
     *,
     title: str = "Preference Divergence of the pairs",
     bins: int = 60,
+    voters: str = "the other aspects",
 ) -> Path:
     """
     Histogram of PD (Eq. 15), kept and dropped pairs stacked.
@@ -39,6 +40,7 @@ def divergence_histogram(
             drawn as an outline.
         title (`str`, *optional*): Title.
         bins (`int`, *optional*, defaults to `60`): Number of bars.
+        voters (`str`, *optional*): Who votes on a pair.
 
     Raises:
         InputError: When matplotlib is missing, or the arrays are empty, differ in length or hold no finite PD.
@@ -60,7 +62,7 @@ def divergence_histogram(
             axes.stairs(outline, edges, color=_CONFLICT, linewidth=1.4, label="label contradicts the overall label")
         axes.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
         axes.set_xlim(edges[0], edges[-1])
-        axes.set_xlabel("PD   (negative: the other aspects agree with the label; positive: they contradict it)")
+        axes.set_xlabel(f"PD   (negative: {voters} agree with the label; positive: they contradict it)")
         axes.set_ylabel("pairs")
         axes.grid(axis="y")
         axes.yaxis.set_major_formatter("{x:,.0f}")

@@ -8,6 +8,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from ..data.ids import row_keys
+from ..data.validation import OVERALL
 from ..errors import InputError
 from ..selection.aspect_columns import VOTE_PREFIX, aspect_labels, numeric_column, voted_aspects
 from ..selection.filter import PDFilter
@@ -15,6 +16,7 @@ from ..selection.gaps import GapMatrix, gap_matrix, vote_counts, votes_label
 from ..selection.report import numbers_of
 from ..selection.report_inputs import dataset_text_lengths, length_difference, other_votes, vote_names
 from ..selection.scores import selector_scores
+from ..selection.wording import holds_one_label
 
 Matrix = list[list[float | None]]
 _BLOCK = 65_536
@@ -67,7 +69,7 @@ def rank_pairs(decided: Dataset, pd_filter: PDFilter) -> RankedPairs:
         )
     groups: dict[str, list[str]] = {}
     columns = _text_lengths(decided)
-    if labels is not None:
+    if labels is not None and not holds_one_label(labels):
         groups["aspect"], columns["aspect"] = _grouped(labels)
     if "pd" in decided.column_names:
         divergence = numeric_column(decided, "pd").astype(np.float32)
@@ -146,7 +148,7 @@ def _unseen_votes(decided: Dataset, source: str, labels: NDArray[np.str_] | None
     """The labels that the selection did not see, counted as in `unseen_labels` of [`SelectionReport`]."""
     columns: dict[str, NDArray] = {}
     overall = numbers_of(decided, "vote_overall")
-    if overall is not None:
+    if overall is not None and not (labels is not None and (labels == OVERALL).all()):
         columns["overall"] = np.sign(np.nan_to_num(overall)).astype(np.int8)
     if labels is None or source == "ratings":
         return columns

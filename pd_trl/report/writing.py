@@ -100,17 +100,18 @@ def write_page(
     layout, numbers = packed(ranked)
     aspects = ranked.matrix.names if ranked.matrix is not None else []
     examples = sample_examples(selection.decided, ranked, max_examples, pd_filter.seed)
+    facts = page_facts(ranked, pd_filter, selection.numbers, selection.provenance)
     record = {
         "total": len(ranked.rows),
         "kept": ranked.kept,
         "selector": pd_filter.selector,
         "groups": {key: list(display_names(names).values()) for key, names in ranked.groups.items()},
+        "voters": facts["voters"],
         "layout": layout,
         "aspects": [display_name(name) for name in aspects[:MAX_GAPS]],
         "delta_unit": "tokens" if "delta_length" in selection.decided.column_names else "characters",
         "examples": examples,
     }
-    facts = page_facts(ranked, pd_filter, selection.numbers, selection.provenance)
     text = render_page(
         {
             **facts,

@@ -10,6 +10,8 @@ from ..errors import InputError
 from ..models.inputs import Conversation, naming_refused_rows, with_eos
 
 Text = str | list[dict[str, Any]]
+# The responses of a row: those of a pair, or the only one.
+PAIR, SINGLE = ("chosen", "rejected"), ("response",)
 
 
 def encode_pair(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
@@ -29,11 +31,13 @@ def encode_pair(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any]) -> t
     return chosen, rejected
 
 
-def conversations(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]]) -> list[Text]:
-    """Prompt and response of each side, chosen and rejected of each row in turn, ended by EOS where they are strings."""
+def conversations(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], sides: Sequence[str] = PAIR
+) -> list[Text]:
+    """Prompt and response of each side, the sides of each row in turn, ended by EOS where they are strings."""
     texts: list[Text] = []
     for row in rows:
-        for side in ("chosen", "rejected"):
+        for side in sides:
             response = row[side]
             if isinstance(response, str):
                 response = with_eos(tokenizer, response)

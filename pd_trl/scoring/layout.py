@@ -24,7 +24,9 @@ def prompt_groups(preferences: Dataset) -> NDArray[np.int64]:
         keys = preferences.with_format("arrow")["prompt"][:]
         if not pa.types.is_string(keys.type) and not pa.types.is_large_string(keys.type):
             keys = pa.array([canonical_json(prompt) for prompt in preferences["prompt"]])
-    elif preferences.features["chosen"] == preferences.features["rejected"] and len(preferences):
+    elif (
+        "chosen" in columns and preferences.features["chosen"] == preferences.features["rejected"] and len(preferences)
+    ):
         chosen = preferences["chosen"][:]
         if isinstance(chosen[0], str):
             return np.arange(len(preferences))

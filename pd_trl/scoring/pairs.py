@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from ..data.columnar import closest
+from ..data.plain import as_preferences
 from ..data.validation import RESERVED_ASPECTS, aspects_of, check_aspect_names, check_preferences
 from ..errors import InputError
 from ..method.length import adjusted_gap, check_length_penalty
@@ -47,6 +48,7 @@ def score_pairs(
     attn_implementation: str | None = None,
     torch_compile: bool = False,
     trust_remote_code: bool = False,
+    chat: bool = False,
     scorers: Sequence[Scorer] | None = None,
 ) -> Dataset:
     """
@@ -61,7 +63,9 @@ def score_pairs(
     Args:
         preferences ([`~datasets.Dataset`]):
             Preferences in the data contract: `pair_id`, `chosen`, `rejected`, `aspect`, and `prompt` unless it is part of
-            both.
+            both. Plain pairs do, too: what [`load_pairs`] returns of a chosen and a rejected response, or these columns alone.
+            They get a `pair_id` by their content, and `overall` as their `aspect`: the label is no aspect's, and each model
+            votes on each pair.
         reward_models (`dict`):
             A reward model for each aspect: path or Hub id of a model or LoRA adapter, a model, or a tuple of a model and
             its tokenizer. The key `"overall"` is for a unified model, whose gap is no aspect's.
@@ -101,6 +105,9 @@ def score_pairs(
             Whether to compile the models by `torch.compile`, which takes a minute or more before the first batch.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
             Whether to run code that comes with a model.
+        chat (`bool`, *optional*, defaults to `False`):
+            Whether strings are scored as messages of the user and the assistant, in the chat template of each model: what most
+            published reward models were trained on. The columns stay as they are.
         scorers (sequence, *optional*):
             The models, loaded already, as [`load_scorers`] gives them. `None` loads one after the other.
 
@@ -115,12 +122,13 @@ def score_pairs(
     settings = ScoringSettings(
         max_length=max_length, tokens_per_batch=tokens_per_batch, on_long=on_long, tokenizer=tokenizer, dtype=dtype,
         pairs_per_shard=pairs_per_shard, share_prefix=share_prefix, backend=backend, engine_kwargs=engine_kwargs,
-        attn_implementation=attn_implementation, torch_compile=torch_compile, trust_remote_code=trust_remote_code,
+        attn_implementation=attn_implementation, torch_compile=torch_compile, trust_remote_code=trust_remote_code, chat=chat,
     )  # fmt: skip
+    preferences = as_preferences(preferences)
     _check(preferences, reward_models, length_penalty, length_correction)
     columns: dict[str, NDArray] = {}
     kept = np.ones(len(preferences), dtype=bool)
-    with _folder(output_dir) as folder, contextlib.closing(ScoringRun(preferences, settings, folder)) as run:
+    with scoring_folder(output_dir) as folder, contextlib.closing(ScoringRun(preferences, settings, folder)) as run:
         for scorer in scorers if scorers is not None else run.scorers(reward_models):
             gaps, delta, inside = run.merged(scorer, run.compute(scorer))
             kept &= inside
@@ -163,16 +171,11 @@ def score_shard(
         InputError: On unusable data, models or `shard`, or when `output_dir` holds shards of another run.
     """
     how = ScoringSettings(**settings)
+    preferences = as_preferences(preferences)
     _check(preferences, reward_models, None, None)
     job_indices(shard, 1)
-    found = {"shards": 0, "missing": 0}
-    with _folder(output_dir) as folder, contextlib.closing(ScoringRun(preferences, how, folder)) as run:
-        for scorer in run.scorers(reward_models):
-            shards = run.compute(scorer, shard, finished)
-            found["shards"] += len(job_indices(shard, shards.num_shards))
-            found["missing"] += shards.num_shards - len(shards.done)
-            del scorer
-    return found
+    with scoring_folder(output_dir) as folder, contextlib.closing(ScoringRun(preferences, how, folder)) as run:
+        return run.job(reward_models, shard, finished)
 
 
 def _check(
@@ -243,7 +246,8 @@ def _check_aspects(preferences: Dataset, models: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def _folder(output_dir: str | os.PathLike | None) -> Iterator[Path]:
+def scoring_folder(output_dir: str | os.PathLike | None) -> Iterator[Path]:
+    """The folder of the shards, which is removed with the block where none is given."""
     if output_dir is None:
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)

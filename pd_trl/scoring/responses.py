@@ -32,7 +32,7 @@ def conversation(scorer: RewardModelScorer, prompt: Any, response: Any, *, chat:
     return before + after
 
 
-def score_responses(
+def score_conversations(
     scorer: RewardModelScorer,
     conversations: Sequence[Text],
     *,

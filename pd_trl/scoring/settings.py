@@ -29,6 +29,7 @@ class ScoringSettings:
     attn_implementation: str | None = None
     torch_compile: bool = False
     trust_remote_code: bool = False
+    chat: bool = False
 
     def __post_init__(self) -> None:
         check_backend(self.backend)

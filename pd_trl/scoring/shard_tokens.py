@@ -12,7 +12,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from .encoding import conversations, encode_responses, response_key
+from .encoding import PAIR, conversations, encode_responses, response_key
 from .tokens import TokenRows
 
 # Tokens that are kept for the next model. Beyond it the shards are tokenised again for each.
@@ -22,11 +22,11 @@ _CACHED_BYTES = 1 << 30
 @dataclass(frozen=True)
 class ShardTokens:
     """
-    Tokens of the pairs of a shard.
+    Tokens of the rows of a shard, pairs or single responses.
 
     Args:
         tokens ([`TokenRows`]): Each distinct conversation once.
-        places (array of shape `(2 * num_pairs,)`): Conversation of each side, chosen and rejected of each pair in turn.
+        places (array of shape `(num_rows * num_sides,)`): Conversation of each side, chosen and rejected of each pair in turn.
         groups (array of shape `(num_conversations,)`): Conversations of one group have one prompt.
     """
 
@@ -42,28 +42,34 @@ class ShardTokens:
         return sum(array.nbytes for array in arrays)
 
 
-def side_name(place: int, ids: Sequence[Any]) -> str:
-    """What to call the side at a place of [`ShardTokens`], given the `pair_id` of each pair."""
-    return f"the {('chosen', 'rejected')[place % 2]} side of pair_id {str(ids[place // 2])!r}"
+def side_name(place: int, ids: Sequence[Any], sides: Sequence[str] = PAIR) -> str:
+    """What to call the side at a place of [`ShardTokens`], given the `pair_id` of each pair, or the number of each row."""
+    if len(sides) == 1:
+        return f"the response of row {ids[place]}"
+    return f"the {sides[place % 2]} side of pair_id {str(ids[place // 2])!r}"
 
 
 def encode_shard(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], groups: NDArray[np.integer]
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Mapping[str, Any]],
+    groups: NDArray[np.integer],
+    sides: Sequence[str] = PAIR,
 ) -> ShardTokens:
     """
-    Tokens of the pairs of a shard: each distinct conversation is tokenised once, however many pairs it is in.
+    Tokens of the rows of a shard: each distinct conversation is tokenised once, however many rows it is in.
 
     Args:
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]): Tokenizer of the reward model.
-        rows (sequence of mappings): The pairs.
-        groups (array of shape `(num_pairs,)`): Prompt of each pair, see [`prompt_groups`].
+        rows (sequence of mappings): The rows.
+        groups (array of shape `(num_rows,)`): Prompt of each row, see [`prompt_groups`].
+        sides (sequence of `str`, *optional*): Columns of the responses.
     """
-    texts = conversations(tokenizer, rows)
+    texts = conversations(tokenizer, rows, sides)
     position: dict[str, int] = {}
     distinct: list[int] = []
     places = np.empty(len(texts), dtype=np.int64)
     for i, text in enumerate(texts):
-        key = response_key(text, rows[i // 2])
+        key = response_key(text, rows[i // len(sides)])
         if key not in position:
             position[key] = len(distinct)
             distinct.append(i)
@@ -71,10 +77,10 @@ def encode_shard(
     encoded = encode_responses(
         tokenizer,
         [texts[i] for i in distinct],
-        [rows[i // 2] for i in distinct],
-        lambda index: side_name(distinct[index], [row["pair_id"] for row in rows]),
+        [rows[i // len(sides)] for i in distinct],
+        lambda index: side_name(distinct[index], [row["pair_id"] for row in rows], sides),
     )
-    return ShardTokens(TokenRows.of(encoded), places, np.asarray(groups)[np.array(distinct) // 2])
+    return ShardTokens(TokenRows.of(encoded), places, np.asarray(groups)[np.array(distinct) // len(sides)])
 
 
 class ShardReader:
@@ -82,13 +88,20 @@ class ShardReader:
     Reads and tokenises shards, the next one in a thread while the model is at work on this one.
 
     Args:
-        texts ([`~datasets.Dataset`]): The pairs.
-        groups (array of shape `(num_pairs,)`): Prompt of each.
+        texts ([`~datasets.Dataset`]): The rows.
+        groups (array of shape `(num_rows,)`): Prompt of each.
         rows (list of arrays): Rows of each shard.
+        sides (sequence of `str`, *optional*): Columns of the responses.
     """
 
-    def __init__(self, texts: Dataset, groups: NDArray[np.integer], rows: Sequence[NDArray[np.integer]]):
-        self.texts, self.groups, self.rows = texts, groups, rows
+    def __init__(
+        self,
+        texts: Dataset,
+        groups: NDArray[np.integer],
+        rows: Sequence[NDArray[np.integer]],
+        sides: Sequence[str] = PAIR,
+    ):
+        self.texts, self.groups, self.rows, self.sides = texts, groups, rows, sides
         self._cache: dict[tuple[str, int], ShardTokens] = {}
         self._cached_bytes = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenise")
@@ -123,7 +136,7 @@ class ShardReader:
         rows = self.rows[index]
         # A tokenizer is not to be used by two threads at a time.
         with self._tokenizer_lock:
-            return encode_shard(tokenizer, self.texts.select(rows).to_list(), self.groups[rows])
+            return encode_shard(tokenizer, self.texts.select(rows).to_list(), self.groups[rows], self.sides)
 
     def _digest(self, tokenizer: PreTrainedTokenizerBase) -> str:
         """Hash of what decides the tokens: models whose tokenizers are equal share them."""

@@ -177,12 +177,13 @@ class PDFilter(FittedFilter):
             )
         if len(dataset) == 0:
             raise InputError("The data set is empty: there is nothing to select from.")
+        dataset = self.models.add(dataset)
         if "pair_id" not in dataset.column_names:
             raise InputError(
                 "The data has no column 'pair_id', by which ties are broken and results are checked; its columns are "
                 f"{', '.join(dataset.column_names)}. Load it with `load_pairs` and `to_preferences`."
             )
-        return self.models.add(dataset)
+        return dataset
 
     def _fit(self, dataset: Dataset, ids: NDArray[np.str_]) -> PreferenceDivergence | None:
         votes = fitted_votes(self, dataset)
@@ -258,8 +259,9 @@ class PDFilter(FittedFilter):
             columns = {**carried, **rows.to_dict()}
             return columns if "pd" in columns or not has_divergence else {**columns, "pd": [None] * len(rows)}
 
-        # With features given, `datasets` would treat the media as already decoded.
-        features = self._stream_features(given) if given and not media else None
+        # With features given, `datasets` would treat the media as already decoded. Texts of plain pairs may take another form.
+        plain_pairs = not {"pair_id", "aspect"} <= set(given or ())
+        features = self._stream_features(given) if given and not media and not plain_pairs else None
         return plain.map(
             transform_batch, batched=True, with_indices=True, batch_size=STREAM_ROWS if missing else 1000, features=features,
         )  # fmt: skip
@@ -271,6 +273,7 @@ class PDFilter(FittedFilter):
         """Columns of a stream after the decision; `given` are those before it."""
         missing = self.models.missing(list(given))
         added = {f"{GAP_PREFIX}{aspect}": Value("float32") for aspect in missing}
+        added |= {name: Value("string") for name in ("pair_id", "aspect") if missing and name not in given}
         added |= {"delta_length": Value("int32")} if missing else {}
         added |= {"pd": Value("float32")} if self.needs_divergence or self.aspects_ is not None else {}
         return Features({**given, **added, "pd_kept": Value("bool"), "pd_reason": Value("string")})

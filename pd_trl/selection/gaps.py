@@ -7,7 +7,7 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from ..data.validation import RESERVED_ASPECTS
+from ..data.validation import OVERALL, RESERVED_ASPECTS
 from ..errors import InputError
 from ..method.divergence import NO_ASPECT
 from .aspect_columns import (
@@ -77,7 +77,8 @@ def gap_matrix(dataset: Dataset, source: str, names: Sequence[str] | None = None
     if "aspect" not in dataset.column_names:
         raise InputError(
             "The data has no column 'aspect', which names the aspect of each pair's label; its columns are "
-            f"{', '.join(dataset.column_names)}. Make preferences with `to_preferences`."
+            f"{', '.join(dataset.column_names)}. Make preferences with `to_preferences`. The label of no aspect is 'overall', as "
+            "`score_pairs` writes for plain pairs."
         )
     if source == "rewards":
         found = scored_aspects(dataset.column_names)
@@ -86,14 +87,7 @@ def gap_matrix(dataset: Dataset, source: str, names: Sequence[str] | None = None
     names = list(names) if names is not None else found
     absent = [name for name in names if name not in found]
     if absent or not names:
-        wanted = f"of {', '.join(absent)}" if absent else "of any aspect"
-        kind = "`reward_gap_<aspect>` columns" if source == "rewards" else "ratings or votes"
-        advice = "Score the pairs with `score_pairs`" if source == "rewards" else "Make them with `to_preferences`"
-        if source == "rewards" and rated_aspects(dataset.column_names):
-            advice += ", or use source='ratings'"
-        raise InputError(
-            f"The data has no {kind} {wanted}; its columns are {', '.join(dataset.column_names)}. {advice}."
-        )
+        raise no_gaps_error(source, dataset.column_names, absent)
     dataset = dataset.with_format("arrow")
     own = _own_aspects(dataset, names)
     gaps = np.empty((len(dataset), len(names)), dtype=np.float32)
@@ -150,6 +144,34 @@ def rating_gap(
 def _rating_gap(dataset: Dataset, aspect: str) -> NDArray[np.float64]:
     columns = rating_columns(aspect, dataset.column_names)
     return rating_gap([numeric_column(dataset, column) for column in columns], aspect)
+
+
+def no_gaps_error(source: str, column_names: Sequence[str], absent: Sequence[str] = ()) -> InputError:
+    """
+    The error about data without the gaps that a selection needs.
+
+    Args:
+        source (`str`): `"rewards"` or `"ratings"`.
+        column_names (sequence of `str`): Columns of the data.
+        absent (sequence of `str`, *optional*): Aspects that have no gaps, where others have.
+    """
+    scored, rated = scored_aspects(column_names), rated_aspects(column_names)
+    if source == "rewards":
+        kind = "`reward_gap_<aspect>` columns"
+        advice = "Score the pairs with `score_pairs` and a reward model for each aspect"
+        if not scored and f"{GAP_PREFIX}{OVERALL}" in column_names:
+            advice += "; the gap of an overall model is no aspect's vote, but selector='margin' ranks by it"
+        if rated:
+            advice += ", or use source='ratings'"
+    else:
+        kind = "ratings or votes"
+        advice = "Ratings of aspects become such columns with `load_pairs` and `to_preferences`"
+        if scored:
+            advice = "The pairs have reward gaps: use source='rewards'"
+        elif not rated:
+            advice += ". Pairs with an overall label alone need reward models that vote: `score_pairs`, then source='rewards'"
+    wanted = f"of {', '.join(absent)}" if absent else "of any aspect"
+    return InputError(f"The data has no {kind} {wanted}; its columns are {', '.join(column_names)}. {advice}.")
 
 
 def vote_counts(matrix: GapMatrix, weights: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

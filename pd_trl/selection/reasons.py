@@ -8,6 +8,7 @@ import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 from numpy.typing import NDArray
 
+from ..data.validation import RESERVED_ASPECTS
 from ..method.ranking import Threshold
 
 # Name of the threshold of a selection that ranks all pairs together.
@@ -37,7 +38,7 @@ def decide(
         rows = groups == name
         inside = threshold.keep(scores[rows], ids[rows])
         tied = scores[rows] == threshold.score
-        where = "" if name == ALL_PAIRS else " of its aspect"
+        where = "" if name in (ALL_PAIRS, *RESERVED_ASPECTS) else " of its aspect"
         kept[rows] = inside
         text = np.where(inside, f"kept: {selector} within budget{where}", f"dropped: {selector} over budget{where}")
         reasons[rows] = np.where(tied & ~inside, f"dropped: {selector} tied with the last kept, by pair_id", text)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.validation import OVERALL
 from ..method.accuracy import comparisons
 from .aspect_columns import VoteColumn
 from .gaps import votes_label
@@ -100,7 +101,10 @@ def _lengths(report: ReportSums, rows: Mapping[str, int]) -> dict[str, Any]:
 
 def _unseen_labels(report: ReportSums, source: str) -> dict[str, dict[str, float | None]]:
     sums = report.sums
-    counted = {"overall": sums["overall"]} if "overall" in sums and sums["overall"][1][0] else {}
+    counted = {}
+    # It is not unseen where pairs carry it.
+    if OVERALL in sums and sums[OVERALL][1][0] and _given_labels(report) != [OVERALL]:
+        counted[OVERALL] = sums[OVERALL]
     voted = _voted(report) if source != "ratings" else []
     if len(voted) > 1:
         counted["other aspects"] = sum(sums[f"vote_counts_{name}"] for name in voted)
@@ -110,12 +114,18 @@ def _unseen_labels(report: ReportSums, source: str) -> dict[str, dict[str, float
     }
 
 
+def _given_labels(report: ReportSums) -> list[str]:
+    """The labels that pairs carry."""
+    labels = report.basis.labels
+    return [name for name, count in zip(labels, report.sums["own"][0], strict=True) if count] if labels else []
+
+
 def _voted(report: ReportSums) -> list[str]:
     """Aspects whose votes are in the data. Empty if pairs have no labels."""
     basis, sums = report.basis, report.sums
     if not basis.labels:
         return []
-    labels = [name for name, count in zip(basis.labels, sums["own"][0], strict=True) if count]
+    labels = _given_labels(report)
     found = []
     for name in (key[len("vote_kind_") :] for key in sums if key.startswith("vote_kind_")):
         other, against = (bool(value) for value in sums[f"vote_kind_{name}"])

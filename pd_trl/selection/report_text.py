@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..method.accuracy import verdict
+from ..method.accuracy import binomial_error, verdict
 from ..method.ranking import SELECTORS
 from ..text.names import MAX_MATRIX, display_name, display_names
 from ..text.tables import number, percent, table
+from .wording import Wording, wording_of
 
 # The report warns when an aspect's gaps correlate with length more than this.
 LENGTH_ALONE = 0.9
-# Names of the labels that a selection does not see.
-_UNSEEN = {"overall": "the overall label", "other aspects": "the other aspects' labels"}
 _WEAKNESSES = {
     "worse than a coin": "worse than a coin {}: its votes point the wrong way",
     "no better than a coin": "no better than a coin {}",
@@ -19,6 +18,12 @@ _WEAKNESSES = {
 }
 # Longest name above a column.
 MAX_COLUMN = 32
+
+
+def unseen_name(name: str, words: Wording) -> str:
+    """What labels are called that a selection does not see."""
+    known = {"overall": "the overall label", "other aspects": f"{words.voters}' labels"}
+    return known.get(name) or display_name(name)
 
 
 def render(numbers: Mapping[str, Any]) -> str:
@@ -29,8 +34,9 @@ def render(numbers: Mapping[str, Any]) -> str:
     ]
     if "pd" in numbers:
         lines += ["", *_pd_lines(numbers)]
-    for title, key in (("by aspect", "kept_by_aspect"), ("by votes of the other aspects", "kept_by_votes")):
-        if numbers.get(key):
+    words = wording_of(numbers)
+    for title, key in (("by aspect", "kept_by_aspect"), (f"by votes of {words.voters}", "kept_by_votes")):
+        if numbers.get(key) and not (words.label and key == "kept_by_aspect"):
             rows = [[f"kept {title}", "total", "kept", "share"]]
             rows += [
                 [display_name(name), str(entry["total"]), str(entry["kept"]), percent(entry["share"])]
@@ -53,15 +59,9 @@ def _pd_lines(numbers: Mapping[str, Any]) -> list[str]:
         f"kept {number(divergence['mean_kept'])}, dropped {number(divergence['mean_dropped'])}; "
         f"{percent(divergence['share_negative'])} negative"
     ]
-    rows = [["aspect", "weight", "own pairs", "scale q", "clipped", "agrees", "corr. with length", "proxy accuracy"]]
-    for name, entry in numbers["aspects"].items():
-        proxy = entry.get("proxy")
-        accuracy = f"{proxy['pair_accuracy']:.3f} ± {proxy.get('pair_accuracy_se', 0.0):.3f}" if proxy else "-"
-        rows.append([
-            display_name(name), f"{entry['weight']:g}", str(entry["own_pairs"]), number(entry["quantile"]), percent(entry["clipped"]),
-            percent(entry["agrees"]), number(entry["length_correlation"], 2), accuracy,
-        ])  # fmt: skip
-    lines += ["", *table(rows)]
+    lines += ["", *table(_aspect_rows(numbers))]
+    if len(numbers["gap_correlation"]) < 2:
+        return lines
     names = list(numbers["gap_correlation"])[:MAX_MATRIX]
     shown = display_names(names, MAX_COLUMN)
     title = "correlation of gaps"
@@ -70,6 +70,24 @@ def _pd_lines(numbers: Mapping[str, Any]) -> list[str]:
     rows = [[title, *shown.values()]]
     rows += [[shown[a], *(number(numbers["gap_correlation"][a][b], 2) for b in names)] for a in names]
     return [*lines, "", *table(rows)]
+
+
+def _aspect_rows(numbers: Mapping[str, Any]) -> list[list[str]]:
+    """The table of the aspects. Of a label that is none's, agreement with it stands where no proxy was measured."""
+    label = wording_of(numbers).label
+    measured = any("proxy" in entry for entry in numbers["aspects"].values())
+    names = ["own pairs"] * (not label) + ["scale q", "clipped", f"agrees with the {label}" if label else "agrees"]
+    names += ["corr. with length"] + ["proxy accuracy"] * (measured or not label)
+    rows = [["aspect", "weight", *names]]
+    for name, entry in numbers["aspects"].items():
+        proxy = entry.get("proxy")
+        accuracy = f"{proxy['pair_accuracy']:.3f} ± {proxy.get('pair_accuracy_se', 0.0):.3f}" if proxy else "-"
+        cells = [str(entry["own_pairs"])] * (not label) + [number(entry["quantile"]), percent(entry["clipped"])]
+        cells += [percent(entry["agrees"]), number(entry["length_correlation"], 2)]
+        rows.append([
+            display_name(name), f"{entry['weight']:g}", *cells, *[accuracy] * (measured or not label)
+        ])  # fmt: skip
+    return rows
 
 
 def _group_lines(numbers: Mapping[str, Any]) -> list[str]:
@@ -84,14 +102,40 @@ def _group_lines(numbers: Mapping[str, Any]) -> list[str]:
         if key in lengths["all"]:
             rows.append([label, *(form(lengths[group][key]) for group in groups)])
     for name, shares in numbers["unseen_labels"].items():
-        unseen = _UNSEEN.get(name) or display_name(name)
+        unseen = unseen_name(name, wording_of(numbers))
         rows.append([f"label agrees with {unseen}", *(percent(shares[group]) for group in groups)])
     return table(rows)
 
 
+def _agreement_lines(numbers: Mapping[str, Any]) -> list[str]:
+    """Of pairs with a label that is no aspect's: which votes agree with it no more often than a coin does."""
+    label, aspects = wording_of(numbers).label, numbers.get("aspects", {})
+    if not label or not aspects:
+        return []
+    lines = []
+    if not any("proxy" in entry for entry in aspects.values()):
+        lines.append(
+            f"The pairs carry the {label} alone, so that no vote can be measured on labels of its own aspect, only by how often it "
+            f"agrees with the {label}."
+        )
+    for aspect, entry in aspects.items():
+        agrees, pairs = entry["agrees"], numbers["total"] - numbers.get("missing_gaps", {}).get(aspect, 0)
+        if agrees is None or entry["weight"] == 0:
+            continue
+        error = binomial_error(agrees, pairs)
+        share = f"'{display_name(aspect)}' agrees with the {label} on {100 * agrees:.1f} ± {100 * error:.1f} % of the pairs"
+        if agrees + 2 * error < 0.5:
+            lines.append(
+                f"{share}, less often than a coin: it values something else, or smaller is better in what it gives."
+            )
+        elif agrees - 2 * error <= 0.5:
+            lines.append(f"{share}, no more often than a coin: it values something else, or its votes are noise.")
+    return lines
+
+
 def warning_lines(numbers: Mapping[str, Any]) -> list[str]:
     """Warnings and remarks on the numbers: proxies no better than simple rules, votes left out, missing values."""
-    lines = []
+    lines = _agreement_lines(numbers)
     for aspect, entry in numbers.get("aspects", {}).items():
         name = display_name(aspect)
         if entry["weight"] == 0:
@@ -113,8 +157,9 @@ def warning_lines(numbers: Mapping[str, Any]) -> list[str]:
     if votes.get("none"):
         rule = SELECTORS.get(numbers["selector"])
         left_out = " and are dropped" if rule is not None and "pd" in rule.inputs else ""
+        none = "no aspect" if wording_of(numbers).label else "no other aspect"
         lines.append(
-            f"WARNING: on {votes['none']} of {numbers['total']} pairs no other aspect votes; they have no PD{left_out}."
+            f"WARNING: on {votes['none']} of {numbers['total']} pairs {none} votes; they have no PD{left_out}."
         )
     if votes.get("fewer"):
         lines.append(

@@ -105,12 +105,12 @@ def learned_weights(pd_filter: FittedFilter, names: Sequence[str], silent: Mappi
     weights = pd_filter.vote_weights(names, warn=True)
     for name, num_pairs in silent.items():
         logger.warning(
-            "The ratings of '%s' are tied or missing in all %d pairs with another aspect's label. '%s' has no vote.",
+            "The ratings of '%s' are tied or missing in all %d pairs whose label is not its own. '%s' has no vote.",
             name, num_pairs, name,
         )  # fmt: skip
         weights[list(names).index(name)] = 0.0
     if not weights.any():
-        raise InputError("No aspect is left to vote: no ratings decide a pair that has another aspect's label.")
+        raise InputError("No aspect is left to vote: no ratings decide a pair whose label is not theirs.")
     return weights
 
 

@@ -206,8 +206,11 @@ def test_chat_pairs():
 
 
 def test_only_the_overall_label():
-    with pytest.raises(InputError, match="no aspect, only the overall label"):
-        to_preferences(load_pairs(schemas.helpsteer3()))
+    rated = load_pairs(schemas.helpsteer3())
+    assert to_preferences(rated).to_list() == to_preferences(rated, relabel="overall").to_list()
+    for arguments in ({"labels": "one"}, {"labels": "all"}, {"conflict": 0.2}, {"relabel": "mean"}):
+        with pytest.raises(InputError, match="only the overall label. Leave it out"):
+            to_preferences(rated, **arguments)
     pairs = load_pairs(schemas.skywork())
     preferences = to_preferences(pairs, relabel="overall")
     assert set(preferences["aspect"]) == {"overall"} and "label_aspect" not in preferences.column_names

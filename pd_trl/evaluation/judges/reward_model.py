@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from ...hub import local_model_folder
 from ...models.sidecar import RewardSidecar
-from ...scoring.responses import conversation, score_responses
+from ...scoring.responses import conversation, score_conversations
 from ...scoring.reward_models import RewardModel, load_scorers
 from .base import TIE, ScoreJudge, split_aspect
 
@@ -81,7 +81,7 @@ class RewardModelJudge(ScoreJudge):
     def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.floating]:
         """Rewards in nats."""
         texts = [conversation(self.scorer, *pair, chat=self.chat) for pair in pairs]
-        rewards, cut = score_responses(
+        rewards, cut = score_conversations(
             self.scorer, texts, max_length=self.max_length, tokens_per_batch=self.tokens_per_batch
         )
         if cut:

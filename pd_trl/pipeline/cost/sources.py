@@ -21,6 +21,7 @@ from ...trainers.reward.aspects import heldout_rows
 from ..recipe import Step
 from ..stages.inputs import rows_of
 from ..stages.prepare import run_prepare
+from ..stages.scored_rows import rows_to_score
 from .lengths import PairLengths, assumed_lengths, pair_lengths
 from .shape import ModelShape, model_shape
 
@@ -220,6 +221,11 @@ def _rows(steps: list[ParsedStep]) -> Any:
             return Dataset(pa.concat_tables([pq.read_table(file) for file in files]))
     for parsed in steps:
         name = getattr(parsed.outputs[0], "dataset_name", None)
+        if name and parsed.stage == "score":
+            given = rows_to_score(name, parsed.outputs[0].column_mapping)
+            if given.part != "pairs":
+                raise InputError(f"{name} holds single responses, and a plan is made for pairs.")
+            return given.rows
         if name:
             part = {"select": "scored", "dpo": "selected"}.get(parsed.stage, "preferences")
             return rows_of(name, part)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...data import effective_labels, prepare_preferences, read_pairs
+from ...data import aspects_of, effective_labels, effective_relabel, prepare_preferences, read_pairs
 from ...errors import InputError
 from ...method.ranking import random_keys, select_lowest
 from ...runs.artifacts import Manifest, replaced_folder, write_json, write_rows
@@ -107,14 +107,20 @@ def run_prepare(arguments: PrepareArguments) -> StageResult:
             write_rows(preferences, folder / "preferences")
             write_json(folder / "labels.json", report.to_dict())
             manifest.save(folder)
-    lines = [_loaded(load_report), f"labels: {arguments.relabel or choice}, {_label_text(arguments.relabel, choice)}"]
+    relabel = effective_relabel(pairs, arguments.labels, arguments.conflict, arguments.relabel)
+    lines = [
+        _loaded(load_report),
+        f"labels: {relabel or choice}, {_label_text(relabel, choice, bool(aspects_of(pairs)))}",
+    ]
     lines += str(report).splitlines()
     if arguments.dry_run:
         return dry_result(manifest, arguments.output_dir, counts, lines)
     return StageResult("prepare", arguments.output_dir, counts, lines)
 
 
-def _label_text(relabel: str | None, choice: str) -> str:
+def _label_text(relabel: str | None, choice: str, rated: bool) -> str:
+    if choice == "own" and relabel is None and not rated:
+        return "each pair keeps the source's overall label; reward models can vote as the aspects (`pd-trl score`)"
     if relabel is not None:
         return {"overall": "by the overall label", "mean": "by the mean of the aspects' ratings"}[relabel]
     return {

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
-from ...data import OVERALL, RESERVED_ASPECTS, check_preferences, is_chat
+from ...data import OVERALL, RESERVED_ASPECTS, aspects_of, check_preferences, is_chat
 from ...errors import InputError
 from ...runs.artifacts import Manifest
 from ...runs.identity import data_key
@@ -59,9 +59,14 @@ def run_reward(arguments: RewardArguments, training_args: PDRewardConfig, model_
     preferences = rows_of(arguments.dataset_name, "preferences")
     check_preferences(preferences)
     if arguments.aspects is None and set(preferences.unique("aspect")) <= set(RESERVED_ASPECTS):
+        advice = "Prepare the data with labels='one' (`pd-trl prepare --labels one`)."
+        if not aspects_of(preferences):
+            advice = (
+                "Reward models that you have can vote as the aspects: name them in `pd-trl score --reward_models`."
+            )
         raise InputError(
             "No pair has the label of an aspect: all labels are overall ones, but each proxy is trained on its aspect's labels. "
-            "Prepare the data with labels='one' (`pd-trl prepare --labels one`)."
+            f"{advice}"
         )
     check_model(
         model, task="heads" if arguments.heads else "reward", chat=is_chat(preferences) and training_args.chat_template_path is None,

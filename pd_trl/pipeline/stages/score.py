@@ -30,13 +30,12 @@ from ...runs.stage_folders import (
     skip_if_done,
     timed,
 )
-from ...scoring import score_pairs, score_shard
 from ...scoring.backends import BACKENDS
 from ...scoring.shards import OtherRunError, job_indices
 from ...text.tables import number, table
 from ..mappings import path_or_mapping
 from .arguments import OVERWRITE, REMOTE_CODE, RESUMED, argument
-from .inputs import rows_of
+from .scored_rows import OF_THE_GAP, RowsToScore, rows_to_score
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +44,16 @@ logger = logging.getLogger(__name__)
 class ScoreArguments:
     """Arguments of `pd-trl score`, see [`score_pairs`]."""
 
-    dataset_name: str | None = argument(None, "Preferences: the folder of `pd-trl prepare`, a file, or a Hub id.")
+    dataset_name: str | None = argument(
+        None,
+        "Preferences: the folder of `pd-trl prepare`, a file, or a Hub id. Plain pairs (prompt, chosen, rejected) keep their overall "
+        "label. Single responses (prompt and response, or messages) get a column `reward_<name>` instead of gaps.",
+    )
+    column_mapping: dict[str, Any] | str | None = argument(
+        None,
+        "Mapping of our column names to those of the data (YAML or json): prompt, chosen and rejected, or prompt and response, or "
+        "messages.",
+    )
     reward_models: dict[str, Any] | str | None = argument(
         None,
         "The folder of `pd-trl reward`, that of one model with heads, or a mapping of aspect to model (YAML or json).",
@@ -78,6 +86,9 @@ class ScoreArguments:
     )
     shards_repo: str | None = argument(None, "Hub data set through which jobs exchange their shards.")
     shards_path: str = argument("shards", "Folder in that data set.")
+    chat: bool = argument(
+        False, "Score strings as messages of the user and the assistant, in the chat template of each model."
+    )
     trust_remote_code: bool = argument(False, REMOTE_CODE)
     dry_run: bool = argument(False, "Show the plan and score nothing.")
     overwrite: bool = argument(False, OVERWRITE)
@@ -89,7 +100,6 @@ _SCORING = (
 )  # fmt: skip
 # Settings that change scores only by rounding.
 _HOW = ("tokens_per_batch", "share_prefix", "torch_compile")
-_OF_THE_GAP = ("length_penalty", "length_correction")
 _SECONDS_BETWEEN_PUSHES = 600.0
 
 
@@ -149,7 +159,7 @@ def run_score(arguments: ScoreArguments) -> StageResult:
     models = reward_models_of(arguments.reward_models)
     if not arguments.dry_run:
         check_folder("score", arguments.output_dir, [arguments.dataset_name, *models.values()])
-    preferences = rows_of(arguments.dataset_name, "preferences")
+    given = rows_to_score(arguments.dataset_name, arguments.column_mapping)
     folders = {
         aspect: local_model_folder(model, what=f"reward model of '{aspect}'") for aspect, model in models.items()
     }
@@ -157,16 +167,18 @@ def run_score(arguments: ScoreArguments) -> StageResult:
     manifest = Manifest(
         "score",
         inputs={
-            "preferences": data_key(preferences),
+            "preferences" if given.part == "pairs" else given.part: data_key(given.rows),
             **{f"model {aspect}": model_key(folder) for aspect, folder in folders.items()},
             # The metrics of a model and its length penalty are part of the result.
             **{f"what is said of {aspect}": settings_key(asdict(sidecar)) for aspect, sidecar in sidecars.items()},
         },
-        arguments=deciding(arguments, [name for name in _SCORING if name not in _HOW]),
+        arguments=deciding(arguments, [name for name in _SCORING if name not in _HOW])
+        | ({"column_mapping": given.mapping} if given.mapping else {})
+        | ({"chat": True} if arguments.chat else {}),
     )
     if arguments.dry_run:
-        lines = [f"{len(preferences)} pairs, {len(models)} reward models: {', '.join(models)}"]
-        return dry_result(manifest, arguments.output_dir, {"pairs": len(preferences)}, lines)
+        lines = [f"{len(given.rows)} {given.part}, {len(models)} reward models: {', '.join(models)}", *given.lost]
+        return dry_result(manifest, arguments.output_dir, {given.part: len(given.rows)}, lines)
     done = skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
     if done:
         return done
@@ -176,16 +188,16 @@ def run_score(arguments: ScoreArguments) -> StageResult:
     }
     provenance = {**inherited_provenance(arguments.dataset_name), "proxies": proxies}
     manifest.results = {"proxy_metrics": metrics, "models": models, "provenance": provenance}
-    settings = {name: getattr(arguments, name) for name in _SCORING}
+    settings = {name: getattr(arguments, name) for name in (*_SCORING, "chat")}
     try:
         with owned_folder(manifest, arguments.output_dir, arguments.overwrite, exclusive=False) as root:
             here = replace(arguments, output_dir=str(root))
             with timed(manifest), _shards_of_others(here):
                 if arguments.shard is not None:
-                    return _run_job(here, preferences, models, settings)
-                scored = score_pairs(preferences, models, output_dir=root, **settings)
-            dropped = len(preferences) - len(scored)
-            manifest.counts = {"pairs": len(preferences), "scored": len(scored), "dropped": dropped}
+                    return _run_job(here, given, models, settings)
+                scored = given.score(models, root, settings)
+            total = len(given.rows) + sum(given.dropped.values())
+            manifest.counts = {given.part: total, "scored": len(scored), "dropped": total - len(scored)}
             if is_main_process():
                 _write(manifest, scored, root, arguments.overwrite)
     except FileNotFoundError:
@@ -194,11 +206,13 @@ def run_score(arguments: ScoreArguments) -> StageResult:
         if done is None:
             raise
         return done
-    rows = [["reward_gap", "mean", "standard deviation", "positive"]]
+    names = ["mean", "standard deviation", "positive"] if given.part == "pairs" else ["mean", "standard deviation"]
+    rows = [[given.prefix.removesuffix("_"), *names]]
     for aspect in models:
-        gap = scored.with_format("numpy")[f"reward_gap_{aspect}"][:]
-        rows.append([aspect, number(float(gap.mean())), number(float(gap.std())), number(float((gap > 0).mean()))])
-    return StageResult("score", arguments.output_dir, manifest.counts, table(rows))
+        values = scored.with_format("numpy")[f"{given.prefix}{aspect}"][:]
+        shown = [values.mean(), values.std(), (values > 0).mean()][: len(names)]
+        rows.append([aspect, *(number(float(value)) for value in shown)])
+    return StageResult("score", arguments.output_dir, manifest.counts, [*given.lost, *table(rows)])
 
 
 def _write(manifest: Manifest, scored: Dataset, root: Path, overwrite: bool) -> None:
@@ -228,7 +242,7 @@ def _shards_of_others(arguments: ScoreArguments) -> Iterator[None]:
 
 
 def _run_job(
-    arguments: ScoreArguments, preferences: Dataset, models: dict[str, str], settings: dict[str, Any]
+    arguments: ScoreArguments, given: RowsToScore, models: dict[str, str], settings: dict[str, Any]
 ) -> StageResult:
     """Scores the shards of one job of several, and pushes each to the data set, if there is one."""
     last = time.monotonic()
@@ -243,10 +257,8 @@ def _run_job(
             push()
             last = time.monotonic()
 
-    own = {name: value for name, value in settings.items() if name not in _OF_THE_GAP}
-    counts = score_shard(
-        preferences, models, str(arguments.shard), output_dir=arguments.output_dir, finished=finished, **own
-    )
+    own = {name: value for name, value in settings.items() if name not in OF_THE_GAP}
+    counts = given.score_shard(models, str(arguments.shard), output_dir=arguments.output_dir, finished=finished, **own)
     push()
     lines = [f"The {counts['shards']} shards of job {arguments.shard} are done, over all models."]
     if counts["missing"]:

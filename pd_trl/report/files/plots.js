@@ -1,9 +1,9 @@
 // Plots by BokehJS; their colours are those of the style sheet, light or dark.
 const CURVES = {
-  agreement: { label: "expected agreement: votes of the other aspects", color: "kept", style: "solid" },
-  overall: { label: "overall labels that agree (hidden)", color: "dropped", style: "dashed" },
-  others: { label: "other aspects’ labels that agree (hidden)", color: "third", style: "dotted" },
-  longer: { label: "chosen response is the longer one", color: "ink", style: "dashed" },
+  agreement: { label: (voters) => `expected agreement: votes of ${voters}`, color: "kept", style: "solid" },
+  overall: { label: () => "overall labels that agree (hidden)", color: "dropped", style: "dashed" },
+  others: { label: (voters) => `labels of ${voters} that agree (hidden)`, color: "third", style: "dotted" },
+  longer: { label: () => "chosen response is the longer one", color: "ink", style: "dashed" },
 };
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -58,7 +58,7 @@ async function drawHistogram(state) {
   const data = { left: edges.slice(0, -1), right: edges.slice(1) };
   const source = new Bokeh.ColumnDataSource({ data: { ...data, ...histogramCounts(state) } });
   const figure = newFigure("histogram", { x_range: [edges[0], edges[edges.length - 1]], y_range: new Bokeh.DataRange1d({ start: 0 }) });
-  figure.xaxis.axis_label = "PD (negative: the other aspects agree)";
+  figure.xaxis.axis_label = `PD (negative: ${state.record.voters} agree)`;
   figure.yaxis.axis_label = "pairs";
   figure.yaxis.formatter = new Bokeh.NumeralTickFormatter({ format: "0,0" });
   const sides = { left: { field: "left" }, right: { field: "right" }, source, line_color: color("card"), line_width: 0.5 };
@@ -155,12 +155,12 @@ function showCurveTable(state) {
   for (const name of names) {
     const [item, line] = [document.createElement("li"), document.createElement("i")];
     line.className = `line ${CURVES[name].style} ${CURVES[name].color}`;
-    item.append(line, CURVES[name].label);
+    item.append(line, CURVES[name].label(state.record.voters));
     legend.append(item);
   }
   const table = byId("curves-table");
   const head = table.createTHead().insertRow();
-  for (const text of ["budget", "pairs", ...names.map((name) => CURVES[name].label)]) {
+  for (const text of ["budget", "pairs", ...names.map((name) => CURVES[name].label(state.record.voters))]) {
     const cell = document.createElement("th");
     cell.scope = "col";
     cell.className = "n";

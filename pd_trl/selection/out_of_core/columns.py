@@ -20,7 +20,7 @@ from ..aspect_columns import (
     scored_aspects,
     warn_of_no_votes,
 )
-from ..gaps import Gaps, rating_gap
+from ..gaps import Gaps, no_gaps_error, rating_gap
 from .parquet import ParquetSource, Unit
 
 
@@ -92,8 +92,7 @@ class GapReader(LabelReader):
             )
         self.names = scored_aspects(present) if kind == "rewards" else self._rated()
         if not self.names:
-            wanted = "`reward_gap_<aspect>` columns" if kind == "rewards" else "ratings or votes"
-            raise InputError(f"The data has no {wanted} of any aspect; its columns are {', '.join(present)}.")
+            raise no_gaps_error(kind, present)
         self._set_labels([*self.names, *RESERVED_ASPECTS])
         self._inputs = [self._columns_of(name) for name in self.names]
         self.columns = ["aspect", *(column for columns in self._inputs for column in columns)]

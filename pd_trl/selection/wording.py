@@ -1,0 +1,41 @@
+"""What a report calls the aspects that vote: the other ones, or simply the aspects where no label is an aspect's own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LABELS = {"overall": "overall label", "mean": "mean of the ratings"}
+
+
+@dataclass(frozen=True)
+class Wording:
+    """
+    Args:
+        label (`str`, *optional*): The label of all pairs, such as `"overall label"`, where it is no aspect's.
+    """
+
+    label: str | None = None
+
+    @property
+    def voters(self) -> str:
+        """Who votes on a pair."""
+        return "the aspects" if self.label else "the other aspects"
+
+    @property
+    def label_of_pair(self) -> str:
+        """What they agree with."""
+        return f"the {self.label}" if self.label else "the pair's label"
+
+
+def holds_one_label(labels: NDArray[np.str_]) -> bool:
+    """Whether all pairs carry one label that is no aspect's; `labels` has shape `(num_pairs,)`."""
+    return labels.size > 0 and labels[0] in _LABELS and bool((labels == labels[0]).all())
+
+
+def wording_of(numbers: Mapping[str, Any]) -> Wording:
+    """The wording for the numbers of a [`SelectionReport`]."""
+    names = list(numbers.get("kept_by_aspect") or ())
+    return Wording(_LABELS.get(names[0]) if len(names) == 1 else None)
