@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -236,8 +236,8 @@ def owned_folder(
             stack.enter_context(folder_lock(folder))
         stage, key = (owner, "") if isinstance(owner, str) else (owner.stage, owner.key)
         folder.mkdir(parents=True, exist_ok=True)
-        # Runs that hold nothing while they work come and go one by one.
-        with folder_lock(folder, wait=_WAIT):
+        # Runs that hold nothing while they work come and go one by one. A folder without a key lies in one that is held.
+        with folder_lock(folder, wait=_WAIT) if key else nullcontext():
             place = _place(folder, key, overwrite)
             # An attempt that is refused must not take another run's unfinished work for its own.
             if not (place / OWNER_NAME).is_file():
