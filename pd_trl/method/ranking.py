@@ -68,7 +68,9 @@ def resolve_budget(budget: Any, num_pairs: int) -> int:
     """
     check_budget(budget)
     if num_pairs < 1:
-        raise InputError("There is no pair to select from: the data is empty, or no aspect votes on any pair.")
+        raise InputError(
+            "There is no pair to select from: the data is empty, or no pair has a vote of an aspect that is not its own."
+        )
     if isinstance(budget, (int, np.integer)):
         if budget > num_pairs:
             raise InputError(f"`budget` asks for {budget} pairs, but there are only {num_pairs}.")

@@ -58,8 +58,8 @@ class ScoringRun:
 
     def __init__(self, rows: Dataset, settings: ScoringSettings, folder: Path):
         self.settings, self.folder = settings, folder
-        self.sides: tuple[str, ...]
-        self.sides, self.unit = (PAIR, "pairs") if PAIR[0] in rows.column_names else (SINGLE, "responses")
+        self.sides: tuple[str, ...] = PAIR if PAIR[0] in rows.column_names else SINGLE
+        self.unit = "pairs" if self.sides == PAIR else "responses"
         columns = [name for name in _TEXT_COLUMNS if name in rows.column_names]
         self.texts = rows.select_columns([name for name in columns if name not in {*PAIR, *SINGLE} - {*self.sides}])
         self.strings = all(_is_string(self.texts, name) for name in self.sides)

@@ -56,7 +56,6 @@ PAIRS = [
     (put("pair_id", None), "must not be null"),
     (lambda rows: [r.update({n: None for n in r if n.startswith("rating")}) for r in rows], "no labelled aspect"),
     (lambda rows: [r.update({n: 1.0 for n in r if n.startswith("rating")}) for r in rows], "tied on every"),
-    (only_aspects(), "no aspect"),
     (rename("response_b", ESCAPE), "schema"),
     (lambda rows: rows.clear(), "is empty"),
 ]
@@ -80,6 +79,15 @@ def test_prepare_refuses_rows(command, write, tmp_path, spoil, words, chat):
     outcome = command("prepare", "--dataset_name", write(rows), "--output_dir", tmp_path / "out")
     outcome.refused(*words.split(".*"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data.jsonl"]
+
+
+def test_pairs_with_an_overall_label_alone_keep_it(command, write, tmp_path):
+    rows = make_pairs()
+    only_aspects()(rows)
+    prepare = ("prepare", "--dataset_name", write(rows), "--output_dir", tmp_path / "out")
+    command(*prepare, "--labels", "one").refused("only the overall label")
+    outcome = command(*prepare)
+    assert outcome.code == 0 and "labels: overall, by the overall label" in outcome.out
 
 
 @pytest.mark.parametrize(
