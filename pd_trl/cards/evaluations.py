@@ -171,8 +171,7 @@ def _hub_result(result: EvalResult, task: str) -> huggingface_hub.EvalResult:
 
 def eval_results_files(results: Iterable[EvalResult]) -> dict[str, bytes]:
     """
-    The files `.eval_results/*.yaml` of a model. The Hub shows them if the data set is one of its registered
-    benchmarks.
+    The files `.eval_results/*.yaml` of a model. The Hub shows them if the data set is one of its registered benchmarks.
 
     Raises:
         InputError: If no result names a data set of the Hub.

@@ -144,9 +144,7 @@ def json_trouble(path: Path) -> str | None:
 
 
 def json_table(files: Sequence[Path]) -> pa.Table:
-    """
-    Returns the rows of JSON (lines) files. A column with several types becomes JSON text.
-    """
+    """Returns the rows of JSON (lines) files. A column with several types becomes JSON text."""
     rows: list[dict[str, Any]] = []
     for path in files:
         content = _bytes_of(path).removeprefix(b"\xef\xbb\xbf")

@@ -95,8 +95,7 @@ def texts_from_json(
         name (`str`):
             Its name.
         problems (`dict`, *optional*):
-            Gets the rows that are neither, or of another kind than most rows; they become null. Without it they are an
-            error.
+            Gets the rows that are neither, or of another kind than most rows; they become null. Without it they are an error.
     """
     values = decode_json(column)
     mixed = _mixed(values, name)

@@ -40,8 +40,7 @@ class LabelReport:
         unlabelled (`dict[str, int]`):
             Pairs without its label.
         conflict (`dict[str, dict[str, float | None]]`):
-            For two aspects, the share of pairs in which they prefer different responses, among the pairs that both
-            decide.
+            For two aspects, the share of pairs in which they prefer different responses, among the pairs that both decide.
         conflict_with_overall (`dict[str, float | None]`):
             For an aspect, the share of pairs in which it differs from `overall`, among the pairs that both decide.
         rows_against_overall (`float`, *optional*):

@@ -59,9 +59,7 @@ def join_input(instruction: str, part: str | None) -> str:
 
 
 def with_input(table: pa.Table, name: str) -> pa.ChunkedArray:
-    """
-    Returns the column `name` of a source as prompts. An `instruction` is followed by its `input` (or `context`).
-    """
+    """Returns the column `name` of a source as prompts. An `instruction` is followed by its `input` (or `context`)."""
     column = table.column(name)
     parts = [
         part

@@ -211,8 +211,7 @@ def check_aspect_names(names: Iterable[str]) -> None:
 
 def check_training_rows(dataset: Any) -> None:
     """
-    Checks the texts of preferences, as any trainer needs them: `chosen`, `rejected`, and `prompt` unless it is part of
-    both.
+    Checks the texts of preferences, as any trainer needs them: `chosen`, `rejected`, and `prompt` unless it is part of both.
 
     Raises:
         InputTypeError: If it is not a `Dataset`, or a column has the wrong type.

@@ -34,8 +34,7 @@ def publish_report(
 
     Args:
         path (`str`):
-            HTML file or folder of `pd-trl report`, or the folder of a selection or of a whole run; the report is then
-            made.
+            HTML file or folder of `pd-trl report`, or the folder of a selection or of a whole run; the report is then made.
         repo_id (`str`):
             `"name"` or `"namespace/name"` of the Space. Made where it does not exist.
         dataset (`str`, *optional*):

@@ -41,8 +41,7 @@ _SHARD = r"train-\d{5}-of-\d{5}\.parquet"
 @contextmanager
 def selection_folder(source: str | os.PathLike | Dataset, pd_filter: PDFilter | None = None) -> Iterator[Path]:
     """
-    The folder of a selection: of `pd-trl select`, the `select` in a run's folder, or a temporary one made from a data
-    set.
+    The folder of a selection: of `pd-trl select`, the `select` in a run's folder, or a temporary one made from a data set.
 
     Raises:
         InputError: When there is no selection.
@@ -159,9 +158,7 @@ class Layout:
         return join_readme(metadata, body) if metadata else card
 
     def configs(self) -> list[ConfigFacts]:
-        """
-        The configurations. `scored` consists of the files of both parts, so no row is stored twice.
-        """
+        """The configurations. `scored` consists of the files of both parts, so no row is stored twice."""
         sizes, rows, memory = {}, {}, {}
         features = None
         for part in _PARTS:

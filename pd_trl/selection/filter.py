@@ -85,8 +85,7 @@ class PDFilter(FittedFilter):
         report_ ([`SelectionReport`]): What the last fit kept and dropped, as a table (`print`) and a dict (`to_dict()`).
         dropped_ ([`~datasets.Dataset`]): Rows that the last call left out, with `pd` and `pd_reason`.
         aspects_ (`list` of `str`), quantiles_ (`dict`), thresholds_ (`dict`): Statistics of the fit.
-        weights_ (`dict`), proxy_metrics_ (`dict`): Weights of the votes in the fit, and the metrics of the reward
-            models.
+        weights_ (`dict`), proxy_metrics_ (`dict`): Weights of the votes in the fit, and the metrics of the reward models.
 
     Raises:
         InputError: On arguments out of range.
@@ -101,8 +100,7 @@ class PDFilter(FittedFilter):
     def __call__(self, dataset: Any) -> Any:
         """
         Fits on `dataset` and returns its kept rows. For a `DatasetDict`, fits on `train` and filters every split. A
-        stream is read (and scored) once to fit, unless the filter is fitted already, and again when its kept rows are
-        read.
+        stream is read (and scored) once to fit, unless the filter is fitted already, and again when its kept rows are read.
         """
         if isinstance(dataset, (IterableDataset, IterableDatasetDict)):
             if self.thresholds_ is None:

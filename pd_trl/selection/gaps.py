@@ -46,8 +46,7 @@ class GapMatrix:
     Args:
         names (`list[str]`): Aspects, in the order of the columns.
         gaps (array of shape `(num_pairs, num_aspects)`, float32): Chosen minus rejected, NaN where a rating is missing.
-        own (integer array of shape `(num_pairs,)`): Index of each pair's own aspect, -1 where the label is not an
-            aspect's.
+        own (integer array of shape `(num_pairs,)`): Index of each pair's own aspect, -1 where the label is not an aspect's.
         missing (`dict`): By aspect, the number of missing ratings: there it does not vote.
     """
 

@@ -13,8 +13,7 @@ def selector_scores(
     selector: Selector, inputs: Mapping[str, NDArray], seed: int, first_row: int = 0, where: str = ""
 ) -> NDArray:
     """
-    Scores of the pairs, shape `(num_pairs,)`, lowest kept first. NaN for a pair without a PD, if the selector needs
-    one.
+    Scores of the pairs, shape `(num_pairs,)`, lowest kept first. NaN for a pair without a PD, if the selector needs one.
 
     Args:
         selector ([`Selector`]): The rule.

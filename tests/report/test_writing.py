@@ -132,7 +132,7 @@ def test_page_stays_small_whatever_the_texts(tmp_path):
     assert path.stat().st_size < 5_000_000
     shown = len(json.loads(block(text, "record"))["examples"]["rank"])
     assert 200 < shown < COUNT
-    assert f"{shown} of the {COUNT} pairs, drawn by chance" in " ".join(text.split())
+    assert f"{shown} of the {COUNT} pairs, drawn at random" in " ".join(text.split())
 
 
 def test_long_texts_and_chats_are_readable():

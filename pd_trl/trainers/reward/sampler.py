@@ -46,8 +46,7 @@ class LengthBalancedSampler(EpochSampler):
         epoch (`int` or callable returning `int`, *optional*, defaults to `0`):
             Epoch to draw. A callable is asked at the start of each iteration.
         lengths (integer array of shape `(num_pairs,)`, *optional*):
-            Lengths to group by: rows of similar length come next to each other, as in transformers'
-            `group_by_length`.
+            Lengths to group by: rows of similar length come next to each other, as in transformers' `group_by_length`.
         batch_size (`int`, *optional*, defaults to `1`):
             Batch size, used with `lengths` only.
     """
