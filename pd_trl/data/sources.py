@@ -1,5 +1,6 @@
 """Opening a dataset from the Hub, from files and folders, or from memory."""
 
+import logging
 import re
 import shutil
 import time
@@ -20,8 +21,11 @@ from ..hub.readme import split_readme
 from ..runs.artifacts import system_error
 from ..safety.media import check_media
 from ..safety.schema import MAX_BYTES, read_text
+from .bundled import SAMPLE, SAMPLE_FILE, is_bundled
 from .columnar import dataset_table, table_dataset
 from .encoding import broken_text, describe_broken, json_table, json_trouble
+
+logger = logging.getLogger(__name__)
 
 FORMATS = {
     ".parquet": "parquet",
@@ -68,6 +72,8 @@ def _suffix(path: str) -> str | None:
 
 def is_path(name: str) -> bool:
     """Whether a name means a file or folder rather than a dataset on the Hub."""
+    if is_bundled(name):
+        return True
     looks_like_path = _suffix(name) is not None or name.startswith((".", "/", "~")) or name.count("/") > 1
     return looks_like_path or Path(name).expanduser().exists()
 
@@ -283,7 +289,7 @@ def open_source(
     Args:
         name_or_path (`str`, path, list of paths, or `Dataset`):
             A dataset id on the Hub (with a revision: `"me/data@v1"`), a local folder (of files, or written by
-            `save_to_disk`), parquet or JSON(L) files, or a dataset in memory.
+            `save_to_disk`), parquet or JSON(L) files, a dataset in memory, or `"sample"`, the bundled sample.
         split (`str`, defaults to `"train"`):
             Split, with `datasets`' slicing (`"train[:1000]"`).
         config (`str`, *optional*):
@@ -306,6 +312,10 @@ def open_source(
     wanted = [prefer] if isinstance(prefer, str) else list(prefer or ())
     if isinstance(name_or_path, (str, PathLike)):
         name = fspath(name_or_path)
+        if is_bundled(name):
+            return Source(_read(_open_files([str(SAMPLE_FILE)], split, num_proc), name), name, files=[SAMPLE_FILE])
+        if name == SAMPLE:
+            logger.warning("%s is read, not the bundled sample of that name.", Path(name).resolve())
         if not is_path(name):
             hub_id, pinned = split_revision(name)
             revision = revision or pinned
