@@ -313,7 +313,7 @@ def open_source(
     if isinstance(name_or_path, (str, PathLike)):
         name = fspath(name_or_path)
         if is_bundled(name):
-            return Source(_read(_open_files([str(SAMPLE_FILE)], split, num_proc), name), name, files=[SAMPLE_FILE])
+            return Source(_open_sample(split), name, files=[SAMPLE_FILE])
         if name == SAMPLE:
             logger.warning("%s is read, not the bundled sample of that name.", Path(name).resolve())
         if not is_path(name):
@@ -338,6 +338,13 @@ def open_source(
         loaded = _read(_open_files(names, split, num_proc), "The files")
         return Source(loaded, f"{len(names)} files", files=[Path(name).expanduser() for name in names])
     return Source(require_dataset(name_or_path, "name_or_path"), "The dataset")
+
+
+def _open_sample(split: str) -> datasets.Dataset:
+    if set(split) & set("[+"):
+        return _open_files([str(SAMPLE_FILE)], split, None)
+    # Without `datasets`' cache: nothing is written, and no bar is shown for so few rows.
+    return table_dataset(json_table([SAMPLE_FILE]))
 
 
 def _read(loaded: Any, name: str) -> datasets.Dataset:
