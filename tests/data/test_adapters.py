@@ -321,6 +321,9 @@ def test_rated_responses_without_an_overall_rating_have_no_label_of_their_own():
 
 
 def test_ratings_of_responses_that_cannot_be_read():
+    unrated = Dataset.from_list([{"prompt": "p", "responses": ["a", "b"]}])
+    with pytest.raises(InputError, match=r"closest adapter is 'responses', which expects \['responses\[\]\.response"):
+        load_pairs(unrated)
     rows = [{"prompt": "p", "responses": [{"response": name, "ratings": 3} for name in "ab"]}]
     with pytest.raises(InputError, match=r"responses\[\]\.ratings must map aspects to numbers"):
         load_pairs(Dataset.from_list(rows))

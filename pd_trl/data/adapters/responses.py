@@ -73,14 +73,14 @@ def _chosen_first(pairs: pa.Table, names: Sequence[str]) -> pa.Table:
         sides = columns[f"{name}_a"], columns[f"{name}_b"]
         columns[f"{name}_a"], columns[f"{name}_b"] = choose(swapped, *sides[::-1]), choose(swapped, *sides)
     labelled = ~np.isnan(first) & ~np.isnan(second)
-    columns["label_aspect"] = chunked(pa.array(np.where(labelled, OVERALL, None), pa.string()))
+    columns["label_aspect"] = chunked(pa.array([OVERALL if known else None for known in labelled], pa.string()))
     return pa.table(columns)
 
 
 ADAPTER = Adapter(
     name="responses",
     hub_ids=(),
-    columns=("prompt", "responses"),
+    columns=("prompt", "responses", "responses[].response", "responses[].ratings.<aspect>"),
     matches=_matches,
     convert=convert,
     pairing="all",
