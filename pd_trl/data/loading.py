@@ -241,7 +241,9 @@ def load_pairs(
     Args:
         name_or_path (`str`, path, list of paths, or `Dataset`):
             A dataset id on the Hub (with a revision: `"me/data@v1"`), a local folder, parquet, jsonl, json (.gz
-            and .jsonl.zst too), csv or tsv files, or a dataset in memory.
+            and .jsonl.zst too), csv or tsv files, a dataset in memory, or `"sample"`: 150 readable pairs that come with
+            the package, for demonstration. A file or folder called `sample` in the working directory goes before it,
+            with a warning.
         split (`str`, defaults to `"train"`):
             Split to load, with slicing as in `datasets` (`"train[:1000]"`).
         config (`str`, *optional*):

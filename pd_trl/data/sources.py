@@ -1,5 +1,6 @@
 """Opening a dataset from the Hub, from files and folders, or from memory."""
 
+import logging
 import re
 import shutil
 import time
@@ -20,9 +21,12 @@ from ..hub.readme import split_readme
 from ..runs.artifacts import system_error
 from ..safety.media import check_media
 from ..safety.schema import MAX_BYTES, read_text
+from .bundled import SAMPLE, SAMPLE_FILE, is_bundled
 from .columnar import dataset_table, table_dataset
 from .csv_files import SUFFIXES, csv_dataset
 from .encoding import broken_text, describe_broken, json_table, json_trouble
+
+logger = logging.getLogger(__name__)
 
 FORMATS = {
     ".parquet": "parquet",
@@ -71,6 +75,8 @@ def _suffix(path: str) -> str | None:
 
 def is_path(name: str) -> bool:
     """Whether a name is a file or folder rather than a dataset on the Hub."""
+    if is_bundled(name):
+        return True
     looks_like_path = _suffix(name) is not None or name.startswith((".", "/", "~")) or name.count("/") > 1
     return looks_like_path or Path(name).expanduser().exists()
 
@@ -288,7 +294,7 @@ def open_source(
     Args:
         name_or_path (`str`, path, list of paths, or `Dataset`):
             A dataset id on the Hub (with a revision: `"me/data@v1"`), a local folder (of files, or written by
-            `save_to_disk`), parquet, JSON(L) or CSV files, or a dataset in memory.
+            `save_to_disk`), parquet, JSON(L) or CSV files, a dataset in memory, or `"sample"`, the bundled sample.
         split (`str`, defaults to `"train"`):
             Split, with `datasets`' slicing (`"train[:1000]"`).
         config (`str`, *optional*):
@@ -311,6 +317,10 @@ def open_source(
     wanted = [prefer] if isinstance(prefer, str) else list(prefer or ())
     if isinstance(name_or_path, (str, PathLike)):
         name = fspath(name_or_path)
+        if is_bundled(name):
+            return Source(_open_sample(split), name, files=[SAMPLE_FILE])
+        if name == SAMPLE:
+            logger.warning("%s is read, not the bundled sample of that name.", Path(name).resolve())
         if not is_path(name):
             hub_id, pinned = split_revision(name)
             revision = revision or pinned
@@ -333,6 +343,13 @@ def open_source(
         loaded = _read(_open_files(names, split, num_proc), "The files")
         return Source(loaded, f"{len(names)} files", files=[Path(name).expanduser() for name in names])
     return Source(require_dataset(name_or_path, "name_or_path"), "The dataset")
+
+
+def _open_sample(split: str) -> datasets.Dataset:
+    if set(split) & set("[+"):
+        return _open_files([str(SAMPLE_FILE)], split, None)
+    # Without `datasets`' cache: nothing is written, and no bar is shown for so few rows.
+    return table_dataset(json_table([SAMPLE_FILE]))
 
 
 def _read(loaded: Any, name: str) -> datasets.Dataset:

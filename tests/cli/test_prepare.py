@@ -46,3 +46,17 @@ def test_rows_that_cannot_be_read_are_dropped_with_a_count(tmp_path, command):
     command("prepare", "--dataset_name", path, "--output_dir", tmp_path / "out").refused("rating_depth_a", "['very']")
     done = command("prepare", "--dataset_name", path, "--output_dir", tmp_path / "out", "--on_invalid", "drop")
     assert done.code == 0 and "4 kept; 1 rating_depth_a is not a number" in done.out
+
+
+def test_the_bundled_sample_is_prepared_and_selected(tmp_path, command, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prepared = command("prepare", "--dataset_name", "sample", "--output_dir", "prepared")
+    assert prepared.code == 0 and "sample: 110 rows, 150 pairs formed, 150 kept" in prepared.out
+    selected = command("select", "--dataset_name", "prepared", "--source", "ratings", "--output_dir", "selected")
+    assert selected.code == 0 and "45 of 150 pairs kept" in selected.out
+    manifest = json.loads((tmp_path / "selected" / "manifest.json").read_text())
+    source = manifest["results"]["provenance"]["source"]
+    assert source["license"] == "apache-2.0" and "for demonstration" in source["name"]
+    own = command("prepare", "--dataset_name", "sample", "--output_dir", "sample")
+    assert own.code == 0 and "150 kept" in own.out
+    command("prepare", "--dataset_name", "sample", "--output_dir", "sample").refused("holds the input sample")

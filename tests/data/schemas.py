@@ -379,6 +379,23 @@ def rated_responses() -> Dataset:
     return Dataset.from_list(rows, features=Features({"prompt": STRING, "responses": List(completion)}))
 
 
+def rated_on_the_whole() -> Dataset:
+    """A tie and a missing value of the overall rating, and a prompt with one response only."""
+
+    def response(name: str, overall: float | None, depth: float | None, tone: float) -> dict:
+        return {"response": name, "overall": overall, "ratings": {"depth": depth, "tone": tone}, "model": f"m-{name}"}
+
+    rows = [
+        {"prompt": "p0", "responses": [response("low", 1, 2, 3), response("high", 4, 1, 5)]},
+        {"prompt": "p1", "responses": [response("x", 2, 2, 1), response("y", 2, 3, 1), response("z", 3, 3, 2)]},
+        {"prompt": "p2", "responses": [response("known", 3, None, 2), response("unknown", None, 3, 1)]},
+        {"prompt": "p3", "responses": [response("alone", 3, 3, 3)]},
+    ]
+    return Dataset.from_list(
+        [{"prompt_id": f"id-{row['prompt']}", "topic_a": "t", "topic_b": "u", **row} for row in rows]
+    )
+
+
 # Name of the adapter and the datasets it must read.
 SOURCES = {
     "ultrafeedback": [ultrafeedback, ultrafeedback_before_the_hub],
@@ -389,5 +406,6 @@ SOURCES = {
     "saferlhf": [saferlhf, lambda: saferlhf(with_severity=False), saferlhf_single_dimension],
     "binarized": [h4_binarized, trl_binarized, argilla_binarized, argilla_cleaned, skywork],
     "columns": [own_columns],
+    "responses": [rated_on_the_whole],
     "lists": [distilabel, rated_responses],
 }

@@ -296,3 +296,35 @@ def test_unknown_adapter():
 def test_wrong_adapter_names_the_missing_columns(name):
     with pytest.raises(InputError, match="must have"):
         load_pairs(Dataset.from_list([{"question": "p", "answer": "a"}]), adapter=name)
+
+
+def test_rated_responses_have_the_better_one_as_chosen():
+    pairs, report = read_pairs(schemas.rated_on_the_whole())
+    assert report.skipped == {"prompts with fewer than two responses": 1}
+    sides = list(zip(pairs["response_a"], pairs["response_b"], strict=True))
+    assert sides == [("high", "low"), ("x", "y"), ("z", "x"), ("z", "y"), ("known", "unknown")]
+    assert list(pairs["pref_overall"]) == [1, 0.5, 1, 1, None]
+    assert list(pairs["label_aspect"]) == ["overall"] * 4 + [None]
+    assert list(pairs["rating_depth_a"]) == [1, 2, 3, 3, None] and list(pairs["pref_tone"]) == [1, 0.5, 1, 1, 1]
+    assert list(pairs["model_a"]) == ["m-high", "m-x", "m-z", "m-z", "m-known"]
+    assert set(pairs["topic_a"]) == {"t"} and set(pairs["prompt_id"]) == {"id-p0", "id-p1", "id-p2"}
+    best = load_pairs(schemas.rated_on_the_whole(), pairing="best_worst")
+    assert [row["response_a"] for row in best] == ["high", "z"]
+
+
+def test_rated_responses_without_an_overall_rating_have_no_label_of_their_own():
+    rows = schemas.rated_on_the_whole().to_list()
+    for row in rows:
+        row["responses"] = [{k: v for k, v in entry.items() if k != "overall"} for entry in row["responses"]]
+    pairs = load_pairs(Dataset.from_list(rows))
+    assert "label_aspect" not in pairs.column_names and list(pairs["response_a"])[:2] == ["low", "x"]
+
+
+def test_ratings_of_responses_that_cannot_be_read():
+    rows = [{"prompt": "p", "responses": [{"response": name, "ratings": 3, "overall": 1} for name in "ab"]}]
+    with pytest.raises(InputError, match=r"responses\[\]\.ratings must map aspects to numbers"):
+        load_pairs(Dataset.from_list(rows))
+    for entry in rows[0]["responses"]:
+        entry["ratings"] = {"depth": "deep"}
+    with pytest.raises(InputError, match=r"ratings\.depth"):
+        load_pairs(Dataset.from_list(rows))

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from ...errors import InputError
 from ..columnar import closest
-from . import binarized, columns, helpsteer, helpsteer3, lists, saferlhf, ultrafeedback
+from . import binarized, columns, helpsteer, helpsteer3, lists, responses, saferlhf, ultrafeedback
 from .base import Adapter, Converted, Options
 
 ADAPTERS: dict[str, Adapter] = {
@@ -18,6 +18,7 @@ ADAPTERS: dict[str, Adapter] = {
     "saferlhf": saferlhf.ADAPTER,
     "binarized": binarized.ADAPTER,
     "columns": columns.ADAPTER,
+    "responses": responses.ADAPTER,
     "lists": lists.ADAPTER,
 }
 

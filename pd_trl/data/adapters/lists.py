@@ -21,6 +21,7 @@ from ..ratings import parse_numbers
 from .base import Adapter, Converted, Options, pass_through
 from .binarized import ADAPTER as BINARIZED
 from .columns import ADAPTER as COLUMNS
+from .responses import ADAPTER as RESPONSES
 from .ultrafeedback import ADAPTER as ULTRAFEEDBACK
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def _responses_column(fields: Mapping[str, pa.DataType]) -> str | None:
 def _matches(fields: Mapping[str, pa.DataType]) -> bool:
     found = _responses_column(fields) is not None and _column_of(fields, _PROMPTS) is not None
     # A source that says which of the responses is the chosen one is read by that.
-    return found and not any(adapter.matches(fields) for adapter in (ULTRAFEEDBACK, BINARIZED, COLUMNS))
+    return found and not any(adapter.matches(fields) for adapter in (ULTRAFEEDBACK, BINARIZED, COLUMNS, RESPONSES))
 
 
 def convert(table: pa.Table, options: Options) -> Converted:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ...data import aspects_of, effective_labels, effective_relabel, prepare_preferences, read_pairs
+from ...data.bundled import SAMPLE_FACTS, is_bundled
 from ...errors import InputError
 from ...method.ranking import random_keys, select_lowest
 from ...runs.artifacts import Manifest, replaced_folder, write_json, write_rows
@@ -20,7 +21,10 @@ from .inputs import rows_of
 class PrepareArguments:
     """Arguments of `pd-trl prepare`."""
 
-    dataset_name: str | None = argument(None, "Hub id, local folder, parquet, json, jsonl or csv file of the source.")
+    dataset_name: str | None = argument(
+        None,
+        "Hub id, local folder, parquet, json, jsonl or csv file of the source; sample for the pairs that come with pd_trl.",
+    )
     output_dir: str = argument("prepared", "Folder of the result.")
     dataset_config: str | None = argument(None, "Configuration of the Hub data set.")
     dataset_train_split: str = argument("train", "Split to use.")
@@ -164,6 +168,8 @@ def _source(arguments: PrepareArguments) -> dict[str, Any]:
 
 
 def _provenance(arguments: PrepareArguments) -> dict[str, Any]:
+    if is_bundled(str(arguments.dataset_name)):
+        return dict(SAMPLE_FACTS)
     return source_provenance(
         str(arguments.dataset_name),
         arguments.dataset_revision,
