@@ -85,11 +85,9 @@ def as_messages(pair: Pair) -> Pair:
     """A pair of strings as a user's message and an assistant's answers."""
     if pair.is_chat:
         return pair
-    sides = {
-        name: [{"role": role, "content": getattr(pair, name)}]
-        for name, role in zip(_SIDES, ("user", "assistant", "assistant"), strict=True)
-    }
-    return replace(pair, **sides)
+    prompt = [{"role": "user", "content": pair.prompt}]
+    chosen, rejected = ([{"role": "assistant", "content": side}] for side in (pair.chosen, pair.rejected))
+    return replace(pair, prompt=prompt, chosen=chosen, rejected=rejected)
 
 
 def _pair(row: int, values: dict[str, Any]) -> Pair:
@@ -103,7 +101,8 @@ def _pair(row: int, values: dict[str, Any]) -> Pair:
     if texts["prompt"] == []:
         raise _wrong(row, "has a prompt without messages. Remove it")
     for name in ("chosen", "rejected"):
-        if not texts[name] or (isinstance(texts[name], str) and not texts[name].strip()):
+        side = texts[name]
+        if not side or (isinstance(side, str) and not side.strip()):
             raise _wrong(row, f"has an empty {name!r} side. Remove it")
     return Pair(
         row,
@@ -155,8 +154,8 @@ def _text(value: Any, name: str, row: int) -> Text:
 
 def _joined(parts: list[Any]) -> Any:
     """Parts of text as one text; others stay, and are refused by every target."""
-    texts = [part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None for part in parts]
-    return "".join(texts) if all(isinstance(text, str) for text in texts) else parts
+    texts = [part.get("text") for part in parts if isinstance(part, Mapping) and part.get("type") == "text"]
+    return "".join(map(str, texts)) if len(texts) == len(parts) and None not in texts else parts
 
 
 def _tool_call(call: Any, name: str, row: int) -> dict[str, Any]:

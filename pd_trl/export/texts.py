@@ -54,10 +54,10 @@ class Texts:
     def ended(self, pair: Pair) -> Pair:
         """Rendered texts with EOS after those whose last turn does not end by it."""
         eos = self.tokenizer.eos_token
-        sides = (
-            text if str(text).rstrip("\n").endswith(eos) else f"{text}{eos}" for text in (pair.chosen, pair.rejected)
+        chosen, rejected = (
+            side if str(side).rstrip("\n").endswith(eos) else f"{side}{eos}" for side in (pair.chosen, pair.rejected)
         )
-        return replace(pair, **dict(zip(("chosen", "rejected"), sides, strict=True)))
+        return replace(pair, chosen=chosen, rejected=rejected)
 
     def _ended(self, text: Any) -> str:
         eos = self.tokenizer.eos_token

@@ -16,6 +16,8 @@ def read(job: Job) -> Iterator[Tokens]:
     output = f"{job.tokens}.out"
     settings |= {"base_model": job.model, "output_dir": output, "dataset_prepared_path": output}
     settings |= {"micro_batch_size": 1, "gradient_accumulation_steps": 1, "num_epochs": 1, "learning_rate": 1e-5}
+    # In the order of the file, to be compared row by row.
+    settings |= {"shuffle_merged_datasets": False}
     cfg = validate_config(DictDefault(settings))
     normalize_config(cfg)
     tokenizer = AutoTokenizer.from_pretrained(job.tokenizer)

@@ -168,6 +168,10 @@ def test_lengths_are_set_so_that_nothing_is_cut(tmp_path):
         assert key not in yaml.safe_load((tmp_path / f"{name}-free" / file.name).read_text())
     export_preferences(rows, "openrlhf", tmp_path / "o", tokenizer=tokenizer)
     assert "--data.max_len 72" in (tmp_path / "o" / "openrlhf.sh").read_text()
+    chat = data(row([said("user", "the cat")]))
+    export_preferences(chat, "llama-factory", tmp_path / "l", tokenizer=tokenizer)
+    settings = yaml.safe_load((tmp_path / "l" / "llama_factory.yaml").read_text())
+    assert settings["cutoff_len"] == 8 + 256  # its template may have a system message of its own
     assert "--data.max_samples 2" in (tmp_path / "o" / "openrlhf.sh").read_text()
 
 

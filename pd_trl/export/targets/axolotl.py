@@ -1,12 +1,7 @@
 """axolotl: rows that it hands to TRL as they are, since its own strategies cut responses at the first place that looks like them."""
 
-from ..pairs import Pair
 from .base import Target, Written, as_yaml
 from .trl import trl_row
-
-
-def _refuses(pair: Pair) -> str | None:
-    return None
 
 
 def _files(written: Written) -> dict[str, str]:
@@ -25,4 +20,4 @@ def _files(written: Written) -> dict[str, str]:
     return found
 
 
-AXOLOTL = Target("axolotl", trl_row, _refuses, _files)
+AXOLOTL = Target("axolotl", trl_row, lambda pair: None, _files)

@@ -47,16 +47,15 @@ class Written:
         """The model's name on a line of a comment."""
         return display_name(self.model) if self.model else "MODEL"
 
-    @property
-    def limit(self) -> int | None:
-        """A length that cuts no conversation, with room for a special token or two."""
-        return None if self.longest is None else self.longest + 8
+    def limit(self, room: int = 8) -> int | None:
+        """A length that cuts no conversation, with `room` for what the trainer puts beside it."""
+        return None if self.longest is None else self.longest + room
 
-    def setting(self, name: str, default: str) -> str:
-        """A line of YAML that sets the longest conversation, or says what happens without it."""
-        if self.limit is None:
+    def setting(self, name: str, default: str, room: int = 8) -> str:
+        """A line of YAML that sets [`limit`], or says what happens without it."""
+        if self.longest is None:
             return f"# {name}: {default}\n"
-        return f"{name}: {self.limit}  # the longest conversation has {self.longest} tokens\n"
+        return f"{name}: {self.limit(room)}  # the longest conversation has {self.longest} tokens\n"
 
 
 @dataclass(frozen=True)

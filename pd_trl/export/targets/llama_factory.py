@@ -100,6 +100,8 @@ def _files(written: Written) -> dict[str, str]:
         template = template.rstrip("\n") + "; its words for tools are its own\n"
     if not written.chat:
         template = "template: empty  # the texts have their special tokens\n"
+    # Its templates may have a system message and words for tools of their own.
+    room = (256 + 1024 * written.tools) if written.chat else 8
     settings = {"stage": "dpo", "do_train": True, "dataset_dir": str(written.folder), "dataset": "pd_kept"}
     if written.model:
         settings = {"model_name_or_path": written.model, **settings}
@@ -108,7 +110,7 @@ def _files(written: Written) -> dict[str, str]:
         "llama_factory.yaml": "# llamafactory-cli train llama_factory.yaml\n"
         + as_yaml(settings)
         + template
-        + written.setting("cutoff_len", "2048 is LLaMA-Factory's default; longer conversations are cut"),
+        + written.setting("cutoff_len", "2048 is LLaMA-Factory's default; longer conversations are cut", room),
     }
 
 

@@ -32,8 +32,8 @@ def _files(written: Written) -> dict[str, str]:
             # Its default leaves out what comes after a million.
             "data.max_samples": str(written.rows[part]),
         }
-        if written.limit is not None:
-            flags["data.max_len"] = str(written.limit)
+        if written.longest is not None:
+            flags["data.max_len"] = str(written.limit())
         lines = ["python -m openrlhf.cli.train_dpo", *(f"--{flag} {shlex.quote(v)}" for flag, v in flags.items())]
         lines += ["--data.apply_chat_template"] if written.chat else []
         lines += [f"--model.model_name_or_path {shlex.quote(written.model or 'MODEL')}"]

@@ -28,7 +28,7 @@ def _files(written: Written) -> dict[str, str]:
             "from verl.utils.dataset.rm_dataset import RMDataset\n\n"
             f"tokenizer = AutoTokenizer.from_pretrained({written.model or 'MODEL'!r})\n"
             "# The special tokens stand in the texts. Longer conversations are cut.\n"
-            f"data = RMDataset({written.path(part)!r}, tokenizer, add_eos=False, max_length={written.limit})\n"
+            f"data = RMDataset({written.path(part)!r}, tokenizer, add_eos=False, max_length={written.limit()})\n"
         )
     return found
 
