@@ -11,9 +11,9 @@ from ...errors import InputError
 from ...runs.row_log import RowLog
 from ...servers.answers import unreadable_text
 from ...servers.client import OpenAIClient
+from ...servers.questions import request_key
 from ...servers.requests import RequestPool, UselessAnswers, known_answers
 from ...servers.settings import RequestSettings
-from ..judges.openai_client import request_key
 from .completions import (
     LOCAL_DECODERS,
     check_kept,

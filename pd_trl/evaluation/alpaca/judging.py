@@ -13,8 +13,9 @@ from ...errors import InputError
 from ...runs.artifacts import digest_of, read_json
 from ...runs.row_log import RowLog
 from ...safety.secrets import masked
+from ...servers.questions import request_key
 from ..judges.base import AskingJudge, Comparison, Judge, is_preference
-from ..judges.openai_client import OpenAIJudge, comparison_requests, request_key
+from ..judges.openai_client import OpenAIJudge, comparison_requests
 from .annotator import Annotator
 
 logger = logging.getLogger(__name__)

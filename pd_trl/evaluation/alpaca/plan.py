@@ -5,18 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...runs.row_log import RowLog
+from ...servers.questions import estimated_tokens, request_arguments, request_key
 from ...servers.requests import known_answers
 from ...servers.settings import RequestSettings
 from ...text.tables import table
-from ..judges.openai_client import PROMPT, comparison_requests, request_arguments, request_key, unreadable
+from ..judges.openai_client import PROMPT, comparison_requests, unreadable
 from .annotator import Annotator
 from .completions import price_per_token
 from .judging import shown_comparisons
 from .outputs import AlignedOutputs
 from .session import alpaca_eval_session
-
-# 1,606 prompts of the leaderboard's judge have 4.9 characters per token that it counted, answers included.
-CHARACTERS_PER_TOKEN = 4.9
 
 
 @dataclass(frozen=True)
@@ -89,4 +87,4 @@ def plan_comparisons(
 def _tokens(request: Mapping[str, Any]) -> int:
     messages: Sequence[Mapping[str, Any]] = request.get("messages") or []
     characters = sum(len(str(message["content"])) for message in messages) + len(request.get("prompt", ""))
-    return round(characters / CHARACTERS_PER_TOKEN) + 1
+    return estimated_tokens(characters)
