@@ -10,7 +10,7 @@ from ..servers.answers import CHAT, check_answer
 
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
 _OF = r"\s*(?:/|out of|of)\s*"
-_NUMBER = re.compile(r"(?<![\w.,-])[-+]?\d+(?:\.\d+)?(?![\w]|[.,]\d)")
+_NUMBER = re.compile(r"(?<![\w.,-])[-+]?\d+(?:\.\d+)?(?![\w]|[.,]\d)", re.ASCII)
 _QUOTES = " \t\r\n\"'*`.()[]:_#"
 # Below this share on the answers that it may give, a judge's probabilities say little of them.
 _LEAST_MASS = 0.5

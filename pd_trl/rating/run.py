@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..method.ranking import check_budget, random_keys, resolve_budget, select_lowest
 from ..runs.artifacts import write_json
 from ..runs.row_log import MemoryLog, RowLog
-from .adaptive import AdaptiveOrder
+from .adaptive import MAX_CALL_SHARE, AdaptiveOrder
 from .asking import Asker
 from .columns import labels_of_pairs, rated_pairs
 from .judges import RatingJudge
@@ -42,6 +42,7 @@ def rate_pairs(
     mode: str = POINTWISE,
     adaptive: bool = False,
     budget: float | int = 0.3,
+    max_call_share: float = MAX_CALL_SHARE,
     repeat_share: float = REPEAT_SHARE,
     max_problem_share: float = MAX_PROBLEM_SHARE,
     output_dir: str | os.PathLike | None = None,
@@ -68,6 +69,8 @@ def rate_pairs(
             pairs are to be selected: `PDFilter(budget, source="column", pd_column="rated_pd")`.
         budget (`float` or `int`, *optional*, defaults to `0.3`):
             Share or number of pairs that the selection will keep; read where `adaptive`.
+        max_call_share (`float`, *optional*, defaults to `0.4`):
+            Largest share of all ratings that `adaptive` asks for; it asks for fewer where they would change nothing.
         repeat_share (`float`, *optional*, defaults to `0.05`):
             Share of the pairs that are rated a second time, with the levels listed from the best to the worst, to see how far the
             judge agrees with itself. Pairwise ratings need none: their two orders say it.
@@ -92,7 +95,8 @@ def rate_pairs(
 
         asked = local_judge(asked)
     rated, report = rate(
-        pairs, asked, load_rubric(rubric), mode=mode, adaptive=adaptive, budget=budget, repeat_share=repeat_share,
+        pairs, asked, load_rubric(rubric), mode=mode, adaptive=adaptive, budget=budget, max_call_share=max_call_share,
+        repeat_share=repeat_share,
         max_problem_share=max_problem_share, output_dir=output_dir, seed=seed,
     )  # fmt: skip
     logger.info("Ratings: %s", report)
@@ -118,6 +122,7 @@ def rate(
     mode: str = POINTWISE,
     adaptive: bool = False,
     budget: float | int = 0.3,
+    max_call_share: float = MAX_CALL_SHARE,
     repeat_share: float = REPEAT_SHARE,
     max_problem_share: float = MAX_PROBLEM_SHARE,
     output_dir: str | os.PathLike | None = None,
@@ -129,15 +134,15 @@ def rate(
     require_dataset(pairs, "pairs")
     check_pairs(pairs)
     sheet = Sheet(pairs, rubric, mode)
-    order = adaptive_order(pairs, rubric, budget, seed) if adaptive else None
+    order = adaptive_order(pairs, sheet, budget, seed, max_call_share) if adaptive else None
     all_calls = sum(1 for _ in sheet.open_cells())
     with _log(output_dir, judge, rubric, mode) as log:
         asker = Asker(judge, sheet, log)
         if order is None:
             asker.ask(sheet.open_cells())
         else:
-            while (units := order.next_units(sheet.gaps())) is not None:
-                asker.ask(sheet.open_cells(units))
+            while (cells := order.next_cells(sheet.values)) is not None:
+                asker.ask(sheet.open_cells(cells))
         _check_answered(asker, max_problem_share)
         again = None
         if mode == POINTWISE and (mask := repeated_pairs(sheet, repeat_share, seed)).any():
@@ -160,13 +165,17 @@ def rate(
     return rated_pairs(pairs, sheet, estimate), report
 
 
-def adaptive_order(pairs: datasets.Dataset, rubric: Rubric, budget: float | int, seed: int) -> AdaptiveOrder:
+def check_adaptive(
+    pairs: datasets.Dataset, rubric: Rubric, mode: str
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """
-    The order in which an adaptive rating asks.
+    The aspect (-1 for none of the rubric's) and the sign of each pair's label, where an adaptive rating is possible.
 
     Raises:
         InputError: When the pairs have no label whose agreement with the aspects could be known while they are rated.
     """
+    if mode != POINTWISE:
+        raise InputError("`adaptive` needs ratings of each response by itself: use mode='pointwise'.")
     found = labels_of_pairs(pairs)
     if found is None:
         raise InputError(
@@ -175,9 +184,19 @@ def adaptive_order(pairs: datasets.Dataset, rubric: Rubric, budget: float | int,
         )
     names, signs = found
     index = {name: k for k, name in enumerate(rubric.names)}
-    own = np.array([index.get(name, -1) if name is not None else -1 for name in names], dtype=np.int64)
-    count = resolve_budget(budget, len(pairs))
-    return AdaptiveOrder(signs, own, len(rubric.names), count, np.array(pairs["pair_id"][:]).astype(str), seed)
+    return np.array([index.get(name, -1) for name in names], dtype=np.int64), signs
+
+
+def adaptive_order(
+    pairs: datasets.Dataset, sheet: Sheet, budget: float | int, seed: int, max_share: float
+) -> AdaptiveOrder:
+    """The order in which an adaptive rating asks."""
+    own, signs = check_adaptive(pairs, sheet.rubric, sheet.mode)
+    prompts = np.unique(np.array(sheet.prompts, dtype=object).astype(str), return_inverse=True)[1]
+    count = resolve_budget(budget, sheet.num_pairs)
+    return AdaptiveOrder(
+        signs, own, sheet.rows, prompts, sheet.num_aspects, count, np.array(sheet.pair_ids), seed, max_share
+    )
 
 
 def repeated_pairs(sheet: Sheet, share: float, seed: int) -> NDArray[np.bool_]:

@@ -76,17 +76,15 @@ class Sheet:
         preferred = (first + 1 - second) / 2
         return preferred, 1 - preferred
 
-    def open_cells(self, units: NDArray[np.bool_] | None = None) -> Iterator[tuple[int, int]]:
+    def open_cells(self, cells: NDArray[np.bool_] | None = None) -> Iterator[tuple[int, int]]:
         """
-        Row and aspect of each value that is not known, those of one prompt and response together.
+        Row and aspect of each value that is not known, those of one row together.
 
         Args:
-            units (boolean array of shape `(num_pairs, num_aspects)`, *optional*): Pairs and aspects to fill in. `None` is all.
+            cells (boolean array of the shape of the values, *optional*): Those to fill in. `None` is all.
         """
-        wanted = np.zeros(self.values.shape, dtype=bool)
-        for side in (0, 1):
-            np.logical_or.at(wanted, self.rows[:, side], True if units is None else units)
-        yield from map(tuple, np.argwhere(wanted & np.isnan(self.values)).tolist())
+        wanted = np.isnan(self.values) if cells is None else cells & np.isnan(self.values)
+        yield from map(tuple, np.argwhere(wanted).tolist())
 
     def question(self, row: int, aspect: int, reverse: bool = False) -> Question:
         """The question that gives a value."""

@@ -28,7 +28,8 @@ def response(name: str) -> str:
 def write_pairs(path: Path, count: int = 24, sides: tuple[str, str] = ("chosen", "rejected"), shared: int = 0) -> Path:
     """A jsonl file of pairs; `shared` of the prompts have two pairs with the same first response."""
     rows = [
-        {"prompt": f"Question {i}?", sides[0]: response(f"first {i}"), sides[1]: response(f"second {i}")} for i in range(count)
+        {"prompt": f"Question {i}?", sides[0]: response(f"first {i}"), sides[1]: response(f"second {i}")}
+        for i in range(count)
     ]
     rows += [{**rows[i], sides[1]: response(f"third {i}")} for i in range(shared)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

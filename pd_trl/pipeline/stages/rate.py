@@ -11,6 +11,7 @@ from ...data.label_report import own_labels
 from ...data.sources import load_source
 from ...errors import InputError
 from ...method.ranking import parse_budget
+from ...rating.adaptive import MAX_CALL_SHARE
 from ...rating.columns import ESTIMATE, labels_of_pairs
 from ...rating.judges import RatingJudge, ServerJudge, server_judge
 from ...rating.plan import plan_rating
@@ -20,7 +21,7 @@ from ...rating.run import (
     ANSWERS_NAME,
     MAX_PROBLEM_SHARE,
     REPEAT_SHARE,
-    adaptive_order,
+    check_adaptive,
     check_settings,
     log_identity,
     rate,
@@ -85,6 +86,10 @@ class RateArguments:
         False, "Ask no more about pairs that can no longer be kept at `budget`. Pairs need a label of their own."
     )
     budget: float | str = argument(0.3, "Share or number of pairs that the selection will keep, for --adaptive.")
+    max_call_share: float = argument(
+        MAX_CALL_SHARE,
+        "Largest share of all ratings that --adaptive asks for. It asks for fewer where they would change nothing.",
+    )
     repeat_share: float = argument(
         REPEAT_SHARE, "Share of the pairs rated a second time, for the judge's agreement with itself."
     )
@@ -189,13 +194,13 @@ def run_rate(arguments: RateArguments) -> StageResult:
     _check_label(pairs, arguments.labels, rubric)
     budget = _budget(arguments)
     if arguments.adaptive:
-        adaptive_order(pairs, rubric, budget, arguments.seed)
+        check_adaptive(pairs, rubric, arguments.mode)
     judge = _judge(arguments)
     manifest = Manifest(
         "rate",
         inputs={"pairs": data_key(pairs), "rubric": rubric.digest},
         arguments=deciding(arguments, _DECIDING)
-        | {"judge": judge.identity, "adaptive": budget if arguments.adaptive else None},
+        | {"judge": judge.identity, "adaptive": [budget, arguments.max_call_share] if arguments.adaptive else None},
     )
     folder = Path(arguments.output_dir).expanduser()
     if arguments.dry_run:
@@ -214,7 +219,7 @@ def run_rate(arguments: RateArguments) -> StageResult:
         with timed(manifest):
             rated, report = rate(
                 pairs, judge, rubric, mode=arguments.mode, adaptive=arguments.adaptive, budget=budget,
-                repeat_share=arguments.repeat_share, max_problem_share=arguments.max_problem_share, output_dir=root,
+                max_call_share=arguments.max_call_share, repeat_share=arguments.repeat_share, max_problem_share=arguments.max_problem_share, output_dir=root,
                 seed=arguments.seed, prices=_prices(arguments),
             )  # fmt: skip
             preferences, label_report = _preferences(rated, arguments.labels, rubric, arguments.seed)
@@ -298,6 +303,8 @@ def _preferences(
     rated: datasets.Dataset, labels: str | None, rubric: Rubric, seed: int
 ) -> tuple[datasets.Dataset, Any]:
     """Preferences by the pairs' own label where they have one, else by one rated aspect."""
+    if ESTIMATE in rated.column_names:
+        rated = rated.filter(lambda value: value is not None, input_columns=ESTIMATE)
     own = own_labels(rated)
     # The rubric's aspects vote. Those of the source stay with the pairs, but for the ones whose labels the pairs carry.
     carried = {str(name) for name in own[0] if name is not None} if own is not None and labels != "one" else set()
