@@ -122,7 +122,7 @@ class LocalJudge:
             found = {ids[-1] for ids in encoded if ids and tokenizer.decode([ids[-1]]).strip() == label}
             if not found:
                 raise InputError(
-                    f"The judge {self.name} writes the answer {label!r} in several tokens. Use levels of one digit, or a judge "
+                    f"The judge {self.name} has no token of its own for the answer {label!r}. Use levels of one digit, or a judge "
                     "behind a server."
                 )
             self._tokens[label] = sorted(found)
