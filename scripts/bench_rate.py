@@ -14,7 +14,6 @@ import logging
 import os
 import shlex
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +36,7 @@ from pd_trl.runs.artifacts import library_versions, write_json
 from pd_trl.selection.gaps import numeric_column
 
 SETS = ("hellobench_chat", "oasst1_en_validation", "summeval")
-SHARES = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8)
+SHARES = (0.2, 0.3, 0.4, 0.5, 0.6)
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 Mask = NDArray[np.bool_]
 
@@ -164,23 +163,23 @@ def _scales(data: Recorded) -> NDArray[np.floating]:
     return gap_quantiles(data.gaps(data.needed).astype(np.float32), data.pairs.own, 0.9)
 
 
-def adaptive(share: float) -> Callable[[Recorded, int], tuple[Mask, Mask]]:
-    """The order of `pd-trl rate --adaptive`."""
-
-    def asked(data: Recorded, seed: int) -> tuple[Mask, Mask]:
-        pairs = data.pairs
-        order = AdaptiveOrder(
-            np.ones(len(pairs)), pairs.own.astype(np.int64), data.sides, pairs.prompts.astype(np.int64), len(pairs.aspects),
-            data.count, pairs.pair_ids, seed, share,
-        )  # fmt: skip
-        known = np.zeros_like(data.needed)
-        values = np.full(data.ratings.shape, np.nan)
+def adaptive(data: Recorded, seed: int, shares: list[float]) -> dict[float, tuple[Mask, Mask]]:
+    """The order of `pd-trl rate --adaptive`: what is known, and kept, when each share of the calls is reached."""
+    pairs, found = data.pairs, {}
+    order = AdaptiveOrder(
+        np.ones(len(pairs)), pairs.own.astype(np.int64), data.sides, pairs.prompts.astype(np.int64), len(pairs.aspects), data.count,
+        pairs.pair_ids, seed, max(shares),
+    )  # fmt: skip
+    known = np.zeros_like(data.needed)
+    values = np.full(data.ratings.shape, np.nan)
+    cells: Mask | None = None
+    for share in sorted(shares):
+        order.most = max(1, int(share * order.total))
         while (cells := order.next_cells(values)) is not None:
-            known |= cells
+            known = known | cells
             values = np.where(known, data.ratings, np.nan)
-        return known, data.keep(order.divergence(values))
-
-    return asked
+        found[share] = known, data.keep(order.divergence(values))
+    return found
 
 
 def frontier(path: Path, seeds: list[int], budget: float, shares: list[float]) -> dict[str, Any]:
@@ -190,23 +189,26 @@ def frontier(path: Path, seeds: list[int], budget: float, shares: list[float]) -
         "one random aspect a pair": random_aspects(1),
         "two random aspects a pair": random_aspects(2),
         "elimination": elimination,
-        **{f"adaptive, at most {100 * share:g} %": adaptive(share) for share in shares},
     }
-    found: dict[str, dict[str, list[float]]] = {name: {} for name in ways}
+    found: dict[str, dict[str, list[float]]] = {}
     for seed in seeds:
         data = load_recorded(path, seed, budget)
-        full: dict[str, float] = {}
-        for name, way in ways.items():
-            start = time.perf_counter()
-            cells, kept = way(data, seed)
+        asked = {name: way(data, seed) for name, way in ways.items()}
+        asked |= {
+            f"adaptive, at most {100 * share:g} %": found for share, found in adaptive(data, seed, shares).items()
+        }
+        full = data.gains(asked["all ratings"][1])
+        for name, (cells, kept) in asked.items():
             gains = data.gains(kept)
-            full = full or gains
-            entry = {"calls": 100 * float(cells.sum() / data.needed.sum()), "seconds": time.perf_counter() - start, **gains}
+            entry = {"calls": 100 * float(cells.sum() / data.needed.sum()), **gains}
             entry |= {f"{key} lost": full[key] - value for key, value in gains.items()}
             for key, value in entry.items():
-                found[name].setdefault(key, []).append(value)
+                found.setdefault(name, {}).setdefault(key, []).append(value)
     rows = {
-        name: {key: [float(np.mean(v)), float(np.std(v, ddof=1) / np.sqrt(len(v))) if len(v) > 1 else 0.0] for key, v in entry.items()}
+        name: {
+            key: [float(np.mean(v)), float(np.std(v, ddof=1) / np.sqrt(len(v))) if len(v) > 1 else 0.0]
+            for key, v in entry.items()
+        }
         for name, entry in found.items()
     }
     return {"set": path.stem, "pairs": len(data.pairs), "ratings": int(data.needed.sum()), "rows": rows}
@@ -219,28 +221,45 @@ def table_of(result: dict[str, Any]) -> list[str]:
     body = []
     full = result["rows"]["all ratings"]
     for name, entry in result["rows"].items():
-        cells = [name, f"{entry['calls'][0]:.1f} %", *(f"{entry[kind][0]:+.1f} ± {entry[kind][1]:.1f}" for kind in kinds)]
+        cells = [
+            name,
+            f"{entry['calls'][0]:.1f} %",
+            *(f"{entry[kind][0]:+.1f} ± {entry[kind][1]:.1f}" for kind in kinds),
+        ]
         for kind in kinds:
             error = 100 * entry[f"{kind} lost"][1] / full[kind][0]
             cells.append(f"{100 * entry[kind][0] / full[kind][0]:.0f} % ± {error:.0f}")
         body.append(cells)
-    return [f"**{result['set']}**, {result['pairs']:,} pairs, {result['ratings']:,} ratings", "", *markdown([header, *body]), ""]
+    return [
+        f"**{result['set']}**, {result['pairs']:,} pairs, {result['ratings']:,} ratings",
+        "",
+        *markdown([header, *body]),
+        "",
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the parquet files (default ../shared/data)")
-    parser.add_argument("--output", type=Path, default=Path("runs/bench_rate"), help="folder (default runs/bench_rate)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/bench_rate"), help="folder (default runs/bench_rate)"
+    )
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS, help="sets (default all)")
     parser.add_argument("--budget", type=float, default=0.3, help="share to keep (default 0.3)")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(1, 13)), help="assignments of labels (default 1 to 12)")
-    parser.add_argument("--shares", nargs="+", type=float, default=list(SHARES), help="shares of the calls (default a frontier)")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=list(range(1, 13)), help="assignments of labels (default 1 to 12)"
+    )
+    parser.add_argument(
+        "--shares", nargs="+", type=float, default=list(SHARES), help="shares of the calls (default a frontier)"
+    )
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     try:
         missing = [name for name in options.sets if not (options.data / f"{name}.parquet").is_file()]
         if missing:
-            raise InputError(f"{options.data} has no {', '.join(f'{m}.parquet' for m in missing)}: pass the folder as --data.")
+            raise InputError(
+                f"{options.data} has no {', '.join(f'{m}.parquet' for m in missing)}: pass the folder as --data."
+            )
         results, lines = [], []
         for name in options.sets:
             results.append(frontier(options.data / f"{name}.parquet", options.seeds, options.budget, options.shares))
@@ -248,7 +267,13 @@ def main() -> None:
             lines += part
             print("\n".join(part), flush=True)
         command = shlex.join(["python", *sys.argv])
-        content = {"command": command, "versions": library_versions(), "budget": options.budget, "seeds": options.seeds, "sets": results}
+        content = {
+            "command": command,
+            "versions": library_versions(),
+            "budget": options.budget,
+            "seeds": options.seeds,
+            "sets": results,
+        }
         write_json(options.output / "bench_rate.json", content)
         (options.output / "bench_rate.md").write_text("\n".join(lines), encoding="utf-8")
     except InputError as error:

@@ -88,16 +88,16 @@ class AdaptiveOrder:
             values (array of that shape): The ratings so far, NaN where there is none.
         """
         self.asked |= np.isfinite(values)
-        num_asked = int((self.asked & self.needed).sum())
+        num_asked = int(self.asked.sum())
         if not num_asked:
             cells = self._first_cells()
         else:
             if self.scales is None:
                 self.scales = self._scales(values)
                 self.model.start(values)
+            self.model.refine(values)
             if num_asked >= self.most:
                 return None
-            self.model.refine(values)
             cells = self._best_cells(values, min(self.most - num_asked, max(1, round(_STEP * self.total))))
         if not cells.any():
             return None
@@ -214,7 +214,6 @@ class AdaptiveOrder:
         found = np.full(self.num_pairs, np.nan)
         if self.scales is None:
             return found
-        self.model.refine(values)
         for blocks in self.blocks:
             mean, _ = self._believed(blocks, self.model.posterior(blocks, values))
             found[blocks.pairs] = mean

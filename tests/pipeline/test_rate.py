@@ -193,4 +193,7 @@ def test_nonsense_ends_with_one_message_and_what_was_paid_is_kept(tmp_path):
             run_rate(arguments(path, server, tmp_path / "rated"))
         assert sum(server.counts.values()) <= 40
     assert len((tmp_path / "rated" / "answers.jsonl").read_text().splitlines()) > 1
-    assert json.loads((tmp_path / "rated" / "answers.jsonl").read_text().splitlines()[0])["identity"]["mode"] == "pointwise"
+    assert (
+        json.loads((tmp_path / "rated" / "answers.jsonl").read_text().splitlines()[0])["identity"]["mode"]
+        == "pointwise"
+    )

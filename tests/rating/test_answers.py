@@ -47,7 +47,8 @@ def test_written_levels(text, value):
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("A", 1), ("b.", 0), (" T ", 0.5), ("**B**", 0), ("A or B", None), ("Response A", None), ("", None)]
+    ("text", "value"),
+    [("A", 1), ("b.", 0), (" T ", 0.5), ("**B**", 0), ("A or B", None), ("Response A", None), ("", None)],
 )
 def test_written_preferences(text, value):
     assert written_value(text, PREFERENCES) == value
@@ -79,7 +80,9 @@ def test_expected_value_is_over_the_levels_alone():
 
 
 def test_expected_value_is_read_where_the_answer_stands():
-    found = expected_value(tokens(("Rating", {"Rating": 1.0}), (":", {":": 1.0}), (" 4", {" 4": 0.5, " 3": 0.5})), FIVE, 4.0)
+    found = expected_value(
+        tokens(("Rating", {"Rating": 1.0}), (":", {":": 1.0}), (" 4", {" 4": 0.5, " 3": 0.5})), FIVE, 4.0
+    )
     assert found[0] == pytest.approx(3.5)
 
 

@@ -20,11 +20,11 @@ def model():
     """A model whose tokenizer knows digits and letters."""
     core = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", unk_token="<unk>", eos_token="</s>"
-    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", unk_token="<unk>", eos_token="</s>")
     torch.manual_seed(0)
-    config = tiny_config(vocab_size=len(WORDS), pad_token_id=0, bos_token_id=2, eos_token_id=2, max_position_embeddings=512)
+    config = tiny_config(
+        vocab_size=len(WORDS), pad_token_id=0, bos_token_id=2, eos_token_id=2, max_position_embeddings=512
+    )
     return LlamaForCausalLM(config).eval(), tokenizer
 
 

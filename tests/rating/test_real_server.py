@@ -14,8 +14,8 @@ import urllib.request
 import pytest
 
 from pd_trl import load_pairs, server_judge
-from pd_trl.rating.run import rate
 from pd_trl.rating.rubric import load_rubric
+from pd_trl.rating.run import rate
 from tests.rating.scripted import write_pairs
 
 pytestmark = pytest.mark.slow
@@ -28,11 +28,25 @@ def base_url(tmp_path_factory):
         yield os.environ[ADDRESS]
         return
     if not (os.environ.get(BINARY) and os.environ.get(MODEL)):
-        pytest.skip(f"no server that decodes: set {ADDRESS} to one that runs, or {BINARY} and {MODEL} to llama.cpp's and a model")
+        pytest.skip(
+            f"no server that decodes: set {ADDRESS} to one that runs, or {BINARY} and {MODEL} to llama.cpp's and a model"
+        )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [os.environ[BINARY], "-m", os.environ[MODEL], "--host", "127.0.0.1", "--port", str(port), "-c", "8192", "-np", "2"]
+    command = [
+        os.environ[BINARY],
+        "-m",
+        os.environ[MODEL],
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "-c",
+        "8192",
+        "-np",
+        "2",
+    ]
     log = tmp_path_factory.mktemp("server") / "log.txt"
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
