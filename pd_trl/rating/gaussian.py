@@ -172,7 +172,7 @@ class RatingModel:
         precision[:, diagonal, diagonal] += np.where(seen, 1 / noise, 0.0)
         weighted += np.where(seen, flat / noise, 0.0)
         self._add_labels(blocks, known, precision, weighted)
-        covariance = np.linalg.inv(precision)
+        covariance: Array = np.asarray(np.linalg.inv(precision), dtype=np.float64)
         return Posterior(np.einsum("bij,bj->bi", covariance, weighted), covariance)
 
     def _add_labels(self, blocks: Blocks, known: Array, precision: Array, weighted: Array) -> None:

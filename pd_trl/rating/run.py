@@ -153,12 +153,12 @@ def rate(
         report.tokens["cost"] = (report.tokens["questions"] * prices[0] + report.tokens["answers"] * prices[1]) / 1e6
     estimate = None
     if order is not None:
-        estimate = order.divergence(sheet.gaps())
-        kept = resolve_budget(budget, sheet.num_pairs)
+        estimate = order.divergence(sheet.values)
         report.adaptive = {
             "budget": float(budget),
-            "kept": float(kept),
-            "stopped": float(order.num_stopped(sheet.gaps())),
+            "kept": float(order.count),
+            "stopped": float(order.num_stopped(sheet.values)),
+            "expected_loss": order.expected_loss,
         }
     if output_dir is not None:
         write_json(Path(output_dir) / REPORT_NAME, report.to_dict())

@@ -89,7 +89,7 @@ def test_killed_run_pays_nothing_twice(tmp_path):
         server.hold_after = 60
         command += ["--base_url", server.base_url, "--output_dir", str(tmp_path / "rated"), "--max_retries", "1"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        assert server.reached.wait(90)
+        assert server.reached.wait(300)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         answered = dict(server.answered)
