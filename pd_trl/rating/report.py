@@ -207,7 +207,8 @@ def _agreement_of_mean(
         return None
     known = np.isfinite(gaps)
     count = known.sum(axis=1)
-    mean = np.where(count > 0, np.where(known, gaps, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
+    mean: NDArray[np.float64] = np.full(len(gaps), np.nan)
+    mean[count > 0] = np.where(known, gaps, 0.0).sum(axis=1)[count > 0] / count[count > 0]
     return _agreement(np.round(mean, 9), signs, prompts)
 
 

@@ -64,7 +64,9 @@ class Rubric:
 
     def to_dict(self) -> dict[str, Any]:
         """The rubric as its file holds it."""
-        aspects = {a.name: {"question": a.question, "levels": dict(a.levels)} for a in self.aspects}
+        aspects: dict[str, Any] = {}
+        for aspect in self.aspects:
+            aspects[aspect.name] = {"question": aspect.question, "levels": dict(aspect.levels)}
         return {"name": self.name, "aspects": aspects}
 
     @property

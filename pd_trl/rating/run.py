@@ -146,8 +146,8 @@ def rate(
         _check_answered(asker, max_problem_share)
         again = None
         if mode == POINTWISE and (mask := repeated_pairs(sheet, repeat_share, seed)).any():
-            cells = [cell for cell in again_cells(sheet, mask) if np.isfinite(sheet.values[cell])]
-            again = (len(cells), asker.ask_again(cells))
+            repeated = [cell for cell in again_cells(sheet, mask) if np.isfinite(sheet.values[cell])]
+            again = (len(repeated), asker.ask_again(repeated))
     report = rating_report(judge.name, pairs, sheet, asker.tally, again, all_calls)
     if prices is not None and report.tokens:
         report.tokens["cost"] = (report.tokens["questions"] * prices[0] + report.tokens["answers"] * prices[1]) / 1e6

@@ -13,6 +13,7 @@ from pd_trl.pipeline.recipe import steps_of
 from pd_trl.pipeline.stages.prepare import PrepareArguments, run_prepare
 from pd_trl.pipeline.stages.rate import RateArguments, check_rate, run_rate
 from pd_trl.pipeline.stages.select import SelectArguments, run_select
+from pd_trl.rating import load_rubric
 from pd_trl.runs.artifacts import Manifest
 from tests.rating.scripted import ASPECTS, choice, rating, sure_rating, write_pairs
 from tests.servers.replay_server import replay
@@ -49,7 +50,7 @@ def test_select_reads_what_rate_left(tmp_path):
     )
     assert selected.counts == {"total": 20, "kept": 6, "dropped": 14}
     manifest = Manifest.load(tmp_path / "rated")
-    assert manifest.results["rubric"]["aspects"].keys() == set(ASPECTS)
+    assert load_rubric(tmp_path / "rated" / "rubric.yaml").digest == load_rubric().digest == manifest.inputs["rubric"]
     assert stat.S_IMODE((tmp_path / "rated" / "answers.jsonl").stat().st_mode) == 0o600
     assert (tmp_path / "rated" / "report.txt").read_text().startswith("20 pairs rated by m")
 

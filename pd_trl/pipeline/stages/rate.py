@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import yaml
 
 from ...data import OVERALL, effective_labels, prepare_preferences, read_pairs
 from ...data.label_report import own_labels
@@ -44,7 +45,7 @@ from ..mappings import mapping_of
 from .arguments import OVERWRITE, REMOTE_CODE, argument
 from .inputs import rows_of
 
-RUBRIC_NAME, REPORT_TEXT = "rubric.json", "report.txt"
+RUBRIC_NAME, REPORT_TEXT = "rubric.yaml", "report.txt"
 
 
 @dataclass
@@ -183,7 +184,7 @@ def _judge(arguments: RateArguments) -> RatingJudge:
 @holding_output_dir
 def run_rate(arguments: RateArguments) -> StageResult:
     """
-    Rates the pairs and writes `pairs/`, `preferences/`, `rubric.json`, `report.json`, `report.txt`, the log of the judge's answers
+    Rates the pairs and writes `pairs/`, `preferences/`, `rubric.yaml`, `report.json`, `report.txt`, the log of the judge's answers
     and the manifest.
     """
     check_rate(arguments)
@@ -225,7 +226,7 @@ def run_rate(arguments: RateArguments) -> StageResult:
             preferences, label_report = _preferences(rated, arguments.labels, rubric, arguments.seed)
         write_rows(rated, root / "pairs")
         write_rows(preferences, root / "preferences")
-        write_json(root / RUBRIC_NAME, rubric.to_dict())
+        (root / RUBRIC_NAME).write_text(yaml.safe_dump(rubric.to_dict(), sort_keys=False), encoding="utf-8")
         write_json(root / "labels.json", label_report.to_dict())
         (root / REPORT_TEXT).write_text(f"{report}\n", encoding="utf-8")
         manifest.counts = {
