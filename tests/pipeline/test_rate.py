@@ -128,6 +128,18 @@ def test_adaptive_rating_asks_less_and_selects_by_its_estimate(tmp_path):
     assert any(row["rating_honesty_a"] is None for row in rows) and all(row["rated_pd"] is not None for row in rows)
 
 
+def test_adaptive_rating_counts_pairs_without_a_label(tmp_path):
+    path = write_pairs(tmp_path / "pairs.jsonl", 40, sides=("response_a", "response_b"))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    labelled = [{**row, "pref_overall": (1, 0, 0.5)[i % 3]} for i, row in enumerate(rows)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in labelled))
+    with replay([], rating) as server:
+        result = run_rate(arguments(path, server, tmp_path / "rated", adaptive=True))
+    assert result.counts["dropped"] == 13 and result.counts["rows"] == 27
+    assert any(line.startswith("13 pairs give no preference") for line in result.lines)
+    assert {row["aspect"] for row in rows_of(tmp_path / "rated" / "preferences")} == {"overall"}
+
+
 def test_rate_after_prepare_in_a_recipe():
     recipe = {"output_dir": "out", "seed": 3, "budget": 0.2, "prepare": {"dataset_name": "x.jsonl"}}
     recipe |= {"rate": {"judge_model": "m", "adaptive": True}, "select": {}}

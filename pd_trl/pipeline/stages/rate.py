@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import yaml
 
 from ...data import OVERALL, effective_labels, prepare_preferences, read_pairs
@@ -305,7 +306,13 @@ def _preferences(
 ) -> tuple[datasets.Dataset, Any]:
     """Preferences by the pairs' own label where they have one, else by one rated aspect."""
     if ESTIMATE in rated.column_names:
-        rated = rated.filter(lambda value: value is not None, input_columns=ESTIMATE)
+        labelled = np.flatnonzero([value is not None for value in rated[ESTIMATE][:]])
+        if len(labelled) < len(rated):
+            preferences, report = _preferences(rated.select(labelled), labels, rubric, seed)
+            report.dropped[
+                "no label of their own, or identical responses: adaptive rating asks nothing about them"
+            ] = len(rated) - len(labelled)
+            return preferences, report
     own = own_labels(rated)
     # The rubric's aspects vote. Those of the source stay with the pairs, but for the ones whose labels the pairs carry.
     carried = {str(name) for name in own[0] if name is not None} if own is not None and labels != "one" else set()
