@@ -102,6 +102,7 @@ setup(
     package_dir=DATA_PACKAGES,
     package_data={
         "pd_trl": ["py.typed"],
+        "pd_trl.rating": ["files/*"],
         "pd_trl.data": ["sample/*"],
         "pd_trl.report": ["files/*"],
         "pd_trl.evaluation.alpaca": ["instructions.csv"],

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .publishing.dataset import publish_dataset
     from .publishing.model import publish_model
     from .publishing.report import publish_report
+    from .rating import load_rubric, rate_pairs, server_judge
     from .scoring import score_pairs, score_responses
     from .selection.filter import PDFilter
     from .selection.out_of_core import select_out_of_core
@@ -46,15 +47,18 @@ _MODULE_OF = {
     "export_preferences": "export",
     "generate_outputs": "generation",
     "load_pairs": "data",
+    "load_rubric": "rating",
     "metrics": "evaluation",
     "preference_divergence": "method.divergence",
     "publish_collection": "publishing.collection",
     "publish_dataset": "publishing.dataset",
     "publish_model": "publishing.model",
     "publish_report": "publishing.report",
+    "rate_pairs": "rating",
     "score_pairs": "scoring",
     "score_responses": "scoring",
     "select_out_of_core": "selection.out_of_core",
+    "server_judge": "rating",
     "to_preferences": "data",
     "train_aspect_rewards": "trainers.reward.aspects",
     "win_score": "evaluation.pairwise",
@@ -74,15 +78,18 @@ __all__ = [
     "export_preferences",
     "generate_outputs",
     "load_pairs",
+    "load_rubric",
     "metrics",
     "preference_divergence",
     "publish_collection",
     "publish_dataset",
     "publish_model",
     "publish_report",
+    "rate_pairs",
     "score_pairs",
     "score_responses",
     "select_out_of_core",
+    "server_judge",
     "to_preferences",
     "train_aspect_rewards",
     "win_score",

@@ -16,6 +16,7 @@ from .recipe_evaluation import evaluate_sections, evaluations_of, generate_secti
 SECTIONS = (
     "simulate",
     "prepare",
+    "rate",
     "reward",
     "score",
     "select",
@@ -28,7 +29,7 @@ SECTIONS = (
     "publish",
 )
 TOP_LEVEL = ("output_dir", "seed", "budget", "dataset_name", "model_name_or_path")
-_SEEDED = ("simulate", "prepare", "reward", "select", "dpo", "generate", "judge")
+_SEEDED = ("simulate", "prepare", "rate", "reward", "select", "dpo", "generate", "judge")
 
 
 @dataclass
@@ -135,11 +136,17 @@ def _fill(sections: dict[str, Any], recipe: Mapping[str, Any], folders: Mapping[
         if stage in _SEEDED and recipe.get("seed") is not None:
             section.setdefault("seed", recipe["seed"])
     world = sections.get("simulate", {}).get("output_dir")
+    labelled = folders["rate" if "rate" in sections else "prepare"]
+    source = recipe.get("dataset_name") or (world and str(Path(world) / "pairs"))
     defaults: dict[str, dict[str, Any]] = {
-        "prepare": {"dataset_name": recipe.get("dataset_name") or (world and str(Path(world) / "pairs"))},
-        "reward": {"dataset_name": str(folders["prepare"])},
-        "score": {"dataset_name": str(folders["prepare"]), "reward_models": str(folders["reward"])},
-        "select": {"dataset_name": str(folders["score" if "score" in sections else "prepare"])},
+        "prepare": {"dataset_name": source},
+        "rate": {"dataset_name": str(folders["prepare"]) if "prepare" in sections else source},
+        "reward": {"dataset_name": str(labelled)},
+        "score": {"dataset_name": str(labelled), "reward_models": str(folders["reward"])},
+        "select": {
+            "dataset_name": str(folders["score"] if "score" in sections else labelled),
+            **(_of_ratings(sections["rate"]) if "rate" in sections and "score" not in sections else {}),
+        },
         "report": {"dataset_name": str(folders["select"])},
         "dpo": {"dataset_name": str(folders["select"])},
         "judge": {"world": world, **_judged(sections, world, folders)},
@@ -155,12 +162,17 @@ def _fill(sections: dict[str, Any], recipe: Mapping[str, Any], folders: Mapping[
     for stage in ("reward", "dpo"):
         defaults[stage]["model_name_or_path"] = model
     if recipe.get("budget") is not None:
-        defaults["select"]["budget"] = recipe["budget"]
+        defaults["select"]["budget"] = defaults["rate"]["budget"] = recipe["budget"]
     for stage, values in defaults.items():
         if stage in sections:
             for key, value in values.items():
                 if value is not None:
                     sections[stage].setdefault(key, value)
+
+
+def _of_ratings(section: Mapping[str, Any]) -> dict[str, Any]:
+    """What `select` reads of ratings: those themselves, or where not all were asked for the estimate."""
+    return {"source": "column", "pd_column": "rated_pd"} if section.get("adaptive") else {"source": "ratings"}
 
 
 def _evaluation_folders(sections: Mapping[str, Any], folders: Mapping[str, Path]) -> str | dict[str, str]:

@@ -57,6 +57,12 @@ def _prepare() -> LoadedStage:
     return LoadedStage(run_prepare, (PrepareArguments,))
 
 
+def _rate() -> LoadedStage:
+    from .stages.rate import RateArguments, check_rate, run_rate
+
+    return LoadedStage(run_rate, (RateArguments,), check_rate)
+
+
 def _reward() -> LoadedStage:
     from trl import ModelConfig
 
@@ -181,6 +187,7 @@ def _bench() -> LoadedStage:
 STAGES: dict[str, Stage] = {
     "simulate": Stage(_simulate, "make pairs, a model and prompts of a simulated world", command=False),
     "prepare": Stage(_prepare, "turn a data set into pairs and single-aspect preferences"),
+    "rate": Stage(_rate, "rate every aspect of each pair by a judge"),
     "reward": Stage(_reward, "train one proxy reward model for each aspect", launched=True),
     "score": Stage(_score, "score every pair by every aspect's reward model", launched=True),
     "select": Stage(_select, "compute PD and keep the pairs within the budget"),

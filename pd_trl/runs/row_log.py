@@ -102,6 +102,10 @@ class RowLog:
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content):
             os.truncate(self.path, len(whole))
+        self._take(whole)
+
+    def _take(self, whole: bytes) -> None:
+        """Takes in the rows of whole lines."""
         self.rows, self._counts = {}, collections.Counter()
         damaged = []
         for number, line in enumerate(whole.split(b"\n")[:-1], 1):
@@ -140,6 +144,17 @@ class RowLog:
             raise InputError(
                 f"{self.path} holds the rows of another run ({', '.join(changed)} differ). Choose another folder, or remove it."
             )
+
+
+def kept_rows(path: str | os.PathLike, identity: dict[str, Any], form: Check | None = None) -> RowLog:
+    """The rows that a log holds now, read without changing it; none where there is no log, or one of another run."""
+    log = RowLog(path, identity, form)
+    try:
+        content = log.path.read_bytes() if log.path.is_file() else b""
+        log._take(content[: content.rfind(b"\n") + 1])
+    except InputError:
+        log.rows, log._counts = {}, collections.Counter()
+    return log
 
 
 def _line(content: dict[str, Any]) -> bytes:

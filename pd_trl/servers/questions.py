@@ -1,4 +1,4 @@
-"""Requests before they are sent: by what they are known again, and how many tokens they have."""
+"""What is sent to a server: arguments of requests, the keys of their answers, and texts put into templates."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,8 +6,16 @@ from typing import Any
 from ..runs.identity import digest_of
 from ..safety.secrets import masked
 
-# 1,606 prompts of the leaderboard's judge have 4.9 characters per token that it counted, answers included.
-CHARACTERS_PER_TOKEN = 4.9
+# 1,606 prompts of AlpacaEval's judge have 4.9 characters per token that it counted, answers included.
+_CHARACTERS_PER_TOKEN = 4.9
+
+
+def request_arguments(
+    model: str, arguments: Mapping[str, Any] | None, defaults: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Arguments of each request to `model`: ours (`defaults` among them), and the user's in place of them; `None` takes one away."""
+    given = {"model": model, "temperature": 0.0, "max_tokens": 8, **(defaults or {}), **(arguments or {})}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def request_key(request: Mapping[str, Any]) -> str:
@@ -20,4 +28,22 @@ def estimated_tokens(request: Mapping[str, Any]) -> int:
     """Tokens of a request's texts, by their characters."""
     messages: Sequence[Mapping[str, Any]] = request.get("messages") or []
     characters = sum(len(str(message["content"])) for message in messages) + len(request.get("prompt", ""))
-    return round(characters / CHARACTERS_PER_TOKEN) + 1
+    return tokens_of(characters)
+
+
+def tokens_of(characters: int) -> int:
+    """Tokens of a request with so many characters, its short answer included."""
+    return round(characters / _CHARACTERS_PER_TOKEN) + 1
+
+
+def fill(template: str, **texts: str) -> str:
+    """`template` with each `{name}` replaced once, whatever braces the texts hold."""
+    parts = [template]
+    for name, text in texts.items():
+        # Only the template's own parts are searched, never a text that was put in.
+        for i in range(0, len(parts), 2):
+            before, found, after = parts[i].partition(f"{{{name}}}")
+            if found:
+                parts[i : i + 1] = [before, text, after]
+                break
+    return "".join(parts)

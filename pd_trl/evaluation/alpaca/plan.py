@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...runs.row_log import RowLog
-from ...servers.questions import estimated_tokens, request_key
+from ...servers.questions import estimated_tokens, request_arguments, request_key
 from ...servers.requests import known_answers
 from ...servers.settings import RequestSettings
 from ...text.tables import table
-from ..judges.openai_client import PROMPT, comparison_requests, request_arguments, unreadable
+from ..judges.openai_client import PROMPT, comparison_requests, unreadable
 from .annotator import Annotator
 from .completions import price_per_token
 from .judging import shown_comparisons

@@ -8,7 +8,7 @@ from ...errors import InputError
 from ...safety.secrets import masked
 from ...servers.answers import CHAT, check_answer, unreadable_text
 from ...servers.client import OpenAIClient
-from ...servers.questions import request_key
+from ...servers.questions import fill, request_arguments, request_key
 from ...servers.requests import RequestPool
 from ...servers.settings import RequestSettings, request_settings
 from .base import AskingJudge, Comparison, Judge
@@ -76,12 +76,6 @@ class OpenAIJudge(AskingJudge):
             self.reasons.update(pool.failures.values())
 
 
-def request_arguments(model: str, arguments: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Arguments of each request to `model`, with the user's in place of ours."""
-    given = {"model": model, "temperature": 0.0, "max_tokens": 8, **(arguments or {})}
-    return {name: value for name, value in given.items() if value is not None}
-
-
 def comparison_requests(
     comparisons: Sequence[Comparison], prompt: str, arguments: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
@@ -91,19 +85,6 @@ def comparison_requests(
         text = fill(prompt, instruction=c.instruction, output_a=c.output_a, output_b=c.output_b)
         requests.append({"endpoint": CHAT, "messages": [{"role": "user", "content": text}], **arguments})
     return requests
-
-
-def fill(template: str, **texts: str) -> str:
-    """`template` with each `{name}` replaced once, whatever braces the texts hold."""
-    parts = [template]
-    for name, text in texts.items():
-        # Only the template's own parts are searched, never a text that was put in.
-        for i in range(0, len(parts), 2):
-            before, found, after = parts[i].partition(f"{{{name}}}")
-            if found:
-                parts[i : i + 1] = [before, text, after]
-                break
-    return "".join(parts)
 
 
 def _preference(text: str | None) -> float:

@@ -4,8 +4,9 @@ import pytest
 
 from pd_trl.errors import InputError
 from pd_trl.evaluation.judges import Comparison, load_judge
-from pd_trl.evaluation.judges.openai_client import PROMPT, OpenAIJudge, fill
+from pd_trl.evaluation.judges.openai_client import PROMPT, OpenAIJudge
 from pd_trl.servers.client import OpenAIClient, public_address
+from pd_trl.servers.questions import fill
 from pd_trl.servers.requests import RequestPool, RequestSettings
 from tests.evaluation.alpaca.conftest import OFFICIAL
 from tests.evaluation.alpaca.recorded import made_up

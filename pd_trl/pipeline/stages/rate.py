@@ -1,0 +1,322 @@
+"""Stage `rate`: ratings of every aspect of a rubric, by a judge."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import yaml
+
+from ...data import OVERALL, effective_labels, prepare_preferences, read_pairs
+from ...data.label_report import own_labels
+from ...data.sources import load_source
+from ...errors import InputError
+from ...method.ranking import parse_budget
+from ...rating.adaptive import MAX_CALL_SHARE
+from ...rating.columns import ESTIMATE, labels_of_pairs
+from ...rating.judges import RatingJudge, ServerJudge, server_judge
+from ...rating.plan import plan_rating
+from ...rating.questions import MODES, POINTWISE
+from ...rating.rubric import Rubric, load_rubric
+from ...rating.run import (
+    ANSWERS_NAME,
+    MAX_PROBLEM_SHARE,
+    REPEAT_SHARE,
+    check_adaptive,
+    check_settings,
+    log_identity,
+    rate,
+)
+from ...runs.artifacts import Manifest, write_json, write_rows
+from ...runs.identity import data_key, deciding
+from ...runs.provenance import source_provenance
+from ...runs.row_log import kept_rows
+from ...runs.stage_folders import (
+    StageResult,
+    check_folder,
+    dry_result,
+    held_folder,
+    owned_folder,
+    skip_if_done,
+    timed,
+)
+from ...servers.settings import RequestSettings
+from ..mappings import mapping_of
+from .arguments import OVERWRITE, REMOTE_CODE, argument
+from .inputs import rows_of
+
+RUBRIC_NAME, REPORT_TEXT = "rubric.yaml", "report.txt"
+
+
+@dataclass
+class RateArguments:
+    """Arguments of `pd-trl rate`, see [`rate_pairs`]."""
+
+    dataset_name: str | None = argument(
+        None, "Pairs: a file, a Hub id, or the folder of `pd-trl prepare`. They need no ratings and no labels."
+    )
+    output_dir: str = argument(
+        "rated", "Folder of the result. A run that was interrupted goes on there and pays nothing twice."
+    )
+    rubric: dict[str, Any] | str | None = argument(
+        None,
+        "File with aspects and levels (YAML). Where unset: helpfulness, truthfulness, honesty and instruction_following.",
+    )
+    mode: str = argument(
+        POINTWISE,
+        "pointwise rates each response by itself; pairwise asks which of two is better, in both orders.",
+        choices=list(MODES),
+    )
+    judge: str | None = argument(None, "A judge on this machine: folder or Hub id of a language model.")
+    judge_model: str | None = argument(None, "A judge behind a server: the model to ask.")
+    base_url: str | None = argument(None, "Address of an OpenAI-compatible server.")
+    api_key_env: str = argument("OPENAI_API_KEY", "Environment variable with the key.")
+    judge_arguments: dict[str, Any] | str | None = argument(
+        None, "Arguments of each request that differ from ours: a mapping (YAML or json). null removes one."
+    )
+    max_concurrency: int = argument(8, "Number of requests at the same time.")
+    max_retries: int = argument(8, "Number of retries after a 429, a 5xx or a timeout.")
+    request_timeout: float = argument(
+        60.0, "Longest time from the start of a request to the end of its answer, in seconds."
+    )
+    max_askings: int = argument(
+        6, "How often a question is asked while no answer can be read; half as often within one run."
+    )
+    batch_size: int = argument(8, "Questions in a batch of a judge on this machine.")
+    adaptive: bool = argument(
+        False, "Ask no more about pairs that can no longer be kept at `budget`. Pairs need a label of their own."
+    )
+    budget: float | str = argument(0.3, "Share or number of pairs that the selection will keep, for --adaptive.")
+    max_call_share: float = argument(
+        MAX_CALL_SHARE,
+        "Largest share of all ratings that --adaptive asks for. It asks for fewer where they would change nothing.",
+    )
+    repeat_share: float = argument(
+        REPEAT_SHARE, "Share of the pairs rated a second time, for the judge's agreement with itself."
+    )
+    max_problem_share: float = argument(
+        MAX_PROBLEM_SHARE, "Largest share of questions without an answer that can be read."
+    )
+    labels: str | None = argument(
+        None,
+        "Whose label each pair carries: own (the source's), one (one rated aspect's), or all (a row for each rated aspect). "
+        "Where unset, own where the pairs have a label, else one.",
+        choices=["own", "one", "all"],
+    )
+    dataset_config: str | None = argument(None, "Configuration of the Hub data set.")
+    dataset_train_split: str = argument("train", "Split to use.")
+    dataset_revision: str | None = argument(None, "Branch, tag or commit on the Hub.")
+    column_mapping: dict[str, Any] | str | None = argument(
+        None, "Mapping of our column names to those of the source (YAML or json)."
+    )
+    price_per_million_tokens: float | None = argument(None, "Price in dollars, for --dry_run and the report.")
+    price_per_million_answer_tokens: float | None = argument(
+        None, "Price of the answers' tokens, where it is another."
+    )
+    trust_remote_code: bool = argument(False, REMOTE_CODE)
+    seed: int = argument(42, "Seed of everything random.")
+    dry_run: bool = argument(False, "Show requests, tokens and cost, and ask nothing.")
+    overwrite: bool = argument(False, OVERWRITE)
+
+
+_DECIDING = ("mode", "repeat_share", "max_problem_share", "labels", "seed")
+
+
+def check_rate(arguments: RateArguments) -> None:
+    """Raises `InputError` on arguments that are missing or out of range."""
+    if bool(arguments.judge) == bool(arguments.judge_model):
+        raise InputError(
+            "`pd-trl rate` needs one judge: --judge_model with a model of a server (and --base_url), or --judge with the folder or Hub "
+            "id of a model on this machine."
+        )
+    check_settings(arguments.mode, _budget(arguments), arguments.repeat_share, arguments.max_problem_share)
+    if arguments.batch_size < 1:
+        raise InputError(f"`batch_size` must be at least 1, got {arguments.batch_size}.")
+    for name in ("price_per_million_tokens", "price_per_million_answer_tokens"):
+        value = getattr(arguments, name)
+        if value is not None and not 0 <= value < float("inf"):
+            raise InputError(f"`{name}` must be a price in dollars, got {value}.")
+    _settings(arguments)
+    mapping_of(arguments.judge_arguments, "judge_arguments")
+
+
+def _budget(arguments: RateArguments) -> float | int:
+    budget = parse_budget(arguments.budget)
+    return 0.3 if budget is None else budget
+
+
+def _settings(arguments: RateArguments) -> RequestSettings:
+    return RequestSettings(
+        max_concurrency=arguments.max_concurrency,
+        max_retries=arguments.max_retries,
+        timeout=arguments.request_timeout,
+        max_askings=arguments.max_askings,
+    )
+
+
+def _prices(arguments: RateArguments) -> tuple[float, float] | None:
+    price = arguments.price_per_million_tokens
+    if price is None:
+        return None
+    answers = arguments.price_per_million_answer_tokens
+    return price, price if answers is None else answers
+
+
+def _judge(arguments: RateArguments) -> RatingJudge:
+    if arguments.judge:
+        from ...rating.local_judge import local_judge
+
+        return local_judge(
+            arguments.judge, batch_size=arguments.batch_size, trust_remote_code=arguments.trust_remote_code
+        )
+    model, own = str(arguments.judge_model), mapping_of(arguments.judge_arguments, "judge_arguments")
+    if arguments.dry_run:
+        return ServerJudge(model, None, _settings(arguments), own)
+    return server_judge(
+        model,
+        base_url=arguments.base_url,
+        api_key_env=arguments.api_key_env,
+        arguments=own,
+        settings=_settings(arguments),
+    )
+
+
+@held_folder
+def run_rate(arguments: RateArguments) -> StageResult:
+    """
+    Rates the pairs and writes `pairs/`, `preferences/`, `rubric.yaml`, `report.json`, `report.txt`, the log of the judge's answers
+    and the manifest.
+    """
+    check_rate(arguments)
+    if not arguments.dry_run:
+        check_folder("rate", arguments.output_dir, [arguments.dataset_name, arguments.judge])
+    rubric = _rubric(arguments)
+    pairs = load_unrated(arguments)
+    _check_label(pairs, arguments.labels, rubric)
+    budget = _budget(arguments)
+    if arguments.adaptive:
+        check_adaptive(pairs, rubric, arguments.mode)
+    judge = _judge(arguments)
+    manifest = Manifest(
+        "rate",
+        inputs={"pairs": data_key(pairs), "rubric": rubric.digest},
+        arguments=deciding(arguments, _DECIDING)
+        | {"judge": judge.identity, "adaptive": [budget, arguments.max_call_share] if arguments.adaptive else None},
+    )
+    folder = Path(arguments.output_dir).expanduser()
+    if arguments.dry_run:
+        log = kept_rows(folder / ANSWERS_NAME, log_identity(judge, rubric, arguments.mode))
+        plan = plan_rating(
+            pairs, judge, rubric, log, mode=arguments.mode, adaptive=arguments.adaptive,
+            repeat_share=arguments.repeat_share, seed=arguments.seed, prices=_prices(arguments),
+        )  # fmt: skip
+        return dry_result(
+            manifest, arguments.output_dir, {"pairs": plan.pairs, "requests": plan.questions}, plan.lines()
+        )
+    done = skip_if_done(manifest, folder, arguments.overwrite)
+    if done:
+        return done
+    with owned_folder(manifest, folder, arguments.overwrite) as root:
+        with timed(manifest):
+            rated, report = rate(
+                pairs, judge, rubric, mode=arguments.mode, adaptive=arguments.adaptive, budget=budget,
+                max_call_share=arguments.max_call_share, repeat_share=arguments.repeat_share, max_problem_share=arguments.max_problem_share, output_dir=root,
+                seed=arguments.seed, prices=_prices(arguments),
+            )  # fmt: skip
+            preferences, label_report = _preferences(rated, arguments.labels, rubric, arguments.seed)
+        write_rows(rated, root / "pairs")
+        write_rows(preferences, root / "preferences")
+        (root / RUBRIC_NAME).write_text(yaml.safe_dump(rubric.to_dict(), sort_keys=False), encoding="utf-8")
+        write_json(root / "labels.json", label_report.to_dict())
+        (root / REPORT_TEXT).write_text(f"{report}\n", encoding="utf-8")
+        manifest.counts = {
+            "pairs": len(rated),
+            "rows": label_report.rows,
+            "dropped": sum(label_report.dropped.values()),
+            "requests": report.calls["asked"] + report.calls["again"],
+        }
+        manifest.results = {"report": report.to_dict(), "labels": label_report.to_dict(), "rubric": rubric.to_dict()}
+        source = source_provenance(
+            str(arguments.dataset_name),
+            arguments.dataset_revision,
+            arguments.dataset_config,
+            arguments.dataset_train_split,
+        )
+        manifest.results["provenance"] = {"source": source, "conflict": label_report.conflict}
+        manifest.save(root)
+    lines = str(report).splitlines()
+    lines += [f"{count:,} pairs give no preference: {reason}" for reason, count in label_report.dropped.items()]
+    lines.append(f"Select with: {_select_command(arguments)}")
+    return StageResult("rate", arguments.output_dir, manifest.counts, lines)
+
+
+def _rubric(arguments: RateArguments) -> Rubric:
+    given = arguments.rubric
+    return load_rubric(given if given is None or isinstance(given, str) else mapping_of(given, "rubric"))
+
+
+def _select_command(arguments: RateArguments) -> str:
+    command = f"pd-trl select --dataset_name {arguments.output_dir}"
+    if arguments.adaptive:
+        return f"{command} --source column --pd_column {ESTIMATE} --budget {arguments.budget}"
+    return f"{command} --source ratings"
+
+
+def load_unrated(arguments: RateArguments) -> datasets.Dataset:
+    """The pairs to rate, from any source that `load_pairs` reads, or with no label at all."""
+    if not arguments.dataset_name:
+        raise InputError("`pd-trl rate` needs pairs: --dataset_name with a Hub id, a folder or a file.")
+    folder = Path(arguments.dataset_name).expanduser()
+    options: dict[str, Any] = {"split": arguments.dataset_train_split}
+    mapping = mapping_of(arguments.column_mapping, "column_mapping") or None
+    if (folder / "manifest.json").is_file():
+        return read_pairs(rows_of(arguments.dataset_name, "pairs"), **options, column_mapping=mapping)[0]
+    options |= {"config": arguments.dataset_config, "revision": arguments.dataset_revision}
+    rows = load_source(arguments.dataset_name, **options)
+    given = mapping or {}
+    names = {given.get(side, side) for side in ("response_a", "response_b")}
+    labelled = any(n.startswith(("rating_", "pref_")) for n in [*rows.column_names, *given])
+    if names <= set(rows.column_names) and not labelled:
+        # What has no label yet: the ratings will give one.
+        unlabelled = rows.add_column("pref_overall", [None] * len(rows), feature=datasets.Value("float64"))
+        return read_pairs(unlabelled, split=arguments.dataset_train_split, column_mapping=mapping, adapter="columns")[
+            0
+        ]
+    return read_pairs(arguments.dataset_name, **options, column_mapping=mapping, seed=arguments.seed)[0]
+
+
+def _check_label(pairs: datasets.Dataset, labels: str | None, rubric: Rubric) -> None:
+    """Raises `InputError` where pairs keep a label of their own that no column of the result could carry."""
+    if labels == "own" and labels_of_pairs(pairs) is None:
+        raise InputError("labels='own' keeps the label of the pairs, but they have none. Leave `labels` out.")
+    own = own_labels(pairs)
+    if own is None or effective_labels(pairs, labels) != "own":
+        return
+    clash = sorted({str(name) for name in own[0] if name is not None} & set(rubric.names))
+    if clash:
+        raise InputError(
+            f"The pairs are labelled by {', '.join(clash)}, which the rubric names as well: the judge's ratings would take the place of "
+            "these labels. Rename the aspect in the rubric, or pass --labels one."
+        )
+
+
+def _preferences(
+    rated: datasets.Dataset, labels: str | None, rubric: Rubric, seed: int
+) -> tuple[datasets.Dataset, Any]:
+    """Preferences by the pairs' own label where they have one, else by one rated aspect."""
+    if ESTIMATE in rated.column_names:
+        labelled = np.flatnonzero([value is not None for value in rated[ESTIMATE][:]])
+        if len(labelled) < len(rated):
+            preferences, report = _preferences(rated.select(labelled), labels, rubric, seed)
+            report.dropped[
+                "no label of their own, or identical responses: adaptive rating asks nothing about them"
+            ] = len(rated) - len(labelled)
+            return preferences, report
+    own = own_labels(rated)
+    # The rubric's aspects vote. Those of the source stay with the pairs, but for the ones whose labels the pairs carry.
+    carried = {str(name) for name in own[0] if name is not None} if own is not None and labels != "one" else set()
+    aspects = sorted({*rubric.names, *(carried - {OVERALL})})
+    if labels in (None, "own") and own is None and labels_of_pairs(rated) is not None:
+        return prepare_preferences(rated, relabel="overall", labels="one", seed=seed, aspects=aspects)
+    return prepare_preferences(rated, labels=labels, seed=seed, aspects=aspects)  # type: ignore[arg-type]
