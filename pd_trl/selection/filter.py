@@ -58,8 +58,8 @@ class PDFilter(FittedFilter):
             Quantile of the absolute gaps that becomes 1 (Eq. 13), in (0, 1]. The paper's value is not known; 0.9 is ours.
         weights (`dict`, *optional*):
             Weight of the vote of an aspect; 1 for those not named. A weight of 0 leaves the aspect out.
-        reward_models (`dict`, *optional*):
-            A reward model for each aspect, see [`score_pairs`]. Of a stream, all models are held at once.
+        reward_models (`dict` or `str`, *optional*):
+            A reward model for each aspect, or one name for all outputs of a model, see [`score_pairs`]. Of a stream, all models are held at once.
         per_aspect (`bool`, *optional*, defaults to `False`):
             Whether to keep the same share of each aspect's pairs.
         seed (`int`, *optional*, defaults to `42`):

@@ -30,12 +30,12 @@ class FittedFilter(SelectionSettings):
     What [`PDFilter`] is but for the data: settings, reward models, and the statistics of a fit, in memory or out of core.
 
     Args:
-        reward_models (`dict`, *optional*): A reward model for each aspect.
+        reward_models (`dict` or `str`, *optional*): A reward model for each aspect, or one name for all outputs of a model.
         proxy_metrics (`dict`, *optional*): Held-out metrics of each aspect's reward model.
         output_dir (`str`, *optional*): Folder for the shards of scored pairs.
     """
 
-    reward_models: Mapping[str, Any] | None = None
+    reward_models: Mapping[str, Any] | str | None = None
     proxy_metrics: Mapping[str, Mapping[str, float]] | None = None
     output_dir: str | os.PathLike | None = None
 

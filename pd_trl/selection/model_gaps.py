@@ -20,11 +20,15 @@ class ModelGaps:
     Adds the gaps that are missing.
 
     Args:
-        reward_models (`dict`, *optional*): A reward model for each aspect.
+        reward_models (`dict` or `str`, *optional*): A reward model for each aspect, or one name for all outputs of a model.
         output_dir (`str`, *optional*): Folder for the shards; each data set has a folder of its own in it.
     """
 
-    def __init__(self, reward_models: Mapping[str, Any] | None, output_dir: str | os.PathLike | None):
+    def __init__(self, reward_models: Mapping[str, Any] | str | None, output_dir: str | os.PathLike | None):
+        if isinstance(reward_models, (str, os.PathLike)):
+            from ..scoring.reward_models import named_models
+
+            reward_models = named_models(reward_models)
         self.reward_models = dict(reward_models or {})
         self.output_dir = output_dir
         self._loaded: dict[tuple[str, ...], list[Any]] = {}
