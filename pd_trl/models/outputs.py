@@ -105,7 +105,7 @@ def voters_of(folder: Path, name: str, trust_remote_code: bool = False) -> dict[
     """All outputs of the model in `folder`, which is called `name`, by the aspects that they are named after."""
     outputs = outputs_of(folder, trust_remote_code)
     if len(outputs.names) == 1 and not outputs.named:
-        return {UNIFIED: ModelOutput(name)}
+        return {RewardSidecar.load(folder).aspect or UNIFIED: ModelOutput(name)}
     if not outputs.named:
         return {f"output_{k}": ModelOutput(name, str(k)) for k in range(len(outputs.names))}
     check_aspect_names(outputs.names)

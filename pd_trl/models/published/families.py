@@ -190,6 +190,12 @@ def _reward_token(checkpoint: Checkpoint) -> int | None:
     return int(token) if token is not None else None
 
 
+# A classifier of transformers with a linear `score`: it is loaded as such, and can be converted.
+PLAIN = Family(
+    "a sequence classifier", _has("score.weight"),
+    lambda checkpoint: _named(checkpoint, [_linear(checkpoint, "score")], [REWARD]),
+)  # fmt: skip
+
 # The first that matches counts.
 FAMILIES: tuple[Family, ...] = (
     Family("ArmoRM or QRM", _has("regression_layer.weight"), _regression_layer),

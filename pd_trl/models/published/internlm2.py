@@ -12,7 +12,6 @@ MODEL_TYPE = "internlm2"
 _COPIED = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
     "hidden_act", "max_position_embeddings", "initializer_range", "rms_norm_eps", "bos_token_id", "eos_token_id", "pad_token_id",
-    "rope_theta", "rope_scaling",
 )  # fmt: skip
 _RENAMED = (
     (r"^tok_embeddings\.", "embed_tokens."),
@@ -29,8 +28,14 @@ def llama_config(checkpoint: Checkpoint) -> PretrainedConfig:
     """The configuration of the Llama decoder; raises `InputError` where the decoder has biases, which Llama's has not."""
     if checkpoint.config.get("bias"):
         raise InputError(f"The decoder in {checkpoint.folder} has biases (`bias=true`), which is not supported.")
-    content = {name: checkpoint.config[name] for name in _COPIED if name in checkpoint.config}
-    return LlamaConfig(**{name: value for name, value in content.items() if value is not None})
+    known = {name: checkpoint.config.get(name) for name in _COPIED}
+    scaling = dict(checkpoint.config.get("rope_scaling") or {})
+    rope = {
+        "rope_type": scaling.pop("type", "default"),
+        "rope_theta": checkpoint.config.get("rope_theta", 10000),
+        **scaling,
+    }
+    return LlamaConfig(rope_parameters=rope, **{name: value for name, value in known.items() if value is not None})
 
 
 def llama_weights(checkpoint: Checkpoint, config: PretrainedConfig) -> dict[str, torch.Tensor]:
