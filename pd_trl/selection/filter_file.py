@@ -50,7 +50,8 @@ def _contradiction(
         return "the `weights` of the statistics have not exactly the names of `aspects`"
     if not aspects and "pd" in SELECTORS[selector].inputs and source != "column":
         return f"the selector {selector!r} needs the `aspects` that it was fitted on"
-    if aspects is not None and (strange := sorted(set(arguments.get("weights") or {}) - set(aspects))):
+    given = arguments.get("weights") or {}
+    if aspects is not None and isinstance(given, Mapping) and (strange := sorted(set(given) - set(aspects))):
         return f"`weights` names {strange[0][:60]!r}, which is none of the `aspects`"
     if not arguments.get("per_aspect", False) and set(thresholds) != {ALL_PAIRS}:
         return f"without `per_aspect`, there must be one threshold of the name {ALL_PAIRS!r}"

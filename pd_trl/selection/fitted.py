@@ -56,7 +56,7 @@ class FittedFilter(SelectionSettings):
 
     def vote_weights(self, names: Sequence[str], *, warn: bool = False) -> NDArray[np.float64]:
         """Weights of the votes by the settings, shape `(num_aspects,)`; see [`~method.votes.vote_weights`]."""
-        return vote_weights(names, self.weights or {}, self.measured(), self.min_proxy_accuracy, warn)
+        return vote_weights(names, self.given_weights, self.measured(), self.min_proxy_accuracy, warn)
 
     def weights_of(self, names: Sequence[str]) -> NDArray[np.float64]:
         """Weights that the votes had in the fit, shape `(num_aspects,)`."""

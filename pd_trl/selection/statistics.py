@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..data.chat import normalize_text, text_length
 from ..errors import InputTypeError
 from ..method.accuracy import verdict
+from ..method.votes import gap_moments, moment_correlation
 from .gaps import (
     VOTE_PREFIX,
     Gaps,
@@ -178,13 +179,9 @@ class ReportSums:
         self._add("pd_negative", np.count_nonzero(values < 0))
 
     def _add_gaps(self, gaps: Gaps, delta: NDArray | None) -> None:
-        filled = np.array([np.nan_to_num(gap.astype(np.float64)) for gap in gaps.gaps])
-        # Two aspects are compared on the pairs on which both have a gap.
-        given = np.array([~np.isnan(gap) for gap in gaps.gaps], dtype=np.float64)
-        self._add("gap_counts", given @ given.T)
-        self._add("gap_sums", filled @ given.T)
-        self._add("gap_squares", np.square(filled) @ given.T)
-        self._add("gap_products", filled @ filled.T)
+        for name, value in gap_moments(gaps.gaps).items():
+            self._add(name, value)
+        filled = [np.nan_to_num(gap.astype(np.float64)) for gap in gaps.gaps]
         for k, gap in enumerate(gaps.gaps):
             others = gaps.own != k
             if gaps.missing.get(self.names[k]):
@@ -342,7 +339,7 @@ class ReportSums:
                 "clipped": float(sums["clipped"][k]) / max(others, 1),
                 "clipped_expected": 1 - settings.gamma,
                 "agrees": _ratio(positive, others),
-                "length_correlation": _moment_correlation(*sums[f"length_{k}"]) if f"length_{k}" in sums else None,
+                "length_correlation": moment_correlation(*sums[f"length_{k}"]) if f"length_{k}" in sums else None,
             }
             metrics = proxy_metrics.get(name)
             if metrics and "pair_accuracy" in metrics:
@@ -355,7 +352,7 @@ class ReportSums:
         sums, squares = self.sums["gap_sums"], self.sums["gap_squares"]
         return {
             a: {
-                b: _moment_correlation(
+                b: moment_correlation(
                     counts[i][j], sums[i][j], sums[j][i], squares[i][j], squares[j][i], products[i][j]
                 )
                 for j, b in enumerate(self.names)
@@ -386,16 +383,6 @@ def _kept_by(counts: NDArray, places: Mapping[str, int]) -> dict[str, dict[str, 
 
 def _ratio(part: float, whole: float) -> float | None:
     return float(part) / float(whole) if whole else None
-
-
-def _moment_correlation(n: float, x: float, y: float, xx: float, yy: float, xy: float) -> float | None:
-    """Correlation from sums. Variances below what double precision resolves count as none."""
-    if n < 2:
-        return None
-    spreads = [square - mean * mean / n for mean, square in ((x, xx), (y, yy))]
-    if any(spread <= 1e-12 * abs(square) for spread, square in zip(spreads, (xx, yy), strict=True)):
-        return None
-    return float(np.clip((xy - x * y / n) / np.sqrt(spreads[0] * spreads[1]), -1, 1))
 
 
 def proxy_verdict(metrics: Mapping[str, float]) -> dict[str, bool]:

@@ -1,7 +1,7 @@
 """The two passes of a selection over more rows than memory holds: the scales of the gaps, and the threshold of the budget."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from ...method.divergence import NO_LABEL, preference_divergence
 from ...method.ranking import Threshold, check_budget, resolve_budget
+from ...method.votes import gap_moments
 from ..fitted import FittedFilter
 from ..gaps import Gaps
 from ..reasons import ALL_PAIRS
@@ -132,9 +133,10 @@ class Selection:
             names = self.gaps.names
             try:
                 pd_filter.vote_weights(names)
-                scale, label_counts, silent = self._scales(self.gaps, list(self._sample()))
+                moments: dict[int, dict[str, NDArray[np.float64]]] = {}
+                scale, label_counts, silent = self._scales(self.gaps, list(self._sample()), moments)
                 check_number(names, any(label_counts[: len(names)]))
-                weights = learned_weights(pd_filter, names, silent)
+                weights = learned_weights(pd_filter, names, silent, lambda: _added(moments.values()))
                 self._check_scales(scale, weights, label_counts)
                 return scale, weights, label_counts
             except InputError as error:
@@ -170,10 +172,13 @@ class Selection:
                 if wanted <= 0:
                     break
 
-    def _scales(self, reader: GapReader, sample: Sample) -> tuple[NDArray[np.float32], list[int], dict[str, int]]:
+    def _scales(
+        self, reader: GapReader, sample: Sample, moments: dict[int, dict[str, NDArray[np.float64]]]
+    ) -> tuple[NDArray[np.float32], list[int], dict[str, int]]:
         """
         Pass 1: the `gamma`-quantile of each aspect's absolute gaps over the pairs of other aspects (Eq. 13), the number of rows
-        with each label, and the aspects whose ratings decide none of so many pairs of others.
+        with each label, and the aspects whose ratings decide none of so many pairs of others. Where weights are learned from the
+        correlation of the gaps, `moments` then holds the sums of each unit.
         """
         gamma, names = self.filter.gamma, reader.names
         counts: dict[int, NDArray[np.int64]] = {}
@@ -184,7 +189,11 @@ class Selection:
             if row == unit.first_row:
                 counts[unit.index] = np.zeros(len(reader.labels), dtype=np.int64)
                 largest[unit.index] = [0.0] * len(names)
+                moments.pop(unit.index, None)
             counts[unit.index] += [np.count_nonzero(gaps.own == code) for code in range(len(reader.labels))]
+            if self.filter.learns_weights:
+                before = moments.get(unit.index)
+                moments[unit.index] = _added([*([before] if before else []), gap_moments(gaps.gaps)])
             result = []
             for k in range(len(names)):
                 absolute, highest = reader.absolute(gaps, k, unit, row)
@@ -314,3 +323,11 @@ class Selection:
         units = self.source.units if last.units is None else [self.source.units[index] for index in last.units]
         pair_id = greatest_kept_id(self.source, units, tied_ids, last.tied, kept - last.below, self.budgets.held_ids)
         return Threshold(last.value, pair_id)
+
+
+def _added(parts: Iterable[Mapping[str, NDArray[np.float64]]]) -> dict[str, NDArray[np.float64]]:
+    """Sums of parts of the data, added up in their order."""
+    total: dict[str, NDArray[np.float64]] = {}
+    for part in parts:
+        total = {name: total[name] + value if name in total else value for name, value in part.items()}
+    return total
