@@ -103,7 +103,8 @@ def decorrelated_weights(correlations: ArrayLike) -> NDArray[np.float64]:
         if not wrong.any():
             break
         voting ^= wrong
-    return np.round(np.clip(weights, 0, None), _DIGITS)
+    weights = np.clip(weights, 0, None).round(_DIGITS)
+    return weights
 
 
 def gap_moments(gaps: Sequence[NDArray[np.floating]]) -> dict[str, NDArray[np.float64]]:

@@ -121,12 +121,12 @@ def score_pairs(
         pairs_per_shard=pairs_per_shard, share_prefix=share_prefix, backend=backend, engine_kwargs=engine_kwargs,
         attn_implementation=attn_implementation, torch_compile=torch_compile, trust_remote_code=trust_remote_code,
     )  # fmt: skip
-    reward_models = named_models(reward_models, trust_remote_code)
-    _check(preferences, reward_models, length_penalty, length_correction)
+    models = named_models(reward_models, trust_remote_code)
+    _check(preferences, models, length_penalty, length_correction)
     columns: dict[str, NDArray] = {}
     kept = np.ones(len(preferences), dtype=bool)
     with _folder(output_dir) as folder, contextlib.closing(ScoringRun(preferences, settings, folder)) as run:
-        for scorer in scorers if scorers is not None else run.scorers(reward_models):
+        for scorer in scorers if scorers is not None else run.scorers(models):
             gaps, delta, inside = run.merged(scorer, run.compute(scorer))
             kept &= inside
             columns.setdefault("delta_length", delta)
@@ -135,7 +135,7 @@ def score_pairs(
                 columns[f"reward_gap_{aspect}"] = adjusted_gap(gaps[:, k], delta, rho, correction)
             # The next model is loaded while the loop still holds this one.
             del scorer
-    return _with_gaps(preferences, [f"reward_gap_{aspect}" for aspect in reward_models], columns, kept)
+    return _with_gaps(preferences, [f"reward_gap_{aspect}" for aspect in models], columns, kept)
 
 
 def score_shard(
@@ -168,12 +168,12 @@ def score_shard(
         InputError: On unusable data, models or `shard`, or when `output_dir` holds shards of another run.
     """
     how = ScoringSettings(**settings)
-    reward_models = named_models(reward_models, how.trust_remote_code)
-    _check(preferences, reward_models, None, None)
+    models = named_models(reward_models, how.trust_remote_code)
+    _check(preferences, models, None, None)
     job_indices(shard, 1)
     found = {"shards": 0, "missing": 0}
     with _folder(output_dir) as folder, contextlib.closing(ScoringRun(preferences, how, folder)) as run:
-        for scorer in run.scorers(reward_models):
+        for scorer in run.scorers(models):
             shards = run.compute(scorer, shard, finished)
             found["shards"] += len(job_indices(shard, shards.num_shards))
             found["missing"] += shards.num_shards - len(shards.done)

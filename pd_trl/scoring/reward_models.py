@@ -105,7 +105,7 @@ def load_scorers(
             gc.collect()
 
 
-def named_models(reward_models: Any, trust_remote_code: bool = False) -> Any:
+def named_models(reward_models: Any, trust_remote_code: bool = False) -> dict[str, RewardModel]:
     """`reward_models` by aspect: one name of a model stands for all its outputs, by their names."""
     if not isinstance(reward_models, (str, os.PathLike)):
         return reward_models

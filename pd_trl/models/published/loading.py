@@ -1,6 +1,5 @@
 """[`load_published`]: a published reward model as a [`MultiAspectRewardModel`], with its tokenizer."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from . import internlm2
 from .checkpoint import Checkpoint
 from .families import Family, Head
 
-logger = logging.getLogger(__name__)
+# What a configuration says of code, and of outputs, which are the head's.
+_NOT_BACKBONE = ("auto_map", "num_labels", "id2label", "label2id", "problem_type")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _backbone(checkpoint: Checkpoint, options: dict[str, Any]) -> PreTrainedMode
 
 def _known_config(checkpoint: Checkpoint, what: str) -> PretrainedConfig:
     """The configuration of the backbone by transformers' own class, whatever code the checkpoint names."""
-    content = {name: value for name, value in checkpoint.config.items() if name != "auto_map"}
+    content = {name: value for name, value in checkpoint.config.items() if name not in _NOT_BACKBONE}
     kind = content.pop("model_type", None)
     if kind not in CONFIG_MAPPING:
         raise InputError(

@@ -78,7 +78,7 @@ def check_select(arguments: SelectArguments) -> PDFilter:
 
 def _weights(value: dict[str, float] | str | None) -> dict[str, Any] | str:
     """The mapping that the argument holds, or the name of the rule that learns the weights."""
-    return value if value == DECORRELATED else mapping_of(value, "weights")  # type: ignore[return-value]
+    return DECORRELATED if value == DECORRELATED else mapping_of(value, "weights")
 
 
 @holding_output_dir
