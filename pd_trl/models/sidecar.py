@@ -12,6 +12,7 @@ from ..method.length import LENGTH_CORRECTIONS, PENALTY_RULES, check_length_pena
 from ..runs.artifacts import write_json
 from ..runs.forms import SIDECAR
 from ..safety.schema import read_document, record, text
+from .named import model_output
 
 SIDECAR_NAME = "pd_reward.json"
 
@@ -106,8 +107,9 @@ def proxy_metrics_of(reward_models: Mapping[str, Any]) -> dict[str, dict[str, fl
     """The held-out metrics beside each reward model that is a folder or a Hub id; models without any are left out."""
     found = {}
     for name, model in reward_models.items():
-        if isinstance(model, (str, os.PathLike)):
-            metrics = RewardSidecar.load(local_model_folder(model), name).metrics
+        given = model_output(model)
+        if given.is_named:
+            metrics = RewardSidecar.load(local_model_folder(given.model), given.output or name).metrics
             if metrics:
                 found[name] = metrics
     return found

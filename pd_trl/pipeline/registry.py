@@ -78,6 +78,12 @@ def _score() -> LoadedStage:
     return LoadedStage(run_score, (ScoreArguments,), check_score)
 
 
+def _convert() -> LoadedStage:
+    from .stages.convert import ConvertArguments, check_convert, run_convert
+
+    return LoadedStage(run_convert, (ConvertArguments,), check_convert)
+
+
 def _select() -> LoadedStage:
     from .stages.select import SelectArguments, check_select, run_select
 
@@ -190,6 +196,7 @@ STAGES: dict[str, Stage] = {
     "rate": Stage(_rate, "rate every aspect of each pair by a judge"),
     "reward": Stage(_reward, "train one proxy reward model for each aspect", launched=True),
     "score": Stage(_score, "score every pair by every aspect's reward model", launched=True),
+    "convert": Stage(_convert, "write a published reward model as one of ours, without running its code"),
     "select": Stage(_select, "compute PD and keep the pairs within the budget"),
     "dpo": Stage(_dpo, "train a policy on the kept pairs", launched=True),
     "report": Stage(_report, "show a selection as one HTML page, and as pictures"),

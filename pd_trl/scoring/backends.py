@@ -1,12 +1,12 @@
 """Backends of scoring: our engine, the whole model of transformers, or vLLM."""
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import InputError
 from ..hub import local_model_folder
+from ..models.named import ModelOutput, model_output
 from .reward_models import RewardModel, load_scorers
 from .scorer import RewardModelScorer
 from .vllm_scorer import VllmScorer
@@ -56,14 +56,15 @@ def scorers_of(
 def _by_vllm(
     reward_models: Mapping[str, RewardModel], engine_kwargs: Mapping[str, Any] | None, loading: Mapping[str, Any]
 ) -> Iterator[VllmScorer]:
-    folders: dict[Path, list[str]] = {}
+    folders: dict[Path, dict[str, ModelOutput]] = {}
     for aspect, source in reward_models.items():
-        if not isinstance(source, (str, os.PathLike)):
+        given = model_output(source)
+        if not given.is_named:
             raise InputError(f"vLLM loads models from folders, and that of '{aspect}' is in memory. Save it first.")
-        folder = local_model_folder(source, what=f"reward model of aspect '{aspect}'")
-        folders.setdefault(folder, []).append(aspect)
-    for folder, aspects in folders.items():
+        folder = local_model_folder(given.model, what=f"reward model of aspect '{aspect}'")
+        folders.setdefault(folder, {})[aspect] = given
+    for folder, chosen in folders.items():
         yield VllmScorer(
-            folder, aspects, dtype=loading.get("dtype"), engine_kwargs=engine_kwargs,
+            folder, chosen, dtype=loading.get("dtype"), engine_kwargs=engine_kwargs,
             trust_remote_code=loading.get("trust_remote_code", False),
         )  # fmt: skip

@@ -1,6 +1,8 @@
 """Loads reward models from folders: a full model, a model with heads, or LoRA adapters on one base."""
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,48 +13,118 @@ from trl.trainer.reward_trainer import suppress_seqcls_warning
 from ..errors import InputError
 from ..hub import local_model_folder
 from ..models.adapters import adapter_config, base_folder, is_adapter, saves_head
-from ..models.heads.modeling import MultiAspectRewardModel, head_indices, heads_of_model
+from ..models.heads.modeling import MultiAspectRewardModel, heads_of_model
 from ..models.loading import has_tokenizer, load_tokenizer, model_device
+from ..models.named import ModelOutput
+from ..models.outputs import CLASSIFIER, HEADS, Outputs
+from ..models.published import load_published
+from ..models.published.checkpoint import check_weights
 from ..models.sidecar import RewardSidecar
 from ..runs.identity import digest_of, file_keys
 from ..runs.model_identity import model_key
 from .scorer import RewardModelScorer
 
-
-def load_full(aspect: str, folder: Path, loading: dict[str, Any]) -> RewardModelScorer:
-    """The whole model of one aspect. `loading` holds the arguments of `from_pretrained`."""
-    model = _load_classifier(folder, f"The reward model of aspect '{aspect}' ({folder})", loading)
-    return RewardModelScorer(
-        model.to(model_device()), _tokenizer(folder, loading), {aspect: RewardSidecar.load(folder)}, model_key(folder)
-    )
+logger = logging.getLogger(__name__)
 
 
-def load_heads(folder: Path, heads: list[str], aspects: list[str], loading: dict[str, Any]) -> RewardModelScorer:
-    """The model, or the adapter of one, that has `heads`, for those of them that are `aspects`."""
-    what = f"The reward model with heads in {folder}"
-    outputs = head_indices(heads, aspects, what)
-    sidecars = {aspect: RewardSidecar.load(folder, aspect) for aspect in aspects}
+@dataclass(frozen=True)
+class Wanted:
+    """
+    What is wanted of one model.
+
+    Args:
+        folder (`Path`): The model or adapter.
+        outputs ([`Outputs`]): Its outputs.
+        chosen (`dict` of `str` to [`ModelOutput`]): What was chosen for each aspect.
+    """
+
+    folder: Path
+    outputs: Outputs
+    chosen: dict[str, ModelOutput]
+
+    def indices(self, outputs: Outputs | None = None) -> list[int]:
+        """The output for each aspect; raises `InputError` where there is none."""
+        what = self.described("with heads in" if self.outputs.kind == HEADS else "in")
+        return [(outputs or self.outputs).index(given, aspect, what) for aspect, given in self.chosen.items()]
+
+    def factors(self, indices: Sequence[int], signs: Sequence[int]) -> list[float]:
+        """What the output of each aspect is multiplied by, so that more is better."""
+        chosen = zip(indices, self.chosen.values(), strict=True)
+        return [(signs[i] if given.sign is None else given.sign) * given.scale for i, given in chosen]
+
+    def key(self) -> str:
+        """Hash of the weights, and of what was chosen where something was."""
+        key, choices = model_key(self.folder), [given.choice for given in self.chosen.values()]
+        return digest_of([key, choices]) if any(choices) else key
+
+    def sidecars(self) -> dict[str, RewardSidecar]:
+        """How the output of each aspect was trained."""
+        return {
+            aspect: RewardSidecar.load(self.folder, given.output or aspect) for aspect, given in self.chosen.items()
+        }
+
+    def described(self, where: str = "in") -> str:
+        """What messages call the model."""
+        return f"The reward model {where} {self.folder}"
+
+
+def load_model(wanted: Wanted, loading: dict[str, Any]) -> RewardModelScorer:
+    """
+    The outputs of one model that are wanted, which one pass scores: those of a classifier, heads of ours, or published ones.
+    `loading` holds the arguments of `from_pretrained`.
+    """
+    outputs, signs, pad_token_id = wanted.outputs, wanted.outputs.signs, None
     model: Any
-    base, pad_token_id = None, None
-    if is_adapter(folder):
-        from peft import PeftModel
-
-        base, pad_token_id = base_folder(folder, str(folder)), _pad_of_adapter(folder, loading)
-        whole = MultiAspectRewardModel.from_backbone(base, heads, **loading)
-        _check_head_is_saved(folder, what, ["score.weight"] if heads_of_model(base) is None else [])
-        model = PeftModel.from_pretrained(whole, str(folder))
+    if outputs.kind == CLASSIFIER and not outputs.named:
+        # Only loading says whether there is a head that has these outputs.
+        model, tokenizer = _load_plain(wanted, loading)
+        indices = wanted.indices()
+    elif outputs.kind == CLASSIFIER:
+        indices = wanted.indices()
+        model, tokenizer = _load_plain(wanted, loading)
+    elif outputs.checkpoint is not None and outputs.family is not None:
+        indices = wanted.indices()
+        check_weights(wanted.folder, wanted.described())
+        loaded = load_published(outputs.checkpoint, outputs.family, loading)
+        model, tokenizer, signs = loaded.model, loaded.tokenizer, loaded.signs
+        logger.info("%s is read as %s, by the names of its tensors.", wanted.described(), outputs.family.name)
     else:
-        model = _load_classifier(folder, what, loading, outputs=len(heads))
+        indices = wanted.indices()
+        model, tokenizer, pad_token_id = _load_heads(wanted.folder, outputs.names, loading)
+    factors = wanted.factors(indices, signs)
+    alone = len(outputs.names) == 1 == len(indices)
     return RewardModelScorer(
-        model.to(model_device()), _tokenizer(folder, loading, base), sidecars, model_key(folder), heads=outputs,
+        model.to(model_device()), tokenizer, wanted.sidecars(), wanted.key(), heads=None if alone else indices, factors=factors,
         pad_token_id=pad_token_id,
     )  # fmt: skip
 
 
-def load_adapters(base: str, folders: dict[str, Path], loading: dict[str, Any]) -> RewardModelScorer:
+def _load_plain(wanted: Wanted, loading: dict[str, Any]) -> tuple[Any, PreTrainedTokenizerBase]:
+    what = f"The reward model of aspect '{', '.join(wanted.chosen)}' ({wanted.folder})"
+    return _load_classifier(wanted.folder, what, loading), _tokenizer(wanted.folder, loading)
+
+
+def _load_heads(
+    folder: Path, heads: list[str], loading: dict[str, Any]
+) -> tuple[Any, PreTrainedTokenizerBase, int | None]:
+    """The model, or the adapter of one, that has `heads`; its tokenizer; and the pad token where the model does not say it."""
+    what = f"The reward model with heads in {folder}"
+    if not is_adapter(folder):
+        return _load_classifier(folder, what, loading), _tokenizer(folder, loading), None
+    from peft import PeftModel
+
+    base, pad_token_id = base_folder(folder, str(folder)), _pad_of_adapter(folder, loading)
+    whole = MultiAspectRewardModel.from_backbone(base, heads, **loading)
+    _check_head_is_saved(folder, what, ["score.weight"] if heads_of_model(base) is None else [])
+    model: Any = PeftModel.from_pretrained(whole, str(folder))
+    return model, _tokenizer(folder, loading, base), pad_token_id
+
+
+def load_adapters(base: str, wanted: Sequence[Wanted], loading: dict[str, Any]) -> RewardModelScorer:
     """The adapters of several aspects, by aspect, on their one base."""
     from peft import PeftModel
 
+    folders = {aspect: entry.folder for entry in wanted for aspect in entry.chosen}
     folder_of_base = local_model_folder(base, what="base model of the LoRA reward models")
     model: Any = _load_classifier(
         folder_of_base, f"The base model {base}", {**loading, "num_labels": 1}, headless=True
@@ -66,9 +138,10 @@ def load_adapters(base: str, folders: dict[str, Path], loading: dict[str, Any]) 
             model = PeftModel.from_pretrained(model, str(folder), adapter_name=aspect)
     first = next(iter(folders.values()))
     sidecars = {aspect: RewardSidecar.load(folder) for aspect, folder in folders.items()}
+    factors = [factor for entry in wanted for factor in entry.factors(entry.indices(), entry.outputs.signs)]
     return RewardModelScorer(
         model.to(model_device()), _tokenizer(first, loading, folder_of_base), sidecars,
-        digest_of([model_key(folder) for folder in folders.values()]), adapters=True,
+        digest_of([entry.key() for entry in wanted for _ in entry.chosen]), adapters=True, factors=factors,
         pad_token_id=_pad_of_adapter(first, loading),
     )  # fmt: skip
 
@@ -76,13 +149,6 @@ def load_adapters(base: str, folders: dict[str, Path], loading: dict[str, Any]) 
 def reading_of_adapter(folder: Path, loading: dict[str, Any]) -> str:
     """What decides how an adapter's rows are read. Adapters that read them alike can share a pass."""
     return f"{_pad_of_adapter(folder, loading)} {_tokenizer_files(folder)}"
-
-
-def heads_in(folder: Path) -> list[str]:
-    """Aspects of the heads of the model or adapter in `folder`; none where it has a single output."""
-    if is_adapter(folder):
-        return list(RewardSidecar.load(folder).heads)
-    return heads_of_model(folder) or []
 
 
 # What decides how rows are read.
@@ -126,10 +192,9 @@ def _check_head_is_saved(folder: Path, what: str, absent: Sequence[str]) -> None
     )
 
 
-def _load_classifier(
-    folder: Path, what: str, loading: dict[str, Any], headless: bool = False, outputs: int = 1
-) -> PreTrainedModel:
+def _load_classifier(folder: Path, what: str, loading: dict[str, Any], headless: bool = False) -> PreTrainedModel:
     advice = "Train one with `PDRewardTrainer` or `pd-trl reward`."
+    check_weights(folder, what)
     try:
         # A missing head is reported below, in one line.
         with suppress_seqcls_warning():
@@ -142,10 +207,6 @@ def _load_classifier(
     if missing:
         raise InputError(
             f"{what} lacks the weights {', '.join(missing[:3])}: it is not a trained reward model. {advice}"
-        )
-    if model.config.num_labels != outputs:
-        raise InputError(
-            f"{what} has {model.config.num_labels} outputs, but a reward model has one (`num_labels=1`). {advice}"
         )
     return model
 

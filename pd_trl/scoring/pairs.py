@@ -19,9 +19,10 @@ from ..data.plain import as_preferences
 from ..data.validation import RESERVED_ASPECTS, aspects_of, check_aspect_names, check_preferences
 from ..errors import InputError
 from ..method.length import adjusted_gap, check_length_penalty
+from ..models.named import model_output
 from ..models.sidecar import RewardSidecar
 from .backends import Scorer
-from .reward_models import RewardModel, check_reward_models
+from .reward_models import RewardModel, check_reward_models, named_models
 from .run import ScoringRun
 from .settings import PAIRS_PER_SHARD, ScoringSettings
 from .shards import job_indices
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 def score_pairs(
     preferences: Dataset,
-    reward_models: Mapping[str, RewardModel],
+    reward_models: Mapping[str, RewardModel] | str | os.PathLike,
     *,
     output_dir: str | os.PathLike | None = None,
     max_length: int | None = None,
@@ -68,7 +69,10 @@ def score_pairs(
             votes on each pair.
         reward_models (`dict`):
             A reward model for each aspect: path or Hub id of a model or LoRA adapter, a model, or a tuple of a model and
-            its tokenizer. The key `"overall"` is for a unified model, whose gap is no aspect's.
+            its tokenizer. The key `"overall"` is for a unified model, whose gap is no aspect's. `"org/model#output"` is one of
+            several outputs, by its name or number, and `"-org/cost"` one of which less is better, or a mapping, such as
+            `{"model": "org/cost", "output": "0", "sign": -1, "scale": 0.5}`. The name of one model, and no dict, is all its
+            outputs by their names.
         output_dir (`str`, *optional*):
             Folder for shards. `None` keeps nothing.
         max_length (`int`, *optional*):
@@ -124,12 +128,13 @@ def score_pairs(
         pairs_per_shard=pairs_per_shard, share_prefix=share_prefix, backend=backend, engine_kwargs=engine_kwargs,
         attn_implementation=attn_implementation, torch_compile=torch_compile, trust_remote_code=trust_remote_code, chat=chat,
     )  # fmt: skip
+    models = named_models(reward_models, trust_remote_code)
     preferences = as_preferences(preferences)
-    _check(preferences, reward_models, length_penalty, length_correction)
+    _check(preferences, models, length_penalty, length_correction)
     columns: dict[str, NDArray] = {}
     kept = np.ones(len(preferences), dtype=bool)
     with scoring_folder(output_dir) as folder, contextlib.closing(ScoringRun(preferences, settings, folder)) as run:
-        for scorer in scorers if scorers is not None else run.scorers(reward_models):
+        for scorer in scorers if scorers is not None else run.scorers(models):
             gaps, delta, inside = run.merged(scorer, run.compute(scorer))
             kept &= inside
             columns.setdefault("delta_length", delta)
@@ -138,12 +143,12 @@ def score_pairs(
                 columns[f"reward_gap_{aspect}"] = adjusted_gap(gaps[:, k], delta, rho, correction)
             # The next model is loaded while the loop still holds this one.
             del scorer
-    return _with_gaps(preferences, [f"reward_gap_{aspect}" for aspect in reward_models], columns, kept)
+    return _with_gaps(preferences, [f"reward_gap_{aspect}" for aspect in models], columns, kept)
 
 
 def score_shard(
     preferences: Dataset,
-    reward_models: Mapping[str, RewardModel],
+    reward_models: Mapping[str, RewardModel] | str | os.PathLike,
     shard: str,
     *,
     output_dir: str | os.PathLike,
@@ -171,11 +176,12 @@ def score_shard(
         InputError: On unusable data, models or `shard`, or when `output_dir` holds shards of another run.
     """
     how = ScoringSettings(**settings)
+    models = named_models(reward_models, how.trust_remote_code)
     preferences = as_preferences(preferences)
-    _check(preferences, reward_models, None, None)
+    _check(preferences, models, None, None)
     job_indices(shard, 1)
     with scoring_folder(output_dir) as folder, contextlib.closing(ScoringRun(preferences, how, folder)) as run:
-        return run.job(reward_models, shard, finished)
+        return run.job(models, shard, finished)
 
 
 def _check(
@@ -186,7 +192,7 @@ def _check(
 ) -> None:
     check_preferences(preferences)
     check_reward_models(reward_models)
-    _check_aspects(preferences, list(reward_models))
+    _check_aspects(preferences, reward_models)
     if isinstance(length_penalty, Mapping) and not set(length_penalty) <= set(reward_models):
         unknown = sorted(set(map(str, length_penalty)) - set(reward_models))
         raise InputError(
@@ -228,11 +234,17 @@ def _with_gaps(
     return scored
 
 
-def _check_aspects(preferences: Dataset, models: list[str]) -> None:
-    """Raises `InputError` on models of aspects that the data does not have; warns of aspects without a model."""
+def _check_aspects(preferences: Dataset, models: Mapping[str, RewardModel]) -> None:
+    """
+    Raises `InputError` on models of aspects that the data does not have, unless they name one of several outputs, which then only
+    votes; warns of aspects without a model.
+    """
     check_aspect_names(models)
     aspects = aspects_of(preferences)
-    unknown = [name for name in models if name not in (*aspects, *RESERVED_ASPECTS)]
+    beyond = [name for name in models if name not in (*aspects, *RESERVED_ASPECTS)]
+    unknown = [name for name in beyond if model_output(models[name]).output is None]
+    if aspects and len(beyond) > len(unknown):
+        logger.info("These outputs label no pair, and only vote: %s.", ", ".join(sorted(set(beyond) - set(unknown))))
     if aspects and unknown:
         hints = "".join(closest(name, aspects) for name in unknown)
         raise InputError(

@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,17 +16,25 @@ from ..errors import InputError, InputTypeError
 from ..hub import local_model_folder
 from ..hub.names import is_repo_id
 from ..models.adapters import base_of, is_adapter
-from ..models.heads.modeling import head_indices, heads_of_model
 from ..models.loading import load_tokenizer, model_dtype
+from ..models.named import ModelOutput, model_output
+from ..models.outputs import HEADS, outputs_in_memory, outputs_of, voters_of
 from ..models.sidecar import SIDECAR_NAME, RewardSidecar
+from ..runs.identity import digest_of
 from ..runs.model_identity import memory_key
-from .loading import heads_in, load_adapters, load_full, load_heads, reading_of_adapter
+from .loading import Wanted, load_adapters, load_model, reading_of_adapter
 from .scorer import RewardModelScorer
 
 logger = logging.getLogger(__name__)
 
-RewardModel: TypeAlias = str | os.PathLike | PreTrainedModel | tuple[PreTrainedModel, PreTrainedTokenizerBase]
-
+RewardModel: TypeAlias = (
+    str
+    | os.PathLike
+    | PreTrainedModel
+    | tuple[PreTrainedModel, PreTrainedTokenizerBase]
+    | Mapping[str, Any]
+    | ModelOutput
+)
 
 _LARGE_BYTES = 1 << 28
 
@@ -40,13 +49,14 @@ def load_scorers(
 ) -> Iterator[RewardModelScorer]:
     """
     Scorers of all aspects. Each is loaded when its turn comes; once the caller has let go of it, it is freed before the next.
-    LoRA adapters of one base make one scorer, with the base held once, and so do the aspects of one
-    [`MultiAspectRewardModel`], whose heads are scored in one pass.
+    LoRA adapters of one base make one scorer, with the base held once, and so do the aspects of one model with several outputs,
+    which are scored in one pass.
 
     Args:
         reward_models (`dict`):
             A model for each aspect: the path or Hub id of a model or adapter, a model in memory, or a tuple of a model and
-            its tokenizer. One with heads is given for each of its aspects that is asked for.
+            its tokenizer. One with several outputs is given for each of its aspects that is asked for; [`model_output`] says how
+            an output, its sign and its scale are named.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*):
             Tokenizer of models in memory that do not say where theirs is.
         dtype (`torch.dtype`, *optional*):
@@ -57,45 +67,68 @@ def load_scorers(
             Whether to run code that comes with a model.
 
     Raises:
-        InputError: When a model cannot be loaded, has not exactly one output (or no head for its aspect), or was saved
-            without its reward head.
+        InputError: When a model cannot be loaded, has several outputs and none of the aspect's name, or was saved without its
+            reward head.
     """
     check_reward_models(reward_models)
     loading: dict[str, Any] = {"dtype": model_dtype(dtype), "trust_remote_code": trust_remote_code}
     if attn_implementation is not None:
         loading["attn_implementation"] = attn_implementation
-    groups: dict[tuple[str, str], dict[str, Path]] = {}
-    in_memory: dict[str | int, tuple[list[str], Any]] = {}
+    groups: dict[tuple[str, str], dict[Path, Wanted]] = {}
+    in_memory: dict[str | int, dict[str, ModelOutput]] = {}
     for aspect, source in reward_models.items():
-        if not isinstance(source, (str, os.PathLike)):
-            model = source[0] if isinstance(source, tuple) else source
-            key = aspect if heads_of_model(model) is None else id(model)
-            in_memory.setdefault(key, ([], source))[0].append(aspect)
+        given = model_output(source)
+        if not given.is_named:
+            in_memory.setdefault(_memory_group(aspect, given), {})[aspect] = given
             continue
-        folder = local_model_folder(source, what=f"reward model of aspect '{aspect}'")
-        shares_base = is_adapter(folder) and not heads_in(folder)
-        group = (base_of(folder), reading_of_adapter(folder, loading)) if shares_base else (str(folder), "")
-        groups.setdefault(group, {})[aspect] = folder
-    for aspects, source in in_memory.values():
-        yield _from_memory(aspects, source, tokenizer)
-    for (base, _), folders in groups.items():
-        some_folder = next(iter(folders.values()))
-        heads = heads_in(some_folder)
-        if heads:
-            scorer = load_heads(some_folder, heads, list(folders), loading)
-            yield scorer
-        elif is_adapter(some_folder):
-            scorer = load_adapters(base, folders, loading)
-            yield scorer
+        folder = local_model_folder(given.model, what=f"reward model of aspect '{aspect}'")
+        outputs = outputs_of(folder, trust_remote_code)
+        shares_base = is_adapter(folder) and outputs.kind != HEADS
+        if shares_base:
+            group = (base_of(folder), reading_of_adapter(folder, loading))
         else:
-            for aspect, folder in folders.items():
-                scorer = load_full(aspect, folder, loading)
-                yield scorer
+            group = (str(folder), aspect if len(outputs.names) == 1 else "")
+        wanted = groups.setdefault(group, {}).setdefault(folder, Wanted(folder, outputs, {}))
+        wanted.chosen[aspect] = given
+    for chosen in in_memory.values():
+        yield _from_memory(chosen, tokenizer)
+    for (base, _), models in groups.items():
+        first = next(iter(models.values()))
+        if is_adapter(first.folder) and first.outputs.kind != HEADS:
+            scorer = load_adapters(base, list(models.values()), loading)
+        else:
+            scorer = load_model(first, loading)
+        yield scorer
         large = _is_large(scorer.model)
         del scorer
         if large:
             # A collection takes a third of a second, longer than a small model needs for its pairs.
             gc.collect()
+
+
+def named_models(reward_models: Any, trust_remote_code: bool = False) -> dict[str, RewardModel]:
+    """`reward_models` by aspect: one name of a model stands for all its outputs, by their names."""
+    if not isinstance(reward_models, (str, os.PathLike)):
+        return reward_models
+    given = model_output(str(reward_models))
+    if given.output is not None and not given.output.isdecimal():
+        return {given.output: given}
+    folder = local_model_folder(given.model, what="reward model")
+    outputs = outputs_of(folder, trust_remote_code)
+    if given.output is not None:
+        name = outputs.names[outputs.index(given, given.output, f"The reward model in {folder}")]
+        return {name if outputs.named else f"output_{name}": given}
+    return {
+        aspect: replace(found, sign=given.sign)
+        for aspect, found in voters_of(folder, given.model, trust_remote_code).items()
+    }
+
+
+def _memory_group(aspect: str, given: ModelOutput) -> str | int:
+    """What the aspects of a model in memory share that are scored in one pass."""
+    model = given.model[0] if isinstance(given.model, tuple) else given.model
+    several = hasattr(model, "config") and len(outputs_in_memory(model).names) > 1
+    return id(model) if several else aspect
 
 
 def _is_large(model: torch.nn.Module) -> bool:
@@ -106,23 +139,22 @@ def check_reward_models(reward_models: Any) -> None:
     """Raises `InputError` unless `reward_models` maps aspects to models."""
     if not isinstance(reward_models, Mapping) or not all(isinstance(name, str) for name in reward_models):
         raise InputTypeError(
-            "`reward_models` must be a dict of aspect to model, such as {'honesty': 'me/rm-honesty'}, got "
+            "`reward_models` must be a dict of aspect to model, such as {'honesty': 'me/rm-honesty'}, or the name of one model, got "
             f"{type(reward_models).__name__}."
         )
     if not reward_models:
         raise InputError("`reward_models` is empty: give a reward model for at least one aspect.")
 
 
-def _from_memory(aspects: list[str], source: Any, tokenizer: PreTrainedTokenizerBase | None) -> RewardModelScorer:
+def _from_memory(chosen: Mapping[str, ModelOutput], tokenizer: PreTrainedTokenizerBase | None) -> RewardModelScorer:
+    aspects, source = list(chosen), next(iter(chosen.values())).model
     model: Any
     model, own = source if isinstance(source, tuple) else (source, None)
     what = f"The reward model of aspect '{aspects[0]}'"
     if not hasattr(model, "config"):
         raise InputTypeError(f"{what} must be a path, a Hub id or a model, got {type(source).__name__}.")
-    heads = heads_of_model(model)
-    outputs = None if heads is None else head_indices(heads, aspects, what)
-    if heads is None and model.config.num_labels != 1:
-        raise InputError(f"{what} has {model.config.num_labels} outputs instead of one.")
+    outputs = outputs_in_memory(model)
+    indices = [outputs.index(given, aspect, what) for aspect, given in chosen.items()]
     tokenizer = own or tokenizer
     if tokenizer is None:
         name = getattr(model.config, "_name_or_path", "")
@@ -132,8 +164,13 @@ def _from_memory(aspects: list[str], source: Any, tokenizer: PreTrainedTokenizer
             )
         tokenizer = load_tokenizer(local_model_folder(name, what="tokenizer"), f"{what[0].lower()}{what[1:]}")
     known = _sidecar_of(model)
-    sidecars = {aspect: known.of_head(aspect) for aspect in aspects}
-    return RewardModelScorer(model, tokenizer, sidecars, memory_key(model, tokenizer), heads=outputs)
+    sidecars = {aspect: known.of_head(given.output or aspect) for aspect, given in chosen.items()}
+    choices, key = [given.choice for given in chosen.values()], memory_key(model, tokenizer)
+    return RewardModelScorer(
+        model, tokenizer, sidecars, digest_of([key, choices]) if any(choices) else key,
+        heads=None if len(outputs.names) == 1 else indices,
+        factors=[(given.sign or 1) * given.scale for given in chosen.values()],
+    )  # fmt: skip
 
 
 def _sidecar_of(model: Any) -> RewardSidecar:

@@ -17,7 +17,7 @@ from ..data.columnar import dataset_table, table_dataset
 from ..errors import InputError
 from ..models.inputs import check_token_ids
 from ..models.sidecar import RewardSidecar
-from ..runs.identity import data_key, shard_identity
+from ..runs.identity import data_key, digest_of, shard_identity
 from ..text.tables import printable
 from .backends import Scorer, scorers_of
 from .batching import score_sequences
@@ -30,6 +30,7 @@ from .shards import ShardFolder, compute_shards, job_indices
 
 logger = logging.getLogger(__name__)
 
+_LONGEST_NAME = 200
 _TEXT_COLUMNS = ("pair_id", "prompt", *PAIR, *SINGLE, "tools", "chat_template_kwargs")
 
 
@@ -95,8 +96,7 @@ class ScoringRun:
             data=self._data, model=scorer.digest, aspects=scorer.aspects, computation=scorer.computation,
             longest=self._longest(scorer), **self._identity,
         )  # fmt: skip
-        folder = self.folder / "shards" / "+".join(scorer.aspects)
-        return ShardFolder(folder, len(self.rows), identity)
+        return ShardFolder(self.folder / "shards" / _folder_name(scorer.aspects), len(self.rows), identity)
 
     def compute(
         self, scorer: Scorer, job: str | None = None, finished: Callable[[], None] = lambda: None
@@ -221,6 +221,15 @@ class ScoringRun:
         took = int(1e6 * (time.perf_counter() - start))
         truncated = int(too_long.sum()) if on_long == "truncate" else 0
         return Dataset.from_dict(content), {"truncated": truncated, **vars(counts), "microseconds": took}
+
+
+def _folder_name(aspects: Sequence[str]) -> str:
+    """The names of aspects, as far as a file system takes them: it takes 255 bytes."""
+    whole = "+".join(aspects)
+    if len(whole.encode()) <= _LONGEST_NAME:
+        return whole
+    start = whole.encode()[:60].decode(errors="ignore")
+    return f"{start}+{len(aspects)}-{digest_of(list(aspects))[:16]}"
 
 
 def describe(aspects: Sequence[str], counts: dict[str, int], unit: str = "pairs") -> str:

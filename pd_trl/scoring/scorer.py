@@ -40,6 +40,8 @@ class RewardModelScorer:
             Hash of the weights.
         heads (`list` of `int`, *optional*):
             Output of the model for each aspect, where it has one for each of several: one pass then scores all.
+        factors (`list` of `float`, *optional*):
+            What the output of each aspect is multiplied by. `None` is 1.
         pad_token_id (`int`, *optional*):
             The pad token of training, where the model's configuration does not say it, as that of an adapter's base.
     """
@@ -52,12 +54,15 @@ class RewardModelScorer:
         digest: str,
         adapters: bool = False,
         heads: list[int] | None = None,
+        factors: list[float] | None = None,
         pad_token_id: int | None = None,
     ):
         self.model, self.tokenizer, self.sidecars, self.digest = model.eval(), tokenizer, dict(sidecars), digest
         self.adapters, self.heads = adapters, heads
         self.pad_token_id = _pad_token_id(model, tokenizer, pad_token_id)
         self.device = next(model.parameters()).device
+        unchanged = factors is None or all(factor == 1 for factor in factors)
+        self._factors = None if unchanged else torch.tensor(factors, device=self.device)
         self._backbone, self._head = _decoder_parts(model)
         self._direct: bool | None = None
         self._backend = "engine"
@@ -161,15 +166,17 @@ class RewardModelScorer:
         return "cache" if "cache" in inspect.signature(self._backbone.forward).parameters else "past_key_values"
 
     def _each_aspect(self, read: Any) -> torch.Tensor:
-        """`read()` for each adapter, or once where one pass has all outputs."""
+        """`read()` for each adapter, or once where one pass has all outputs, each times its factor."""
         if self.heads is not None:
-            return read()[:, self.heads].float()
-        columns = []
-        for aspect in self.aspects:
-            if self.adapters:
-                self.model.set_adapter(aspect)
-            columns.append(read().float())
-        return torch.cat(columns, dim=1)
+            rewards = read()[:, self.heads].float()
+        else:
+            columns = []
+            for aspect in self.aspects:
+                if self.adapters:
+                    self.model.set_adapter(aspect)
+                columns.append(read().float())
+            rewards = torch.cat(columns, dim=1)
+        return rewards if self._factors is None else rewards * self._factors
 
     def _hidden(self, **inputs: torch.Tensor) -> torch.Tensor:
         return self._backbone(**inputs, use_cache=False).last_hidden_state

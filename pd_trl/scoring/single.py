@@ -17,7 +17,7 @@ from ..data.sources import require_dataset
 from ..data.validation import check_aspect_names
 from ..errors import InputError, InputTypeError
 from .pairs import scoring_folder
-from .reward_models import RewardModel, check_reward_models
+from .reward_models import RewardModel, check_reward_models, named_models
 from .run import ScoringRun
 from .settings import ScoringSettings
 from .shards import job_indices
@@ -30,7 +30,7 @@ REWARD_PREFIX = "reward_"
 def score_responses(
     prompts: Sequence[Any] | None,
     responses: Sequence[Any],
-    reward_models: Mapping[str, RewardModel],
+    reward_models: Mapping[str, RewardModel] | str | os.PathLike,
     *,
     chat: bool = False,
     max_length: int | None = None,
@@ -68,6 +68,7 @@ def score_responses(
             A response to each prompt, or a list of responses to each.
         reward_models (`dict`):
             Name to reward model: the path or Hub id of a model or LoRA adapter, a model, or a tuple of a model and its tokenizer.
+            The name of one model, and no dict, is all its outputs by their names, see [`score_pairs`].
         chat (`bool`, *optional*, defaults to `False`):
             Whether strings become messages of the user and the assistant, which the chat template of each model then formats.
             Otherwise a prompt and its response are joined as they are.
@@ -90,6 +91,7 @@ def score_responses(
         share_prefix=share_prefix, backend=backend, engine_kwargs=engine_kwargs, attn_implementation=attn_implementation,
         torch_compile=torch_compile, trust_remote_code=trust_remote_code,
     )  # fmt: skip
+    reward_models = named_models(reward_models, trust_remote_code)
     check_reward_models(reward_models)
     flat, texts, sizes = _flattened(prompts, responses)
     rows = response_texts(_as_rows(flat, texts, chat))
@@ -102,7 +104,7 @@ def score_responses(
 
 def score_response_rows(
     rows: Dataset,
-    reward_models: Mapping[str, RewardModel],
+    reward_models: Mapping[str, RewardModel] | str | os.PathLike,
     *,
     column_mapping: Mapping[str, str] | None = None,
     output_dir: str | os.PathLike | None = None,
@@ -118,6 +120,7 @@ def score_response_rows(
         output_dir (`str`, *optional*): Folder for shards, from which the same call goes on. `None` keeps nothing.
         settings: The fields of [`ScoringSettings`].
     """
+    reward_models = named_models(reward_models, settings.get("trust_remote_code", False))
     check_reward_models(reward_models)
     check_aspect_names(reward_models)
     texts = response_texts(require_dataset(rows, "rows"), column_mapping)
@@ -140,7 +143,7 @@ def score_response_rows(
 
 def score_response_shard(
     rows: Dataset,
-    reward_models: Mapping[str, RewardModel],
+    reward_models: Mapping[str, RewardModel] | str | os.PathLike,
     shard: str,
     *,
     column_mapping: Mapping[str, str] | None = None,
@@ -149,6 +152,7 @@ def score_response_shard(
     **settings: Any,
 ) -> dict[str, int]:
     """One job's part of [`score_response_rows`], as [`score_shard`] is of [`score_pairs`]."""
+    reward_models = named_models(reward_models, settings.get("trust_remote_code", False))
     check_reward_models(reward_models)
     check_aspect_names(reward_models)
     job_indices(shard, 1)

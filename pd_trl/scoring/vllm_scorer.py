@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 from ..errors import InputError
 from ..models.adapters import is_adapter
 from ..models.heads import MultiAspectRewardConfig
-from ..models.heads.modeling import head_indices
+from ..models.named import ModelOutput
+from ..models.outputs import PUBLISHED, outputs_of
 from ..models.positions import stated_positions
-from ..models.sidecar import RewardSidecar
 from ..models.vllm import import_vllm, vllm_engine
 from ..runs.artifacts import write_json
 from ..runs.identity import canonical
-from ..runs.model_identity import model_key
+from .loading import Wanted
 from .tokens import TokenRows
 
 
@@ -31,7 +31,7 @@ class VllmScorer:
 
     Args:
         folder (`Path`): The reward model, with one output or with heads.
-        aspects (`list` of `str`): Its aspects to score.
+        chosen (`dict` of `str` to [`ModelOutput`], or `list` of `str`): What to score for each aspect.
         dtype (`torch.dtype`, *optional*): `None` is bfloat16 on a GPU, float32 elsewhere.
         engine_kwargs (`dict`, *optional*): Further arguments of `vllm.LLM`, such as `{"tensor_parallel_size": 2}`.
         trust_remote_code (`bool`, *optional*, defaults to `False`): Whether to run code that comes with the model.
@@ -50,7 +50,7 @@ class VllmScorer:
     def __init__(
         self,
         folder: Path,
-        aspects: list[str],
+        chosen: Mapping[str, ModelOutput] | Sequence[str],
         *,
         dtype: torch.dtype | None = None,
         engine_kwargs: Mapping[str, Any] | None = None,
@@ -62,8 +62,16 @@ class VllmScorer:
                 f"vLLM does not take the reward head of a LoRA adapter ({folder}). Merge it into its base "
                 "(`merge_and_unload`), or score with backend='engine'."
             )
-        self.sidecars = {aspect: RewardSidecar.load(folder, aspect) for aspect in aspects}
-        self.digest = model_key(folder)
+        if not isinstance(chosen, Mapping):
+            chosen = {aspect: ModelOutput(str(folder)) for aspect in chosen}
+        wanted = Wanted(folder, outputs_of(folder, trust_remote_code), dict(chosen))
+        if wanted.outputs.kind == PUBLISHED:
+            raise InputError(
+                f"{wanted.described()} is read by the names of its tensors, which vLLM cannot do. Write it as a model of ours "
+                "first: `pd-trl convert`."
+            )
+        self.sidecars, self.digest, self.heads = wanted.sidecars(), wanted.key(), wanted.indices()
+        self._factors = torch.tensor(wanted.factors(self.heads, wanted.outputs.signs))
         # Where its parts run changes nothing that it promises.
         placing = ("tensor_parallel_size", "pipeline_parallel_size", "gpu_memory_utilization")
         own = {name: value for name, value in (engine_kwargs or {}).items() if name not in placing}
@@ -74,12 +82,6 @@ class VllmScorer:
         self.num_embeddings = getattr(config.get_text_config(), "vocab_size", None)
         pad = config.get_text_config().pad_token_id
         self.pad_token_id = self.tokenizer.pad_token_id if pad is None else pad
-        if isinstance(config, MultiAspectRewardConfig):
-            self.heads = head_indices(config.aspects, aspects, f"The reward model with heads in {folder}")
-        elif config.num_labels == 1:
-            self.heads = [0] * len(aspects)
-        else:
-            raise InputError(f"The reward model in {folder} has {config.num_labels} outputs instead of one.")
         self._folder = tempfile.TemporaryDirectory()
         self._parameters = vllm.PoolingParams(use_activation=False)
         self._engine = vllm_engine(
@@ -110,7 +112,7 @@ class VllmScorer:
         ]
         outputs = self._engine.classify(prompts, pooling_params=self._parameters, use_tqdm=False)
         logits = torch.tensor([output.outputs.probs for output in outputs])
-        return logits[:, self.heads]
+        return logits[:, self.heads] * self._factors
 
 
 def sequence_classifier_folder(folder: Path, config: PretrainedConfig, target: Path) -> Path:
@@ -132,6 +134,10 @@ def sequence_classifier_folder(folder: Path, config: PretrainedConfig, target: P
     text = config.text_config
     if config.pooling != "last" or text is None or type(text) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise InputError(f"The backbone of {folder} has no sequence classifier that reads its last token.")
+    if not config.is_linear:
+        raise InputError(
+            f"The head of {folder} has several layers or a bias, which vLLM's classifiers have not. Use backend='engine'."
+        )
     content = text.to_dict()  # type: ignore[union-attr]
     content["architectures"] = [MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(text)].__name__]
     content["id2label"] = {str(k): aspect for k, aspect in enumerate(config.aspects)}

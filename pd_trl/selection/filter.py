@@ -56,10 +56,13 @@ class PDFilter(FittedFilter):
             missing. `"ratings"`: the ratings of both sides. `"column"`: PD is read from the column `pd_column`.
         gamma (`float`, *optional*, defaults to `0.9`):
             Quantile of the absolute gaps that becomes 1 (Eq. 13), in (0, 1]. The paper's value is not known; 0.9 is ours.
-        weights (`dict`, *optional*):
+        weights (`dict` or `str`, *optional*):
             Weight of the vote of an aspect; 1 for those not named. A weight of 0 leaves the aspect out.
-        reward_models (`dict`, *optional*):
-            A reward model for each aspect, see [`score_pairs`]. For a stream, all models are in memory at once.
+            `"decorrelated"` learns the weights from the correlation of the gaps, so that aspects that say the same do
+            not outvote the others, see [`decorrelated_weights`].
+        reward_models (`dict` or `str`, *optional*):
+            A reward model for each aspect, or one name for all outputs of a model, see [`score_pairs`]. For a stream,
+            all models are in memory at once.
         per_aspect (`bool`, *optional*, defaults to `False`):
             Whether to keep the same share of each aspect's pairs.
         seed (`int`, *optional*, defaults to `42`):

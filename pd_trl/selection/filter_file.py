@@ -50,7 +50,8 @@ def _contradiction(
         return "the names in the `weights` of the statistics differ from `aspects`"
     if not aspects and "pd" in SELECTORS[selector].inputs and source != "column":
         return f"the selector {selector!r} needs the `aspects` that it was fitted on"
-    if aspects is not None and (strange := sorted(set(arguments.get("weights") or {}) - set(aspects))):
+    given = arguments.get("weights") or {}
+    if aspects is not None and isinstance(given, Mapping) and (strange := sorted(set(given) - set(aspects))):
         return f"`weights` names {strange[0][:60]!r}, which is not among the `aspects`"
     if not arguments.get("per_aspect", False) and set(thresholds) != {ALL_PAIRS}:
         return f"without `per_aspect`, there must be exactly one threshold, named {ALL_PAIRS!r}"

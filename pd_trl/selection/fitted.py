@@ -30,12 +30,12 @@ class FittedFilter(SelectionSettings):
     [`PDFilter`] without the data: settings, reward models, and the statistics of a fit, in memory or out of core.
 
     Args:
-        reward_models (`dict`, *optional*): A reward model for each aspect.
+        reward_models (`dict` or `str`, *optional*): A reward model for each aspect, or one name for all outputs of a model.
         proxy_metrics (`dict`, *optional*): Held-out metrics of each aspect's reward model.
         output_dir (`str`, *optional*): Folder for the shards of scored pairs.
     """
 
-    reward_models: Mapping[str, Any] | None = None
+    reward_models: Mapping[str, Any] | str | None = None
     proxy_metrics: Mapping[str, Mapping[str, float]] | None = None
     output_dir: str | os.PathLike | None = None
 
@@ -56,7 +56,7 @@ class FittedFilter(SelectionSettings):
 
     def vote_weights(self, names: Sequence[str], *, warn: bool = False) -> NDArray[np.float64]:
         """Weights of the votes according to the settings, shape `(num_aspects,)`; see [`~method.votes.vote_weights`]."""
-        return vote_weights(names, self.weights or {}, self.measured(), self.min_proxy_accuracy, warn)
+        return vote_weights(names, self.given_weights, self.measured(), self.min_proxy_accuracy, warn)
 
     def weights_of(self, names: Sequence[str]) -> NDArray[np.float64]:
         """Weights of the votes in the fit, shape `(num_aspects,)`."""

@@ -20,12 +20,14 @@ class ModelGaps:
     Adds the gaps that are missing.
 
     Args:
-        reward_models (`dict`, *optional*): A reward model for each aspect.
+        reward_models (`dict` or `str`, *optional*): A reward model for each aspect, or one name for all outputs of a model.
         output_dir (`str`, *optional*): Folder for the shards. Each data set gets a subfolder.
     """
 
-    def __init__(self, reward_models: Mapping[str, Any] | None, output_dir: str | os.PathLike | None):
-        self.reward_models = dict(reward_models or {})
+    def __init__(
+        self, reward_models: Mapping[str, Any] | str | os.PathLike | None, output_dir: str | os.PathLike | None
+    ):
+        self.reward_models = _by_aspect(reward_models)
         self.output_dir = output_dir
         self._loaded: dict[tuple[str, ...], list[Any]] = {}
 
@@ -59,3 +61,11 @@ class ModelGaps:
             folder = Path(self.output_dir) / data_key(texts)[:16]
         models = {name: self.reward_models[name] for name in missing}
         return scoring.score_pairs(dataset, models, output_dir=folder, **options)
+
+
+def _by_aspect(reward_models: Mapping[str, Any] | str | os.PathLike | None) -> dict[str, Any]:
+    if isinstance(reward_models, (str, os.PathLike)):
+        from ..scoring.reward_models import named_models
+
+        return dict(named_models(reward_models))
+    return dict(reward_models or {})

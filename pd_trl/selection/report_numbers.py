@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..data.validation import OVERALL
 from ..method.accuracy import comparisons
+from ..method.votes import moment_correlation
 from .aspect_columns import VoteColumn
 from .gaps import votes_label
 from .report_inputs import SIDES
@@ -149,7 +149,7 @@ def _aspects(
             "clipped": float(sums["clipped"][k]) / max(others, 1),
             "clipped_expected": 1 - settings.gamma,
             "agrees": _ratio(positive, others),
-            "length_correlation": _moment_correlation(*sums[f"length_{k}"]) if f"length_{k}" in sums else None,
+            "length_correlation": moment_correlation(*sums[f"length_{k}"]) if f"length_{k}" in sums else None,
         }
         metrics = proxy_metrics.get(name)
         if metrics and "pair_accuracy" in metrics:
@@ -163,7 +163,7 @@ def _correlations(report: ReportSums) -> dict[str, dict[str, float | None]]:
     sums, squares = report.sums["gap_sums"], report.sums["gap_squares"]
     return {
         a: {
-            b: _moment_correlation(counts[i][j], sums[i][j], sums[j][i], squares[i][j], squares[j][i], products[i][j])
+            b: moment_correlation(counts[i][j], sums[i][j], sums[j][i], squares[i][j], squares[j][i], products[i][j])
             for j, b in enumerate(report.names)
         }
         for i, a in enumerate(report.names)
@@ -187,13 +187,3 @@ def _kept_by(counts: NDArray, places: Mapping[str, int]) -> dict[str, dict[str, 
 
 def _ratio(part: float, whole: float) -> float | None:
     return float(part) / float(whole) if whole else None
-
-
-def _moment_correlation(n: float, x: float, y: float, xx: float, yy: float, xy: float) -> float | None:
-    """Correlation from sums; `None` if a variance is too small for double precision."""
-    if n < 2:
-        return None
-    spreads = [square - mean * mean / n for mean, square in ((x, xx), (y, yy))]
-    if any(spread <= 1e-12 * abs(square) for spread, square in zip(spreads, (xx, yy), strict=True)):
-        return None
-    return float(np.clip((xy - x * y / n) / np.sqrt(spreads[0] * spreads[1]), -1, 1))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..method.votes import gap_moments
 from .aspect_columns import VOTE_PREFIX, VoteColumn
 from .gaps import Gaps, count_votes
 from .report_inputs import Basis, Batch, length_difference, other_votes
@@ -67,13 +68,9 @@ class ReportSums:
         self._add("pd_negative", np.count_nonzero(values < 0))
 
     def _add_gaps(self, gaps: Gaps, delta: NDArray | None) -> None:
-        filled = np.array([np.nan_to_num(gap.astype(np.float64)) for gap in gaps.gaps])
-        # Two aspects are compared on the pairs on which both have a gap.
-        given = np.array([~np.isnan(gap) for gap in gaps.gaps], dtype=np.float64)
-        self._add("gap_counts", given @ given.T)
-        self._add("gap_sums", filled @ given.T)
-        self._add("gap_squares", np.square(filled) @ given.T)
-        self._add("gap_products", filled @ filled.T)
+        for name, value in gap_moments(gaps.gaps).items():
+            self._add(name, value)
+        filled = [np.nan_to_num(gap.astype(np.float64)) for gap in gaps.gaps]
         for k, gap in enumerate(gaps.gaps):
             others = gaps.own != k
             if gaps.missing.get(self.names[k]):

@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import InputError, InputTypeError
 from ..method.divergence import GAMMA, MAX_WEIGHT, check_gamma, check_weights
 from ..method.ranking import ON_NO_VOTES, SELECTORS, SOURCES, Selector, check_budget, parse_budget
+from ..method.votes import DECORRELATED
 from ..safety.schema import Check, Misfit, boolean, integer, mapping, number, optional, text
 from .aspect_columns import rated_aspects, scored_aspects
 
@@ -28,6 +29,11 @@ def _form_of(check: Callable[[Any], None], expected: str) -> Check:
 def _selector(value: Any, where: str) -> None:
     """The form of a selector's name: it must be registered when the file is read."""
     text(tuple(SELECTORS))(value, where)
+
+
+def _weights(value: Any, where: str) -> None:
+    """Weights as given, or the name of the rule that learns them."""
+    (text((DECORRELATED,)) if isinstance(value, str) else mapping(number(0, MAX_WEIGHT)))(value, where)
 
 
 def _setting(default: Any, form: Check, help: str, choices: Sequence[str] | None = None) -> Any:
@@ -54,10 +60,11 @@ class SelectionSettings:
         _form_of(check_gamma, "a quantile in (0, 1]"),
         "Quantile of the absolute gaps that becomes 1 (Eq. 13).",
     )
-    weights: Mapping[str, float] | None = _setting(
+    weights: Mapping[str, float] | str | None = _setting(
         None,
-        optional(mapping(number(0, MAX_WEIGHT))),
-        "Weight of each aspect's vote: a mapping (YAML or json). Aspects not named have weight 1.",
+        optional(_weights),
+        "Weight of each aspect's vote: a mapping (YAML or json), with weight 1 for aspects not named; or 'decorrelated', by which "
+        "aspects that say the same do not outvote the others.",
     )
     per_aspect: bool = _setting(False, boolean, "Keep the same share of each aspect's pairs.")
     selector: str = _setting("pd", _selector, f"Rule to rank by: {', '.join(SELECTORS)}.")
@@ -81,8 +88,9 @@ class SelectionSettings:
         self.budget = parse_budget(self.budget)  # type: ignore[assignment]
         check_budget(self.budget)
         check_gamma(self.gamma)
-        _check_given_weights(self.weights)
-        self.weights = dict(self.weights or {})
+        if self.weights != DECORRELATED:
+            _check_given_weights(self.weights)
+            self.weights = dict(self.given_weights)
         for name, form in FORMS.items():
             value = getattr(self, name)
             if isinstance(value, np.generic):
@@ -96,12 +104,23 @@ class SelectionSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings by name, ready for json."""
-        return {name: getattr(self, name) for name in FORMS} | {"weights": dict(self.weights or {})}
+        weights = self.weights if self.learns_weights else dict(self.given_weights)
+        return {name: getattr(self, name) for name in FORMS} | {"weights": weights}
 
     def shown(self) -> dict[str, Any]:
         """The settings that matter to this selection. A column is included only if it is read."""
         unread = {"margin_column": "margin" in self.rule.inputs, "pd_column": self.source == "column"}
         return {name: value for name, value in self.to_dict().items() if unread.get(name, True)}
+
+    @property
+    def learns_weights(self) -> bool:
+        """Whether the weights of the votes are learned from the correlation of the gaps."""
+        return self.weights == DECORRELATED
+
+    @property
+    def given_weights(self) -> Mapping[str, float]:
+        """The weights as given; none where they are learned."""
+        return {} if isinstance(self.weights, str) or self.weights is None else self.weights
 
     @property
     def rule(self) -> Selector:
@@ -132,8 +151,12 @@ FORMS: dict[str, Check] = {entry.name: entry.metadata["form"] for entry in field
 def _check_given_weights(weights: Any) -> None:
     if weights is None:
         return
+    if isinstance(weights, str):
+        raise InputError(f"`weights` must be a dict of aspect to weight, or {DECORRELATED!r}, got {weights!r}.")
     if not isinstance(weights, Mapping):
-        raise InputTypeError(f"`weights` must be a dict of aspect to weight, got {type(weights).__name__}.")
+        raise InputTypeError(
+            f"`weights` must be a dict of aspect to weight, or {DECORRELATED!r}, got {type(weights).__name__}."
+        )
     bad = {
         name: value
         for name, value in weights.items()

@@ -1,7 +1,7 @@
 """The votes of a [`PDFilter`]: their weights, the PD they give, and pairs without votes."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..method.divergence import NO_LABEL, PreferenceDivergence, no_votes_error, preference_divergence
+from ..method.votes import decorrelated_weights, gap_correlations, gap_moments
 from .fitted import FittedFilter
 from .gaps import GapMatrix, gap_matrix
 from .reasons import NO_VOTES
@@ -34,7 +35,7 @@ def fitted_votes(pd_filter: FittedFilter, dataset: Dataset) -> Votes | None:
         matrix = gap_matrix(dataset, pd_filter.source)
         check_number(matrix.names, bool((matrix.own >= 0).any()))
         silent = _silent(matrix) if pd_filter.source == "ratings" else {}
-        weights = learned_weights(pd_filter, matrix.names, silent)
+        weights = learned_weights(pd_filter, matrix.names, silent, lambda: gap_moments(list(matrix.gaps.T)))
         return Votes(matrix, weights, _divergence(pd_filter, matrix, weights, None))
     except InputError as error:
         no_divergence(pd_filter, error)
@@ -92,7 +93,12 @@ def _silent(matrix: GapMatrix) -> dict[str, int]:
     return found
 
 
-def learned_weights(pd_filter: FittedFilter, names: Sequence[str], silent: Mapping[str, int]) -> NDArray[np.float64]:
+def learned_weights(
+    pd_filter: FittedFilter,
+    names: Sequence[str],
+    silent: Mapping[str, int],
+    moments: Callable[[], Mapping[str, NDArray[np.float64]]],
+) -> NDArray[np.float64]:
     """
     Weights of the votes of a fit, shape `(num_aspects,)`. Warns of aspects without a vote.
 
@@ -101,6 +107,7 @@ def learned_weights(pd_filter: FittedFilter, names: Sequence[str], silent: Mappi
         names (sequence of `str`): Aspects.
         silent (`dict`): Aspects whose ratings decide no pair of another aspect, with the number of these pairs. They
             have no vote and no scale.
+        moments (callable): The sums of [`gap_moments`], needed if weights are learned from them.
     """
     weights = pd_filter.vote_weights(names, warn=True)
     for name, num_pairs in silent.items():
@@ -111,6 +118,9 @@ def learned_weights(pd_filter: FittedFilter, names: Sequence[str], silent: Mappi
         weights[list(names).index(name)] = 0.0
     if not weights.any():
         raise InputError("No aspect is left to vote: no ratings decide a pair whose label is not theirs.")
+    if pd_filter.learns_weights:
+        voting = np.flatnonzero(weights)
+        weights[voting] *= decorrelated_weights(gap_correlations(moments())[np.ix_(voting, voting)])
     return weights
 
 

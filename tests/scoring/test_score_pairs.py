@@ -353,7 +353,7 @@ def test_unusable_models_are_refused(tiny_models, tmp_path):
     with pytest.raises(InputError, match="cannot be reached"):
         score_pairs(data, {"honesty": "me/rm-honesty"})
     with pytest.raises(TypeError, match="dict of aspect to model"):
-        score_pairs(data, tiny_models["reward"])
+        score_pairs(data, [tiny_models["reward"]])
     plain = tmp_path / "plain"
     tiny_reward_model().save_pretrained(plain)
     tiny_tokenizer(chat_template=None).save_pretrained(plain)

@@ -17,9 +17,9 @@ def models(tiny_models):
 def loads(monkeypatch):
     """Aspects whose models were loaded, one after the other."""
     seen = []
-    whole = reward_models.load_full
+    whole = reward_models.load_model
     monkeypatch.setattr(
-        reward_models, "load_full", lambda aspect, *rest: (seen.append(aspect), whole(aspect, *rest))[1]
+        reward_models, "load_model", lambda wanted, *rest: (seen.extend(wanted.chosen), whole(wanted, *rest))[1]
     )
     assert backends.load_scorers is reward_models.load_scorers
     return seen

@@ -4,7 +4,6 @@ import collections
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -86,12 +85,6 @@ class AskingJudge:
             yield
         finally:
             self.log = before
-
-
-def split_aspect(model: str) -> tuple[str, str | None]:
-    """Folder or Hub id, and the aspect where there is one, of a reward model's name such as `me/rm-heads#honesty`."""
-    name, _, aspect = model.rpartition("#")
-    return (name, aspect) if name and aspect and not Path(model).expanduser().exists() else (model, None)
 
 
 class ScoreJudge:

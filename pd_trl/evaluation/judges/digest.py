@@ -4,7 +4,6 @@ from pathlib import Path
 
 from ...runs.artifacts import digest_of, read_json
 from ...runs.model_identity import model_key
-from .base import split_aspect
 
 
 def judge_digest(judge: str | None) -> dict[str, str]:
@@ -15,8 +14,9 @@ def judge_digest(judge: str | None) -> dict[str, str]:
     kind, colon, value = str(judge or "").partition(":")
     if kind == "reward":
         from ...hub import local_model_folder
+        from ...models.named import split_output
 
-        return {"judge": model_key(local_model_folder(split_aspect(value)[0], what="judge"))}
+        return {"judge": model_key(local_model_folder(split_output(value)[0], what="judge"))}
     if kind == "gold":
         path = Path(value).expanduser() / "world.json"
         return {"judge": digest_of(read_json(path))} if path.is_file() else {}

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...hub import local_model_folder
-from ...models.sidecar import RewardSidecar
+from ...models.named import split_output
+from ...models.outputs import HEADS, outputs_of
 from ...scoring.responses import conversation, score_conversations
 from ...scoring.reward_models import RewardModel, load_scorers
-from .base import TIE, ScoreJudge, split_aspect
+from .base import TIE, ScoreJudge
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,13 @@ def reward_model_judge(model: str, **settings: object) -> RewardModelJudge:
     The judge of a folder or Hub id, or of one head of a model with several, as in `me/rm-heads#honesty`; settings are
     [`RewardModelJudge`]'s.
     """
-    name, aspect = split_aspect(model)
-    if aspect is not None and not RewardSidecar.load(local_model_folder(name, what="judge")).heads:
+    name, aspect = split_output(model)
+    if aspect is not None and not _has_outputs(name):
         raise InputError(f"{name} has one output and no head for {aspect!r}: leave '#{aspect}' out.")
     return RewardModelJudge(name, aspect=aspect, **settings)  # type: ignore[arg-type]
+
+
+def _has_outputs(name: str) -> bool:
+    """Whether a model's outputs are named one by one: heads of ours, or several outputs."""
+    outputs = outputs_of(local_model_folder(name, what="judge"))
+    return outputs.kind == HEADS or len(outputs.names) > 1

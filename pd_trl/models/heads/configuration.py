@@ -25,6 +25,10 @@ class MultiAspectRewardConfig(PretrainedConfig):
         pooling (`str`, *optional*, defaults to `"last"`):
             Hidden state that the heads read: `"last"`, of the last token that is not padding (decoders), or `"first"`, of
             the first token, through the backbone's pooler where it has one (encoders).
+        head_widths (sequence of `int`, *optional*, defaults to `()`):
+            Widths of layers between the hidden state and the outputs, each followed by ReLU. None is one linear head.
+        head_bias (`bool`, *optional*, defaults to `False`):
+            Whether the layers of the head have a bias.
     """
 
     model_type = "multi_aspect_reward"
@@ -36,6 +40,8 @@ class MultiAspectRewardConfig(PretrainedConfig):
         text_config: PretrainedConfig | dict[str, Any] | None = None,
         aspects: Sequence[str] = (),
         pooling: str = "last",
+        head_widths: Sequence[int] = (),
+        head_bias: bool = False,
         **kwargs: Any,
     ):
         if pooling not in POOLINGS:
@@ -47,6 +53,7 @@ class MultiAspectRewardConfig(PretrainedConfig):
         if isinstance(text_config, dict):
             text_config = AutoConfig.for_model(**text_config)
         self.text_config, self.aspects, self.pooling = text_config, list(aspects), pooling
+        self.head_widths, self.head_bias = [int(width) for width in head_widths], bool(head_bias)
         self._reads_one_head = False
         kwargs.pop("num_labels", None)
         kwargs["id2label"] = dict(enumerate(self.aspects))
@@ -64,6 +71,11 @@ class MultiAspectRewardConfig(PretrainedConfig):
         # TRL loads reward models with `num_labels=1`; the heads are the aspects', whatever is asked for.
         pass
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether the head is one linear layer without bias, as [`PDRewardTrainer`] trains it."""
+        return not self.head_widths and not self.head_bias
+
     @contextmanager
     def reading_one_head(self) -> Iterator[None]:
         """A block in which the model passes for one of a single output, which it is for rows that name their aspect."""
@@ -77,6 +89,9 @@ class MultiAspectRewardConfig(PretrainedConfig):
         """As [`~transformers.PretrainedConfig`]'s, without the folder that the backbone came from."""
         content = super().to_dict()
         content.pop("_reads_one_head", None)
+        if self.is_linear:
+            for name in ("head_widths", "head_bias"):
+                content.pop(name, None)
         if isinstance(content.get("text_config"), dict):
             content["text_config"].pop("_name_or_path", None)
         return content

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ class MultiAspectRewardModel(PreTrainedModel):
         if config.text_config is None or not config.aspects:
             raise InputError("A `MultiAspectRewardConfig` needs a `text_config` and at least one aspect.")
         self.model = AutoModel.from_config(config.text_config)
-        self.score = nn.Linear(config.get_text_config().hidden_size, len(config.aspects), bias=False)
+        self.score = _head_of(config)
         self.post_init()
 
     @classmethod
@@ -90,7 +91,7 @@ class MultiAspectRewardModel(PreTrainedModel):
         if isinstance(saved, MultiAspectRewardConfig):
             return cls._reordered(cls.from_pretrained(backbone, **kwargs), aspects, str(backbone))
         pooling = pooling_of(saved, str(backbone))
-        with _other_heads_left_out():
+        with other_heads_left_out():
             loaded = AutoModel.from_pretrained(backbone, **kwargs)
         config = MultiAspectRewardConfig(
             text_config=loaded.config,
@@ -103,7 +104,7 @@ class MultiAspectRewardModel(PreTrainedModel):
             model = cls(config)
         model.model = loaded
         model.score = nn.Linear(
-            model.score.in_features, len(aspects), bias=False, dtype=loaded.dtype, device=loaded.device
+            config.get_text_config().hidden_size, len(aspects), bias=False, dtype=loaded.dtype, device=loaded.device
         )
         nn.init.normal_(model.score.weight, std=getattr(config.get_text_config(), "initializer_range", None) or 0.02)
         model.config.dtype = loaded.dtype
@@ -118,11 +119,19 @@ class MultiAspectRewardModel(PreTrainedModel):
                 "or train the same aspects."
             )
         with torch.no_grad():
-            model.score.weight.copy_(model.score.weight[model.heads_of(aspects)].clone())
+            order, last = model.heads_of(aspects), model.head_layers[-1]
+            for part in (last.weight, last.bias):
+                if part is not None:
+                    part.copy_(part[order].clone())
         own = model.config
         own.aspects, own.id2label = aspects, dict(enumerate(aspects))
         own.label2id = {aspect: k for k, aspect in enumerate(aspects)}
         return model
+
+    @property
+    def head_layers(self) -> list[nn.Linear]:
+        """The linear layers of the head, of which the last has an output for each aspect."""
+        return [layer for layer in self.score.modules() if isinstance(layer, nn.Linear)]
 
     @property
     def aspects(self) -> list[str]:
@@ -229,17 +238,33 @@ def head_indices(heads: Sequence[str], aspects: Sequence[str], what: str) -> lis
     return [list(heads).index(aspect) for aspect in aspects]
 
 
+def _head_of(config: MultiAspectRewardConfig) -> nn.Module:
+    """The head of a configuration: one linear layer, or several with ReLU between them."""
+    sizes = [config.get_text_config().hidden_size, *config.head_widths, len(config.aspects)]
+    layers: list[nn.Module] = []
+    for width, outputs in pairwise(sizes):
+        layers += [nn.Linear(width, outputs, bias=config.head_bias), nn.ReLU()]
+    return layers[0] if len(sizes) == 2 else nn.Sequential(*layers[:-1])
+
+
 def _dtype(value: Any) -> Any:
     if value is None:
         return torch.float32
     return getattr(torch, value) if isinstance(value, str) and value != "auto" else value
 
 
+# Heads of language models, classifiers and published reward models, and what lies beside these.
+_OTHER_HEADS = (
+    r"^(lm_head|cls|score|classifier|regression_layer|regression_head|score_head|v_head|normalizer|gating|weights)\.|"
+    "^reward_transform_matrix$"
+)
+
+
 @contextmanager
-def _other_heads_left_out() -> Iterator[None]:
+def other_heads_left_out() -> Iterator[None]:
     """A block in which loading says nothing of the head that a backbone's files hold, such as a language model's."""
     before = PreTrainedModel._keys_to_ignore_on_load_unexpected
-    PreTrainedModel._keys_to_ignore_on_load_unexpected = [r"^(lm_head|cls|score|classifier)\."]
+    PreTrainedModel._keys_to_ignore_on_load_unexpected = [_OTHER_HEADS]
     try:
         yield
     finally:

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...hub.names import is_repo_id
 from ...method.ranking import resolve_budget
+from ...models.named import model_output
+from ..mappings import is_mapping_text
 from .batches import TOKENS_PER_BATCH, evaluation_work, scoring_work
 from .formulas import forward_flops, inference_memory, training_flops
 from .lengths import PairLengths
@@ -117,6 +120,10 @@ def _scorers(arguments: Any, pairs: Pairs, recipe: Recipe) -> Iterable[tuple[Pla
         return
     from ..stages.score import reward_models_of
 
-    for name in sorted(set(reward_models_of(named).values())):
+    # A plan fetches no weights: a name of the Hub is one model, whatever its outputs.
+    given = model_output(named) if isinstance(named, str) and not is_mapping_text(named) else None
+    on_hub = given is not None and is_repo_id(given.model) and not Path(given.model).exists()
+    outputs = [given] if given is not None and on_hub else reward_models_of(named).values()
+    for name in sorted({output.model for output in outputs}):
         model = PlannedModel(name, trust_remote_code=arguments.trust_remote_code)
         yield model, model.shape(task="reward"), 1

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...runs.artifacts import Manifest
-from ...runs.identity import data_key
+from ...runs.identity import data_key, settings_key
 from ...runs.model_identity import model_key
 from ...runs.stage_folders import (
     StageResult,
@@ -26,7 +26,8 @@ class RewardsArguments:
     """Arguments of `pd-trl evaluate rewards`, see [`evaluate_rewards`]."""
 
     reward_models: dict[str, Any] | str | None = argument(
-        None, "The folder of `pd-trl reward`, or a mapping of name to model (YAML or json)."
+        None,
+        "The folder of `pd-trl reward`, one model for all its outputs, or a mapping of name to model (YAML or json).",
     )
     dataset_name: str = argument(
         "allenai/reward-bench-2", "Pairs, preferences or RewardBench's columns: a stage's folder, a file, or a Hub id."
@@ -64,12 +65,13 @@ def run_rewards(arguments: RewardsArguments) -> StageResult:
     models = reward_models_of(arguments.reward_models)
     rows = _pairs_of(arguments)
     examples = to_examples(rows)
-    folders = {name: local_model_folder(model, what=f"reward model '{name}'") for name, model in models.items()}
+    folders = {name: local_model_folder(given.model, what=f"reward model '{name}'") for name, given in models.items()}
     manifest = Manifest(
         "evaluate rewards",
         inputs={
             "pairs": data_key(rows),
             **{f"model {name}": model_key(folder) for name, folder in folders.items()},
+            **{f"output of {name}": settings_key(given.choice) for name, given in models.items() if given.choice},
         },
         arguments={"chat": arguments.chat, "max_length": arguments.max_length},
     )
@@ -77,7 +79,7 @@ def run_rewards(arguments: RewardsArguments) -> StageResult:
     if arguments.dry_run:
         return dry_result(manifest, arguments.output_dir, manifest.counts, [f"reward models: {', '.join(models)}"])
     folder = Path(arguments.output_dir).expanduser()
-    check_folder("evaluate rewards", folder, [arguments.dataset_name, *models.values()])
+    check_folder("evaluate rewards", folder, [arguments.dataset_name, *(given.model for given in models.values())])
     done = skip_if_done(manifest, folder, arguments.overwrite)
     if done:
         done.lines = [f"accuracy of {model}: {value:.3f}" for model, value in stored_results(folder).items()]

@@ -13,6 +13,8 @@ from datasets import Dataset
 from ...errors import InputError
 from ...hub import local_model_folder
 from ...method.length import check_length_penalty
+from ...models.adapters import ADAPTER_CONFIG
+from ...models.named import ModelOutput, model_output
 from ...models.sidecar import SIDECAR_NAME, RewardSidecar
 from ...publishing.shards import pull_shards, push_shards
 from ...runs.artifacts import Manifest, replaced_folder, write_rows
@@ -31,6 +33,7 @@ from ...runs.stage_folders import (
     timed,
 )
 from ...scoring.backends import BACKENDS
+from ...scoring.reward_models import named_models
 from ...scoring.shards import OtherRunError, job_indices
 from ...text.tables import number, table
 from ..mappings import path_or_mapping
@@ -56,7 +59,8 @@ class ScoreArguments:
     )
     reward_models: dict[str, Any] | str | None = argument(
         None,
-        "The folder of `pd-trl reward`, that of one model with heads, or a mapping of aspect to model (YAML or json).",
+        "The folder of `pd-trl reward`, one model for all its outputs, or a mapping of aspect to model (YAML or json); MODEL#OUTPUT "
+        "is one of several outputs, and -MODEL one of which less is better.",
     )
     output_dir: str = argument("scored", RESUMED)
     max_length: int | None = argument(None, "Maximum number of tokens of prompt and response.")
@@ -103,33 +107,39 @@ _HOW = ("tokens_per_batch", "share_prefix", "torch_compile")
 _SECONDS_BETWEEN_PUSHES = 600.0
 
 
-def reward_models_of(value: str | dict[str, Any] | None) -> dict[str, str]:
+def reward_models_of(value: str | dict[str, Any] | None) -> dict[str, ModelOutput]:
     """
-    Aspect to model: from a mapping, or from the subfolders of `pd-trl reward`'s folder. A model with heads is the
-    model of each of its aspects; the folder may also be that model itself.
+    Aspect to model: from a mapping, or from the subfolders of `pd-trl reward`'s folder. A model with several outputs, given
+    by its name alone or in one of these, is the model of each of its outputs.
     """
     if not value:
         raise InputError(
-            "No reward models: name them with --reward_models (the folder of `pd-trl reward`, or a mapping)."
+            "No reward models: name them with --reward_models (the folder of `pd-trl reward`, a model, or a mapping)."
         )
     given = path_or_mapping(value, "reward_models")
-    if isinstance(given, str):
-        folder = Path(given).expanduser()
-        if not folder.is_dir():
-            raise InputError(f"The folder of reward models {given} does not exist. Run `pd-trl reward` first.")
-        heads = RewardSidecar.load(folder).heads
-        found = [folder] if heads else sorted(path.parent for path in folder.glob(f"*/{SIDECAR_NAME}"))
-        if not found:
-            raise InputError(
-                f"{given} has no subfolders with reward models (looked for {SIDECAR_NAME}). Run `pd-trl reward` first, or give "
-                'a mapping such as \'{"honesty": "me/rm-honesty"}\'.'
-            )
-        return _by_aspect(found)
-    return {aspect: str(model) for aspect, model in given.items()}
+    if not isinstance(given, str):
+        return {aspect: model_output(model) for aspect, model in given.items()}
+    folder = Path(given).expanduser()
+    trained = sorted(path.parent for path in folder.glob(f"*/{SIDECAR_NAME}")) if folder.is_dir() else []
+    if trained:
+        return _by_aspect(trained)
+    if folder.is_dir() and not any((folder / name).is_file() for name in ("config.json", ADAPTER_CONFIG)):
+        raise InputError(
+            f"{given} has no subfolders with reward models (looked for {SIDECAR_NAME}), and is none itself. Run `pd-trl reward` "
+            'first, or give a mapping such as \'{"honesty": "me/rm-honesty"}\'.'
+        )
+    try:
+        return {aspect: model_output(model) for aspect, model in named_models(given).items()}
+    except InputError as error:
+        if folder.is_dir() or model_output(given).output is not None:
+            raise
+        raise InputError(
+            f"The folder of reward models {given} does not exist: run `pd-trl reward` first, or name a model. {error}"
+        ) from None
 
 
-def _by_aspect(folders: list[Path]) -> dict[str, str]:
-    models: dict[str, str] = {}
+def _by_aspect(folders: list[Path]) -> dict[str, ModelOutput]:
+    models: dict[str, ModelOutput] = {}
     for folder in folders:
         for aspect in RewardSidecar.load(folder).heads or (folder.name,):
             if aspect in models:
@@ -137,7 +147,7 @@ def _by_aspect(folders: list[Path]) -> dict[str, str]:
                     f"Both {models[aspect]} and {folder} hold a reward model for '{aspect}'. Choose one with a mapping such as "
                     f'\'{{"{aspect}": "{folder}"}}\'.'
                 )
-            models[aspect] = str(folder)
+            models[aspect] = ModelOutput(str(folder))
     return models
 
 
@@ -158,12 +168,16 @@ def run_score(arguments: ScoreArguments) -> StageResult:
     check_score(arguments)
     models = reward_models_of(arguments.reward_models)
     if not arguments.dry_run:
-        check_folder("score", arguments.output_dir, [arguments.dataset_name, *models.values()])
+        check_folder(
+            "score", arguments.output_dir, [arguments.dataset_name, *(model.model for model in models.values())]
+        )
     given = rows_to_score(arguments.dataset_name, arguments.column_mapping)
     folders = {
-        aspect: local_model_folder(model, what=f"reward model of '{aspect}'") for aspect, model in models.items()
+        aspect: local_model_folder(model.model, what=f"reward model of '{aspect}'") for aspect, model in models.items()
     }
-    sidecars = {aspect: RewardSidecar.load(folder, aspect) for aspect, folder in folders.items()}
+    sidecars = {
+        aspect: RewardSidecar.load(folder, models[aspect].output or aspect) for aspect, folder in folders.items()
+    }
     manifest = Manifest(
         "score",
         inputs={
@@ -171,6 +185,7 @@ def run_score(arguments: ScoreArguments) -> StageResult:
             **{f"model {aspect}": model_key(folder) for aspect, folder in folders.items()},
             # The metrics of a model and its length penalty are part of the result.
             **{f"what is said of {aspect}": settings_key(asdict(sidecar)) for aspect, sidecar in sidecars.items()},
+            **{f"output of {aspect}": settings_key(model.choice) for aspect, model in models.items() if model.choice},
         },
         arguments=deciding(arguments, [name for name in _SCORING if name not in _HOW])
         | ({"column_mapping": given.mapping} if given.mapping else {})
@@ -184,10 +199,14 @@ def run_score(arguments: ScoreArguments) -> StageResult:
         return done
     metrics = {aspect: sidecar.metrics for aspect, sidecar in sidecars.items() if sidecar.metrics}
     proxies = {
-        aspect: proxy_provenance(models[aspect], folder, sidecars[aspect]) for aspect, folder in folders.items()
+        aspect: proxy_provenance(models[aspect].model, folder, sidecars[aspect]) for aspect, folder in folders.items()
     }
     provenance = {**inherited_provenance(arguments.dataset_name), "proxies": proxies}
-    manifest.results = {"proxy_metrics": metrics, "models": models, "provenance": provenance}
+    manifest.results = {
+        "proxy_metrics": metrics,
+        "models": {aspect: str(model) for aspect, model in models.items()},
+        "provenance": provenance,
+    }
     settings = {name: getattr(arguments, name) for name in (*_SCORING, "chat")}
     try:
         with owned_folder(manifest, arguments.output_dir, arguments.overwrite, exclusive=False) as root:
@@ -242,7 +261,7 @@ def _shards_of_others(arguments: ScoreArguments) -> Iterator[None]:
 
 
 def _run_job(
-    arguments: ScoreArguments, given: RowsToScore, models: dict[str, str], settings: dict[str, Any]
+    arguments: ScoreArguments, given: RowsToScore, models: dict[str, ModelOutput], settings: dict[str, Any]
 ) -> StageResult:
     """Scores the shards of one job of several, and pushes each to the data set, if there is one."""
     last = time.monotonic()

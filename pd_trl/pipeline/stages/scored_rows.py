@@ -49,14 +49,14 @@ class RowsToScore:
         """What the columns that are added begin with."""
         return GAP_PREFIX if self.part == "pairs" else REWARD_PREFIX
 
-    def score(self, models: dict[str, str], root: Path, settings: dict[str, Any]) -> Dataset:
+    def score(self, models: Mapping[str, Any], root: Path, settings: dict[str, Any]) -> Dataset:
         """The rows with what was scored."""
         if self.part == "pairs":
             return score_pairs(self.rows, models, output_dir=root, **settings)
         own = {name: value for name, value in settings.items() if name not in OF_THE_GAP}
         return score_response_rows(self.rows, models, column_mapping=self.mapping, output_dir=root, **own)
 
-    def score_shard(self, models: dict[str, str], shard: str, **options: Any) -> dict[str, int]:
+    def score_shard(self, models: Mapping[str, Any], shard: str, **options: Any) -> dict[str, int]:
         """One job's part of them."""
         if self.part == "pairs":
             return score_shard(self.rows, models, shard, **options)

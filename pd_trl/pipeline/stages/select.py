@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from ...data.sources import is_path
 from ...errors import InputError
 from ...hub import download_file
+from ...method.votes import DECORRELATED
 from ...runs.artifacts import Manifest, replaced_folder
 from ...runs.identity import data_key
 from ...runs.provenance import inherited_provenance
@@ -72,7 +73,12 @@ class SelectArguments:
 def check_select(arguments: SelectArguments) -> PDFilter:
     """The filter of the arguments; raises `InputError` if they are out of range."""
     settings = {name: getattr(arguments, name) for name in FORMS}
-    return PDFilter(**{**settings, "weights": mapping_of(arguments.weights, "weights")})
+    return PDFilter(**{**settings, "weights": _weights(arguments.weights)})
+
+
+def _weights(value: dict[str, float] | str | None) -> dict[str, Any] | str:
+    """The mapping that the argument holds, or the name of the rule that learns the weights."""
+    return DECORRELATED if value == DECORRELATED else mapping_of(value, "weights")
 
 
 @held_folder

@@ -1,7 +1,7 @@
 """The two passes that fit a filter out of core: the scales of the gaps, then the threshold of the budget."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from ...method.divergence import NO_LABEL, preference_divergence
 from ...method.ranking import Threshold, check_budget, resolve_budget
+from ...method.votes import gap_moments
 from ..fitted import FittedFilter
 from ..gaps import Gaps
 from ..reasons import ALL_PAIRS
@@ -100,9 +101,10 @@ class Selection:
             names = self.gaps.names
             try:
                 pd_filter.vote_weights(names)
-                scale, label_counts, silent = self._scales(self.gaps, list(self._sample()))
+                moments: dict[int, dict[str, NDArray[np.float64]]] = {}
+                scale, label_counts, silent = self._scales(self.gaps, list(self._sample()), moments)
                 check_number(names, any(label_counts[: len(names)]))
-                weights = learned_weights(pd_filter, names, silent)
+                weights = learned_weights(pd_filter, names, silent, lambda: _added(moments.values()))
                 self._check_scales(scale, weights, label_counts)
                 return scale, weights, label_counts
             except InputError as error:
@@ -138,11 +140,13 @@ class Selection:
                 if wanted <= 0:
                     break
 
-    def _scales(self, reader: GapReader, sample: Sample) -> tuple[NDArray[np.float32], list[int], dict[str, int]]:
+    def _scales(
+        self, reader: GapReader, sample: Sample, moments: dict[int, dict[str, NDArray[np.float64]]]
+    ) -> tuple[NDArray[np.float32], list[int], dict[str, int]]:
         """
         Pass 1: the `gamma`-quantile of each aspect's absolute gaps over the pairs of other aspects (Eq. 13), the
         number of rows with each label, and the aspects whose ratings decide no pair of another aspect, with the number
-        of these pairs.
+        of these pairs. If weights are learned from the correlation of the gaps, `moments` then holds the sums of each unit.
         """
         gamma, names = self.filter.gamma, reader.names
         counts: dict[int, NDArray[np.int64]] = {}
@@ -153,7 +157,11 @@ class Selection:
             if row == unit.first_row:
                 counts[unit.index] = np.zeros(len(reader.labels), dtype=np.int64)
                 largest[unit.index] = [0.0] * len(names)
+                moments.pop(unit.index, None)
             counts[unit.index] += [np.count_nonzero(gaps.own == code) for code in range(len(reader.labels))]
+            if self.filter.learns_weights:
+                before = moments.get(unit.index)
+                moments[unit.index] = _added([*([before] if before else []), gap_moments(gaps.gaps)])
             result = []
             for k in range(len(names)):
                 absolute, highest = reader.absolute(gaps, k, unit, row)
@@ -283,3 +291,11 @@ class Selection:
         units = self.source.units if last.units is None else [self.source.units[index] for index in last.units]
         pair_id = greatest_kept_id(self.source, units, tied_ids, last.tied, kept - last.below, self.budgets.held_ids)
         return Threshold(last.value, pair_id)
+
+
+def _added(parts: Iterable[Mapping[str, NDArray[np.float64]]]) -> dict[str, NDArray[np.float64]]:
+    """Sums of parts of the data, added up in their order."""
+    total: dict[str, NDArray[np.float64]] = {}
+    for part in parts:
+        total = {name: total[name] + value if name in total else value for name, value in part.items()}
+    return total
