@@ -8,6 +8,10 @@ from pd_trl.runs.artifacts import read_rows
 from pd_trl.runs.resources import recipe_path
 from tests.cli.test_prepare import write
 from tests.data.test_plain import as_whole, plain
+from tests.models.published.checkpoints import FAMILIES
+from tests.models.published.checkpoints import write as write_checkpoint
+from tests.rating.scripted import rating, write_pairs
+from tests.servers.replay_server import replay
 from tests.tiny import tiny_reward_model, tiny_tokenizer
 
 
@@ -49,6 +53,41 @@ def test_three_commands(tmp_path, command, voters, pairs):
     assert "below 0 the aspects agree with its label" in html and "agrees with the overall label" in html
     text = html.split("<script", 1)[0]
     assert "other aspects" not in text and "Kept by aspect" not in text
+
+
+def selected_with_reasons(command, tmp_path, *flags):
+    """Keeps a third of the pairs in `scored`, and opens the report."""
+    selected = command("select", "--dataset_name", tmp_path / "scored", "--output_dir", tmp_path / "selected", *flags)
+    assert selected.code == 0 and "agrees with the overall label" in selected.out, selected
+    kept, dropped = (read_rows(tmp_path / "selected" / part) for part in ("selected", "dropped"))
+    assert set(kept["pd_reason"]) == {"kept: pd within budget"} and set(dropped["pd_reason"]) == {
+        "dropped: pd over budget"
+    }
+    page = command("report", "--dataset_name", tmp_path / "selected", "--output_dir", tmp_path / "page")
+    assert page.code == 0 and (tmp_path / "page" / "report.html").is_file()
+    return len(kept), len(dropped)
+
+
+def test_three_commands_with_one_model_of_several_outputs(tmp_path, command, pairs):
+    family = next(family for family in FAMILIES if family.name == "urm")
+    write_checkpoint(family, tmp_path / "urm", tokenizer=tiny_tokenizer())
+    scored = command(
+        "score", "--dataset_name", pairs, "--reward_models", tmp_path / "urm", "--output_dir", tmp_path / "scored"
+    )
+    assert scored.code == 0 and all(name in scored.out for name in family.names), scored
+    assert selected_with_reasons(command, tmp_path, "--weights", "decorrelated") == (12, 27)
+
+
+def test_three_commands_with_a_judge(tmp_path, command):
+    pytest.importorskip("openai", reason="the extra `alpaca` is not installed")
+    source = write_pairs(tmp_path / "pairs.jsonl", 12)
+    with replay([], rating) as server:
+        rated = command(
+            "rate", "--dataset_name", source, "--judge_model", "m", "--base_url", server.base_url, "--output_dir", tmp_path / "scored"
+        )  # fmt: skip
+    assert rated.code == 0 and "12 pairs rated by m" in rated.out, rated
+    kept, dropped = selected_with_reasons(command, tmp_path, "--source", "ratings")
+    assert kept == 4 and kept + dropped == 12
 
 
 def test_prepare_gives_the_same_pairs(tmp_path, command, voters, pairs):
