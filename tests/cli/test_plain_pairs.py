@@ -108,7 +108,7 @@ def test_single_responses(tmp_path, command, voters):
     rows = [{"q": row["prompt"], "text": row["chosen"], "id": i} for i, row in enumerate(plain(5))]
     path = write(tmp_path / "responses.jsonl", rows)
     score = ("score", "--dataset_name", path, "--reward_models", voters, "--output_dir", tmp_path / "scored")
-    command(*score).refused("schema that is not known", "'response': '<column>'")
+    command(*score).refused("unknown schema", "'response': '<column>'")
     named = (*score, "--column_mapping", "{prompt: q, response: text}")
     found = command(*named)
     assert found.code == 0 and "responses 5, scored 5, dropped 0" in found.out and "reward_gap" not in found.out

@@ -159,7 +159,7 @@ def test_repeated_instructions_are_answered_once(tiny_models, caplog):
     "rows, words",
     [
         ([], "no rows"),
-        ([{"question": "x"}], "instruction, prompt, messages"),
+        ([{"topic": "x"}], "instruction, prompt, messages"),
         (["the cat", " "], "Row 1"),
         ([{"prompt": "the cat"}, {"prompt": None}], "Row 1"),
         ([{"messages": [{"role": "user"}]}], "Row 0"),

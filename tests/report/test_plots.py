@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pd_trl.errors import InputError
-from pd_trl.report import plots
+from pd_trl.report import drawing, plots
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (the extra `report`)")
 Image = pytest.importorskip("PIL.Image")
@@ -111,6 +111,6 @@ def test_one_value_and_one_group(tmp_path):
 
 def test_missing_matplotlib_names_the_extra(tmp_path, monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(plots, "find_spec", lambda name: None if name == "matplotlib" else find(name))
+    monkeypatch.setattr(drawing, "find_spec", lambda name: None if name == "matplotlib" else find(name))
     with pytest.raises(InputError, match=r"pip install 'pd_trl\[report\]'"):
         plots.length_shares({"all": 0.5}, tmp_path / "length.png")
