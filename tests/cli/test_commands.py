@@ -244,6 +244,7 @@ def test_a_full_disk_loses_nothing(command, sources, tiny_models, tmp_path):
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 def test_processes_agree_with_one(command, sources, tiny_models, tmp_path):
     models = ["--reward_models", json.dumps({"honesty": tiny_models["reward"]}), "--pairs_per_shard", "4"]

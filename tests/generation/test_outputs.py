@@ -78,6 +78,7 @@ def test_other_settings_in_the_same_folder_are_refused(tiny_models, tmp_path, ch
         )
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 def test_killed_in_the_middle_it_goes_on(tiny_models, tmp_path):
     generator = random.Random(0)

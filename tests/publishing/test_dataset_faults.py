@@ -78,10 +78,10 @@ def test_faults_at_the_commit_end_complete(hub, selections, start, fault):
 
 
 # Where the client itself tries again for long before it gives up.
-LONG = [pytest.param(place, marks=pytest.mark.slow) for place in ("/tree/", "/preupload/", "/commit/")]
+LONG = [pytest.param(place, marks=pytest.mark.slow) for place in ("validate-yaml", "/tree/", "/preupload/", "/commit/")]
 
 
-@pytest.mark.parametrize("place", ["validate-yaml", "whoami", *LONG])
+@pytest.mark.parametrize("place", ["whoami", *LONG])
 def test_a_hub_that_stays_broken_changes_nothing(plain_hub, selections, start, place):
     name = f"me/broken-{place.strip('/').replace('/', '-')}"
     before = start(plain_hub, name)
@@ -91,6 +91,7 @@ def test_a_hub_that_stays_broken_changes_nothing(plain_hub, selections, start, p
     assert state(plain_hub, name) == before
 
 
+@pytest.mark.slow
 def test_a_repository_that_cannot_be_made(plain_hub, selections):
     plain_hub.fault("/api/repos/create", status=503, times=1000, headers={"Retry-After": "0"})
     plain_hub.call(clients.publish, selections[1], "me/not-made", picture=False).refused("503", "Try again later")

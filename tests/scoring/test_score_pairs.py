@@ -387,6 +387,7 @@ def test_two_processes_share_the_shards(reward_folders, tmp_path):
         assert np.abs(found - np.array(list(expected.values()))).max() < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 def test_kill_and_resume(reward_folders, tmp_path):
     """kill -9 at random moments, each followed by the same command, until one run ends."""

@@ -133,6 +133,7 @@ def test_seeds_are_whole_numbers(seeds, tmp_path):
     assert not (tmp_path / "bench").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_the_run_that_is_stopped(tmp_path, number):
     arguments = [

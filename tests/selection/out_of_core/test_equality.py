@@ -54,7 +54,7 @@ def cases(draw):
     return data, budget, arguments, draw(st.integers(1, 4)), options
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(cases())
 def test_equals_the_filter_in_memory(case):
     data, budget, arguments, files, options = case

@@ -399,6 +399,7 @@ def test_a_plain_trl_config_shares_nothing(tiny_models, tmp_path):
     assert trainer.prefix_sharing_ is None
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 def test_two_processes_equal_one_without(tiny_models, tmp_path):
     script = Path(__file__).with_name("two_processes_sharing.py")
