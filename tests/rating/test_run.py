@@ -14,6 +14,8 @@ from tests.rating.scripted import ASPECTS, choice, level_in, levels_of, rating, 
 from tests.servers.faults import body, chat
 from tests.servers.replay_server import failing, replay
 
+pytest.importorskip("openai", reason="the extra `alpaca` is not installed")
+
 QUICK = {"retry_wait": 0.01, "max_wait": 0.05, "max_retries": 3, "timeout": 10}
 
 

@@ -378,6 +378,7 @@ def test_media_that_no_trainer_reads_are_not_decoded(tiny_models, tmp_path, name
 
 @pytest.mark.parametrize("column", ["image", "images"])
 def test_images_that_cannot_be_decoded_are_refused(tiny_models, tmp_path, column):
+    pytest.importorskip("PIL", reason="Pillow, which opens images, is not installed")
     feature, value = (Image(), BROKEN) if column == "image" else (List(Image()), [BROKEN])
     data = tiny_preferences(4)
     schema = Features({**data.features, column: feature}).arrow_schema
