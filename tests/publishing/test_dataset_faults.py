@@ -78,7 +78,9 @@ def test_faults_at_the_commit_end_complete(hub, selections, start, fault):
 
 
 # Where the client itself tries again for long before it gives up.
-LONG = [pytest.param(place, marks=pytest.mark.slow) for place in ("validate-yaml", "/tree/", "/preupload/", "/commit/")]
+LONG = [
+    pytest.param(place, marks=pytest.mark.slow) for place in ("validate-yaml", "/tree/", "/preupload/", "/commit/")
+]
 
 
 @pytest.mark.parametrize("place", ["whoami", *LONG])
