@@ -5,19 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 import yaml
 
-from ...data import OVERALL, effective_labels, prepare_preferences, read_pairs
-from ...data.label_report import own_labels
-from ...data.sources import load_source
+from ...data.label_report import LabelReport
 from ...errors import InputError
 from ...method.ranking import parse_budget
 from ...rating.adaptive import MAX_CALL_SHARE
-from ...rating.columns import ESTIMATE, labels_of_pairs
+from ...rating.columns import ESTIMATE
 from ...rating.judges import RatingJudge, ServerJudge, server_judge
 from ...rating.plan import plan_rating
 from ...rating.questions import MODES, POINTWISE
+from ...rating.report import RatingReport
 from ...rating.rubric import Rubric, load_rubric
 from ...rating.run import (
     ANSWERS_NAME,
@@ -44,7 +42,7 @@ from ...runs.stage_folders import (
 from ...servers.settings import RequestSettings
 from ..mappings import mapping_of
 from .arguments import OVERWRITE, REMOTE_CODE, argument
-from .inputs import rows_of
+from .rated_rows import check_label, rated_preferences, unrated_pairs
 
 RUBRIC_NAME, REPORT_TEXT = "rubric.yaml", "report.txt"
 
@@ -192,8 +190,8 @@ def run_rate(arguments: RateArguments) -> StageResult:
     if not arguments.dry_run:
         check_folder("rate", arguments.output_dir, [arguments.dataset_name, arguments.judge])
     rubric = _rubric(arguments)
-    pairs = load_unrated(arguments)
-    _check_label(pairs, arguments.labels, rubric)
+    pairs = unrated_pairs(arguments)
+    check_label(pairs, arguments.labels, rubric)
     budget = _budget(arguments)
     if arguments.adaptive:
         check_adaptive(pairs, rubric, arguments.mode)
@@ -224,31 +222,45 @@ def run_rate(arguments: RateArguments) -> StageResult:
                 max_call_share=arguments.max_call_share, repeat_share=arguments.repeat_share, max_problem_share=arguments.max_problem_share, output_dir=root,
                 seed=arguments.seed, prices=_prices(arguments),
             )  # fmt: skip
-            preferences, label_report = _preferences(rated, arguments.labels, rubric, arguments.seed)
-        write_rows(rated, root / "pairs")
-        write_rows(preferences, root / "preferences")
-        (root / RUBRIC_NAME).write_text(yaml.safe_dump(rubric.to_dict(), sort_keys=False), encoding="utf-8")
-        write_json(root / "labels.json", label_report.to_dict())
-        (root / REPORT_TEXT).write_text(f"{report}\n", encoding="utf-8")
-        manifest.counts = {
-            "pairs": len(rated),
-            "rows": label_report.rows,
-            "dropped": sum(label_report.dropped.values()),
-            "requests": report.calls["asked"] + report.calls["again"],
-        }
-        manifest.results = {"report": report.to_dict(), "labels": label_report.to_dict(), "rubric": rubric.to_dict()}
-        source = source_provenance(
-            str(arguments.dataset_name),
-            arguments.dataset_revision,
-            arguments.dataset_config,
-            arguments.dataset_train_split,
-        )
-        manifest.results["provenance"] = {"source": source, "conflict": label_report.conflict}
-        manifest.save(root)
+            preferences, label_report = rated_preferences(rated, arguments.labels, rubric, arguments.seed)
+        _write(root, manifest, arguments, rubric, (rated, preferences), (report, label_report))
     lines = str(report).splitlines()
     lines += [f"{count:,} pairs give no preference: {reason}" for reason, count in label_report.dropped.items()]
     lines.append(f"Select with: {_select_command(arguments)}")
     return StageResult("rate", arguments.output_dir, manifest.counts, lines)
+
+
+def _write(
+    root: Path,
+    manifest: Manifest,
+    arguments: RateArguments,
+    rubric: Rubric,
+    rows: tuple[datasets.Dataset, datasets.Dataset],
+    reports: tuple[RatingReport, LabelReport],
+) -> None:
+    """Writes the pairs and preferences with their reports, then the manifest."""
+    rated, preferences = rows
+    report, label_report = reports
+    write_rows(rated, root / "pairs")
+    write_rows(preferences, root / "preferences")
+    (root / RUBRIC_NAME).write_text(yaml.safe_dump(rubric.to_dict(), sort_keys=False), encoding="utf-8")
+    write_json(root / "labels.json", label_report.to_dict())
+    (root / REPORT_TEXT).write_text(f"{report}\n", encoding="utf-8")
+    manifest.counts = {
+        "pairs": len(rated),
+        "rows": label_report.rows,
+        "dropped": sum(label_report.dropped.values()),
+        "requests": report.calls["asked"] + report.calls["again"],
+    }
+    manifest.results = {"report": report.to_dict(), "labels": label_report.to_dict(), "rubric": rubric.to_dict()}
+    source = source_provenance(
+        str(arguments.dataset_name),
+        arguments.dataset_revision,
+        arguments.dataset_config,
+        arguments.dataset_train_split,
+    )
+    manifest.results["provenance"] = {"source": source, "conflict": label_report.conflict}
+    manifest.save(root)
 
 
 def _rubric(arguments: RateArguments) -> Rubric:
@@ -261,62 +273,3 @@ def _select_command(arguments: RateArguments) -> str:
     if arguments.adaptive:
         return f"{command} --source column --pd_column {ESTIMATE} --budget {arguments.budget}"
     return f"{command} --source ratings"
-
-
-def load_unrated(arguments: RateArguments) -> datasets.Dataset:
-    """The pairs to rate, from any source that `load_pairs` reads, or with no label at all."""
-    if not arguments.dataset_name:
-        raise InputError("`pd-trl rate` needs pairs: --dataset_name with a Hub id, a folder or a file.")
-    folder = Path(arguments.dataset_name).expanduser()
-    options: dict[str, Any] = {"split": arguments.dataset_train_split}
-    mapping = mapping_of(arguments.column_mapping, "column_mapping") or None
-    if (folder / "manifest.json").is_file():
-        return read_pairs(rows_of(arguments.dataset_name, "pairs"), **options, column_mapping=mapping)[0]
-    options |= {"config": arguments.dataset_config, "revision": arguments.dataset_revision}
-    rows = load_source(arguments.dataset_name, **options)
-    given = mapping or {}
-    names = {given.get(side, side) for side in ("response_a", "response_b")}
-    labelled = any(n.startswith(("rating_", "pref_")) for n in [*rows.column_names, *given])
-    if names <= set(rows.column_names) and not labelled:
-        # What has no label yet: the ratings will give one.
-        unlabelled = rows.add_column("pref_overall", [None] * len(rows), feature=datasets.Value("float64"))
-        return read_pairs(unlabelled, split=arguments.dataset_train_split, column_mapping=mapping, adapter="columns")[
-            0
-        ]
-    return read_pairs(arguments.dataset_name, **options, column_mapping=mapping, seed=arguments.seed)[0]
-
-
-def _check_label(pairs: datasets.Dataset, labels: str | None, rubric: Rubric) -> None:
-    """Raises `InputError` where pairs keep a label of their own that no column of the result could carry."""
-    if labels == "own" and labels_of_pairs(pairs) is None:
-        raise InputError("labels='own' keeps the label of the pairs, but they have none. Leave `labels` out.")
-    own = own_labels(pairs)
-    if own is None or effective_labels(pairs, labels) != "own":
-        return
-    clash = sorted({str(name) for name in own[0] if name is not None} & set(rubric.names))
-    if clash:
-        raise InputError(
-            f"The pairs are labelled by {', '.join(clash)}, which the rubric names as well: the judge's ratings would take the place of "
-            "these labels. Rename the aspect in the rubric, or pass --labels one."
-        )
-
-
-def _preferences(
-    rated: datasets.Dataset, labels: str | None, rubric: Rubric, seed: int
-) -> tuple[datasets.Dataset, Any]:
-    """Preferences by the pairs' own label where they have one, else by one rated aspect."""
-    if ESTIMATE in rated.column_names:
-        labelled = np.flatnonzero([value is not None for value in rated[ESTIMATE][:]])
-        if len(labelled) < len(rated):
-            preferences, report = _preferences(rated.select(labelled), labels, rubric, seed)
-            report.dropped[
-                "no label of their own, or identical responses: adaptive rating asks nothing about them"
-            ] = len(rated) - len(labelled)
-            return preferences, report
-    own = own_labels(rated)
-    # The rubric's aspects vote. Those of the source stay with the pairs, but for the ones whose labels the pairs carry.
-    carried = {str(name) for name in own[0] if name is not None} if own is not None and labels != "one" else set()
-    aspects = sorted({*rubric.names, *(carried - {OVERALL})})
-    if labels in (None, "own") and own is None and labels_of_pairs(rated) is not None:
-        return prepare_preferences(rated, relabel="overall", labels="one", seed=seed, aspects=aspects)
-    return prepare_preferences(rated, labels=labels, seed=seed, aspects=aspects)  # type: ignore[arg-type]
