@@ -72,6 +72,7 @@ _ASPECT = record(
         "clipped": optional(_SHARE),
         "clipped_expected": optional(_SHARE),
         "agrees": optional(_SHARE),
+        "decided": integer(0),
         "length_correlation": optional(number(-1.001, 1.001)),
         "proxy": record(_METRICS, required=("pair_accuracy", "beats_coin", "beats_length"), others=_plain),
     },

@@ -182,7 +182,7 @@ class PDFilter(FittedFilter):
         if "pair_id" not in dataset.column_names:
             raise InputError(
                 "The data has no column 'pair_id', by which ties are broken and results are checked; its columns are "
-                f"{', '.join(dataset.column_names)}. Load it with `load_pairs` and `to_preferences`."
+                f"{', '.join(dataset.column_names)}. Load it with `load_pairs` and `to_preferences`, or prepare it with `pd-trl prepare`."
             )
         return dataset
 

@@ -141,14 +141,15 @@ def _aspects(
     basis, sums = report.basis, report.sums
     result = {}
     for k, (name, weight) in enumerate(zip(report.names, basis.weights, strict=True)):
-        positive, others = (int(count) for count in sums[f"agrees_{k}"])
+        positive, decided, others = (int(count) for count in sums[f"agrees_{k}"])
         entry: dict[str, Any] = {
             "weight": float(weight),
             "own_pairs": int(sums["own"][0][k]),
             "quantile": float(basis.scale[k]),
             "clipped": float(sums["clipped"][k]) / max(others, 1),
             "clipped_expected": 1 - settings.gamma,
-            "agrees": _ratio(positive, others),
+            "agrees": _ratio(positive, decided),
+            "decided": decided,
             "length_correlation": moment_correlation(*sums[f"length_{k}"]) if f"length_{k}" in sums else None,
         }
         metrics = proxy_metrics.get(name)

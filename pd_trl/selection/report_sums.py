@@ -75,7 +75,8 @@ class ReportSums:
             others = gaps.own != k
             if gaps.missing.get(self.names[k]):
                 others &= ~np.isnan(gap)
-            self._add(f"agrees_{k}", [np.count_nonzero(others & (gap > 0)), np.count_nonzero(others)])
+            decided = others & (filled[k] != 0)
+            self._add(f"agrees_{k}", [np.count_nonzero(rows) for rows in (decided & (gap > 0), decided, others)])
             if delta is not None:
                 rows = others & np.isfinite(delta)
                 x, y = filled[k][rows], delta[rows]

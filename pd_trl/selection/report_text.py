@@ -115,15 +115,20 @@ def _agreement_lines(numbers: Mapping[str, Any]) -> list[str]:
     lines = []
     if not any("proxy" in entry for entry in aspects.values()):
         lines.append(
-            f"The pairs carry the {label} alone, so that no vote can be measured on labels of its own aspect, only by how often it "
+            f"All pairs carry the {label}, so that no vote is measured on labels of its own aspect, only by how often it "
             f"agrees with the {label}."
         )
     for aspect, entry in aspects.items():
-        agrees, pairs = entry["agrees"], numbers["total"] - numbers.get("missing_gaps", {}).get(aspect, 0)
+        # Reports of earlier versions have no `decided`: they count a tie as a vote against the label.
+        given = numbers["total"] - numbers.get("missing_gaps", {}).get(aspect, 0)
+        agrees, pairs = entry["agrees"], entry.get("decided", given)
         if agrees is None or entry["weight"] == 0:
             continue
         error = binomial_error(agrees, pairs)
-        share = f"'{display_name(aspect)}' agrees with the {label} on {100 * agrees:.1f} ± {100 * error:.1f} % of the pairs"
+        among = "the pairs" if pairs == given else f"the {pairs:,} pairs that it decides"
+        share = (
+            f"'{display_name(aspect)}' agrees with the {label} on {100 * agrees:.1f} ± {100 * error:.1f} % of {among}"
+        )
         if agrees + 2 * error < 0.5:
             lines.append(
                 f"{share}, less often than a coin: it values something else, or smaller is better in what it gives."

@@ -97,7 +97,7 @@ def test_the_report_speaks_of_the_label_and_shows_no_table_of_one_row():
     for words in (
         "agrees with the overall label",
         "votes of the aspects",
-        "carry the overall label alone",
+        "All pairs carry the overall label",
         "no more often",
     ):
         assert words in text
@@ -132,6 +132,17 @@ def test_models_against_the_label_are_spoken_of():
     pd_filter(data)
     assert "'honesty' agrees with the overall label on 0.0 ± " in str(pd_filter.report_)
     assert "less often than a coin" in str(pd_filter.report_)
+
+
+def test_ties_are_no_votes_against_the_label():
+    data = labelled(200)
+    gaps = np.array([2.0, -1.0, 1.0, 0.0, 0.0] * 40, dtype=np.float32)  # two thirds of what is decided agree
+    data = data.remove_columns("reward_gap_honesty").add_column("reward_gap_honesty", gaps)
+    pd_filter = PDFilter(0.3)
+    pd_filter(data)
+    entry = pd_filter.report_.to_dict()["aspects"]["honesty"]
+    assert (entry["agrees"], entry["decided"]) == (pytest.approx(2 / 3), 120)
+    assert "'honesty' agrees with" not in str(pd_filter.report_)
 
 
 def test_measured_models_show_their_accuracy():

@@ -44,7 +44,7 @@ class SelectArguments:
 
     dataset_name: str | None = argument(
         None,
-        "Scored pairs: the folder of `pd-trl score` (with `--source ratings`, of `pd-trl prepare`), a file, or a Hub id.",
+        "Scored pairs: the folder of `pd-trl score` (with `--source ratings`, of `pd-trl prepare` or `rate`), a file, or a Hub id.",
     )
     output_dir: str = argument("selected", "Folder of the result.")
     budget: float | str | None = _setting("budget")
