@@ -80,7 +80,7 @@ def test_json_text_is_a_mapping_only_where_a_mapping_is_taken():
 @pytest.mark.slow
 def test_keys_do_not_change_from_process_to_process():
     code = (
-        "from peft import LoraConfig\nfrom pd_trl.runs.identity import *\nfrom tests.tiny import *\n"
+        "from peft import LoraConfig\nfrom pd_trl.runs.identity import *\nfrom pd_trl.runs.model_identity import *\nfrom pd_trl.runs.training_fields import *\nfrom tests.tiny import *\n"
         "print(settings_key([peft_settings(LoraConfig(target_modules=['a', 'b', 'c', 'd'])), {'x', 'y', 'z'}, object]),"
         " data_key(tiny_preferences(3)), memory_key(tiny_reward_model(), tiny_tokenizer()))"
     )
