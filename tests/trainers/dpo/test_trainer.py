@@ -98,7 +98,12 @@ def log_probabilities(model, rows, side):
     return torch.stack(sums)
 
 
-VARIANTS = [{}, {"precompute_ref_log_probs": True}, {"loss_type": "robust", "label_smoothing": 0.2}]
+VARIANTS = [
+    {},
+    {"pd_divide_beta": False},
+    {"precompute_ref_log_probs": True},
+    {"loss_type": "robust", "label_smoothing": 0.2},
+]
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
@@ -134,7 +139,8 @@ def test_dfpo_equals_a_hand_written_eq_4(tiny_models, tmp_path, variant):
                 frozen = stored
         ratio[side] = log_probabilities(lambda **kw: trainer.model(**kw), rows, side) - frozen
     margin = 0.1 * (ratio["chosen"] - ratio["rejected"])
-    logit = KAPPA * margin + torch.tensor([row["pd"] for row in rows])
+    scale = 1 if trainer.args.pd_divide_beta else KAPPA
+    logit = scale * margin + torch.tensor([row["pd"] for row in rows])
     nll = torch.nn.functional.softplus(-logit)
     if variant.get("loss_type") == "robust":
         nll = (0.8 * nll - 0.2 * torch.nn.functional.softplus(logit)) / 0.6
