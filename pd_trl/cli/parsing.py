@@ -76,15 +76,17 @@ class StageParser:
         description: str = "",
         defaults: Mapping[str, Any] | None = None,
     ):
-        from trl import TrlParser
+        # TrlParser's base, which needs no torch: TRL's own takes seconds to import and adds what `parse` does.
+        from transformers.hf_argparser import HfArgumentParser
 
-        self.parser = TrlParser(dataclass_types, prog=prog, description=description, allow_abbrev=False)
+        self.parser = HfArgumentParser(dataclass_types, prog=prog, description=description, allow_abbrev=False)
         self.parser.error = refuse
         self.parser.add_argument("--config", default=None, help="YAML file with these arguments.")
         self.actions = {a.dest: a for a in self.parser._actions if a.dest not in ("help", "config")}
         self.hints = {name: hint for cls in dataclass_types for name, hint in typing.get_type_hints(cls).items()}
-        if defaults:
-            self.parser.set_defaults_with_config(**{k: v for k, v in defaults.items() if k in self.actions})
+        for name in set(defaults or {}) & set(self.actions):
+            self.actions[name].default = (defaults or {})[name]
+            self.actions[name].required = False
 
     def parse(
         self, arguments: Sequence[str], section: Mapping[str, Any] | None = None
