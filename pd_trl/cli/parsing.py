@@ -14,6 +14,7 @@ from ..pipeline.recipe_rules import check_file, check_servers, set_environment
 from ..safety.schema import parse_yaml
 from ..safety.secrets import parsed_json
 from ..text.names import did_you_mean
+from .help import short_help
 from .processes import run_forwarding
 
 EXIT_CODE_FILE = "PD_TRL_EXIT_CODE_FILE"
@@ -87,6 +88,11 @@ class StageParser:
         for name in set(defaults or {}) & set(self.actions):
             self.actions[name].default = (defaults or {})[name]
             self.actions[name].required = False
+
+    def print_help(self, everything: bool = False) -> None:
+        """Our arguments and those of the trainer that most runs set, or `everything`."""
+        text = self.parser.format_help() if everything else short_help(self.parser, self.parser.dataclass_types)
+        sys.stdout.write(text)
 
     def parse(
         self, arguments: Sequence[str], section: Mapping[str, Any] | None = None
@@ -184,8 +190,8 @@ class StageParser:
 
     def _split(self, arguments: list[str]) -> tuple[list[str], list[str]]:
         """Ours and accelerate's: what this parser does not know, `accelerate launch` must."""
-        if "-h" in arguments or "--help" in arguments:
-            self.parser.print_help()
+        if {"-h", "--help", "--help-all", "--help_all"} & set(arguments):
+            self.print_help(everything=bool({"--help-all", "--help_all"} & set(arguments)))
             raise SystemExit(0)
         _, left = self.parser.parse_known_args(arguments)
         if not left:
