@@ -126,7 +126,10 @@ def test_reason_of_an_unreadable_answer_is_short_and_safe():
 
 
 def test_tokens_that_a_server_leaves_out_are_passed_over():
-    top = {"token": "4", "top_logprobs": [None, {"token": "4", "logprob": math.log(0.6)}, {"token": "2", "logprob": math.log(0.4)}]}
+    top = {
+        "token": "4",
+        "top_logprobs": [None, {"token": "4", "logprob": math.log(0.6)}, {"token": "2", "logprob": math.log(0.4)}],
+    }
     assert expected_value([top, None], FIVE, 4.0)[0] == pytest.approx(3.2)
     found = choice("4")
     found["logprobs"] = {"content": [None]}

@@ -95,9 +95,15 @@ def head_of(family: Family, checkpoint: Checkpoint) -> Head:
         head = family.head(checkpoint)
         width = None
         for weight, bias in head.layers:
-            fits = weight.ndim == 2 and width in (None, weight.shape[1]) and (bias is None or bias.shape == weight.shape[:1])
+            fits = (
+                weight.ndim == 2
+                and width in (None, weight.shape[1])
+                and (bias is None or bias.shape == weight.shape[:1])
+            )
             if not fits or not weight.is_floating_point():
-                raise InputError(f"{what} holds {tuple(weight.shape)} values of {weight.dtype}, which make no linear layer there.")
+                raise InputError(
+                    f"{what} holds {tuple(weight.shape)} values of {weight.dtype}, which make no linear layer there."
+                )
             width = weight.shape[0]
     return head
 
