@@ -83,6 +83,11 @@ class StageParser:
         self.parser = HfArgumentParser(dataclass_types, prog=prog, description=description, allow_abbrev=False)
         self.parser.error = refuse
         self.parser.add_argument("--config", default=None, help="YAML file with these arguments.")
+        for action in self.parser._actions:
+            # transformers gives a negated flag the help of the other one, and a default that the help would show.
+            if f"--no_{action.dest}" in action.option_strings:
+                action.default = argparse.SUPPRESS
+                action.help = f"Turns --{action.dest} off, as `--{action.dest} false` does."
         self.actions = {a.dest: a for a in self.parser._actions if a.dest not in ("help", "config")}
         self.hints = {name: hint for cls in dataclass_types for name, hint in typing.get_type_hints(cls).items()}
         for name in set(defaults or {}) & set(self.actions):

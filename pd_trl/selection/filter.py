@@ -79,6 +79,8 @@ class PDFilter(FittedFilter):
             Held-out metrics of each aspect's reward model. Read from `reward_models` where these are folders.
         output_dir (`str`, *optional*):
             Folder for the shards of `score_pairs`. Each data set gets a subfolder.
+        chat (`bool`, *optional*, defaults to `False`):
+            Whether `reward_models` score strings as messages in their chat template, see [`score_pairs`].
         on_no_votes (`str`, *optional*, defaults to `"error"`):
             What to do with a pair that has no PD because no other aspect votes on it. `"error"` raises an error.
             `"drop"` drops it with its own reason, and the budget is then a share of the other pairs. Selectors that do

@@ -29,7 +29,7 @@ from ...rating.run import (
 from ...runs.artifacts import Manifest, write_json, write_rows
 from ...runs.identity import data_key, deciding
 from ...runs.provenance import source_provenance
-from ...runs.row_log import kept_rows
+from ...runs.row_log import carry_over, kept_rows
 from ...runs.stage_folders import (
     StageResult,
     check_folder,
@@ -41,8 +41,8 @@ from ...runs.stage_folders import (
 )
 from ...servers.settings import RequestSettings
 from ..mappings import mapping_of
-from .arguments import OVERWRITE, REMOTE_CODE, argument
-from .rated_rows import check_label, rated_preferences, unrated_pairs
+from .arguments import OVERWRITE_KEEPS_ANSWERS, REMOTE_CODE, argument
+from .rated_rows import check_label, left_out_lines, rated_preferences, unrated_pairs
 
 RUBRIC_NAME, REPORT_TEXT = "rubric.yaml", "report.txt"
 
@@ -102,6 +102,11 @@ class RateArguments:
         "Where unset, own where the pairs have a label, else one.",
         choices=["own", "one", "all"],
     )
+    on_invalid: str = argument(
+        "error",
+        "What to do with rows that cannot be used: error, or drop (with a count and a reason).",
+        choices=["error", "drop"],
+    )
     dataset_config: str | None = argument(None, "Configuration of the Hub data set.")
     dataset_train_split: str = argument("train", "Split to use.")
     dataset_revision: str | None = argument(None, "Branch, tag or commit on the Hub.")
@@ -115,7 +120,7 @@ class RateArguments:
     trust_remote_code: bool = argument(False, REMOTE_CODE)
     seed: int = argument(42, "Seed of everything random.")
     dry_run: bool = argument(False, "Show requests, tokens and cost, and ask nothing.")
-    overwrite: bool = argument(False, OVERWRITE)
+    overwrite: bool = argument(False, OVERWRITE_KEEPS_ANSWERS)
 
 
 _DECIDING = ("mode", "repeat_share", "max_problem_share", "labels", "seed")
@@ -190,7 +195,7 @@ def run_rate(arguments: RateArguments) -> StageResult:
     if not arguments.dry_run:
         check_folder("rate", arguments.output_dir, [arguments.dataset_name, arguments.judge])
     rubric = _rubric(arguments)
-    pairs = unrated_pairs(arguments)
+    pairs, loaded = unrated_pairs(arguments)
     check_label(pairs, arguments.labels, rubric)
     budget = _budget(arguments)
     if arguments.adaptive:
@@ -209,13 +214,13 @@ def run_rate(arguments: RateArguments) -> StageResult:
             pairs, judge, rubric, log, mode=arguments.mode, adaptive=arguments.adaptive,
             repeat_share=arguments.repeat_share, seed=arguments.seed, prices=_prices(arguments),
         )  # fmt: skip
-        return dry_result(
-            manifest, arguments.output_dir, {"pairs": plan.pairs, "requests": plan.questions}, plan.lines()
-        )
+        counts = {"pairs": plan.pairs, "requests": plan.questions}
+        return dry_result(manifest, arguments.output_dir, counts, plan.lines() + left_out_lines(loaded))
     done = skip_if_done(manifest, folder, arguments.overwrite)
     if done:
         return done
     with owned_folder(manifest, folder, arguments.overwrite) as root:
+        carry_over(folder / ANSWERS_NAME, root / ANSWERS_NAME, log_identity(judge, rubric, arguments.mode))
         with timed(manifest):
             rated, report = rate(
                 pairs, judge, rubric, mode=arguments.mode, adaptive=arguments.adaptive, budget=budget,
@@ -223,8 +228,9 @@ def run_rate(arguments: RateArguments) -> StageResult:
                 seed=arguments.seed, prices=_prices(arguments),
             )  # fmt: skip
             preferences, label_report = rated_preferences(rated, arguments.labels, rubric, arguments.seed)
+        manifest.results = {"load": loaded.to_dict()}
         _write(root, manifest, arguments, rubric, (rated, preferences), (report, label_report))
-    lines = str(report).splitlines()
+    lines = str(report).splitlines() + left_out_lines(loaded)
     lines += [f"{count:,} pairs give no preference: {reason}" for reason, count in label_report.dropped.items()]
     lines.append(f"Select with: {_select_command(arguments)}")
     return StageResult("rate", arguments.output_dir, manifest.counts, lines)
@@ -252,7 +258,7 @@ def _write(
         "dropped": sum(label_report.dropped.values()),
         "requests": report.calls["asked"] + report.calls["again"],
     }
-    manifest.results = {"report": report.to_dict(), "labels": label_report.to_dict(), "rubric": rubric.to_dict()}
+    manifest.results |= {"report": report.to_dict(), "labels": label_report.to_dict(), "rubric": rubric.to_dict()}
     source = source_provenance(
         str(arguments.dataset_name),
         arguments.dataset_revision,
