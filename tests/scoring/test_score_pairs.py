@@ -19,10 +19,9 @@ from pd_trl.errors import InputError
 from pd_trl.models.sidecar import RewardSidecar
 from pd_trl.scoring import score_pairs, score_shard
 from pd_trl.scoring.batching import run_batches
-from pd_trl.scoring.encoding import encode_pair
 from pd_trl.scoring.scorer import RewardModelScorer
 from tests.processes import ROOT, run_processes
-from tests.tiny import ASPECTS, CHAT_TEMPLATE, tiny_preferences, tiny_reward_model, tiny_tokenizer
+from tests.tiny import ASPECTS, CHAT_TEMPLATE, encode_pair, tiny_preferences, tiny_reward_model, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
