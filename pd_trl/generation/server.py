@@ -82,13 +82,7 @@ class ServerPolicy:
         Raises:
             InputError: Without the package openai, an address, or a key.
         """
-        return OpenAIClient(
-            self.base_url,
-            self.api_key_env,
-            model=self.model,
-            timeout=self.settings.timeout,
-            max_answer_bytes=self.settings.max_answer_bytes,
-        )
+        return OpenAIClient(self.base_url, self.api_key_env, model=self.model, settings=self.settings)
 
     def requests(self, instructions: Sequence[Instruction], config: DecodingConfig) -> dict[int, dict[str, Any]]:
         """

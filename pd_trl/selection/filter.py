@@ -269,9 +269,6 @@ class PDFilter(FittedFilter):
             transform_batch, batched=True, with_indices=True, batch_size=STREAM_ROWS if missing else 1000, features=features,
         )  # fmt: skip
 
-    def _kept_stream(self, stream: IterableDataset) -> IterableDataset:
-        return self._as_given(self._transform_stream(stream).filter(lambda row: row["pd_kept"]), stream)
-
     def _stream_features(self, given: Features) -> Features:
         """Columns of a stream after the decision; `given` are those before it."""
         missing = self.models.missing(list(given))

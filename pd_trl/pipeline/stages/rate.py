@@ -39,9 +39,16 @@ from ...runs.stage_folders import (
     skip_if_done,
     timed,
 )
-from ...servers.settings import RequestSettings
 from ..mappings import mapping_of
-from .arguments import OVERWRITE_KEEPS_ANSWERS, REMOTE_CODE, argument
+from .arguments import (
+    API_KEY_ENV,
+    BASE_URL,
+    OVERWRITE_KEEPS_ANSWERS,
+    REMOTE_CODE,
+    argument,
+    request_argument,
+    request_settings_of,
+)
 from .rated_rows import check_label, left_out_lines, rated_preferences, unrated_pairs
 
 RUBRIC_NAME, REPORT_TEXT = "rubric.yaml", "report.txt"
@@ -68,19 +75,15 @@ class RateArguments:
     )
     judge: str | None = argument(None, "A judge on this machine: folder or Hub id of a language model.")
     judge_model: str | None = argument(None, "A judge behind a server: the model to ask.")
-    base_url: str | None = argument(None, "Address of an OpenAI-compatible server.")
-    api_key_env: str = argument("OPENAI_API_KEY", "Environment variable with the key.")
+    base_url: str | None = argument(None, BASE_URL)
+    api_key_env: str = argument("OPENAI_API_KEY", API_KEY_ENV)
     judge_arguments: dict[str, Any] | str | None = argument(
         None, "Arguments of each request that differ from ours: a mapping (YAML or json). null removes one."
     )
-    max_concurrency: int = argument(8, "Number of requests at the same time.")
-    max_retries: int = argument(8, "Number of retries after a 429, a 5xx or a timeout.")
-    request_timeout: float = argument(
-        60.0, "Longest time from the start of a request to the end of its answer, in seconds."
-    )
-    max_askings: int = argument(
-        6, "How often a question is asked while no answer can be read; half as often within one run."
-    )
+    max_concurrency: int = request_argument("max_concurrency")
+    max_retries: int = request_argument("max_retries")
+    request_timeout: float = request_argument("request_timeout")
+    max_askings: int = request_argument("max_askings")
     batch_size: int = argument(8, "Questions in a batch of a judge on this machine.")
     adaptive: bool = argument(
         False, "Ask no more about pairs that can no longer be kept at `budget`. Pairs need a label of their own."
@@ -140,22 +143,13 @@ def check_rate(arguments: RateArguments) -> None:
         value = getattr(arguments, name)
         if value is not None and not 0 <= value < float("inf"):
             raise InputError(f"`{name}` must be a price in dollars, got {value}.")
-    _settings(arguments)
+    request_settings_of(arguments)
     mapping_of(arguments.judge_arguments, "judge_arguments")
 
 
 def _budget(arguments: RateArguments) -> float | int:
     budget = parse_budget(arguments.budget)
     return 0.3 if budget is None else budget
-
-
-def _settings(arguments: RateArguments) -> RequestSettings:
-    return RequestSettings(
-        max_concurrency=arguments.max_concurrency,
-        max_retries=arguments.max_retries,
-        timeout=arguments.request_timeout,
-        max_askings=arguments.max_askings,
-    )
 
 
 def _prices(arguments: RateArguments) -> tuple[float, float] | None:
@@ -175,13 +169,13 @@ def _judge(arguments: RateArguments) -> RatingJudge:
         )
     model, own = str(arguments.judge_model), mapping_of(arguments.judge_arguments, "judge_arguments")
     if arguments.dry_run:
-        return ServerJudge(model, None, _settings(arguments), own)
+        return ServerJudge(model, None, request_settings_of(arguments), own)
     return server_judge(
         model,
         base_url=arguments.base_url,
         api_key_env=arguments.api_key_env,
         arguments=own,
-        settings=_settings(arguments),
+        settings=request_settings_of(arguments),
     )
 
 
