@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .scoring import score_pairs, score_responses
     from .selection.filter import PDFilter
     from .selection.out_of_core import select_out_of_core
+    from .selection.rivals import rival_scores
     from .trainers.dpo.config import PDDPOConfig
     from .trainers.dpo.trainer import PDDPOTrainer
     from .trainers.reward.aspects import train_aspect_rewards
@@ -55,6 +56,7 @@ _MODULE_OF = {
     "publish_model": "publishing.model",
     "publish_report": "publishing.report",
     "rate_pairs": "rating",
+    "rival_scores": "selection.rivals",
     "score_pairs": "scoring",
     "score_responses": "scoring",
     "select_out_of_core": "selection.out_of_core",
@@ -86,6 +88,7 @@ __all__ = [
     "publish_model",
     "publish_report",
     "rate_pairs",
+    "rival_scores",
     "score_pairs",
     "score_responses",
     "select_out_of_core",
