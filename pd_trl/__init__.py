@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .publishing.report import publish_report
     from .rating import load_rubric, rate_pairs, server_judge
     from .scoring import score_pairs, score_responses
+    from .selection.advice import advise
     from .selection.filter import PDFilter
     from .selection.out_of_core import select_out_of_core
     from .selection.rivals import rival_scores
@@ -43,6 +44,7 @@ _MODULE_OF = {
     "PDFilter": "selection.filter",
     "PDRewardConfig": "trainers.reward.config",
     "PDRewardTrainer": "trainers.reward.trainer",
+    "advise": "selection.advice",
     "evaluate_alpaca": "evaluation.alpaca",
     "evaluate_rewards": "evaluation.rewards",
     "export_preferences": "export",
@@ -75,6 +77,7 @@ __all__ = [
     "PDRewardConfig",
     "PDRewardTrainer",
     "__version__",
+    "advise",
     "evaluate_alpaca",
     "evaluate_rewards",
     "export_preferences",

@@ -62,7 +62,7 @@ def rival_scores(
         "pareto": ("worst_gap", lambda: _worst_gaps(dataset, source, gamma)),
         "alignment_potential": (
             "alignment_potential",
-            lambda: alignment_potential(*_columns(dataset, margins, "alignment_potential")),
+            lambda: _potential(*_columns(dataset, margins, "alignment_potential")),
         ),
         "bees": ("bees", lambda: bayesian_margin(_columns(dataset, margins, "bees"), quantile)),
     }
@@ -89,6 +89,10 @@ def _worst_gaps(dataset: Dataset, source: str, gamma: float) -> NDArray[np.float
         matrix.gaps, matrix.own, gamma, aspect_names=matrix.names, allow_missing=source == "ratings"
     )
     return worst_gap(found.normalized_gaps, matrix.own)
+
+
+def _potential(explicit: NDArray[np.float64], implicit: NDArray[np.float64]) -> NDArray[np.float64]:
+    return alignment_potential(explicit, implicit)
 
 
 def _columns(dataset: Dataset, names: Sequence[str], rival: str) -> list[NDArray[np.float64]]:
