@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .selection.out_of_core import select_out_of_core
     from .selection.rivals import rival_scores
     from .trainers.dpo.config import PDDPOConfig
+    from .trainers.dpo.margins import policy_margins, validation_losses
     from .trainers.dpo.trainer import PDDPOTrainer
     from .trainers.reward.aspects import train_aspect_rewards
     from .trainers.reward.config import PDRewardConfig
@@ -52,6 +53,7 @@ _MODULE_OF = {
     "load_pairs": "data",
     "load_rubric": "rating",
     "metrics": "evaluation",
+    "policy_margins": "trainers.dpo.margins",
     "preference_divergence": "method.divergence",
     "publish_collection": "publishing.collection",
     "publish_dataset": "publishing.dataset",
@@ -65,6 +67,7 @@ _MODULE_OF = {
     "server_judge": "rating",
     "to_preferences": "data",
     "train_aspect_rewards": "trainers.reward.aspects",
+    "validation_losses": "trainers.dpo.margins",
     "win_score": "evaluation.pairwise",
 }
 
@@ -85,6 +88,7 @@ __all__ = [
     "load_pairs",
     "load_rubric",
     "metrics",
+    "policy_margins",
     "preference_divergence",
     "publish_collection",
     "publish_dataset",
@@ -98,6 +102,7 @@ __all__ = [
     "server_judge",
     "to_preferences",
     "train_aspect_rewards",
+    "validation_losses",
     "win_score",
 ]
 

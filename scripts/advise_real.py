@@ -1,7 +1,7 @@
 """
-`advise` on real pairs and on the bundled sample: at most 300 labelled pairs against all labels of the set.
+`advise` on real pairs: 300 labelled pairs against all labels of the set.
 
-    python scripts/advise_real.py                        # summeval, oasst1 and the sample, n-gram proxies; about 3 minutes on one core
+    python scripts/advise_real.py                        # summeval and oasst1, n-gram proxies; half a minute of one core
     python scripts/advise_real.py --proxy embedding      # proxies on a frozen encoder
 
 The scored rows are those of `bench_real.py`: each pair carries one aspect's label, and proxies trained on other prompts score it.
@@ -17,10 +17,9 @@ os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 from datasets import Dataset
 from real_data.cells import PROXIES, CellStore
 
-from pd_trl import advise, load_pairs
+from pd_trl import advise
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-SAMPLE = "sample"
 
 
 def scored_rows(store: CellStore, name: str, seed: int, proxy: str) -> Dataset:
@@ -40,18 +39,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--output", type=Path, default=Path("runs/advise_real"), help="folder of the scored cells")
-    parser.add_argument("--sets", nargs="+", default=["summeval", "oasst1_en_validation", SAMPLE])
+    parser.add_argument("--sets", nargs="+", default=["summeval", "oasst1_en_validation"])
     parser.add_argument("--proxy", choices=PROXIES, default="ngrams")
     parser.add_argument("--seed", type=int, default=1, help="assignment of aspects to pairs")
     arguments = parser.parse_args()
     for name in arguments.sets:
-        folder = arguments.data
-        if name == SAMPLE:
-            folder = arguments.output
-            folder.mkdir(parents=True, exist_ok=True)
-            load_pairs(SAMPLE).to_parquet(folder / f"{SAMPLE}.parquet")
         rows = scored_rows(
-            CellStore(folder, arguments.output / "cells", folds=5), name, arguments.seed, arguments.proxy
+            CellStore(arguments.data, arguments.output / "cells", folds=5), name, arguments.seed, arguments.proxy
         )
         print(f"## {name}, {arguments.proxy}\n\n{advise(rows, seed=arguments.seed)}\n")
         every = advise(rows, max_pairs=len(rows), seed=arguments.seed)

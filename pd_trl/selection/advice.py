@@ -7,6 +7,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from ..data.ids import prompt_names, row_keys
+from ..data.validation import OVERALL
 from ..errors import InputError
 from ..method.accuracy import share_error
 from ..method.advice import LEVEL, label_information, matched_weights, share_difference
@@ -27,6 +28,7 @@ def advise(
     labelled: Dataset | None = None,
     *,
     reference: str | None = None,
+    source: str = "rewards",
     budgets: Sequence[float] = BUDGETS,
     max_pairs: int = MAX_PAIRS,
     gamma: float = GAMMA,
@@ -51,6 +53,9 @@ def advise(
         reference (`str`, *optional*):
             `"overall"` compares with the overall label, `"mean"` with the mean of the aspects' ratings. `None` takes the overall
             label where there is one that the pairs do not carry themselves.
+        source (`str`, *optional*, defaults to `"rewards"`):
+            Gaps that PD is computed from: `"rewards"`, or `"ratings"`, such as a judge's of all pairs, which only an overall label
+            can test.
         budgets (sequence of `float`, *optional*, defaults to `(0.1, 0.2, 0.3, 0.5, 0.7)`):
             Shares of the pairs, each below 1.
         max_pairs (`int`, *optional*, defaults to `300`):
@@ -72,21 +77,35 @@ def advise(
     """
     _check(budgets, max_pairs, level)
     ids = row_keys(scored)
-    matrix = gap_matrix(scored, "rewards")
-    divergence = preference_divergence(matrix.gaps, matrix.own, gamma, aspect_names=matrix.names).values
+    matrix = gap_matrix(scored, source)
+    divergence = preference_divergence(
+        matrix.gaps,
+        matrix.own,
+        gamma,
+        aspect_names=matrix.names,
+        allow_missing=source == "ratings",
+        allow_no_votes=True,
+    ).values.astype(np.float64)
+    ranked = ~np.isnan(divergence)
     labels = labels_of(scored, ids, labelled, reference)
-    rows = _drawn(labels, ids, max_pairs, seed)
+    if source == "ratings" and labels.reference != OVERALL:
+        raise InputError(
+            "With source='ratings' the PD comes from the ratings themselves, so that their mean says nothing about it. Provide an "
+            "overall label (the column 'vote_overall'), or score the pairs by reward models."
+        )
+    rows = _drawn(labels, ids, ranked, max_pairs, seed)
     prompts = prompt_names(scored)
     groups = np.asarray(ids if prompts is None else prompts)[rows]
     agrees = labels.signs[rows] > 0
-    rivals: dict[str, NDArray] = {"pd": divergence.astype(np.float64)}
+    rivals: dict[str, NDArray] = {"pd": divergence}
     if margin_column in scored.column_names:
-        rivals["raf"] = SELECTORS["margin"].score({"margin": numeric_column(scored, margin_column)}, seed)
+        margin = SELECTORS["margin"].score({"margin": numeric_column(scored, margin_column)}, seed)
+        rivals["raf"] = np.where(ranked, margin, np.nan)
     strata = _strata_of(scored)
     found = []
     for budget in sorted(float(budget) for budget in budgets):
         kept = {name: select_ranked(scores, ids, budget)[0] for name, scores in rivals.items()}
-        controls: dict[str, NDArray] = {"random": np.ones(len(ids))}
+        controls: dict[str, NDArray] = {"random": ranked.astype(float)}
         if "raf" in kept:
             controls["raf"] = kept["raf"]
         if strata is not None:
@@ -126,9 +145,11 @@ def _check(budgets: Sequence[float], max_pairs: int, level: float) -> None:
         )
 
 
-def _drawn(labels: Labels, ids: NDArray[np.str_], max_pairs: int, seed: int) -> NDArray[np.integer]:
-    """Rows of the labelled pairs with a decision, at most `max_pairs`, in their order."""
-    rows = np.flatnonzero(labels.signs)
+def _drawn(
+    labels: Labels, ids: NDArray[np.str_], ranked: NDArray[np.bool_], max_pairs: int, seed: int
+) -> NDArray[np.integer]:
+    """Rows of the labelled pairs with a decision and a PD, at most `max_pairs`, in their order."""
+    rows = np.flatnonzero((labels.signs != 0) & ranked)
     if rows.size < 20:
         raise InputError(
             f"Only {rows.size} pairs have {labels.described} that decides, of {len(ids)}; at least 20 are needed. Rate some pairs, drawn "

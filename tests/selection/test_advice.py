@@ -66,7 +66,7 @@ def test_it_selects_where_the_proxies_know_something():
         ({"noise": 1000.0}, ["unclear", "proxies"]),
         ({"noise": -1.0}, ["harm", "proxies"]),
         ({"length": 1.0}, ["length"]),
-        ({"noise": 6.0, "margin": True, "count": 6000}, ["raf"]),
+        ({"noise": 6.0, "margin": True, "count": 3000}, ["raf"]),
     ],
     ids=str,
 )
@@ -75,7 +75,7 @@ def test_it_says_why_not(options, codes):
     rows = world(**({**options, "noise": 0.7} if reversed_ else options))
     if reversed_:
         rows = rows.map(lambda row: {f"reward_gap_a{k}": -row[f"reward_gap_a{k}"] for k in range(4)})
-    advice = advise(rows, max_pairs=2000 if codes == ["raf"] else 300)
+    advice = advise(rows, max_pairs=900 if codes == ["raf"] else 300)
     assert (advice.select, advice.codes) == (False, codes), advice
     assert advice.budget is None and str(advice).startswith("DO NOT SELECT")
 
@@ -125,6 +125,28 @@ def test_the_reference_is_overall_or_the_mean_of_the_ratings():
     assert advise(overall).reference == "mean"
     with pytest.raises(InputError, match="`reference` must be"):
         advise(rows, reference="median")
+
+
+def test_ratings_of_all_pairs_are_tested_by_an_overall_label():
+    rows = world(300)
+    rng = np.random.default_rng(2)
+    gaps = {k: np.array(rows[f"reward_gap_a{k}"]) for k in range(4)}
+    for k, gap in gaps.items():
+        rows = rows.remove_columns(f"reward_gap_a{k}")
+        rejected = np.where(rng.random(300) < 0.1, np.nan, 3.0)
+        rows = rows.add_column(f"rating_a{k}_chosen", gap + 3.0).add_column(f"rating_a{k}_rejected", rejected)
+    advice = advise(rows, source="ratings", max_pairs=300)
+    assert advice.select and advice.reference == "overall" and advice.labelled == 300
+    with pytest.raises(InputError, match="their mean says nothing about it"):
+        advise(rows, source="ratings", reference="mean")
+    # A pair without a vote has no rank: it is in neither group.
+    for k in range(1, 4):
+        column = np.where(np.arange(300) < 100, np.nan, np.array(rows[f"rating_a{k}_chosen"]))
+        rows = rows.remove_columns(f"rating_a{k}_chosen").add_column(f"rating_a{k}_chosen", column)
+    own = np.array(rows["aspect"]) == "a0"
+    silent = (np.arange(300) < 100) & (own | np.isnan(np.array(rows["rating_a0_rejected"], dtype=float)))
+    few = advise(rows, source="ratings")
+    assert few.labelled == 300 - silent.sum() and few.budgets[-1].kept == -(-7 * (300 - int(silent.sum())) // 10)
 
 
 def test_arguments_out_of_range():

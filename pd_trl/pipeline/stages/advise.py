@@ -32,6 +32,11 @@ class AdviseArguments:
         "overall compares with the overall label, mean with the mean of the ratings. Where unset, overall where there is one.",
         choices=["overall", "mean"],
     )
+    source: str = argument(
+        "rewards",
+        "Gaps from rewards, or ratings of all pairs (with an overall label).",
+        choices=["rewards", "ratings"],
+    )
     budgets: str = argument(",".join(map(str, BUDGETS)), "Shares of the pairs to look at, by commas.")
     max_pairs: int = argument(MAX_PAIRS, "Largest number of labelled pairs to use.")
     gamma: float = argument(GAMMA, "Quantile of the absolute gaps that becomes 1 (Eq. 13).")
@@ -54,11 +59,12 @@ def run_advise(arguments: AdviseArguments) -> StageResult:
     if not arguments.dry_run:
         check_folder("advise", arguments.output_dir, [arguments.dataset_name, arguments.labelled])
     settings: dict[str, Any] = {
-        name: getattr(arguments, name) for name in ("reference", "max_pairs", "gamma", "margin_column", "seed")
+        name: getattr(arguments, name)
+        for name in ("reference", "source", "max_pairs", "gamma", "margin_column", "seed")
     }
     settings["budgets"] = _budgets(arguments.budgets)
-    scored = rows_of(arguments.dataset_name, "scored")
-    labelled = _labelled_rows(arguments.labelled) if arguments.labelled else None
+    scored = _rows(arguments.dataset_name, "scored" if arguments.source == "rewards" else "preferences")
+    labelled = _rows(arguments.labelled, "preferences") if arguments.labelled else None
     inputs = {"scored": data_key(scored)} | ({"labelled": data_key(labelled)} if labelled is not None else {})
     manifest = Manifest("advise", inputs=inputs, arguments=settings)
     if not arguments.dry_run and (done := skip_if_done(manifest, arguments.output_dir, arguments.overwrite)):
@@ -79,7 +85,7 @@ def run_advise(arguments: AdviseArguments) -> StageResult:
     return StageResult("advise", arguments.output_dir, manifest.counts, lines)
 
 
-def _labelled_rows(name: str) -> Any:
-    """The preferences of a stage's folder, or what else holds labels."""
-    folder = Path(name).expanduser()
-    return rows_of(name, "preferences" if (folder / "preferences").is_dir() else "rated")
+def _rows(name: str | None, part: str) -> Any:
+    """The rows of a stage's folder: `part`, or `scored`, which has the same labels."""
+    folder = Path(name or "").expanduser()
+    return rows_of(name, part if (folder / part).is_dir() or not (folder / "scored").is_dir() else "scored")
