@@ -52,7 +52,11 @@ class ResponseMean(LastToken):
 
     def of_rows(self, tokens: TokenRows, on_device: OnDevice) -> Callable[[torch.Tensor], torch.Tensor]:
         sequence, column = _response_tokens(tokens)
-        places, owner, counts = (on_device(sequence), on_device(column)), on_device(sequence), _counts(tokens, on_device)
+        places, owner, counts = (
+            (on_device(sequence), on_device(column)),
+            on_device(sequence),
+            _counts(tokens, on_device),
+        )
         return lambda states: _mean(states[places], owner, counts)
 
     def of_branches(

@@ -69,7 +69,9 @@ def test_gaps_do_not_depend_on_the_batch(mean_model, chat):
     assert np.ptp(expected, axis=0).min() > 0.1
     models = dict.fromkeys(ASPECTS, mean_model)
     for settings in ({**MANY, "share_prefix": False}, MANY, {"tokens_per_batch": 40}, {"backend": "transformers"}):
-        np.testing.assert_allclose(gaps_of(score_pairs(data, models, **settings)), expected, atol=2e-5, err_msg=str(settings))
+        np.testing.assert_allclose(
+            gaps_of(score_pairs(data, models, **settings)), expected, atol=2e-5, err_msg=str(settings)
+        )
 
 
 def test_the_engine_shares_prompts_of_heads_that_read_the_mean(mean_model, caplog):

@@ -144,7 +144,9 @@ def cut_after(config: PretrainedConfig, layers: Sequence[int], name: str) -> Pre
     if config.get_text_config() is not config or getattr(config, "num_hidden_layers", None) is None:
         raise InputError(f"`layers` cannot be chosen in the backbone {name} ({config.model_type}): leave them out.")
     if wanted > config.num_hidden_layers:
-        raise InputError(f"The backbone {name} has {config.num_hidden_layers} layers, and `layers` names layer {wanted}.")
+        raise InputError(
+            f"The backbone {name} has {config.num_hidden_layers} layers, and `layers` names layer {wanted}."
+        )
     for key, value in vars(config).items():
         if key == "layer_types" and value:
             setattr(config, key, list(value)[:wanted])

@@ -326,7 +326,9 @@ def _check_same_reading(
     asked = {"pooling": pooling, "layers": list(layers), "standardize": standardize}
     for key, value in asked.items():
         if value and value != getattr(saved, key):
-            raise InputError(f"{name} has heads that read {key}={getattr(saved, key)!r}, not {value!r}. Start from its backbone.")
+            raise InputError(
+                f"{name} has heads that read {key}={getattr(saved, key)!r}, not {value!r}. Start from its backbone."
+            )
 
 
 def _dtype(value: Any) -> Any:

@@ -38,7 +38,10 @@ def other_heads_left_out(of_layers: bool = False) -> Iterator[None]:
     `of_layers`, of layers that were left out.
     """
     before = PreTrainedModel._keys_to_ignore_on_load_unexpected
-    PreTrainedModel._keys_to_ignore_on_load_unexpected = [_OTHER_HEADS, *([r"(^|\.)(layers|h|block)\.\d+\."] if of_layers else [])]
+    PreTrainedModel._keys_to_ignore_on_load_unexpected = [
+        _OTHER_HEADS,
+        *([r"(^|\.)(layers|h|block)\.\d+\."] if of_layers else []),
+    ]
     try:
         yield
     finally:

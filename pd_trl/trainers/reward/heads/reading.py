@@ -56,7 +56,8 @@ def with_response_tokens(dataset: Any, tokenizer: Any, dataset_name: str) -> Any
             found[name] = max(1, len(row[f"{side}_ids"]) - start)
         return found
 
-    return dataset.map(counted)
+    has_all = isinstance(dataset, Dataset) and set(RESPONSE_TOKENS) <= set(dataset.column_names)
+    return dataset if has_all else dataset.map(counted)
 
 
 class ResponseCollator:
@@ -131,7 +132,9 @@ def measure_features(trainer: Any) -> None:
         return
     rows = trainer.train_dataset
     if not isinstance(rows, Dataset):
-        raise InputError("Standardized features are measured on the training set before the first step: pass a `Dataset`.")
+        raise InputError(
+            "Standardized features are measured on the training set before the first step: pass a `Dataset`."
+        )
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MEASURED_PAIRS)).astype(int))
     model, size = heads_under(trainer.model), max(1, trainer.args.per_device_train_batch_size)
     found = []

@@ -89,6 +89,8 @@ def set_up_heads(trainer: Any, aspects: Sequence[str]) -> None:
     if not getattr(trainer.args, "freeze_backbone", False):
         return
     if hasattr(trainer.model, "peft_config"):
-        raise InputError("`freeze_backbone=True` leaves nothing to train in an adapter's backbone. Leave one of the two out.")
+        raise InputError(
+            "`freeze_backbone=True` leaves nothing to train in an adapter's backbone. Leave one of the two out."
+        )
     model.model.requires_grad_(False)
     trainer.frozen_features_ = FrozenFeatures(model)

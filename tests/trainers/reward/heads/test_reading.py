@@ -44,7 +44,9 @@ def test_the_loss_reads_the_responses(tiny_models, tmp_path, chat):
     expected, tokenizer = [], trainer.processing_class
     for i, row in enumerate(data):
         if chat:
-            begin = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)["input_ids"]
+            begin = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)[
+                "input_ids"
+            ]
         else:
             begin = tokenizer(row["prompt"])["input_ids"]
         rewards = []
@@ -108,7 +110,9 @@ def test_what_was_trained_is_scored_alike_from_disk(tiny_models, tmp_path, adapt
     folder = tmp_path / "heads"
     assert RewardSidecar.load(folder).reading == READING
     models = {aspect: reward.path for aspect, reward in found.items()}
-    expected, alone = (score_pairs(data, models, **how) for how in ({"tokens_per_batch": 4096}, {"tokens_per_batch": 1}))
+    expected, alone = (
+        score_pairs(data, models, **how) for how in ({"tokens_per_batch": 4096}, {"tokens_per_batch": 1})
+    )
     for aspect in ASPECTS:
         gaps = np.asarray(expected[f"reward_gap_{aspect}"][:])
         assert np.ptp(gaps) > 1e-4
