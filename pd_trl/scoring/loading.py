@@ -12,7 +12,8 @@ from trl.trainer.reward_trainer import suppress_seqcls_warning
 from ..errors import InputError
 from ..hub import local_model_folder
 from ..models.adapters import adapter_config, base_folder, is_adapter, saves_head
-from ..models.heads.modeling import MultiAspectRewardModel, heads_of_model
+from ..models.heads.modeling import MultiAspectRewardModel
+from ..models.heads.names import heads_of_model
 from ..models.loading import foreign, has_tokenizer, load_tokenizer, model_device
 from ..models.named import ModelOutput
 from ..models.outputs import CLASSIFIER, HEADS, Outputs
@@ -113,7 +114,7 @@ def _load_heads(
     from peft import PeftModel
 
     base, pad_token_id = base_folder(folder, str(folder)), _pad_of_adapter(folder, loading)
-    whole = MultiAspectRewardModel.from_backbone(base, heads, **loading)
+    whole = MultiAspectRewardModel.from_backbone(base, heads, **RewardSidecar.load(folder).reading, **loading)
     _check_head_is_saved(folder, what, ["score.weight"] if heads_of_model(base) is None else [])
     model: Any = PeftModel.from_pretrained(whole, str(folder))
     return model, _tokenizer(folder, loading, base), pad_token_id

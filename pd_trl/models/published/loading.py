@@ -11,7 +11,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ...errors import InputError
 from ..heads.configuration import MultiAspectRewardConfig
-from ..heads.modeling import MultiAspectRewardModel, other_heads_left_out
+from ..heads.modeling import MultiAspectRewardModel
+from ..heads.names import other_heads_left_out
 from ..loading import foreign, load_tokenizer
 from . import internlm2
 from .checkpoint import Checkpoint

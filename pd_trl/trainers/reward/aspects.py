@@ -161,7 +161,7 @@ def hub_name(args: PDRewardConfig, output_dir: Path, aspect: str) -> str | None:
 
 def _with_heads(model: str, args: PDRewardConfig, aspects: Sequence[str]) -> PreTrainedModel:
     set_seed(args.seed)
-    settings = {**(args.model_init_kwargs or {}), "trust_remote_code": args.trust_remote_code}
+    settings = {**(args.model_init_kwargs or {}), "trust_remote_code": args.trust_remote_code, **args.reading}
     return MultiAspectRewardModel.from_backbone(model, aspects, **settings)
 
 
