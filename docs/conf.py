@@ -12,7 +12,15 @@ author = "The pd_trl contributors"
 copyright = "The pd_trl contributors, Apache-2.0"
 version = release = re.search(r'"(.+)"', (DOCS.parent / "pd_trl" / "_version.py").read_text()).group(1)
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_line", "docstrings", "mathml", "pages"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "command_line",
+    "docstrings",
+    "mathml",
+    "pages",
+]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 exclude_patterns = ["_build", "_ext"]

@@ -82,14 +82,18 @@ def _row(pair: dict[str, Any], pd_filter: PDFilter, top: int) -> list[str]:
         kind = "for" if vote > 0 else "against"
         x = VOTE_X if vote > 0 else VOTE_X + vote * VOTE_HALF
         if vote:
-            parts.append(f'<rect class="{kind}" x="{x:.1f}" y="{y - 7}" width="{abs(vote) * VOTE_HALF:.1f}" height="14" rx="2"/>')
+            parts.append(
+                f'<rect class="{kind}" x="{x:.1f}" y="{y - 7}" width="{abs(vote) * VOTE_HALF:.1f}" height="14" rx="2"/>'
+            )
         else:
             parts.append(f'<circle class="none" cx="{VOTE_X}" cy="{y}" r="3.5"/>')
         y += 28
     kept = pair["pd_kept"]
     middle = top + 16 + 14 * len(votes)
     parts.append(_text(WIDTH - 24, middle - 4, f"PD {pair['pd']:+.2f}".replace("-", "−"), "strong", "end"))
-    parts.append(_text(WIDTH - 24, middle + 18, "kept" if kept else "dropped", f"strong {'for' if kept else 'against'}", "end"))
+    parts.append(
+        _text(WIDTH - 24, middle + 18, "kept" if kept else "dropped", f"strong {'for' if kept else 'against'}", "end")
+    )
     return parts
 
 

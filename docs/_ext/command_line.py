@@ -31,7 +31,9 @@ def _own_names(classes: Iterable[type]) -> set[str]:
 def _cell(text: object) -> str:
     shown = html.escape(" ".join(str(text).split()), quote=False).replace("|", "\\|")
     parts = re.split(r"(`[^`]+`)", shown)
-    return "".join(html.unescape(part) if part.startswith("`") else re.sub(r"([*_$\[\]{}])", r"\\\1", part) for part in parts)
+    return "".join(
+        html.unescape(part) if part.startswith("`") else re.sub(r"([*_$\[\]{}])", r"\\\1", part) for part in parts
+    )
 
 
 def _default(action: argparse.Action) -> str:
@@ -51,7 +53,9 @@ def _table(actions: Iterable[argparse.Action]) -> list[str]:
         flag = max(action.option_strings, key=len, default=action.dest).replace("-", "_")
         name = "--" + flag.lstrip("_")
         text = (action.help or "").replace("%%", "%")
-        choices = f" One of {', '.join(map(str, action.choices))}." if action.choices and len(action.choices) < 9 else ""
+        choices = (
+            f" One of {', '.join(map(str, action.choices))}." if action.choices and len(action.choices) < 9 else ""
+        )
         lines.append(f"| `{name}` | {_default(action)} | {_cell(text + choices)} |")
     return lines
 
@@ -90,7 +94,14 @@ def commands_page() -> str:
         elif command in GROUPS:
             for name, stage in STAGES.items():
                 if name.startswith(f"{command} "):
-                    lines += ["", f"#### pd-trl {name}", "", f"{stage.purpose[0].upper()}{stage.purpose[1:]}.", "", *_stage(name)]
+                    lines += [
+                        "",
+                        f"#### pd-trl {name}",
+                        "",
+                        f"{stage.purpose[0].upper()}{stage.purpose[1:]}.",
+                        "",
+                        *_stage(name),
+                    ]
         elif command in STAGES:
             lines += _stage(command)
     return "\n".join(lines)

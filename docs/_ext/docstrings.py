@@ -64,7 +64,11 @@ def as_restructured_text(lines: list[str]) -> list[str]:
             continue
         if line.lstrip().startswith("> "):  # a heading among parameters, in TRL's style
             continue
-        if made and made[-1].rstrip().endswith(",") and _INDENT.match(line)[0] == _INDENT.match(made[-1])[0] == in_section:
+        if (
+            made
+            and made[-1].rstrip().endswith(",")
+            and _INDENT.match(line)[0] == _INDENT.match(made[-1])[0] == in_section
+        ):
             made[-1] = f"{made[-1].rstrip()} {_inline(line.strip())}"
             continue
         if line.strip() in _SECTIONS:

@@ -9,7 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Cards are written by `pd-trl publish`; tests/publishing runs their code.
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _BLOCK = re.compile(
-    r"^(?:<!-- (?P<comment>not run: [^\n]+|output) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^(?:<!-- (?P<comment>not run: [^\n]+|output) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
@@ -48,7 +49,9 @@ def prose(page: Path) -> str:
 
 
 def links(page: Path) -> list[str]:
-    return _LINK.findall(re.sub(r"^```.*?^```$|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL))
+    return _LINK.findall(
+        re.sub(r"^```.*?^```$|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    )
 
 
 @cache

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.rating.scripted import serve, write_pairs
+from tests.rating.scripted import rating, write_pairs
+from tests.servers.replay_server import replay
 
 # Models that the pages name, and the tiny one that stands for each.
 MODELS = {
@@ -31,7 +32,7 @@ def no_parts(folder: Path, models: dict[str, str]) -> Iterator[dict[str, str]]:
 @contextmanager
 def rated_by_a_server(folder: Path, models: dict[str, str]) -> Iterator[dict[str, str]]:
     write_pairs(folder / "pairs.jsonl")
-    with serve() as server:
+    with replay([], rating) as server:
         yield {"http://localhost:8000/v1": server.base_url}
 
 
@@ -48,7 +49,9 @@ def scored_pairs(folder: Path, models: dict[str, str]) -> Iterator[dict[str, str
 def plain_pairs(folder: Path, models: dict[str, str]) -> Iterator[dict[str, str]]:
     from tests.publishing.selections import select_into
 
-    rows = [{"prompt": f"What is {i} + 1?", "chosen": f"{i + 1}.", "rejected": f"{i + 2}, I think."} for i in range(12)]
+    rows = [
+        {"prompt": f"What is {i} + 1?", "chosen": f"{i + 1}.", "rejected": f"{i + 2}, I think."} for i in range(12)
+    ]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     for name in ("helpful", "honest", "safe"):
         shutil.copytree(models["reward"], folder / "runs/tiny" / name)

@@ -36,7 +36,9 @@ def flags_of(words):
     return [word.partition("=")[0] for word in words if re.match(r"--\w", word)]
 
 
-@pytest.mark.parametrize("command", sorted({" ".join(words[:2]) if words[0] in GROUPS else words[0] for _, words in SHOWN}))
+@pytest.mark.parametrize(
+    "command", sorted({" ".join(words[:2]) if words[0] in GROUPS else words[0] for _, words in SHOWN})
+)
 def test_commands_and_flags_of_the_pages_exist(command):
     assert command.split()[0] in COMMANDS
     shown = [(page, words) for page, words in SHOWN if " ".join(words).startswith(f"{command} ")]
@@ -45,7 +47,9 @@ def test_commands_and_flags_of_the_pages_exist(command):
     for page, words in shown:
         for flag in flags_of(words):
             stage = flag.lstrip("-").partition(".")[0]
-            overrides = command in ("run", "plan") and ("." in flag and stage in SECTIONS or flag in known_flags("run"))
+            overrides = command in ("run", "plan") and (
+                "." in flag and stage in SECTIONS or flag in known_flags("run")
+            )
             if flag not in known and not overrides and flag != "--num_processes":
                 wrong.append((str(page.relative_to(ROOT)), flag))
     assert wrong == []

@@ -4,7 +4,10 @@ import pytest
 
 from tests.docs.pages import PAGES, ROOT, anchors, links
 
-FILES = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/sample-cards/README.md"))]
+FILES = [
+    *PAGES,
+    *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/sample-cards/README.md")),
+]
 
 
 @pytest.mark.parametrize("page", FILES, ids=lambda page: str(page.relative_to(ROOT)))

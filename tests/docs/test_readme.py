@@ -1,7 +1,7 @@
 """The README is short, true to its commands, and its picture is the real selection."""
 
-import runpy
 import re
+import runpy
 
 from tests.docs.pages import ROOT, prose
 
