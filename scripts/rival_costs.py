@@ -75,7 +75,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num_pairs", type=int, default=340_000)
     parser.add_argument("--tokens", type=float, default=1100, help="Tokens of both conversations of a pair.")
-    parser.add_argument("--distinct", type=float, default=1 / 3, help="Conversations to score for each that pairs hold.")
+    parser.add_argument(
+        "--distinct", type=float, default=1 / 3, help="Conversations to score for each that pairs hold."
+    )
     arguments = parser.parse_args()
     found = costs(arguments.num_pairs, arguments.tokens, arguments.distinct)
     whole = found[0][2]
