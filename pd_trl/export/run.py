@@ -153,7 +153,9 @@ def _check(to: str, tokenizer: Any, render: bool, as_chat: bool, on_unsupported:
     if on_unsupported not in ON_UNSUPPORTED:
         raise InputError(f"`on_unsupported` must be one of {', '.join(ON_UNSUPPORTED)}, got {on_unsupported!r}.")
     if render and tokenizer is None:
-        raise InputError("`render` (--render) writes the text of a chat template: name the model with `tokenizer` (--tokenizer).")
+        raise InputError(
+            "`render` (--render) writes the text of a chat template: name the model with `tokenizer` (--tokenizer)."
+        )
     if render and as_chat:
         raise InputError("`as_chat` (--as_chat) makes messages, and `render` (--render) texts of them: choose one.")
 
