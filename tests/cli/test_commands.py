@@ -1,8 +1,8 @@
 """The commands: help, recipes, running twice, into other folders, interrupted and in several processes."""
 
 import json
-import re
 import os
+import re
 import shutil
 import signal
 import subprocess
