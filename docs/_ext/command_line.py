@@ -50,8 +50,7 @@ def _default(action: argparse.Action) -> str:
 def _table(actions: Iterable[argparse.Action]) -> list[str]:
     lines = ["| argument | default | what it does |", "| --- | --- | --- |"]
     for action in actions:
-        flag = max(action.option_strings, key=len, default=action.dest).replace("-", "_")
-        name = "--" + flag.lstrip("_")
+        name = f"--{action.dest}"
         text = (action.help or "").replace("%%", "%")
         choices = (
             f" One of {', '.join(map(str, action.choices))}." if action.choices and len(action.choices) < 9 else ""
@@ -64,8 +63,10 @@ def _stage(name: str) -> list[str]:
     stage = STAGES[name].load()
     parser = stage_parser(name, stage)
     own = _own_names(stage.arguments)
-    ours = [action for key, action in parser.actions.items() if key in own]
-    theirs = [action for key, action in parser.actions.items() if key not in own and not key.startswith("no_")]
+    # Of a switch that is on, `--no_NAME` is a second action for the same argument.
+    actions = {action.dest: action for action in reversed(parser.parser._actions) if action.dest in parser.actions}
+    ours = [action for key, action in reversed(actions.items()) if key in own]
+    theirs = [action for key, action in reversed(actions.items()) if key not in own]
     lines = [_cell(parser.parser.description or ""), "", *_table(ours)]
     if theirs:
         lines += [
