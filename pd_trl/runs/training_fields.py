@@ -24,9 +24,14 @@ DECIDING = frozenset({
     # the optimiser
     "optim", "optim_args", "optim_target_modules", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps",
     "warmup_ratio", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "deepspeed",
+    # what heads read
+    "pooling", "layers", "standardize", "freeze_backbone",
     # the numbers' types, and the code
     "bf16", "fp16", "tf32", "model_init_kwargs", "trust_remote_code",
 })  # fmt: skip
+
+# Fields that came after the first release count where they are set, so that earlier models are still known.
+_ADDED = {"pooling": None, "layers": None, "standardize": False, "freeze_backbone": False}
 
 # With `load_best_model_at_end` these choose the checkpoint whose weights are kept.
 DECIDING_THE_BEST = frozenset({
@@ -75,6 +80,7 @@ def training_identity(args: Any) -> dict[str, Any]:
     if values.get("pd_loss") is None:
         # It decides nothing then, and runs of versions without it go on.
         values.pop("pd_divide_beta", None)
+    values = {name: value for name, value in values.items() if name not in _ADDED or value != _ADDED[name]}
     loading = values.get("model_init_kwargs") or {}
     values["model_init_kwargs"] = {name: value for name, value in loading.items() if name not in _NO_LOADING}
     for name in ("chat_template_path", "deepspeed"):

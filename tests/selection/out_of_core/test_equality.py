@@ -34,6 +34,7 @@ def cases(draw):
         ratings=True,
         holistic=draw(st.booleans()),
         missing=draw(st.sampled_from([0.0, 0.1, 0.6])),
+        rivals=True,
     )
     budget = draw(st.one_of(st.floats(0.01, 1.0), st.integers(1, count), st.just(1.0)))
     arguments = {
