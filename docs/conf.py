@@ -23,11 +23,12 @@ extensions = [
 ]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
+# Two dashes begin a flag.
+smartquotes = False
 exclude_patterns = ["_build", "_ext"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-autodoc_default_options = {"show-inheritance": True}
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 add_module_names = False

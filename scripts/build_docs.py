@@ -37,18 +37,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "_build" / "html", help="Folder of the site.")
     output = parser.parse_args().output
-    command = [
-        sys.executable,
-        "-m",
-        "sphinx",
-        "-q",
-        "-W",
-        "--keep-going",
-        "-b",
-        "html",
-        str(ROOT / "docs"),
-        str(output),
-    ]
+    # From nothing each time: pages that did not change would keep an old table of contents.
+    options = ["-q", "-W", "--keep-going", "-E", "-a", "-b", "html"]
+    command = [sys.executable, "-m", "sphinx", *options, str(ROOT / "docs"), str(output)]
     built = subprocess.run(command, cwd=ROOT)
     if built.returncode:
         return built.returncode

@@ -17,8 +17,8 @@ from pd_trl import PDFilter, load_pairs, to_preferences
 ROOT = Path(__file__).resolve().parents[1]
 # How each pair begins: one that all aspects support, one that few of them decide, one that they contradict.
 PROMPTS = ("Why is my hamster awake", "In one sentence: what can replace an egg", "My daughter wants a goldfish")
-WIDTH, HEAD, ROW, LINE = 920, 56, 156, 19
-TEXT_X, VOTE_X, VOTE_HALF, NAME_X = 24, 708, 66, 566
+WIDTH, HEAD, ROW, LINE = 720, 52, 156, 19
+TEXT_X, VOTE_X, VOTE_HALF, NAME_X = 20, 532, 56, 466
 STYLE = """
   text { font: 14px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2328 }
   .soft { fill: #59636e } .small { font-size: 12.5px } .strong { font-weight: 600 }
@@ -48,10 +48,10 @@ def picture() -> str:
         "<title>Three pairs of the bundled sample: label, votes of the aspects, PD, kept or dropped</title>",
         f"<style>{STYLE}</style>",
         f'<rect class="page" width="{WIDTH}" height="{height}" rx="8"/>',
-        _text(TEXT_X, 34, "label of the pair", "soft small"),
-        _text(VOTE_X - 8, 34, "◂ against the label", "against small", "end"),
-        _text(VOTE_X + 8, 34, "for it ▸", "for small"),
-        _text(WIDTH - 24, 34, "PD: minus the sum", "soft small", "end"),
+        _text(TEXT_X, 32, "label of the pair", "soft small"),
+        _text(VOTE_X - 8, 32, "◂ against", "against small", "end"),
+        _text(VOTE_X + 8, 32, "for the label ▸", "for small"),
+        _text(WIDTH - 20, 32, "−sum", "soft small", "end"),
     ]
     for i, pair in enumerate(shown):
         parts += _row(pair, pd_filter, HEAD + ROW * i)
@@ -65,9 +65,9 @@ def _row(pair: dict[str, Any], pd_filter: PDFilter, top: int) -> list[str]:
         votes[name] = max(-1.0, min(1.0, gap / pd_filter.quantiles_[name]))
     if abs(sum(votes.values()) + pair["pd"]) > 1e-5:
         raise RuntimeError(f"The votes {votes} do not add up to the PD {pair['pd']}: the picture would be wrong.")
-    parts = [f'<line class="line" x1="24" x2="{WIDTH - 24}" y1="{top}" y2="{top}"/>']
+    parts = [f'<line class="line" x1="20" x2="{WIDTH - 20}" y1="{top}" y2="{top}"/>']
     y = top + 26
-    for line in _lines(pair["prompt"], 2, 58):
+    for line in _lines(pair["prompt"], 2, 41):
         parts.append(_text(TEXT_X, y, line, "strong"))
         y += LINE
     for mark, side in (("✓ chosen:", "chosen"), ("✗ rejected:", "rejected")):
@@ -78,7 +78,7 @@ def _row(pair: dict[str, Any], pd_filter: PDFilter, top: int) -> list[str]:
     y = top + 32
     parts.append(f'<line class="axis" x1="{VOTE_X}" x2="{VOTE_X}" y1="{top + 16}" y2="{top + 18 + 28 * len(votes)}"/>')
     for name, vote in votes.items():
-        parts.append(_text(NAME_X + 66, y + 4, name.replace("instruction_following", "instructions"), "small", "end"))
+        parts.append(_text(NAME_X, y + 4, name.replace("instruction_following", "instructions"), "small", "end"))
         kind = "for" if vote > 0 else "against"
         x = VOTE_X if vote > 0 else VOTE_X + vote * VOTE_HALF
         if vote:
@@ -90,14 +90,14 @@ def _row(pair: dict[str, Any], pd_filter: PDFilter, top: int) -> list[str]:
         y += 28
     kept = pair["pd_kept"]
     middle = top + 16 + 14 * len(votes)
-    parts.append(_text(WIDTH - 24, middle - 4, f"PD {pair['pd']:+.2f}".replace("-", "−"), "strong", "end"))
+    parts.append(_text(WIDTH - 20, middle - 4, f"PD {pair['pd']:+.2f}".replace("-", "−"), "strong", "end"))
     parts.append(
-        _text(WIDTH - 24, middle + 18, "kept" if kept else "dropped", f"strong {'for' if kept else 'against'}", "end")
+        _text(WIDTH - 20, middle + 18, "kept" if kept else "dropped", f"strong {'for' if kept else 'against'}", "end")
     )
     return parts
 
 
-def _lines(text: str, most: int, width: int = 68) -> list[str]:
+def _lines(text: str, most: int, width: int = 45) -> list[str]:
     return textwrap.wrap(text, width, max_lines=most, placeholder=" …")
 
 

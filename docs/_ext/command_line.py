@@ -10,22 +10,12 @@ from typing import Any
 from sphinx.application import Sphinx
 
 from pd_trl.cli import run
+from pd_trl.cli.help import negates, own_fields
 from pd_trl.cli.main import COMMANDS
 from pd_trl.cli.stage_commands import stage_parser
 from pd_trl.pipeline.registry import GROUPS, STAGES
 
 MARK = "<!-- commands -->"
-
-
-def _own_names(classes: Iterable[type]) -> set[str]:
-    """Arguments that classes of pd_trl declare or change."""
-    return {
-        name
-        for cls in classes
-        for part in cls.__mro__
-        if part.__module__.startswith("pd_trl.")
-        for name in part.__dict__.get("__annotations__", {})
-    }
 
 
 def _cell(text: object) -> str:
@@ -50,8 +40,7 @@ def _default(action: argparse.Action) -> str:
 def _table(actions: Iterable[argparse.Action]) -> list[str]:
     lines = ["| argument | default | what it does |", "| --- | --- | --- |"]
     for action in actions:
-        flag = max(action.option_strings, key=len, default=action.dest).replace("-", "_")
-        name = "--" + flag.lstrip("_")
+        name = f"--{action.dest}"
         text = (action.help or "").replace("%%", "%")
         choices = (
             f" One of {', '.join(map(str, action.choices))}." if action.choices and len(action.choices) < 9 else ""
@@ -63,9 +52,10 @@ def _table(actions: Iterable[argparse.Action]) -> list[str]:
 def _stage(name: str) -> list[str]:
     stage = STAGES[name].load()
     parser = stage_parser(name, stage)
-    own = _own_names(stage.arguments)
-    ours = [action for key, action in parser.actions.items() if key in own]
-    theirs = [action for key, action in parser.actions.items() if key not in own and not key.startswith("no_")]
+    own = {field for arguments in stage.arguments for field in own_fields(arguments)}
+    actions = {a.dest: a for a in parser.parser._actions if a.dest in parser.actions and not negates(a)}
+    ours = [action for key, action in actions.items() if key in own]
+    theirs = [action for key, action in actions.items() if key not in own]
     lines = [_cell(parser.parser.description or ""), "", *_table(ours)]
     if theirs:
         lines += [

@@ -82,7 +82,9 @@ def as_restructured_text(lines: list[str]) -> list[str]:
 
 
 def _convert(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    lines[:] = as_restructured_text(lines)
+    # A link may be broken over two lines, which no line can tell by itself.
+    text = _LINK.sub(lambda match: " ".join(match[0].split()), "\n".join(lines))
+    lines[:] = as_restructured_text(text.split("\n"))
 
 
 def _shorten(

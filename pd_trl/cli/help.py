@@ -33,8 +33,8 @@ def short_help(
     Returns:
         `str`: our arguments, those of TRL that most runs set, and how many others `--help-all` lists.
     """
-    ours = {*own, *(name for cls in dataclass_types for name in _own_fields(cls))}
-    actions = {action.dest: action for action in parser._actions if action.dest != "help" and not _negates(action)}
+    ours = {*own, *(name for cls in dataclass_types for name in own_fields(cls))}
+    actions = {action.dest: action for action in parser._actions if action.dest != "help" and not negates(action)}
     width = min(shutil.get_terminal_size((100, 24)).columns, _MAX_WIDTH)
     shown = [action for name, action in actions.items() if name in ours]
     usual = [actions[name] for name in _USUAL if name in actions and name not in ours]
@@ -50,7 +50,7 @@ def short_help(
     return "\n".join(lines) + "\n"
 
 
-def _own_fields(cls: type) -> set[str]:
+def own_fields(cls: type) -> set[str]:
     """Fields of a dataclass that a class of this package declares, inherited ones included."""
     fields = {field.name for field in dataclasses.fields(cls)}
     declared = {
@@ -62,7 +62,7 @@ def _own_fields(cls: type) -> set[str]:
     return fields & declared
 
 
-def _negates(action: argparse.Action) -> bool:
+def negates(action: argparse.Action) -> bool:
     """Whether a flag only turns another off, as `HfArgumentParser` adds one to every flag that is on by default."""
     return isinstance(action, argparse._StoreFalseAction)
 

@@ -11,6 +11,7 @@ from tests.servers.replay_server import replay
 
 # Models that the pages name, and the tiny one that stands for each.
 MODELS = {
+    '"Qwen/Qwen2.5-0.5B-Instruct"': "causal",
     '"Qwen/Qwen3-0.6B"': "causal",
     '"Qwen/Qwen3-1.7B"': "causal",
     '"reward:me/rm"': "reward",
@@ -46,6 +47,19 @@ def scored_pairs(folder: Path, models: dict[str, str]) -> Iterator[dict[str, str
 
 
 @contextmanager
+def scored_pairs_and_a_policy(folder: Path, models: dict[str, str]) -> Iterator[dict[str, str]]:
+    from tests.publishing.selections import scored_rows
+
+    rows = scored_rows(16)
+    (folder / "runs/score/scored").mkdir(parents=True)
+    rows.add_column("reward_gap_overall", rows["reward_gap_honesty"]).to_parquet(
+        folder / "runs/score/scored/part.parquet"
+    )
+    shutil.copytree(models["causal"], folder / "runs/dpo")
+    yield {}
+
+
+@contextmanager
 def plain_pairs(folder: Path, models: dict[str, str]) -> Iterator[dict[str, str]]:
     from tests.publishing.selections import select_into
 
@@ -61,6 +75,7 @@ def plain_pairs(folder: Path, models: dict[str, str]) -> Iterator[dict[str, str]
 
 PARTS: dict[str, Callable] = {
     "rate.md": rated_by_a_server,
+    "rivals.md": scored_pairs_and_a_policy,
     "scale.md": scored_pairs,
     "plain-pairs.md": plain_pairs,
 }

@@ -12,7 +12,7 @@ from tests.docs.pages import PAGES, ROOT, blocks
 from tests.docs.parts import PARTS, no_parts, with_tiny_models
 
 # Pages whose code trains.
-SLOW = ("rewards.md", "train.md")
+SLOW = ("rewards.md", "rivals.md", "train.md")
 
 
 def python_of(page: Path):
