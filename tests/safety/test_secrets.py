@@ -151,7 +151,25 @@ def test_masking_twice_is_masking_once(value):
 
 
 @pytest.mark.parametrize(
-    "piece", ["eyJ-", "key", "--a", "a:", "-----BEGIN A-----", "https://", "%a:", "=", '{"a":', "[", "hf_a ", "x=y:", "%22", "%2522=", "curl ", "curl -u a:"]
+    "piece",
+    [
+        "eyJ-",
+        "key",
+        "--a",
+        "a:",
+        "-----BEGIN A-----",
+        "https://",
+        "%a:",
+        "=",
+        '{"a":',
+        "[",
+        "hf_a ",
+        "x=y:",
+        "%22",
+        "%2522=",
+        "curl ",
+        "curl -u a:",
+    ],
 )
 def test_hostile_texts_take_no_time(piece):
     start = time.perf_counter()
