@@ -33,6 +33,8 @@ class RewardSidecar:
         metrics (`dict`): Held-out metrics, see [`pair_metrics`].
         heads (`dict`): Of a model with a head for each aspect: what differs from head to head (`length_penalty`, `num_train`,
             `metrics`), by aspect, in the order of the heads.
+        reading (`dict`): What these heads read, where it is not the last token at the last layer: `pooling`, `layers` and
+            `standardize` of [`MultiAspectRewardConfig`], which an adapter's base does not say.
     """
 
     length_penalty: float = 0.0
@@ -45,6 +47,7 @@ class RewardSidecar:
     num_train: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     heads: dict[str, dict[str, Any]] = field(default_factory=dict)
+    reading: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, args: Any, heads: Sequence[str] = (), pad_token_id: int | None = None) -> "RewardSidecar":
@@ -63,8 +66,9 @@ class RewardSidecar:
     def save(self, folder: str | os.PathLike) -> None:
         """Writes `pd_reward.json` into `folder`."""
         content = asdict(self)
-        if not self.heads:
-            del content["heads"]
+        for name in ("heads", "reading"):
+            if not content[name]:
+                del content[name]
         write_json(Path(folder) / SIDECAR_NAME, content)
 
     def set_penalty(self, penalty: float, aspect: str | None = None) -> None:

@@ -212,6 +212,7 @@ SIDECAR = {
     "pad_token_id": optional(integer(0)),
     "aspect": optional(text()),
     "heads": mapping(record(_HEAD)),
+    "reading": record({"pooling": text(("mean",)), "layers": sequence(integer(1)), "standardize": boolean}),
 }
 
 # `eval_results.json`.

@@ -11,7 +11,7 @@ from .model_identity import model_key
 DECIDING = frozenset({
     # what is learned from
     "train_share", "length_balance_temperature", "length_correction", "length_penalty", "margin_column", "pd_budget", "pd_column", "pd_loss",
-    "pd_num_aspects", "max_length", "truncation_mode", "pad_token", "eos_token", "chat_template_path",
+    "pd_num_aspects", "pd_divide_beta", "max_length", "truncation_mode", "pad_token", "eos_token", "chat_template_path",
     # the loss
     "loss_type", "loss_weights", "beta", "label_smoothing", "label_smoothing_factor", "center_rewards_coefficient",
     "f_divergence_type", "f_alpha_divergence_coef", "discopop_tau", "ld_alpha", "use_weighting", "router_aux_loss_coef",
@@ -24,9 +24,14 @@ DECIDING = frozenset({
     # the optimiser
     "optim", "optim_args", "optim_target_modules", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps",
     "warmup_ratio", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "deepspeed",
+    # what heads read
+    "pooling", "layers", "standardize", "freeze_backbone",
     # the numbers' types, and the code
     "bf16", "fp16", "tf32", "model_init_kwargs", "trust_remote_code",
 })  # fmt: skip
+
+# Fields that came after the first release count where they are set, so that earlier models are still known.
+_ADDED = {"pooling": None, "layers": None, "standardize": False, "freeze_backbone": False}
 
 # With `load_best_model_at_end` these choose the checkpoint whose weights are kept.
 DECIDING_THE_BEST = frozenset({
@@ -72,6 +77,10 @@ def training_identity(args: Any) -> dict[str, Any]:
     """
     names = DECIDING | (DECIDING_THE_BEST if getattr(args, "load_best_model_at_end", False) else frozenset())
     values = {name: getattr(args, name) for name in sorted(names) if hasattr(args, name)}
+    if values.get("pd_loss") is None:
+        # It decides nothing then, and runs of versions without it go on.
+        values.pop("pd_divide_beta", None)
+    values = {name: value for name, value in values.items() if name not in _ADDED or value != _ADDED[name]}
     loading = values.get("model_init_kwargs") or {}
     values["model_init_kwargs"] = {name: value for name, value in loading.items() if name not in _NO_LOADING}
     for name in ("chat_template_path", "deepspeed"):

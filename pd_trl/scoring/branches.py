@@ -22,6 +22,7 @@ class BranchLayout:
         # Where each branch begins in its row: after the other branches of its group.
         before = np.cumsum(branches.lengths) - branches.lengths
         offset = before - before[np.searchsorted(group, group)]
+        self.group, self.own_prefix, self.offset = group, own_prefix, offset
         ids, sequence, column = branches.flat()
         cell = (group[sequence], offset[sequence] + column)
         width = int(np.bincount(group, weights=branches.lengths, minlength=len(prefixes)).max())
@@ -30,9 +31,14 @@ class BranchLayout:
         self.positions = np.zeros_like(self.ids)
         self._branch = np.full((len(prefixes), width), -1, dtype=np.int64)
         self.ids[cell], self.positions[cell], self._branch[cell] = ids, own_prefix[sequence] + column, sequence
-        last = sequences.last_other_than(pad_token_id)
-        in_prefix = last < own_prefix
-        self.last = in_prefix, group, np.where(in_prefix, last, offset + last - own_prefix)
+
+    def place_of(
+        self, sequence: NDArray[np.integer], column: NDArray[np.integer]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+        """Where a token of each of these sequences went: whether to the prefixes, its row and its column there."""
+        in_prefix = column < self.own_prefix[sequence]
+        behind = self.offset[sequence] + column - self.own_prefix[sequence]
+        return in_prefix, self.group[sequence], np.where(in_prefix, column, behind)
 
     def mask(self, device: torch.device) -> torch.Tensor:
         """

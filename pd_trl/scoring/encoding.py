@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
 from ..models.inputs import Conversation, naming_refused_rows, with_eos
+from ..models.responses import common_start, prompt_ids, split_conversation, template_options
 
 Text = str | list[dict[str, Any]]
 # The responses of a row: those of a pair, or the only one.
@@ -49,7 +53,7 @@ def encode_responses(
             "The data is conversational, but the reward model's tokenizer has no chat template. Set "
             "`tokenizer.chat_template` as in training, or pass plain strings."
         )
-    options = [_template_options(row) for row in rows] if rows is not None else []
+    options = [template_options(row) for row in rows] if rows is not None else []
 
     def named() -> Iterator[Conversation]:
         return ((name(i), text, options[i] if options else {}) for i, text in enumerate(texts))
@@ -63,16 +67,39 @@ def encode_responses(
         return tokenizer.apply_chat_template(list(texts), tokenize=True, return_dict=True)["input_ids"]
 
 
-def _template_options(row: Mapping[str, Any]) -> dict[str, Any]:
-    options = dict(row.get("chat_template_kwargs") or {})
-    tools = row.get("tools")
-    if tools:
-        options["tools"] = json.loads(tools) if isinstance(tools, str) else tools
-    return options
-
-
 def response_key(text: Text, row: Mapping[str, Any]) -> str:
     """What two conversations share when they have the same tokens."""
     if isinstance(text, str):
         return text
-    return json.dumps([text, _template_options(row)], ensure_ascii=False, sort_keys=True, default=str)
+    return json.dumps([text, template_options(row)], ensure_ascii=False, sort_keys=True, default=str)
+
+
+def response_counts(
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: Sequence[Sequence[int]],
+    rows: Sequence[Mapping[str, Any]],
+    responses: Sequence[Text],
+    name: Callable[[int], str] = lambda index: f"conversation {index}",
+) -> NDArray[np.int64]:
+    """
+    Tokens of the response with which each encoded conversation ends, shape `(num_conversations,)`.
+
+    Args:
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): Tokenizer of the reward model.
+        encoded (sequence): What [`encode_responses`] gave.
+        rows (sequence of mappings): Row of each conversation.
+        responses (sequence): The row's response.
+        name (callable, *optional*): What to call the conversation at a position.
+
+    Raises:
+        InputError: Where a text holds its prompt, so that nothing says where the response begins.
+    """
+    known: dict[str, list[int]] = {}
+    counts = np.empty(len(encoded), dtype=np.int64)
+    for i, (ids, row, response) in enumerate(zip(encoded, rows, responses, strict=True)):
+        prompt = split_conversation(row.get("prompt"), response, partial(name, i))
+        key = response_key(prompt, row)
+        if key not in known:
+            known[key] = prompt_ids(tokenizer, prompt, template_options(row))
+        counts[i] = max(1, len(ids) - common_start(known[key], ids))
+    return counts

@@ -119,10 +119,10 @@ class ScoringRun:
             bar.update(sum(self.rows[index].size for index in indices if shards.is_done(index)))
 
             def compute(index: int) -> tuple[Dataset, dict[str, int]]:
-                tokens = self._reader.read(scorer.tokenizer, index)
+                tokens = self._reader.read(scorer.tokenizer, index, scorer.counts_responses)
                 following = next((i for i in indices if i > index and not shards.is_done(i)), None)
                 if following is not None:
-                    self._reader.read_ahead(scorer.tokenizer, following)
+                    self._reader.read_ahead(scorer.tokenizer, following, scorer.counts_responses)
                 return self._score(scorer, tokens, self.ids[self.rows[index]], bar)
 
             compute_shards(shards, compute, indices, finished)

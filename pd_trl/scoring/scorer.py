@@ -13,12 +13,14 @@ from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from ..errors import InputError
 from ..models.heads.configuration import is_encoder
+from ..models.heads.reading import states_of
 from ..models.inputs import num_embeddings
 from ..models.positions import positions_of
 from ..models.probes import agree, ordinary_tokens, rounding
 from ..models.sidecar import RewardSidecar
 from ..models.tree_batches import backbone_of, mask_for, why_no_trees
 from .branches import BranchLayout
+from .reading import LastToken, ResponseMean
 from .tokens import TokenRows
 
 logger = logging.getLogger(__name__)
@@ -64,6 +66,8 @@ class RewardModelScorer:
         unchanged = factors is None or all(factor == 1 for factor in factors)
         self._factors = None if unchanged else torch.tensor(factors, device=self.device)
         self._backbone, self._head = _decoder_parts(model)
+        layers = getattr(model.config, "layers", None) or ()
+        self._reading = (ResponseMean if self.counts_responses else LastToken)(layers, self.pad_token_id)
         self._direct: bool | None = None
         self._backend = "engine"
         self._shares: bool | None = None
@@ -75,6 +79,11 @@ class RewardModelScorer:
     def aspects(self) -> list[str]:
         """Names of the aspects, in the order of the columns that a call returns."""
         return list(self.sidecars)
+
+    @property
+    def counts_responses(self) -> bool:
+        """Whether the model must be told where the response of each sequence begins."""
+        return getattr(self.model.config, "pooling", None) == "mean"
 
     @property
     def keeps_first(self) -> int:
@@ -116,9 +125,8 @@ class RewardModelScorer:
         if self._reads_directly:
             # Padding comes last, where no token of a decoder sees it, so that the fast attention without a mask will do.
             ids = self._on_device(tokens.padded(self.pad_token_id))
-            last = self._on_device(tokens.last_other_than(self.pad_token_id))
-            rows = torch.arange(len(tokens), device=self.device)
-            return self._each_aspect(lambda: self._read(self._hidden(input_ids=ids)[rows, last]))
+            read = self._reading.of_rows(tokens, self._on_device)
+            return self._each_aspect(lambda: self._read(read(self._states(input_ids=ids, use_cache=False))))
         if self._batches == "alike":
             return self._by_length(tokens)
         return self._whole(tokens, self._batches == "left")
@@ -144,19 +152,17 @@ class RewardModelScorer:
         layout = BranchLayout(prefixes, sequences, group, self.pad_token_id)
         prefix_ids, branch_ids, positions = map(self._on_device, (layout.prefix_ids, layout.ids, layout.positions))
         mask = mask_for(self._backbone, layout.mask(self.device)) if layout.ids.size else None
-        in_prefix, row, column = map(self._on_device, layout.last)
+        pooled = self._reading.of_branches(layout, sequences, self._on_device)
 
         def read() -> torch.Tensor:
             cache = {self._cache_argument: DynamicCache()}
-            hidden = self._backbone(input_ids=prefix_ids, use_cache=True, **cache).last_hidden_state
+            at_prefix = self._states(input_ids=prefix_ids, use_cache=True, **cache)
             if mask is None:
-                return self._read(hidden[row, column])
-            behind = self._backbone(
+                return self._read(pooled(at_prefix, None))
+            behind = self._states(
                 input_ids=branch_ids, position_ids=positions, attention_mask=mask, use_cache=True, **cache
-            ).last_hidden_state  # fmt: skip
-            at_prefix = hidden[row, torch.where(in_prefix, column, 0)]
-            at_branch = behind[row, torch.where(in_prefix, 0, column)]
-            return self._read(torch.where(in_prefix[:, None], at_prefix, at_branch))
+            )
+            return self._read(pooled(at_prefix, behind))
 
         return self._each_aspect(read)
 
@@ -178,8 +184,10 @@ class RewardModelScorer:
             rewards = torch.cat(columns, dim=1)
         return rewards if self._factors is None else rewards * self._factors
 
-    def _hidden(self, **inputs: torch.Tensor) -> torch.Tensor:
-        return self._backbone(**inputs, use_cache=False).last_hidden_state
+    def _states(self, **inputs: Any) -> torch.Tensor:
+        """States of each token that the head reads, those of several layers side by side."""
+        several = {"output_hidden_states": True} if len(self._reading.layers) > 1 else {}
+        return states_of(self._backbone(**inputs, **several), self._reading.layers)
 
     def _read(self, hidden: torch.Tensor) -> torch.Tensor:
         return self._head(hidden.to(self._head_dtype()))
@@ -203,11 +211,15 @@ class RewardModelScorer:
 
     def _inputs(self, tokens: TokenRows, pad_left: bool = False) -> dict[str, torch.Tensor]:
         ids = tokens.padded(self.pad_token_id)
-        mask = (np.arange(ids.shape[1]) < tokens.lengths[:, None]).astype(np.int64)
+        columns = np.arange(ids.shape[1])
+        inputs = {"input_ids": ids, "attention_mask": (columns < tokens.lengths[:, None]).astype(np.int64)}
+        if self.counts_responses:
+            inside = columns >= tokens.response_starts[:, None]
+            inputs["response_mask"] = inputs["attention_mask"] * inside
         if pad_left:
-            column = (np.arange(ids.shape[1]) - (ids.shape[1] - tokens.lengths[:, None])) % ids.shape[1]
-            ids, mask = np.take_along_axis(ids, column, axis=1), np.take_along_axis(mask, column, axis=1)
-        return {"input_ids": self._on_device(ids), "attention_mask": self._on_device(mask)}
+            column = (columns - (ids.shape[1] - tokens.lengths[:, None])) % ids.shape[1]
+            inputs = {name: np.take_along_axis(values, column, axis=1) for name, values in inputs.items()}
+        return {name: self._on_device(values) for name, values in inputs.items()}
 
     def _on_device(self, array: NDArray) -> torch.Tensor:
         tensor = torch.from_numpy(array)
@@ -231,7 +243,7 @@ class RewardModelScorer:
         if not ordinary:
             return "right"
         sequences = [[ordinary[(i + k) % len(ordinary)] for i in range(count)] for k, count in enumerate((4, 12))]
-        tokens = TokenRows.of(sequences).shortened(self.longest)
+        tokens = TokenRows.of(sequences, np.array([2, 5])).shortened(self.longest)
         alone = self._by_length(tokens)
         for side in ("right", "left"):
             if self._same(alone, self._whole(tokens, side == "left")):
@@ -260,11 +272,12 @@ class RewardModelScorer:
     @torch.inference_mode()
     def _parts_agree(self) -> bool:
         size = self.model.get_input_embeddings().num_embeddings
-        tokens = TokenRows.of([[i % size for i in range(1, 9)], [i % size for i in range(4, 8)]])
+        sequences = [[i % size for i in range(1, 9)], [i % size for i in range(4, 8)]]
+        tokens = TokenRows.of(sequences, np.array([5, 2]))
         inputs = self._inputs(tokens)
-        last = self._on_device(tokens.last_other_than(self.pad_token_id))
         whole = self.model(**inputs).logits.float()
-        parts = self._read(self._hidden(input_ids=inputs["input_ids"])[torch.arange(2, device=self.device), last])
+        read = self._reading.of_rows(tokens, self._on_device)
+        parts = self._read(read(self._states(input_ids=inputs["input_ids"], use_cache=False)))
         return self._same(whole, parts.float())
 
 
@@ -275,7 +288,7 @@ def _decoder_parts(model: Any) -> tuple[Any, Any]:
     """
     inner = model.get_base_model() if hasattr(model, "peft_config") else model
     config = inner.config
-    reads_first = getattr(config, "pooling", "last") != "last" or config.is_encoder_decoder
+    reads_first = getattr(config, "pooling", "last") not in ("last", "mean") or config.is_encoder_decoder
     if reads_first or not isinstance(getattr(inner, "score", None), torch.nn.Module):
         return None, None
     if getattr(config.get_text_config(), "use_bidirectional_attention", False):

@@ -17,33 +17,36 @@ class TokenRows:
         ids (array of shape `(num_tokens,)`): All tokens.
         starts (array of shape `(num_sequences,)`): Where each sequence begins in `ids`.
         lengths (array of shape `(num_sequences,)`): Its tokens.
+        responses (array of shape `(num_sequences,)`, *optional*): Tokens of the response, with which the sequence ends.
     """
 
     ids: NDArray[np.int32]
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
+    responses: NDArray[np.int64] | None = None
 
     @classmethod
-    def of(cls, sequences: Sequence[Sequence[int]]) -> "TokenRows":
+    def of(cls, sequences: Sequence[Sequence[int]], responses: NDArray[np.int64] | None = None) -> "TokenRows":
         """The rows of a list of lists."""
         lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
         ids = np.fromiter(chain.from_iterable(sequences), dtype=np.int32, count=int(lengths.sum()))
-        return cls(ids, np.cumsum(lengths) - lengths, lengths)
+        return cls(ids, np.cumsum(lengths) - lengths, lengths, responses)
 
     def __len__(self) -> int:
         return self.lengths.size
 
     def take(self, rows: NDArray[np.integer]) -> "TokenRows":
         """The sequences at these positions. The tokens are not copied."""
-        return replace(self, starts=self.starts[rows], lengths=self.lengths[rows])
+        responses = None if self.responses is None else self.responses[rows]
+        return replace(self, starts=self.starts[rows], lengths=self.lengths[rows], responses=responses)
 
     def from_start(self, count: NDArray[np.integer] | int) -> "TokenRows":
         """Each sequence without its first `count` tokens."""
         return replace(self, starts=self.starts + count, lengths=self.lengths - count)
 
     def up_to(self, count: NDArray[np.integer]) -> "TokenRows":
-        """The first `count` tokens of each sequence."""
-        return replace(self, lengths=np.minimum(self.lengths, count))
+        """The first `count` tokens of each sequence, of which it is not known which are the response's."""
+        return replace(self, lengths=np.minimum(self.lengths, count), responses=None)
 
     def shortened(self, longest: int | None, keep_first: int = 0) -> "TokenRows":
         """
@@ -58,7 +61,7 @@ class TokenRows:
         tokens, row, column = self.flat()
         stays = (column < keep_first) | (column >= self.lengths[row] - longest + keep_first)
         lengths = np.minimum(self.lengths, longest)
-        return TokenRows(tokens[stays], np.cumsum(lengths) - lengths, lengths)
+        return TokenRows(tokens[stays], np.cumsum(lengths) - lengths, lengths, self.responses)
 
     def flat(self) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
         """All tokens of the sequences, in their order, with the row of each and its column in the row."""
@@ -72,6 +75,13 @@ class TokenRows:
         matrix = np.full((len(self), max(1, int(self.lengths.max(initial=0)))), pad_token_id, dtype=np.int64)
         matrix[row, column] = tokens
         return matrix
+
+    @property
+    def response_starts(self) -> NDArray[np.int64]:
+        """Column at which each response begins: of a sequence that was cut within it, the first."""
+        if self.responses is None:
+            raise ValueError("It is not known where the responses of these sequences begin.")
+        return np.maximum(0, self.lengths - self.responses)
 
     def last_other_than(self, token: int) -> NDArray[np.int64]:
         """Position of the last token of each sequence that is not `token`, 0 where there is none."""

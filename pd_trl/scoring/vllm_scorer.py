@@ -99,6 +99,11 @@ class VllmScorer:
         """Names of the aspects, in the order of the columns that a call returns."""
         return list(self.sidecars)
 
+    @property
+    def counts_responses(self) -> bool:
+        """Whether the model must be told where responses begin: vLLM's classifiers read the last token."""
+        return False
+
     def compile(self) -> None:
         """Nothing: vLLM compiles by itself."""
 
@@ -132,11 +137,18 @@ def sequence_classifier_folder(folder: Path, config: PretrainedConfig, target: P
     if not isinstance(config, MultiAspectRewardConfig):
         return folder
     text = config.text_config
+    if config.pooling == "mean" or config.reads_several_layers:
+        what = "the mean over the response's tokens" if config.pooling == "mean" else "several layers"
+        raise InputError(
+            f"The heads of {folder} read {what}, and vLLM's classifiers read the last token at the last layer. Use "
+            "backend='engine', or train heads with pooling='last'."
+        )
     if config.pooling != "last" or text is None or type(text) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise InputError(f"The backbone of {folder} has no sequence classifier that reads its last token.")
     if not config.is_linear:
         raise InputError(
-            f"The head of {folder} has several layers or a bias, which vLLM's classifiers have not. Use backend='engine'."
+            f"The head of {folder} has several layers, a bias or standardized features, which vLLM's classifiers have not. Use "
+            "backend='engine'."
         )
     content = text.to_dict()  # type: ignore[union-attr]
     content["architectures"] = [MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(text)].__name__]

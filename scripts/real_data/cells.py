@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,16 @@ from pd_trl.selection.aspect_columns import numeric_column
 
 from .features import NGRAM_SETTINGS, READ_TOKENS, WINDOW, FrozenEncoder, minilm_folder, ngram_gram, word_lengths
 from .handling import AUTO_STRENGTHS, HANDLINGS, UNIFIED, Handling
+from .language_model import PROMPT_TOKENS, RESPONSE_TOKENS, FrozenLanguageModel
 from .linear import INNER_FOLDS, LinearData, linear_gaps, pair_gram
 from .sets import RealSet, load_set
-from .settings import EMBEDDING_C, HEAD, NGRAM_C
+from .settings import EMBEDDING_C, HEAD, LM, LM_LAYERS, NGRAM_C
 
 logger = logging.getLogger(__name__)
 
-PROXIES = ("ngrams", "embedding", "head")
+PROXIES = ("lm", "ngrams", "embedding", "head")
+# Of these, each training takes seconds to minutes.
+TRAINED = ("lm", "head")
 
 
 @dataclass
@@ -57,10 +61,23 @@ class CellStore:
         folder (`Path`): Folder of the cells.
         folds (`int`): Folds of prompts.
         max_prompts (`int`, *optional*): Prompts to use of each set.
+        lm (`Path`): Folder of the language model.
+        lm_layers (sequence of `int`): Its layers whose states are kept.
     """
 
-    def __init__(self, data: Path, folder: Path, folds: int, max_prompts: int | None = None):
+    def __init__(
+        self,
+        data: Path,
+        folder: Path,
+        folds: int,
+        max_prompts: int | None = None,
+        lm: Path = Path("runs/smollm2"),
+        lm_layers: Sequence[int] = LM_LAYERS,
+    ):
         self.data, self.folder, self.folds, self.max_prompts = Path(data), Path(folder), folds, max_prompts
+        self.lm_folder, self.lm_layers = Path(lm), tuple(lm_layers)
+        self._lm: FrozenLanguageModel | None = None
+        self._states: dict[str, tuple[list[list[int]], NDArray, NDArray]] = {}
         self._sets: dict[tuple[str, int], RealSet] = {}
         # Of one set at a time: they are large.
         self._texts: dict[tuple[str, str], tuple[NDArray, NDArray]] = {}
@@ -84,7 +101,7 @@ class CellStore:
                 "proxy": proxy,
                 "handling": repr(chosen),
                 "seed": seed,
-                "settings": _settings(proxy, chosen.auto),
+                "settings": _settings(proxy, chosen.auto) | ({"model": self.lm.key} if proxy == "lm" else {}),
             },
         )
         folder = self.folder / name / f"seed-{seed}" / proxy / handling.replace(" ", "_")
@@ -92,7 +109,7 @@ class CellStore:
             done = Manifest.load(folder)
             return _read(folder, real, proxy, handling, done.results["notes"], done.seconds)  # type: ignore[union-attr]
         start = time.perf_counter()
-        unified = handling in UNIFIED and (proxy != "head" or handling == "none")
+        unified = handling in UNIFIED and (proxy not in TRAINED or handling == "none")
         gaps, margin, notes, delta = self.gaps(real, proxy, chosen, unified)
         manifest.results, manifest.seconds = {"notes": notes}, time.perf_counter() - start
         manifest.counts = {"pairs": len(real)}
@@ -107,9 +124,14 @@ class CellStore:
         return _read(folder, real, proxy, handling, notes, manifest.seconds)
 
     def gaps(
-        self, real: RealSet, proxy: str, handling: Handling, unified: bool, **settings: float
+        self, real: RealSet, proxy: str, handling: Handling, unified: bool, **settings: Any
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, list[dict], NDArray[np.integer]]:
         """Held-out gaps, those of a unified proxy where wanted, notes and `delta_length`; `settings` replace the chosen ones."""
+        if proxy == "lm":
+            from .lm_heads import LanguageModelProxies, language_model_gaps
+
+            heads = LanguageModelProxies(real, self.lm, *self._lm_states(real), {**LM, **settings})
+            return *language_model_gaps(heads, handling, unified), heads.delta_length
         if proxy == "head":
             from .encoder import EncoderProxies, encoder_gaps
 
@@ -117,6 +139,21 @@ class CellStore:
             return *encoder_gaps(proxies, handling, unified), proxies.delta_length
         data = self._linear(real, proxy, settings.get("C", NGRAM_C if proxy == "ngrams" else EMBEDDING_C))
         return *linear_gaps(real, data, handling, unified), data.delta_length
+
+    @property
+    def lm(self) -> FrozenLanguageModel:
+        """The language model, loaded when first needed."""
+        if self._lm is None:
+            self._lm = FrozenLanguageModel(self.lm_folder, self.folder / "states", self.lm_layers)
+        return self._lm
+
+    def _lm_states(self, real: RealSet) -> tuple[list[list[int]], NDArray, NDArray]:
+        key = digest_of(real.texts)
+        if key not in self._states:
+            self._states.clear()
+            ids, counts = self.lm.encoded(real.texts)
+            self._states[key] = ids, counts, self.lm.states(real.texts, ids, counts)
+        return self._states[key]
 
     @property
     def encoder(self) -> FrozenEncoder:
@@ -152,8 +189,9 @@ def _settings(proxy: str, auto: bool) -> dict[str, Any]:
         "ngrams": {"C": NGRAM_C, **NGRAM_SETTINGS},
         "embedding": {"C": EMBEDDING_C},
         "head": dict(HEAD),
+        "lm": {**LM, "read_tokens": [PROMPT_TOKENS, RESPONSE_TOKENS]},
     }[proxy]
-    if proxy != "ngrams":
+    if proxy in ("embedding", "head"):
         chosen |= {"window": WINDOW, "read_tokens": READ_TOKENS}
     return chosen | ({"strengths": AUTO_STRENGTHS, "inner_folds": INNER_FOLDS} if auto else {})
 

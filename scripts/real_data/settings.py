@@ -4,6 +4,7 @@ assignment of aspects that is not reported. No hidden and no overall label has a
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,12 +21,32 @@ NGRAM_C = 100.0
 EMBEDDING_C = 0.001
 HEAD = {"learning_rate": 3e-3, "num_train_epochs": 3, "batch_size": 32, "hidden": 64, "weight_decay": 0.01}
 
+# Heads on a frozen language model: what they read, and how they are trained.
+LM: dict[str, Any] = {
+    "pooling": "mean", "layers": (20,), "learning_rate": 1e-3, "num_train_epochs": 3, "batch_size": 32, "weight_decay": 0.01,
+}  # fmt: skip
+# Layers whose states are kept. SmolLM2 has 30.
+LM_LAYERS = (12, 16, 20)
+
 CHOSEN_ON_SEED = 0
-GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
+GRIDS: dict[str, dict[str, tuple]] = {
     "ngrams": {"C": (0.1, 1.0, 10.0, 100.0, 1000.0)},
     "embedding": {"C": (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)},
     "head": {"learning_rate": (1e-3, 3e-3), "num_train_epochs": (3, 10)},
+    "lm": {"learning_rate": (3e-4, 1e-3), "num_train_epochs": (3, 10)},
 }
+
+
+def readings(layers: Sequence[int]) -> list[dict[str, Any]]:
+    """What heads on a language model may read, of the layers that are kept: each by itself, and all together."""
+    choices = [*((layer,) for layer in layers), tuple(layers)]
+    return [{"pooling": pooling, "layers": chosen} for pooling in ("mean", "last") for chosen in choices]
+
+
+def grid(proxy: str, layers: Sequence[int]) -> list[dict[str, Any]]:
+    """The settings to try for a kind of proxy."""
+    found = [dict(zip(GRIDS[proxy], values, strict=True)) for values in itertools.product(*GRIDS[proxy].values())]
+    return readings(layers) + found if proxy == "lm" else found
 
 
 def choose_settings(store: "CellStore", sets: list[str], proxies: list[str]) -> list[dict[str, Any]]:
@@ -34,8 +55,7 @@ def choose_settings(store: "CellStore", sets: list[str], proxies: list[str]) -> 
     for name in sets:
         real = store.real(name, CHOSEN_ON_SEED)
         for proxy in proxies:
-            for values in itertools.product(*GRIDS[proxy].values()):
-                setting = dict(zip(GRIDS[proxy], values, strict=True))
+            for setting in grid(proxy, store.lm_layers):
                 gaps = store.gaps(real, proxy, NONE, unified=False, **setting)[0]
                 accuracy.setdefault((proxy, tuple(setting.items())), {})[name] = own_accuracy(real, gaps)
     return [

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -43,6 +44,9 @@ def test_help_lists_every_argument_with_its_meaning(command, stage):
     for flag in ("--output_dir", "--seed", "--config") if stage != "score" else ("--output_dir", "--reward_models"):
         assert flag in outcome.out
     assert "--dry_run" in outcome.out and "--overwrite" in outcome.out
+    said = " ".join(outcome.out.split())
+    for name in re.findall(r"--no_(\w+), ", said):
+        assert f"Turns --{name} off, as `--{name} false` does. --" in said or said.endswith(f"`--{name} false` does.")
 
 
 def test_a_recipe_runs_skips_what_is_done_and_does_it_again_when_told(command, recipe, tmp_path):

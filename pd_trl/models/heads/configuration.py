@@ -1,5 +1,6 @@
 """[`MultiAspectRewardConfig`]: a backbone's configuration, and the aspects of its heads."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 
 from ...errors import InputError
 
-POOLINGS = ("last", "first")
+POOLINGS = ("last", "mean", "first")
 
 
 class MultiAspectRewardConfig(PretrainedConfig):
@@ -23,8 +24,14 @@ class MultiAspectRewardConfig(PretrainedConfig):
         aspects (sequence of `str`, *optional*, defaults to `()`):
             Name of the aspect of each head, in the order of the outputs.
         pooling (`str`, *optional*, defaults to `"last"`):
-            Hidden state that the heads read: `"last"`, of the last token that is not padding (decoders), or `"first"`, of
-            the first token, through the backbone's pooler where it has one (encoders).
+            Hidden state that the heads read: `"last"`, of the last token that is not padding (decoders); `"mean"`, the mean
+            over the response's tokens (decoders); or `"first"`, of the first token, through the backbone's pooler where it
+            has one (encoders).
+        layers (sequence of `int`, *optional*, defaults to `()`):
+            Layers whose hidden states the heads read side by side, counted from 1 and ascending; the last of them is the
+            backbone's last layer, which passes the backbone's final norm. None is the last layer alone.
+        standardize (`bool`, *optional*, defaults to `False`):
+            Whether the heads read each feature minus its mean and over its standard deviation, which are kept with the head.
         head_widths (sequence of `int`, *optional*, defaults to `()`):
             Widths of layers between the hidden state and the outputs, each followed by ReLU. None is one linear head.
         head_bias (`bool`, *optional*, defaults to `False`):
@@ -40,6 +47,8 @@ class MultiAspectRewardConfig(PretrainedConfig):
         text_config: PretrainedConfig | dict[str, Any] | None = None,
         aspects: Sequence[str] = (),
         pooling: str = "last",
+        layers: Sequence[int] = (),
+        standardize: bool = False,
         head_widths: Sequence[int] = (),
         head_bias: bool = False,
         **kwargs: Any,
@@ -53,6 +62,7 @@ class MultiAspectRewardConfig(PretrainedConfig):
         if isinstance(text_config, dict):
             text_config = AutoConfig.for_model(**text_config)
         self.text_config, self.aspects, self.pooling = text_config, list(aspects), pooling
+        self.layers, self.standardize = check_layers(layers), bool(standardize)
         self.head_widths, self.head_bias = [int(width) for width in head_widths], bool(head_bias)
         self._reads_one_head = False
         kwargs.pop("num_labels", None)
@@ -73,8 +83,25 @@ class MultiAspectRewardConfig(PretrainedConfig):
 
     @property
     def is_linear(self) -> bool:
-        """Whether the head is one linear layer without bias, as [`PDRewardTrainer`] trains it."""
-        return not self.head_widths and not self.head_bias
+        """Whether the head is one linear layer without bias on the features as they are."""
+        return not self.head_widths and not self.head_bias and not self.standardize
+
+    @property
+    def reads_several_layers(self) -> bool:
+        """Whether the heads need the states of layers before the last."""
+        return len(self.layers) > 1
+
+    @property
+    def num_features(self) -> int:
+        """Numbers that the heads read of a conversation."""
+        return self.get_text_config().hidden_size * max(1, len(self.layers))
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What of the backbone the heads read, where it is not the last token at the last layer: arguments of this class."""
+        found = {"layers": self.layers, "standardize": self.standardize}
+        found = {name: value for name, value in found.items() if value}
+        return found if self.pooling != "mean" else {"pooling": "mean", **found}
 
     @contextmanager
     def reading_one_head(self) -> Iterator[None]:
@@ -89,12 +116,42 @@ class MultiAspectRewardConfig(PretrainedConfig):
         """As [`~transformers.PretrainedConfig`]'s, without the folder that the backbone came from."""
         content = super().to_dict()
         content.pop("_reads_one_head", None)
-        if self.is_linear:
-            for name in ("head_widths", "head_bias"):
+        # What is as it was before there was a choice is left out, so that older releases read it and its hash stays.
+        for name in ("head_widths", "head_bias", "layers", "standardize"):
+            if not content.get(name):
                 content.pop(name, None)
         if isinstance(content.get("text_config"), dict):
             content["text_config"].pop("_name_or_path", None)
         return content
+
+
+def check_layers(layers: Sequence[int]) -> list[int]:
+    """The layers as a list; raises `InputError` unless they are numbers from 1 on that ascend."""
+    found = list(layers)
+    if not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in found) or sorted({*found}) != found:
+        raise InputError(f"`layers` must be numbers of layers, counted from 1 and ascending, got {layers!r}.")
+    return found
+
+
+def cut_after(config: PretrainedConfig, layers: Sequence[int], name: str) -> PretrainedConfig:
+    """
+    A copy of a backbone's configuration that ends with the last of `layers`: what comes behind is not read.
+
+    Raises:
+        InputError: When the backbone has fewer layers, or none that can be left out.
+    """
+    config, wanted = copy.deepcopy(config), max(check_layers(layers))
+    if config.get_text_config() is not config or getattr(config, "num_hidden_layers", None) is None:
+        raise InputError(f"`layers` cannot be chosen in the backbone {name} ({config.model_type}): leave them out.")
+    if wanted > config.num_hidden_layers:
+        raise InputError(
+            f"The backbone {name} has {config.num_hidden_layers} layers, and `layers` names layer {wanted}."
+        )
+    for key, value in vars(config).items():
+        if key == "layer_types" and value:
+            setattr(config, key, list(value)[:wanted])
+    config.num_hidden_layers = wanted
+    return config
 
 
 def pooling_of(config: PretrainedConfig, name: str) -> str:

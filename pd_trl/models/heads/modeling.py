@@ -1,20 +1,21 @@
 """[`MultiAspectRewardModel`]: rewards of several aspects from one pass of one backbone."""
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 
 from ...data.validation import check_aspect_names
 from ...errors import InputError
-from .configuration import MultiAspectRewardConfig, pooling_of
+from .configuration import MultiAspectRewardConfig, cut_after, pooling_of
+from .names import head_indices, other_heads_left_out
+from .reading import StandardizedLinear, mean_over, states_of
 
 
 class MultiAspectRewardModel(PreTrainedModel):
@@ -59,7 +60,14 @@ class MultiAspectRewardModel(PreTrainedModel):
 
     @classmethod
     def from_backbone(
-        cls, backbone: str | os.PathLike, aspects: Sequence[str], **kwargs: Any
+        cls,
+        backbone: str | os.PathLike,
+        aspects: Sequence[str],
+        *,
+        pooling: str | None = None,
+        layers: Sequence[int] = (),
+        standardize: bool = False,
+        **kwargs: Any,
     ) -> "MultiAspectRewardModel":
         """
         A model with new heads, drawn as transformers draws a classifier's, on a pretrained backbone. A folder that holds a
@@ -70,11 +78,21 @@ class MultiAspectRewardModel(PreTrainedModel):
                 Folder or Hub id of a language model, a sequence classifier (whose head is left out) or a plain backbone.
             aspects (sequence of `str`):
                 Aspects of the heads.
+            pooling (`str`, *optional*):
+                What the heads read: `"last"`, the last token, or `"mean"`, the mean over the response's tokens, of decoders;
+                `"first"`, of encoders. `None` is `"last"` or `"first"`.
+            layers (sequence of `int`, *optional*, defaults to `()`):
+                Layers to read side by side, counted from 1 and ascending. The backbone is cut after the last of them, which is
+                read through the backbone's final norm. None is the backbone's last layer.
+            standardize (`bool`, *optional*, defaults to `False`):
+                Whether the heads read standardized features. [`PDRewardTrainer`] measures mean and standard deviation on its
+                training set; the heads then start at 0.
             kwargs:
                 Arguments of `from_pretrained`; `dtype` is float32 where not given.
 
         Raises:
-            InputError: On aspects that are no names or not distinct, or a backbone that is neither decoder nor encoder.
+            InputError: On aspects that are no names or not distinct, a backbone that is neither decoder nor encoder, or what
+                cannot be read of it.
         """
         aspects = list(aspects)
         check_aspect_names(aspects)
@@ -89,24 +107,38 @@ class MultiAspectRewardModel(PreTrainedModel):
         except (OSError, ValueError) as error:
             raise InputError(f"{backbone} has no usable config.json: {' '.join(str(error).split())}") from None
         if isinstance(saved, MultiAspectRewardConfig):
+            _check_same_reading(saved, pooling, layers, standardize, str(backbone))
             return cls._reordered(cls.from_pretrained(backbone, **kwargs), aspects, str(backbone))
-        pooling = pooling_of(saved, str(backbone))
-        with other_heads_left_out():
+        natural = pooling_of(saved, str(backbone))
+        pooling = pooling or natural
+        if (pooling == "first") != (natural == "first"):
+            known = "'first'" if natural == "first" else "'last' and 'mean'"
+            raise InputError(f"The backbone {backbone} ({saved.model_type}) is read by {known}, not by {pooling!r}.")
+        if layers:
+            kwargs["config"] = cut_after(saved, layers, str(backbone))
+        with other_heads_left_out(of_layers=bool(layers)):
             loaded = AutoModel.from_pretrained(backbone, **kwargs)
         config = MultiAspectRewardConfig(
             text_config=loaded.config,
             aspects=aspects,
             pooling=pooling,
+            layers=layers,
+            standardize=standardize,
             attn_implementation=loaded.config._attn_implementation,
         )
         # The backbone is held once: the one that belongs to the empty model is without weights.
         with torch.device("meta"):
             model = cls(config)
         model.model = loaded
-        model.score = nn.Linear(
-            config.get_text_config().hidden_size, len(aspects), bias=False, dtype=loaded.dtype, device=loaded.device
-        )
-        nn.init.normal_(model.score.weight, std=getattr(config.get_text_config(), "initializer_range", None) or 0.02)
+        kind = {"dtype": loaded.dtype, "device": loaded.device}
+        if standardize:
+            model.score = StandardizedLinear(config.num_features, len(aspects), **kind)
+            # Many standardized features at random would be a large random reward.
+            nn.init.zeros_(model.score.weight)
+        else:
+            model.score = nn.Linear(config.num_features, len(aspects), bias=False, **kind)
+            std = getattr(config.get_text_config(), "initializer_range", None) or 0.02
+            nn.init.normal_(model.score.weight, std=std)
         model.config.dtype = loaded.dtype
         model.config.name_or_path = model.name_or_path = str(backbone)
         return model.eval()
@@ -162,6 +194,8 @@ class MultiAspectRewardModel(PreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         aspect_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
+        response_mask: torch.Tensor | None = None,
+        features: torch.Tensor | None = None,
         labels: None = None,
         margin: torch.Tensor | None = None,
         **kwargs: Any,
@@ -176,6 +210,10 @@ class MultiAspectRewardModel(PreTrainedModel):
                 Head to read for each row. `None` is all.
             inputs_embeds (`torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`, *optional*):
                 In place of `input_ids`.
+            response_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
+                1 for the tokens of the response, its end tokens too. Only mean pooling reads it, and needs it.
+            features (`torch.Tensor` of shape `(batch_size, num_features)`, *optional*):
+                What [`read`] gave before, in place of a pass of the backbone.
             labels (*optional*):
                 Must be `None`: the loss is the trainer's.
             margin (*optional*):
@@ -189,11 +227,11 @@ class MultiAspectRewardModel(PreTrainedModel):
         """
         if labels is not None:
             raise InputError("`MultiAspectRewardModel` has no loss of its own: train it with `PDRewardTrainer`.")
-        arguments = {name: value for name, value in kwargs.items() if value is not None}
-        if self.config.pooling == "first":
-            arguments.pop("use_cache", None)
-        outputs = self.model(input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **arguments)
-        logits = self.score(self.pooled(outputs, input_ids))
+        outputs = None
+        if features is None:
+            outputs = self._states(input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs)
+            features = self.pooled(outputs, input_ids, response_mask)
+        logits = self.score(features.to(self.head_dtype))
         if aspect_ids is not None:
             logits = logits.gather(1, aspect_ids.to(logits.device)[:, None])
         return SequenceClassifierOutput(
@@ -202,12 +240,55 @@ class MultiAspectRewardModel(PreTrainedModel):
             attentions=getattr(outputs, "attentions", None),
         )
 
-    def pooled(self, outputs: Any, input_ids: torch.LongTensor | None) -> torch.Tensor:
+    def _states(self, input_ids: torch.LongTensor | None, **kwargs: Any) -> Any:
+        """The backbone's outputs, with what the heads read."""
+        arguments = {name: value for name, value in kwargs.items() if value is not None}
+        if self.config.pooling == "first":
+            arguments.pop("use_cache", None)
+        if self.config.reads_several_layers:
+            arguments["output_hidden_states"] = True
+        return self.model(input_ids, **arguments)
+
+    @torch.no_grad()
+    def read(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        response_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """
-        The hidden state that the heads read, shape `(batch_size, hidden_size)`, from the backbone's outputs. In a decoder it is
-        that of the rightmost token that differs from the pad token, as in transformers' sequence classifiers.
+        What the heads read of each row, without dropout and gradients, shape `(batch_size, num_features)`. [`forward`] takes it as
+        `features`.
         """
-        hidden = outputs.last_hidden_state
+        training = self.model.training
+        self.model.eval()
+        try:
+            outputs = self._states(input_ids, attention_mask=attention_mask, use_cache=False)
+            return self.pooled(outputs, input_ids, response_mask)
+        finally:
+            self.model.train(training)
+
+    @property
+    def head_dtype(self) -> torch.dtype:
+        """Type of the head's weights."""
+        return next(self.score.parameters()).dtype
+
+    def pooled(
+        self, outputs: Any, input_ids: torch.LongTensor | None, response_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """
+        The features that the heads read, shape `(batch_size, num_features)`, from the backbone's outputs: in a decoder the mean
+        over the response, or the state of the rightmost token that differs from the pad token, as in transformers' sequence
+        classifiers.
+        """
+        hidden = states_of(outputs, self.config.layers)
+        if self.config.pooling == "mean":
+            if response_mask is None:
+                raise InputError(
+                    "The heads read the mean over the response, and `response_mask` does not say where that is. Use "
+                    "`score_responses` or `score_pairs`, which know it, or pass a mask of the response's tokens."
+                )
+            return mean_over(hidden, response_mask)
         if self.config.pooling == "first":
             pooler = getattr(outputs, "pooler_output", None)
             return hidden[:, 0] if pooler is None else pooler
@@ -225,69 +306,35 @@ class MultiAspectRewardModel(PreTrainedModel):
         return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
 
 
-def head_indices(heads: Sequence[str], aspects: Sequence[str], what: str) -> list[int]:
-    """Output of each of `aspects`; `InputError` when one is not among `heads`. A single head stands for any name."""
-    if len(heads) == 1 and len(aspects) == 1:
-        return [0]
-    missing = [aspect for aspect in aspects if aspect not in heads]
-    if missing:
-        raise InputError(
-            f"{what} has heads for {', '.join(heads)}, but none for {', '.join(missing)}. Give it for aspects that it has a head "
-            f"for (a judge is named as in FOLDER#{heads[0]})."
-        )
-    return [list(heads).index(aspect) for aspect in aspects]
-
-
 def _head_of(config: MultiAspectRewardConfig) -> nn.Module:
     """The head of a configuration: one linear layer, or several with ReLU between them."""
-    sizes = [config.get_text_config().hidden_size, *config.head_widths, len(config.aspects)]
+    sizes = [config.num_features, *config.head_widths, len(config.aspects)]
+    if config.standardize:
+        if len(sizes) > 2 or config.head_bias:
+            raise InputError("`standardize` is for a head of one linear layer without bias.")
+        return StandardizedLinear(*sizes)
     layers: list[nn.Module] = []
     for width, outputs in pairwise(sizes):
         layers += [nn.Linear(width, outputs, bias=config.head_bias), nn.ReLU()]
     return layers[0] if len(sizes) == 2 else nn.Sequential(*layers[:-1])
 
 
+def _check_same_reading(
+    saved: MultiAspectRewardConfig, pooling: str | None, layers: Sequence[int], standardize: bool, name: str
+) -> None:
+    """Raises `InputError` where something else is to be read than the saved heads do."""
+    asked = {"pooling": pooling, "layers": list(layers), "standardize": standardize}
+    for key, value in asked.items():
+        if value and value != getattr(saved, key):
+            raise InputError(
+                f"{name} has heads that read {key}={getattr(saved, key)!r}, not {value!r}. Start from its backbone."
+            )
+
+
 def _dtype(value: Any) -> Any:
     if value is None:
         return torch.float32
     return getattr(torch, value) if isinstance(value, str) and value != "auto" else value
-
-
-# Heads of language models, classifiers and published reward models, and what lies beside these.
-_OTHER_HEADS = (
-    r"^(lm_head|cls|score|classifier|regression_layer|regression_head|score_head|v_head|normalizer|gating|weights)\.|"
-    "^reward_transform_matrix$"
-)
-
-
-@contextmanager
-def other_heads_left_out() -> Iterator[None]:
-    """A block in which loading says nothing of the head that a backbone's files hold, such as a language model's."""
-    before = PreTrainedModel._keys_to_ignore_on_load_unexpected
-    PreTrainedModel._keys_to_ignore_on_load_unexpected = [_OTHER_HEADS]
-    try:
-        yield
-    finally:
-        PreTrainedModel._keys_to_ignore_on_load_unexpected = before
-
-
-def heads_of_model(model: Any, revision: str | None = None) -> list[str] | None:
-    """
-    Aspects of the heads of a model in memory, adapted or not, or of a folder or Hub id; `None` for another kind of model.
-
-    Args:
-        model (`str`, model or [`~peft.PeftModel`]): The model.
-        revision (`str`, *optional*): Branch, tag or commit on the Hub.
-    """
-    if isinstance(model, (str, os.PathLike)):
-        try:
-            content, _ = PretrainedConfig.get_config_dict(model, revision=revision)
-        except (OSError, ValueError):
-            return None  # an adapter, or nothing: loading says which
-        is_heads = content.get("model_type") == MultiAspectRewardConfig.model_type
-        return list(content["aspects"]) if is_heads else None
-    config = getattr(model, "config", None)
-    return list(config.aspects) if isinstance(config, MultiAspectRewardConfig) else None
 
 
 AutoModelForSequenceClassification.register(MultiAspectRewardConfig, MultiAspectRewardModel)

@@ -8,6 +8,7 @@ from ...servers.settings import RequestSettings
 
 # Of arguments that many stages have.
 OVERWRITE = "Replace another run's result in `output_dir`."
+OVERWRITE_KEEPS_ANSWERS = f"{OVERWRITE} Answers that are paid for are kept."
 REMOTE_CODE = "Whether to run code that comes with a model."
 RESUMED = "Folder of the result. A run that was interrupted goes on there."
 BASE_URL = "Address of an OpenAI-compatible server."

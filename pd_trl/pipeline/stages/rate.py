@@ -13,7 +13,7 @@ from ...method.ranking import parse_budget
 from ...rating.adaptive import MAX_CALL_SHARE
 from ...rating.columns import ESTIMATE
 from ...rating.judges import RatingJudge, ServerJudge, server_judge
-from ...rating.plan import plan_rating
+from ...rating.plan import RatingPlan, plan_rating
 from ...rating.questions import MODES, POINTWISE
 from ...rating.report import RatingReport
 from ...rating.rubric import Rubric, load_rubric
@@ -29,7 +29,7 @@ from ...rating.run import (
 from ...runs.artifacts import Manifest, write_json, write_rows
 from ...runs.identity import data_key, deciding
 from ...runs.provenance import source_provenance
-from ...runs.row_log import kept_rows
+from ...runs.row_log import carry_over, kept_rows
 from ...runs.stage_folders import (
     StageResult,
     check_folder,
@@ -40,8 +40,16 @@ from ...runs.stage_folders import (
     timed,
 )
 from ..mappings import mapping_of
-from .arguments import API_KEY_ENV, BASE_URL, OVERWRITE, REMOTE_CODE, argument, request_argument, request_settings_of
-from .rated_rows import check_label, rated_preferences, unrated_pairs
+from .arguments import (
+    API_KEY_ENV,
+    BASE_URL,
+    OVERWRITE_KEEPS_ANSWERS,
+    REMOTE_CODE,
+    argument,
+    request_argument,
+    request_settings_of,
+)
+from .rated_rows import check_label, left_out_lines, rated_preferences, unrated_pairs
 
 RUBRIC_NAME, REPORT_TEXT = "rubric.yaml", "report.txt"
 
@@ -97,6 +105,11 @@ class RateArguments:
         "Where unset, own where the pairs have a label, else one.",
         choices=["own", "one", "all"],
     )
+    on_invalid: str = argument(
+        "error",
+        "What to do with rows that cannot be used: error, or drop (with a count and a reason).",
+        choices=["error", "drop"],
+    )
     dataset_config: str | None = argument(None, "Configuration of the Hub data set.")
     dataset_train_split: str = argument("train", "Split to use.")
     dataset_revision: str | None = argument(None, "Branch, tag or commit on the Hub.")
@@ -110,7 +123,7 @@ class RateArguments:
     trust_remote_code: bool = argument(False, REMOTE_CODE)
     seed: int = argument(42, "Seed of everything random.")
     dry_run: bool = argument(False, "Show requests, tokens and cost, and ask nothing.")
-    overwrite: bool = argument(False, OVERWRITE)
+    overwrite: bool = argument(False, OVERWRITE_KEEPS_ANSWERS)
 
 
 _DECIDING = ("mode", "repeat_share", "max_problem_share", "labels", "seed")
@@ -147,7 +160,8 @@ def _prices(arguments: RateArguments) -> tuple[float, float] | None:
     return price, price if answers is None else answers
 
 
-def _judge(arguments: RateArguments) -> RatingJudge:
+def judge_of(arguments: RateArguments, asks: bool = True) -> RatingJudge:
+    """The judge that the arguments name. One of a server that `asks` nothing needs neither the server nor a key."""
     if arguments.judge:
         from ...rating.local_judge import local_judge
 
@@ -155,7 +169,7 @@ def _judge(arguments: RateArguments) -> RatingJudge:
             arguments.judge, batch_size=arguments.batch_size, trust_remote_code=arguments.trust_remote_code
         )
     model, own = str(arguments.judge_model), mapping_of(arguments.judge_arguments, "judge_arguments")
-    if arguments.dry_run:
+    if not asks:
         return ServerJudge(model, None, request_settings_of(arguments), own)
     return server_judge(
         model,
@@ -175,13 +189,13 @@ def run_rate(arguments: RateArguments) -> StageResult:
     check_rate(arguments)
     if not arguments.dry_run:
         check_folder("rate", arguments.output_dir, [arguments.dataset_name, arguments.judge])
-    rubric = _rubric(arguments)
-    pairs = unrated_pairs(arguments)
+    rubric = rubric_of(arguments)
+    pairs, loaded = unrated_pairs(arguments)
     check_label(pairs, arguments.labels, rubric)
     budget = _budget(arguments)
     if arguments.adaptive:
         check_adaptive(pairs, rubric, arguments.mode)
-    judge = _judge(arguments)
+    judge = judge_of(arguments, asks=not arguments.dry_run)
     manifest = Manifest(
         "rate",
         inputs={"pairs": data_key(pairs), "rubric": rubric.digest},
@@ -190,18 +204,14 @@ def run_rate(arguments: RateArguments) -> StageResult:
     )
     folder = Path(arguments.output_dir).expanduser()
     if arguments.dry_run:
-        log = kept_rows(folder / ANSWERS_NAME, log_identity(judge, rubric, arguments.mode))
-        plan = plan_rating(
-            pairs, judge, rubric, log, mode=arguments.mode, adaptive=arguments.adaptive,
-            repeat_share=arguments.repeat_share, seed=arguments.seed, prices=_prices(arguments),
-        )  # fmt: skip
-        return dry_result(
-            manifest, arguments.output_dir, {"pairs": plan.pairs, "requests": plan.questions}, plan.lines()
-        )
+        plan = rating_plan(arguments, pairs, rubric, judge)
+        counts = {"pairs": plan.pairs, "requests": plan.questions}
+        return dry_result(manifest, arguments.output_dir, counts, plan.lines() + left_out_lines(loaded))
     done = skip_if_done(manifest, folder, arguments.overwrite)
     if done:
         return done
     with owned_folder(manifest, folder, arguments.overwrite) as root:
+        carry_over(folder / ANSWERS_NAME, root / ANSWERS_NAME, log_identity(judge, rubric, arguments.mode))
         with timed(manifest):
             rated, report = rate(
                 pairs, judge, rubric, mode=arguments.mode, adaptive=arguments.adaptive, budget=budget,
@@ -209,8 +219,9 @@ def run_rate(arguments: RateArguments) -> StageResult:
                 seed=arguments.seed, prices=_prices(arguments),
             )  # fmt: skip
             preferences, label_report = rated_preferences(rated, arguments.labels, rubric, arguments.seed)
+        manifest.results = {"load": loaded.to_dict()}
         _write(root, manifest, arguments, rubric, (rated, preferences), (report, label_report))
-    lines = str(report).splitlines()
+    lines = str(report).splitlines() + left_out_lines(loaded)
     lines += [f"{count:,} pairs give no preference: {reason}" for reason, count in label_report.dropped.items()]
     lines.append(f"Select with: {_select_command(arguments)}")
     return StageResult("rate", arguments.output_dir, manifest.counts, lines)
@@ -238,7 +249,7 @@ def _write(
         "dropped": sum(label_report.dropped.values()),
         "requests": report.calls["asked"] + report.calls["again"],
     }
-    manifest.results = {"report": report.to_dict(), "labels": label_report.to_dict(), "rubric": rubric.to_dict()}
+    manifest.results |= {"report": report.to_dict(), "labels": label_report.to_dict(), "rubric": rubric.to_dict()}
     source = source_provenance(
         str(arguments.dataset_name),
         arguments.dataset_revision,
@@ -249,7 +260,18 @@ def _write(
     manifest.save(root)
 
 
-def _rubric(arguments: RateArguments) -> Rubric:
+def rating_plan(arguments: RateArguments, pairs: datasets.Dataset, rubric: Rubric, judge: RatingJudge) -> RatingPlan:
+    """What the rating would ask about the pairs, less what an earlier run in its folder has answers of."""
+    folder = Path(arguments.output_dir).expanduser()
+    log = kept_rows(folder / ANSWERS_NAME, log_identity(judge, rubric, arguments.mode))
+    return plan_rating(
+        pairs, judge, rubric, log, mode=arguments.mode, adaptive=arguments.adaptive,
+        repeat_share=arguments.repeat_share, seed=arguments.seed, prices=_prices(arguments),
+    )  # fmt: skip
+
+
+def rubric_of(arguments: RateArguments) -> Rubric:
+    """The rubric that the arguments name."""
     given = arguments.rubric
     return load_rubric(given if given is None or isinstance(given, str) else mapping_of(given, "rubric"))
 

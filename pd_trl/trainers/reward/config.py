@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from trl import RewardConfig
 
@@ -52,6 +53,21 @@ class PDRewardConfig(PreferenceConfig, RewardConfig):
             reads no margin, not even from a column named `margin`, which in many data sets means something else. (A plain
             [`~trl.RewardConfig`] reads a column named `margin`, as TRL does.)
 
+        > Parameters of a model with heads
+
+        pooling (`str`, *optional*):
+            What new heads read of a decoder: `"last"`, the last token, or `"mean"`, the mean over the response's tokens. `None` is
+            `"last"`, and `"first"` of an encoder.
+        layers (`list[int]`, *optional*):
+            Layers that new heads read side by side, counted from 1. The backbone is cut after the last of them. `None` is its
+            last layer.
+        standardize (`bool`, *optional*, defaults to `False`):
+            Whether new heads read standardized features; mean and scale are measured on the training set, before the first
+            step.
+        freeze_backbone (`bool`, *optional*, defaults to `False`):
+            Whether to train the heads alone. What they read of each conversation is computed once and kept in memory, so that
+            every epoch but the first is nearly free.
+
         > Parameters that control the speed
 
         share_prefix (`bool`, *optional*, defaults to `False`):
@@ -94,6 +110,25 @@ class PDRewardConfig(PreferenceConfig, RewardConfig):
         },
     )
 
+    pooling: str | None = field(
+        default=None,
+        metadata={
+            "help": "What new heads read of a decoder: the 'last' token, or the 'mean' over the response's tokens.",
+            "choices": ["last", "mean"],
+        },
+    )
+    layers: list[int] | None = field(
+        default=None,
+        metadata={"help": "Layers that new heads read side by side, counted from 1. Unset is the backbone's last."},
+    )
+    standardize: bool = field(
+        default=False, metadata={"help": "Whether new heads read features of mean 0 and standard deviation 1."}
+    )
+    freeze_backbone: bool = field(
+        default=False,
+        metadata={"help": "Train the heads alone, on features that are computed once for each conversation."},
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.length_balance_temperature is not None:
@@ -106,6 +141,12 @@ class PDRewardConfig(PreferenceConfig, RewardConfig):
                 f"`train_sampling_strategy='{self.sampling_strategy}'` fixes the order of rows and cannot be combined "
                 "with length-balanced sampling. Set `length_balance_temperature=None`, or use 'random' or 'group_by_length'."
             )
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What new heads read, as arguments of [`MultiAspectRewardModel.from_backbone`]; empty where nothing was chosen."""
+        chosen = {"pooling": self.pooling, "layers": self.layers, "standardize": self.standardize}
+        return {name: value for name, value in chosen.items() if value}
 
     @property
     def balances_length(self) -> bool:

@@ -17,7 +17,7 @@ from ...data.ids import row_keys
 from ...errors import InputError
 from ...method.length import PENALTY_RULES, training_margin
 from ...method.ranking import random_keys, resolve_budget, select_lowest
-from ...models.heads.modeling import heads_of_model
+from ...models.heads.names import heads_of_model
 from ...models.inputs import naming_missing_pad
 from ...models.sidecar import RewardSidecar
 from ..arguments import default_arguments
@@ -25,8 +25,9 @@ from ..base import EvalDataset, PreferenceTrainer
 from ..preparation import token_counts, trained_rows
 from .config import PDRewardConfig
 from .evaluation import HeldOutPairs, measure_pairs
-from .heads.batches import AspectBalancedSampler, AspectCollator, aspect_ids, check_aspect_column
-from .heads.training import passing_for_one_output, with_target_modules
+from .heads.batches import AspectBalancedSampler, aspect_ids, check_aspect_column
+from .heads.reading import RESPONSE_TOKENS, FrozenFeatures, measure_features, needs_responses, with_response_tokens
+from .heads.training import check_heads, passing_for_one_output, set_up_heads, with_target_modules
 from .rows import MARGIN, PAIR_KEYS, PairCollator, check_margin, keys_of_batch, with_pair_keys
 from .sampler import LengthBalancedSampler
 from .saved_head import ensure_score_is_saved, has_head
@@ -138,6 +139,9 @@ class PDRewardTrainer(PreferenceTrainer, RewardTrainer):
         self._margin_per_token = training_margin(args.length_penalty, args.length_correction)
         revision = (args.model_init_kwargs or {}).get("revision")
         self._aspects = heads_of_model(model, revision)
+        check_heads(args, model, self._aspects)
+        self._needs_responses = needs_responses(model)
+        self.frozen_features_: FrozenFeatures | None = None
         # The heads of several aspects are always an adapter's own.
         base_has_head = self._aspects is None and has_head(model, revision)
         self.aspect_metrics_: dict[str, dict[str, float]] = {}
@@ -160,9 +164,9 @@ class PDRewardTrainer(PreferenceTrainer, RewardTrainer):
                 peft_config=with_target_modules(ensure_score_is_saved(peft_config, base_has_head), model),
             )
         self.data_collator = PairCollator(self.data_collator, args.margin_column, as_trl)
-        if self._aspects is not None:
-            self.data_collator = AspectCollator(self.data_collator, self._aspects)
         self.sidecar_ = RewardSidecar.of(args, self._aspects or (), pad_token_id=self.processing_class.pad_token_id)
+        if self._aspects is not None:
+            set_up_heads(self, self._aspects)
         # So that the model, scored in memory, is scored as it was trained.
         self.model.pd_reward_sidecar = self.sidecar_
         self._check_trainer()
@@ -175,6 +179,8 @@ class PDRewardTrainer(PreferenceTrainer, RewardTrainer):
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         prepared = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        if self._needs_responses:
+            prepared = with_response_tokens(prepared, processing_class, dataset_name)
         if self._train_is_prepared:
             return with_pair_keys(prepared)
         # The first set that the constructor prepares is the training set.
@@ -186,6 +192,7 @@ class PDRewardTrainer(PreferenceTrainer, RewardTrainer):
 
     def _own_columns(self) -> list[str]:
         names = [PAIR_KEYS, self.args.margin_column, "aspect" if self._aspects else None]
+        names += RESPONSE_TOKENS if self._needs_responses else ()
         return [name for name in names if name is not None]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -209,6 +216,8 @@ class PDRewardTrainer(PreferenceTrainer, RewardTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
+        if self.frozen_features_ is not None:
+            inputs = {**inputs, "features": self.frozen_features_.of(inputs)}
         recorded = None if self.model.training else self._eval_rows
         keys = inputs.pop(PAIR_KEYS, None)
         if recorded is None and self._margin_per_token == 0:
@@ -227,6 +236,10 @@ class PDRewardTrainer(PreferenceTrainer, RewardTrainer):
                 rows = (*rows, inputs["aspect_ids"].chunk(2)[0])
             recorded.append(tuple(column.cpu() for column in self.accelerator.gather_for_metrics(rows)))
         return (loss, outputs) if return_outputs else loss
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        measure_features(self)
+        return super().train(*args, **kwargs)
 
     def evaluate(
         self,

@@ -134,12 +134,12 @@ def test_refuses_what_cannot_carry_heads(tiny_models, tmp_path):
         load(tiny_models["causal"], ["honesty", "honesty"])
     with pytest.raises(InputError, match="cannot be the name of a folder"):
         load(tiny_models["causal"], ["../honesty"])
-    with pytest.raises(InputError, match="no usable config.json"):
+    with pytest.raises(InputError, match="The config.json of the model"):
         load(str(tmp_path), ["honesty"])
     with pytest.raises(InputError, match="at least one aspect"):
         MultiAspectRewardModel(MultiAspectRewardConfig())
     with pytest.raises(InputError, match="`pooling`"):
-        MultiAspectRewardConfig(pooling="mean")
+        MultiAspectRewardConfig(pooling="median")
     T5ForConditionalGeneration(T5Config(d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2)).save_pretrained(
         tmp_path
     )
