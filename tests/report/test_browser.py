@@ -110,6 +110,7 @@ def test_expected_agreement_leaves_ties_out(tmp_path, open_page):
     kept = set(PDFilter(211, proxy_metrics=METRICS)(scored)["pair_id"])
     assert page.page.inner_text("[data-figure=agreement]") == agreement(scored, kept)
 
+
 _TICKS = """() => Bokeh.documents.flatMap((page) => page.roots()).filter((root) => root.x_range).map((plot) => {
   const [axis, { start, end }] = [plot.below[0], plot.x_range];
   return axis.formatter.doFormat(axis.ticker.get_ticks(start, end, plot.x_range, 0).major, { loc: 0 });
