@@ -1,7 +1,7 @@
 """
 All selectors in the simulated world: how often the kept labels agree with the overall label and with the hidden aspects, beside FLOPs.
 
-    OMP_NUM_THREADS=1 python scripts/bench_rivals.py             # seeds 11 to 13, 3,000 pairs each; about 15 minutes on 2 cores
+    OMP_NUM_THREADS=1 python scripts/bench_rivals.py             # seeds 11 to 13, 3,000 pairs each; a quarter of an hour of one core (estimated)
     OMP_NUM_THREADS=1 python scripts/bench_rivals.py --seeds 11 --num_pairs 1000
 
 Proxies, a unified reward model and the policy are trained as the recipe `quickstart` trains them. The policy whose margins are read
@@ -121,8 +121,8 @@ def main() -> None:
         cells = []
         for name in ("overall", "hidden", "longer"):
             values = 100 * np.array([by[selector][name] for by in found.values()])
-            error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-            cells.append(f"{values.mean():.1f} ± {error:.1f}")
+            error = f" ± {values.std(ddof=1) / np.sqrt(len(values)):.1f}" if len(values) > 1 else ""
+            cells.append(f"{values.mean():.1f}{error}")
         lines.append([selector, *cells, f"{100 * shares[selector]:.0f} %" if selector in shares else "-"])
     print("\n".join(table(lines)))
     write_json(
