@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,7 @@ def response_counts(
     known: dict[str, list[int]] = {}
     counts = np.empty(len(encoded), dtype=np.int64)
     for i, (ids, row, response) in enumerate(zip(encoded, rows, responses, strict=True)):
-        prompt = split_conversation(row.get("prompt"), response, lambda i=i: name(i))
+        prompt = split_conversation(row.get("prompt"), response, partial(name, i))
         key = response_key(prompt, row)
         if key not in known:
             known[key] = prompt_ids(tokenizer, prompt, template_options(row))

@@ -109,6 +109,8 @@ def test_what_was_trained_is_scored_alike_from_disk(tiny_models, tmp_path, adapt
     found = train_aspect_rewards(data, tiny_models["causal"], tmp_path, args=args, heads=True, peft_config=peft_config)
     folder = tmp_path / "heads"
     assert RewardSidecar.load(folder).reading == READING
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "The heads read the mean over the response's tokens, at layers 1, 2" in card and "score_responses(" in card
     models = {aspect: reward.path for aspect, reward in found.items()}
     expected, alone = (
         score_pairs(data, models, **how) for how in ({"tokens_per_batch": 4096}, {"tokens_per_batch": 1})
