@@ -49,8 +49,11 @@ def main() -> None:
         )
         print(f"## {name}, {arguments.proxy}\n\n{advise(rows, seed=arguments.seed)}\n")
         every = advise(rows, max_pairs=len(rows), seed=arguments.seed)
-        gains = [f"{entry.budget:g}: {100 * entry.effects['random'].estimate:+.1f}" for entry in every.budgets]
-        print(f"By all {every.labelled} labels, PD - random: {', '.join(gains)}.\n")
+        print(f"By all {every.labelled} labels: {', '.join(every.codes)}.")
+        for rival in every.budgets[0].effects:
+            gains = [f"{entry.budget:g}: {100 * entry.effects[rival].estimate:+.1f}" for entry in every.budgets]
+            print(f"PD - {rival}: {', '.join(gains)}")
+        print()
 
 
 if __name__ == "__main__":

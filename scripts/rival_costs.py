@@ -36,37 +36,57 @@ def reading(pairs: float, tokens: float) -> Work:
     )  # fmt: skip
 
 
-def costs(num_pairs: int, tokens: float, distinct: float) -> list[tuple[str, str, float]]:
-    """Selector, what it computes, FLOPs; first DPO on all pairs. `distinct` is conversations to score for each that pairs hold."""
-    policy, small = llama(4096, 32, 14_336, False, "causal"), llama(2048, 16, 8192, True, "causal")
-    proxy = llama(2048, 16, 8192, True, "reward")
+def costs(
+    policy: ModelShape,
+    small: ModelShape,
+    proxy: ModelShape,
+    num_pairs: int,
+    tokens: float,
+    distinct: float,
+    *,
+    aspects: int = ASPECTS,
+    repeats: int = REPEATS,
+    seed_pairs: int = SEED_PAIRS,
+    checkpointing: bool = True,
+) -> list[tuple[str, str, float]]:
+    """
+    Selector, what it computes, FLOPs; first DPO on all pairs.
+
+    Args:
+        policy, small, proxy ([`ModelShape`]): The policy, the one that BeeS trains and reads, and a reward model.
+        num_pairs (`int`): Pairs.
+        tokens (`float`): Tokens of both conversations of a pair.
+        distinct (`float`): Conversations to score for each that pairs hold.
+        aspects, repeats, seed_pairs (`int`): Proxies; splits of SelectiveDPO in halves; pairs of BeeS's DPO.
+        checkpointing (`bool`): Gradient checkpointing.
+    """
     work, scored = reading(num_pairs, tokens), reading(num_pairs * distinct, tokens)
 
     def dpo(shape: ModelShape, pairs: float) -> float:
         part = reading(pairs, tokens)
-        return training_flops(shape, part, checkpointing=True, fused_head=True) + forward_flops(shape, part)
+        return training_flops(shape, part, checkpointing=checkpointing, fused_head=True) + forward_flops(shape, part)
 
-    learn = training_flops(proxy, work, checkpointing=True)
+    learn = training_flops(proxy, work, checkpointing=checkpointing)
     score = forward_flops(proxy, scored)
     read = forward_flops(policy, work)
     return [
         ("(DPO on all pairs)", "training, reference", dpo(policy, num_pairs)),
         ("random, length", "nothing", 0.0),
-        ("pd, pd_high, pareto", f"{ASPECTS} proxies on a part each, {ASPECTS} scores", learn + ASPECTS * score),
+        ("pd, pd_high, pareto", f"{aspects} proxies on a part each, {aspects} scores", learn + aspects * score),
         ("margin (RAF)", "a reward model on all pairs, a score", learn + score),
         ("dcrm", "a reward model, a score, the policy reads", learn + score + read),
         ("alignment_potential", "a reward model, a score, the policy reads", learn + score + read),
         (
             "bees",
-            f"a reward model, a score, a 1B DPO on {SEED_PAIRS} pairs that reads with its reference",
-            learn + score + dpo(small, SEED_PAIRS) + 2 * forward_flops(small, work),
+            f"a reward model, a score, a small DPO on {seed_pairs} pairs that reads with its reference",
+            learn + score + dpo(small, seed_pairs) + 2 * forward_flops(small, work),
         ),
         ("difficulty", "a DPO policy at hand and its reference read", 2 * read),
         ("difficulty", "the same, with that policy's training on all pairs", dpo(policy, num_pairs) + 2 * read),
         (
             "selective_dpo",
-            f"{2 * REPEATS} policies on a half each, which read the other; the reference",
-            REPEATS * dpo(policy, num_pairs) + (REPEATS + 1) * read,
+            f"{2 * repeats} policies on a half each, which read the other; the reference",
+            repeats * dpo(policy, num_pairs) + (repeats + 1) * read,
         ),
     ]
 
@@ -79,7 +99,9 @@ def main() -> None:
         "--distinct", type=float, default=1 / 3, help="Conversations to score for each that pairs hold."
     )
     arguments = parser.parse_args()
-    found = costs(arguments.num_pairs, arguments.tokens, arguments.distinct)
+    policy, small = llama(4096, 32, 14_336, False, "causal"), llama(2048, 16, 8192, True, "causal")
+    proxy = llama(2048, 16, 8192, True, "reward")
+    found = costs(policy, small, proxy, arguments.num_pairs, arguments.tokens, arguments.distinct)
     whole = found[0][2]
     rows = [["selector", "what it computes", "EFLOPs", "of DPO on all pairs"]]
     rows += [[name, what, f"{flops / 1e18:.1f}", f"{100 * flops / whole:.1f} %"] for name, what, flops in found]

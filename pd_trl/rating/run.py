@@ -58,7 +58,7 @@ def rate_pairs(
         pairs (`Dataset`):
             Pairs from [`load_pairs`].
         judge ([`RatingJudge`], `str` or path):
-            Who rates: `server_judge(model, base_url=...)`, `local_judge(model)`, or the folder or Hub id of a model on this machine.
+            Who rates: `server_judge(model, base_url=...)`, or the folder or Hub id of a model on this machine.
         rubric ([`Rubric`], `str`, path or mapping, *optional*):
             Aspects and levels, see [`load_rubric`]. `None` is the default rubric of four aspects.
         mode (`str`, *optional*, defaults to `"pointwise"`):

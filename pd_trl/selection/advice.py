@@ -48,8 +48,8 @@ def advise(
         scored ([`~datasets.Dataset`]):
             All pairs, with `aspect` and `reward_gap_<aspect>`, as [`score_pairs`] returns them.
         labelled ([`~datasets.Dataset`], *optional*):
-            Pairs with ratings of aspects or an overall label, such as what [`rate_pairs`] returns, joined by `pair_id`. `None`
-            reads the columns of `scored`.
+            Preferences with ratings of aspects or an overall label, such as [`to_preferences`] makes of what [`rate_pairs`] returns,
+            joined by `pair_id`; their sides may be swapped. `None` reads the columns of `scored`.
         reference (`str`, *optional*):
             `"overall"` compares with the overall label, `"mean"` with the mean of the aspects' ratings. `None` takes the overall
             label where there is one that the pairs do not carry themselves.

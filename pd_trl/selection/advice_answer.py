@@ -106,8 +106,9 @@ def decide(advice: Advice, num_aspects: int) -> None:
     if matched is not None and matched.sign <= 0 and matched.estimate < gain.estimate / 2:
         advice.codes = ["length"]
         advice.reasons = [
-            f"Most of the gain is length: at {best.budget:g} the kept pairs agree more often than random ones by "
-            f"{100 * gain.estimate:.1f} points, but only by {100 * matched.estimate:.1f} than random ones of the same lengths. Handle length first."
+            f"These labels cannot tell the gain from one by length: at {best.budget:g} the kept pairs agree more often than random ones by "
+            f"{100 * gain.estimate:.1f} points, but than random ones of the same lengths by {100 * matched.estimate:.1f} "
+            f"({100 * matched.low:.1f} to {100 * matched.high:.1f}). Handle length first, or label more pairs."
         ]
         return
     rival = best.effects.get("raf")

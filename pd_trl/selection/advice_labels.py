@@ -118,6 +118,9 @@ def _joined(
         )
     signs, known = np.zeros(len(ids)), np.zeros(len(ids), dtype=bool)
     texts = {"chosen", "rejected"} <= {*scored.column_names} & {*labelled.column_names}
+    sides = ["chosen", "rejected"]
+    if texts:
+        scored, labelled = scored.select_columns(sides), labelled.select_columns(sides)
     for here, there in rows:
         sign = 1 if not texts else _orientation(scored[here], labelled[there], keys[there])
         known[here] = not np.isnan(values[there])

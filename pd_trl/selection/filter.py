@@ -1,6 +1,7 @@
 """[`PDFilter`]: keeps pairs by Preference Divergence or a rival rule. A fitted filter can be applied to other data."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from .out_of_core.stream import fit_stream
 from .reasons import ALL_PAIRS, decide, split_kept, with_decision
 from .report import selection_report
 from .scores import missing_column_error, selector_scores
+from .sql import divergence_sql, kept_sql
 from .votes import fitted_votes, transformed_divergence
 
 logger = logging.getLogger(__name__)
@@ -152,6 +154,32 @@ class PDFilter(FittedFilter):
         if isinstance(dataset, IterableDataset):
             return self._as_given(self._transform_stream(dataset), dataset)
         return self._transform(self._prepared(dataset))
+
+    def to_sql(self, dialect: str = "duckdb", *, column: str = "pd_kept", voted: Sequence[str] = ()) -> str:
+        """
+        The fitted decision as one SQL expression over the columns of the scored pairs. On the data of the fit it is true for
+        exactly the kept pairs.
+
+        Example:
+
+        ```python
+        >>> pd_filter = PDFilter.load("runs/select")
+        >>> duckdb.sql(f"SELECT * FROM 'scored.parquet' WHERE {pd_filter.to_sql()}")
+        ```
+
+        Args:
+            dialect (`str`, *optional*, defaults to `"duckdb"`): `"duckdb"`, `"spark"` or `"bigquery"`. BigQuery has no 32-bit
+                floats: gaps in 64-bit columns are not rounded there, so that a tie may fall otherwise.
+            column (`str`, *optional*, defaults to `"pd_kept"`): `"pd_kept"`, or `"pd"` for the PD (Eq. 15) in 64 bits.
+            voted (sequence of `str`, *optional*): With `source="ratings"`, the aspects that have a column `vote_<aspect>` in place
+                of ratings.
+
+        Raises:
+            InputError: If the filter is not fitted, or its rule is no single column and not PD, such as `"random"`.
+        """
+        if column not in ("pd_kept", "pd"):
+            raise InputError(f"`column` must be 'pd_kept' or 'pd', got {column!r}.")
+        return (kept_sql if column == "pd_kept" else divergence_sql)(self, dialect, voted)
 
     def fit_transform(self, dataset: Any) -> Any:
         """[`fit`] and [`transform`] of the same data, which is scored once unless it is a stream."""

@@ -1,5 +1,6 @@
 """Frozen states of a pretrained language model: of each response's mean and last token, at several layers, kept on disk."""
 
+import inspect
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from pd_trl.errors import InputError
+from pd_trl.models.heads.names import other_heads_left_out
 from pd_trl.models.responses import common_start, prompt_ids
 from pd_trl.runs.artifacts import digest_of
 from pd_trl.runs.model_identity import model_key
@@ -112,14 +114,15 @@ class FrozenLanguageModel:
 
         # Read anew for each batch: a cache that was written into is no longer the prompt's.
         cache = DynamicCache()
-        self.model(input_ids=torch.tensor([prompt]), use_cache=True, past_key_values=cache)
+        # transformers renames it in 5.40.
+        name = "cache" if "cache" in inspect.signature(self.model.forward).parameters else "past_key_values"
+        self.model(input_ids=torch.tensor([prompt]), use_cache=True, **{name: cache})
         cache.batch_repeat_interleave(len(responses))
         batch = self.tokenizer.pad({"input_ids": responses}, padding_side="right", return_tensors="pt")
         mask = batch["attention_mask"]
         seen = torch.cat([torch.ones(len(mask), len(prompt), dtype=mask.dtype), mask], dim=1)
         outputs = self.model(
-            input_ids=batch["input_ids"], attention_mask=seen, past_key_values=cache, use_cache=True,
-            output_hidden_states=True,
+            input_ids=batch["input_ids"], attention_mask=seen, use_cache=True, output_hidden_states=True, **{name: cache},
         )  # fmt: skip
         weights, last = mask[:, :, None].float(), mask.sum(1) - 1
         rows, found = torch.arange(len(mask)), []
@@ -138,7 +141,8 @@ class FrozenLanguageModel:
             from transformers import AutoModel
 
             # float32: a CPU without bfloat16 of its own is six times slower in it.
-            self._model = AutoModel.from_pretrained(self.folder, dtype=torch.float32).eval()
+            with other_heads_left_out():
+                self._model = AutoModel.from_pretrained(self.folder, dtype=torch.float32).eval()
             self.depth = self._model.config.num_hidden_layers
             # One more layer, since transformers puts the norm on the state of the last.
             kept = min(self.depth, max(self.layers) + 1)

@@ -79,6 +79,28 @@ def test_the_snippet_of_the_card_is_the_same_selection_at_another_budget(plain_h
     assert plain_hub.run(clients.kept_by_the_card, name, token=OTHER, user="other") == here
 
 
+def test_plain_pairs_scored_by_reward_models(plain_hub, tiny_models, tmp_path):
+    """The card speaks of the overall label alone, and its code makes the selection again at another budget."""
+    from pd_trl.pipeline.stages.score import ScoreArguments, run_score
+    from pd_trl.pipeline.stages.select import SelectArguments, run_select
+    from tests.tiny import tiny_preferences
+
+    tiny_preferences(40).select_columns(["prompt", "chosen", "rejected"]).to_json(tmp_path / "pairs.jsonl")
+    models = {"helpful": tiny_models["reward"], "harmless": f"-{tiny_models['reward']}"}
+    run_score(ScoreArguments(str(tmp_path / "pairs.jsonl"), reward_models=models, output_dir=str(tmp_path / "score")))
+    run_select(SelectArguments(str(tmp_path / "score"), str(tmp_path / "select"), weights={"harmless": 0.5}))
+    done = plain_hub.run(clients.publish, tmp_path / "select", "me/plain", picture=False)
+    assert done["rows"] == {"selected": 12, "scored": 40, "dropped": 28}
+    card = done["card"]
+    for words in ("disagree with the overall label, the one label that a pair carries", "all of them vote on every pair",
+                  "| 1 of 2 agree |", "agrees with the overall label", "The label is one of the whole response"):  # fmt: skip
+        assert words in card, words
+    for words in ("other aspects", "proxy", "proxies", "held-out", "| proxy accuracy", "this aspect"):
+        assert words not in card, words
+    here = kept_ids(read_rows(tmp_path / "score" / "scored"), budget=0.2, weights={"harmless": 0.5})
+    assert plain_hub.run(clients.kept_by_the_card, "me/plain", token=OTHER, user="other") == here
+
+
 def test_published_again_nothing_changes(plain_hub, selection):
     first = plain_hub.run(clients.publish, selection, "me/again")
     again = plain_hub.run(clients.publish, selection, "me/again")

@@ -111,6 +111,21 @@ def test_expected_agreement_leaves_ties_out(tmp_path, open_page):
     assert page.page.inner_text("[data-figure=agreement]") == agreement(scored, kept)
 
 
+_TICKS = """() => Bokeh.documents.flatMap((page) => page.roots()).filter((root) => root.x_range).map((plot) => {
+  const [axis, { start, end }] = [plot.below[0], plot.x_range];
+  return axis.formatter.doFormat(axis.ticker.get_ticks(start, end, plot.x_range, 0).major, { loc: 0 });
+})"""
+
+
+def test_no_axis_names_a_place_twice(tmp_path, open_page):
+    """Where lengths differ by a token or two, ticks between them would be rounded to the same numbers."""
+    path = tmp_path / "select"
+    selection_folder(scored_set(90, delta_length=(np.arange(90) % 2).astype(np.int32)), path)
+    labels = open_page(write_report(path, tmp_path / "report.html")).page.evaluate(_TICKS)
+    assert len(labels) >= 3
+    assert all(len(set(axis)) == len(axis) for axis in labels), labels
+
+
 def test_budget_of_each_aspect(tmp_path, open_page):
     path = tmp_path / "select"
     selection_folder(scored_set(COUNT), path, per_aspect=True)

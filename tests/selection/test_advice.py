@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from pd_trl import advise
+from pd_trl import advise, load_pairs, to_preferences
 from pd_trl.errors import InputError
 from pd_trl.method.ranking import random_keys
 from tests.cli.conftest import command  # noqa: F401
@@ -101,6 +101,19 @@ def test_a_few_labels_of_another_data_set_are_joined_by_pair_and_by_side():
         advise(bare, few.map(lambda row: {"pair_id": "x" + row["pair_id"]}))
     with pytest.raises(InputError, match="no column 'pair_id'"):
         advise(bare, few.remove_columns("pair_id"))
+
+
+def test_rated_pairs_are_joined_though_they_carry_other_labels():
+    pairs = load_pairs("sample")
+    one, other = (to_preferences(pairs, labels="one", seed=seed) for seed in (1, 2))
+    rng = np.random.default_rng(0)
+    names = ("harmlessness", "helpfulness", "honesty", "instruction_following")
+    for name in names:
+        one = one.add_column(f"reward_gap_{name}", rng.normal(size=len(one)))
+    sides = dict(zip(other["pair_id"], other["chosen"], strict=True))
+    assert any(sides[row["pair_id"]] == row["rejected"] for row in one)
+    for reference in ("mean", "overall"):
+        assert advise(one, other, reference=reference).to_dict() == advise(one, reference=reference).to_dict()
 
 
 def test_the_reference_is_overall_or_the_mean_of_the_ratings():

