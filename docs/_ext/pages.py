@@ -1,21 +1,16 @@
 """Pages that are also read in the repository: links that lead out of docs/, and pages that stand in no table of contents."""
 
 import re
-from pathlib import Path
 
 from docutils import nodes
 from sphinx.application import Sphinx
 
 PAGES = {"CONTRIBUTING": "contributing.md", "CHANGELOG": "changelog.md", "README": "index.md"}
 _LINK = re.compile(rf"\]\(\.\./({'|'.join(PAGES)})\.md(#[^)]*)?\)")
-_GLOB = re.compile(r"^([\w-]+\*)$", re.MULTILINE)
 
 
 def _rewrite(app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = _LINK.sub(lambda match: f"]({PAGES[match[1]]}{match[2] or ''})", source[0])
-    # A pattern of pages that are not there (yet) is no error.
-    folder = (Path(app.srcdir) / docname).parent
-    source[0] = _GLOB.sub(lambda match: match[1] if any(folder.glob(f"{match[1]}.md")) else "", source[0])
 
 
 def _mark_cards(app: Sphinx, doctree: nodes.document) -> None:

@@ -48,14 +48,20 @@ def scored_pairs(folder: Path, models: dict[str, str]) -> Iterator[dict[str, str
 
 @contextmanager
 def scored_pairs_and_a_policy(folder: Path, models: dict[str, str]) -> Iterator[dict[str, str]]:
+    import torch
+    from transformers import LlamaForCausalLM
+
     from tests.publishing.selections import scored_rows
+    from tests.tiny import tiny_config, tiny_tokenizer
 
     rows = scored_rows(16)
     (folder / "runs/score/scored").mkdir(parents=True)
     rows.add_column("reward_gap_overall", rows["reward_gap_honesty"]).to_parquet(
         folder / "runs/score/scored/part.parquet"
     )
-    shutil.copytree(models["causal"], folder / "runs/dpo")
+    torch.manual_seed(1)
+    LlamaForCausalLM(tiny_config()).save_pretrained(folder / "runs/dpo")
+    tiny_tokenizer().save_pretrained(folder / "runs/dpo")
     yield {}
 
 

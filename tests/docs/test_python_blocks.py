@@ -67,9 +67,9 @@ def test_page_runs_and_prints_what_it_shows(page, tmp_path, monkeypatch, tiny_mo
 def test_what_is_not_run_compiles_and_its_names_exist(page, block):
     tree = ast.parse(block.code, name_of(page))
     imports = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
-    if "evaluate" in (block.not_run or ""):
-        pytest.importorskip("evaluate")
-    exec(compile(ast.Module(imports, type_ignores=[]), name_of(page), "exec"), {})
+    # Names of other packages are theirs; to import them takes seconds.
+    ours = [node for node in imports if isinstance(node, ast.ImportFrom) and str(node.module).startswith("pd_trl")]
+    exec(compile(ast.Module(ours, type_ignores=[]), name_of(page), "exec"), {})
 
 
 def test_output_that_differs_is_found(tmp_path):
