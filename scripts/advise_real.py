@@ -19,6 +19,7 @@ from real_data.cells import PROXIES, CellStore
 
 from pd_trl import advise
 
+SETS = ("summeval", "oasst1_en_validation")
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -39,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--output", type=Path, default=Path("runs/advise_real"), help="folder of the scored cells")
-    parser.add_argument("--sets", nargs="+", default=["summeval", "oasst1_en_validation"])
+    parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--proxy", choices=PROXIES, default="ngrams")
     parser.add_argument("--seed", type=int, default=1, help="assignment of aspects to pairs")
     arguments = parser.parse_args()

@@ -4,6 +4,7 @@ the kept and the dropped labels are compared with the hidden aspects' and the ov
 
     python scripts/bench_real.py                     # all sets and proxies; about 30 minutes on one core
     python scripts/bench_real.py --quick             # linear n-gram proxies only; under 2 minutes
+    python scripts/bench_real.py --readings          # which states of the language model its heads should read
     python scripts/bench_real.py --choose-settings   # how the proxies' settings were chosen, under an assignment that is not reported
 
 Cells that are finished are read from OUTPUT/cells; started again, it goes on. Writes bench_real.json, bench_real.md and figures.
@@ -29,6 +30,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from real_data.cells import PROXIES, TRAINED, CellStore
 from real_data.figures import draw_figures
 from real_data.handling import FIXED, HANDLINGS
+from real_data.readings import reading_table
 from real_data.results import REFERENCE_BUDGET, set_results
 from real_data.settings import CHOSEN_ON_SEED, LM_LAYERS, choose_settings
 from real_data.tables import markdown, report
@@ -76,6 +78,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--lm_layers", nargs="+", type=int, default=list(LM_LAYERS),
                         help=f"its layers whose states are kept (default {' '.join(map(str, LM_LAYERS))})")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="linear n-gram proxies, three handlings, one assignment")
+    parser.add_argument("--readings", action="store_true",
+                        help="only show how a linear probe does with each pooling and layer of the language model")  # fmt: skip
     parser.add_argument("--choose-settings", action="store_true", help="only show how the settings were chosen")
     return parser
 
@@ -136,6 +140,17 @@ def choose(options: argparse.Namespace) -> None:
     print("\n".join(markdown(rows)))
 
 
+def show_readings(options: argparse.Namespace) -> None:
+    """Prints and writes how well a linear probe does with each pooling and layer."""
+    found = reading_table(store_of(options), options.sets)
+    write_json(options.output / "readings.json", {"seed": CHOSEN_ON_SEED, "versions": versions(), "tried": found})
+    rows = [["pooling", "layers", *options.sets]]
+    for entry in found:
+        layers = " ".join(map(str, entry["layers"]))
+        rows.append([entry["pooling"], layers, *(f"{entry['by_set'][name]:.3f}" for name in options.sets)])
+    print("\n".join(markdown(rows)))
+
+
 def main() -> None:
     options = make_parser().parse_args()
     options.seeds = options.seeds or ([1] if options.quick else [1, 2, 3])
@@ -152,6 +167,8 @@ def main() -> None:
             raise InputError(f"The settings were chosen on seed {CHOSEN_ON_SEED}: report others.")
         if options.choose_settings:
             return choose(options)
+        if options.readings:
+            return show_readings(options)
         start = time.perf_counter()
         found = run(options, shlex.join(["python", *sys.argv]))
         found["seconds"] = time.perf_counter() - start

@@ -1,8 +1,9 @@
 """
 All selectors in the simulated world: how often the kept labels agree with the overall label and with the hidden aspects, beside FLOPs.
 
-    OMP_NUM_THREADS=1 python scripts/bench_rivals.py             # seeds 11 to 13, 3,000 pairs each; about 15 minutes on 2 cores
+    OMP_NUM_THREADS=1 python scripts/bench_rivals.py             # seeds 11 to 13, 3,000 pairs each; a quarter of an hour of one core (estimated)
     OMP_NUM_THREADS=1 python scripts/bench_rivals.py --seeds 11 --num_pairs 1000
+    OMP_NUM_THREADS=1 python scripts/bench_rivals.py --real ../shared/data --seeds 1 2 3    # real pairs, the selectors that need no policy
 
 Proxies, a unified reward model and the policy are trained as the recipe `quickstart` trains them. The policy whose margins are read
 is a DPO on a fifth of the pairs, drawn at random. No setting was chosen by these numbers.
@@ -63,20 +64,38 @@ def scored_rows(folder: Path, seed: int, num_pairs: int) -> tuple[Dataset, str]:
     return rows, model
 
 
-def agreements(rows: Dataset) -> dict[str, dict[str, float]]:
-    """By selector, the share of the kept labels that agree with the overall label and with the hidden aspects, and of the longer ones."""
+def agreements(rows: Dataset) -> dict[str, dict[str, float | None]]:
+    """
+    By selector whose columns are there, the share of the kept labels that agree with the overall label and with the hidden aspects,
+    and of the longer ones.
+    """
     found = {}
     for selector in ("all", *SELECTORS):
+        if selector != "all" and _lacks(rows, selector):
+            continue
         budget = 1.0 if selector == "all" else BUDGET
         pd_filter = PDFilter(budget, selector="random" if selector == "all" else selector).fit(rows)
         numbers = pd_filter.report_.to_dict()
         unseen = numbers["unseen_labels"]
         found[selector] = {
-            "overall": unseen["overall"]["kept"],
+            "overall": unseen.get("overall", {}).get("kept"),
             "hidden": unseen["other aspects"]["kept"],
             "longer": numbers["lengths"]["kept"]["chosen_longer"],
         }
     return found
+
+
+def _lacks(rows: Dataset, selector: str) -> bool:
+    columns = {"margin": "reward_gap_overall", "pd": "aspect"}
+    return any(columns.get(name, name) not in rows.column_names for name in SELECTORS[selector].inputs)
+
+
+def real_rows(data: Path, folder: Path, seed: int) -> dict[str, Dataset]:
+    """Real pairs with held-out n-gram proxies, as `advise_real.py` scores them."""
+    from advise_real import SETS, CellStore, scored_rows
+
+    store = CellStore(data, folder / "cells", folds=5)
+    return {name: rival_scores(scored_rows(store, name, seed, "ngrams"), ["pareto"]) for name in SETS}
 
 
 def flops(rows: Dataset, model: str) -> dict[str, float]:
@@ -109,25 +128,38 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/bench_rivals"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[11, 12, 13])
     parser.add_argument("--num_pairs", type=int, default=3000)
+    parser.add_argument("--real", type=Path, help="Folder of the real sets, in place of the simulated world.")
     arguments = parser.parse_args()
     start, found = time.perf_counter(), {}
+    if arguments.real:
+        sets = {seed: real_rows(arguments.real, arguments.output, seed) for seed in arguments.seeds}
+        for name in sets[arguments.seeds[0]]:
+            print(f"\n{name}")
+            print("\n".join(lines_of({seed: agreements(by_name[name]) for seed, by_name in sets.items()}, {})))
+        return
     for seed in arguments.seeds:
         rows, model = scored_rows(arguments.output.absolute() / f"seed-{seed}", seed, arguments.num_pairs)
         found[seed] = agreements(rows)
         print(f"seed {seed}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
     shares = flops(rows, model)
-    lines = [["selector", "overall", "hidden aspects", "longer chosen", "FLOPs of DPO on all"]]
-    for selector in found[arguments.seeds[0]]:
-        cells = []
-        for name in ("overall", "hidden", "longer"):
-            values = 100 * np.array([by[selector][name] for by in found.values()])
-            error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-            cells.append(f"{values.mean():.1f} ± {error:.1f}")
-        lines.append([selector, *cells, f"{100 * shares[selector]:.0f} %" if selector in shares else "-"])
-    print("\n".join(table(lines)))
+    print("\n".join(lines_of(found, shares)))
     write_json(
         arguments.output / "bench_rivals.json", {"seeds": {str(k): v for k, v in found.items()}, "flops": shares}
     )
+
+
+def lines_of(found: dict[int, dict[str, dict[str, float | None]]], shares: dict[str, float]) -> list[str]:
+    """A table of selectors, mean and standard error over seeds."""
+    lines = [["selector", "overall", "hidden aspects", "longer chosen", "FLOPs of DPO on all"]]
+    for selector in next(iter(found.values())):
+        cells = []
+        for name in ("overall", "hidden", "longer"):
+            known = [by[selector][name] for by in found.values() if by[selector][name] is not None]
+            values = 100 * np.array(known, dtype=float)
+            error = f" ± {values.std(ddof=1) / np.sqrt(len(values)):.1f}" if len(values) > 1 else ""
+            cells.append(f"{values.mean():.1f}{error}" if known else "-")
+        lines.append([selector, *cells, f"{100 * shares[selector]:.0f} %" if selector in shares else "-"])
+    return table(lines)
 
 
 if __name__ == "__main__":

@@ -186,6 +186,7 @@ class ModelFacts:
         loss (`str`, *optional*): The loss, in words.
         aspect (`str`, *optional*): Of a reward model: its aspect.
         heads (`dict`): Of a reward model with a head for each aspect: `length_penalty`, `num_train` and `metrics` of each.
+        reading (`dict`): What these heads read, see [`RewardSidecar`]; empty for the last token at the last layer.
         length (`dict`): Of a reward model: its length handling.
         metrics (`dict`): Of a reward model: held-out metrics, see [`pair_metrics`].
         essentials (`dict`): Training arguments to show first, such as the learning rate.
@@ -217,6 +218,7 @@ class ModelFacts:
     loss: str | None = None
     aspect: str | None = None
     heads: dict[str, dict[str, Any]] = field(default_factory=dict)
+    reading: dict[str, Any] = field(default_factory=dict)
     length: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     essentials: dict[str, Any] = field(default_factory=dict)

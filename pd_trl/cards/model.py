@@ -99,6 +99,7 @@ def _record(facts: ModelFacts) -> dict[str, Any]:
         "accuracy": heads_table(facts.heads) or _accuracy(facts.metrics),
         "heads": Safe(", ".join(f"**{cell(aspect)}**" for aspect in facts.heads)),
         "head_names": Safe(", ".join(str(literal(aspect)) for aspect in facts.heads)),
+        "reading": _reading(facts.reading),
         "verdict": heads_verdict(facts.heads) if facts.heads else _verdict(facts.metrics),
         "length": _length(facts.length, facts.heads),
         "essentials": _settings(facts.essentials),
@@ -168,6 +169,19 @@ _VERDICTS = {
 
 def _verdict(metrics: Mapping[str, float]) -> Safe:
     return Safe(_VERDICTS[verdict(metrics)])
+
+
+def _reading(reading: Mapping[str, Any]) -> str:
+    """What heads read, as a sentence; empty for the last token at the last layer."""
+    if not reading:
+        return ""
+    layers = [str(n) for n in reading.get("layers") or ()]
+    what = "the mean over the response's tokens" if reading.get("pooling") == "mean" else "the last token"
+    where = f", at layer{'s' if len(layers) > 1 else ''} {', '.join(layers)}" if layers else ""
+    scaled = (
+        ", each feature with mean 0 and standard deviation 1 on the training set" if reading.get("standardize") else ""
+    )
+    return f"The heads read {what}{where}{scaled}."
 
 
 def _length(length: Mapping[str, Any], heads: Mapping[str, Any]) -> Safe:

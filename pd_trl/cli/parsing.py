@@ -206,6 +206,8 @@ class StageParser:
 
 
 def refuse(message: str) -> typing.NoReturn:
+    if message.endswith("expected one argument"):
+        message += ". A value that begins with a dash is written as --name=VALUE"
     raise InputError(f"{message[:1].upper()}{message[1:]}. `--help` lists all arguments.")
 
 

@@ -38,7 +38,7 @@ class Selector:
     score: Callable[[Mapping[str, np.ndarray], int], NDArray[np.floating]]
     description: str
     reads_ids: bool = True
-    made_by: Mapping[str, str] = field(default_factory=dict)
+    made_by: Mapping[str, str] = field(default_factory=dict, compare=False)
     sign: int = 0
 
 

@@ -111,7 +111,7 @@ def distance_calibrated_margin(
     Distance-calibrated reward margin, $\frac{\sigma(\Delta r) - 1/2}{e_\Delta + p_\Delta + \epsilon}$, with $e_\Delta$ the edit
     distance of the responses in tokens and $p_\Delta = |\log\pi(y_w|x) - \log\pi(y_l|x)|$ ("DCRM: A Heuristic to Measure
     Response Pair Quality in Preference Optimization", [arXiv 2506.14157](https://huggingface.co/papers/2506.14157)). Pairs
-    with the highest are kept. The value of epsilon is ours.
+    with the highest are kept. The value of epsilon is ours, and the formula was not compared with the paper's own text or code.
 
     Args:
         margins (array of shape `(num_pairs,)`): Margin of a reward model (nats).

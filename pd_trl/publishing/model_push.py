@@ -139,6 +139,7 @@ def _unknown_facts(folder: Path, repo_id: str) -> ModelFacts:
         num_train=sidecar.num_train,
         aspect=sidecar.aspect,
         heads=sidecar.heads,
+        reading=sidecar.reading,
         length=length if (folder / SIDECAR_NAME).is_file() else {},
         metrics=sidecar.metrics,
     )

@@ -70,7 +70,8 @@ def rate_pairs(
         budget (`float` or `int`, *optional*, defaults to `0.3`):
             Share or number of pairs that the selection will keep; read where `adaptive`.
         max_call_share (`float`, *optional*, defaults to `0.4`):
-            Largest share of all ratings that `adaptive` asks for; it asks for fewer where they would change nothing.
+            Largest share of all ratings that `adaptive` asks for; it asks for fewer where they would change nothing. The first
+            30 pairs are rated whole in any case, which is more where there are few pairs.
         repeat_share (`float`, *optional*, defaults to `0.05`):
             Share of the pairs that are rated a second time, with the levels listed from the best to the worst, to see how far the
             judge agrees with itself. Pairwise ratings need none: their two orders say it.

@@ -204,6 +204,9 @@ MANIFEST = {
 _HEAD = {"length_penalty": number(0), "num_train": optional(integer(0)), "metrics": METRICS}
 
 # `pd_reward.json`.
+# What heads read of their backbone, where it is not the last token at the last layer.
+READING = record({"pooling": text(("mean",)), "layers": sequence(integer(1)), "standardize": boolean})
+
 SIDECAR = {
     **_HEAD,
     "length_balance_temperature": optional(_temperature),
@@ -212,7 +215,7 @@ SIDECAR = {
     "pad_token_id": optional(integer(0)),
     "aspect": optional(text()),
     "heads": mapping(record(_HEAD)),
-    "reading": record({"pooling": text(("mean",)), "layers": sequence(integer(1)), "standardize": boolean}),
+    "reading": READING,
 }
 
 # `eval_results.json`.
@@ -255,6 +258,7 @@ MODEL_FACTS = {
         )
     ),
     "heads": mapping(record(_HEAD, others=anything)),
+    "reading": READING,
     "length": mapping(_plain),
     "metrics": METRICS,
     "essentials": mapping(anything),

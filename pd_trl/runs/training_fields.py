@@ -31,7 +31,7 @@ DECIDING = frozenset({
 })  # fmt: skip
 
 # Fields that came after the first release count where they are set, so that earlier models are still known.
-_ADDED = {"pooling": None, "layers": None, "standardize": False, "freeze_backbone": False}
+_ADDED = {"pooling": None, "layers": None, "standardize": None, "freeze_backbone": False}
 
 # With `load_best_model_at_end` these choose the checkpoint whose weights are kept.
 DECIDING_THE_BEST = frozenset({

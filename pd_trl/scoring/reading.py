@@ -1,16 +1,32 @@
 """Where the engine reads a decoder's states: at the last token of each sequence, or as the mean over its response."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..models.tree_batches import backbone_of
 from .branches import BranchLayout
 from .tokens import TokenRows
 
 OnDevice: TypeAlias = Callable[[NDArray], torch.Tensor]
+
+
+def decoder_parts(model: Any) -> tuple[Any, Any]:
+    """
+    Backbone and head of a model that may read its reward of a decoder, at the last token or over the response; `None` for one that does not.
+    [`RewardModelScorer`] compares them with the whole model before it trusts them.
+    """
+    inner = model.get_base_model() if hasattr(model, "peft_config") else model
+    config = inner.config
+    reads_first = getattr(config, "pooling", "last") not in ("last", "mean") or config.is_encoder_decoder
+    if reads_first or not isinstance(getattr(inner, "score", None), torch.nn.Module):
+        return None, None
+    if getattr(config.get_text_config(), "use_bidirectional_attention", False):
+        return None, None
+    return backbone_of(model), inner.score
 
 
 class LastToken:

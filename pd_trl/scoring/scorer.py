@@ -18,9 +18,9 @@ from ..models.inputs import num_embeddings
 from ..models.positions import positions_of
 from ..models.probes import agree, ordinary_tokens, rounding
 from ..models.sidecar import RewardSidecar
-from ..models.tree_batches import backbone_of, mask_for, why_no_trees
+from ..models.tree_batches import mask_for, why_no_trees
 from .branches import BranchLayout
-from .reading import LastToken, ResponseMean
+from .reading import LastToken, ResponseMean, decoder_parts
 from .tokens import TokenRows
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class RewardModelScorer:
         self.device = next(model.parameters()).device
         unchanged = factors is None or all(factor == 1 for factor in factors)
         self._factors = None if unchanged else torch.tensor(factors, device=self.device)
-        self._backbone, self._head = _decoder_parts(model)
+        self._backbone, self._head = decoder_parts(model)
         layers = getattr(model.config, "layers", None) or ()
         self._reading = (ResponseMean if self.counts_responses else LastToken)(layers, self.pad_token_id)
         self._direct: bool | None = None
@@ -279,21 +279,6 @@ class RewardModelScorer:
         read = self._reading.of_rows(tokens, self._on_device)
         parts = self._read(read(self._states(input_ids=inputs["input_ids"], use_cache=False)))
         return self._same(whole, parts.float())
-
-
-def _decoder_parts(model: Any) -> tuple[Any, Any]:
-    """
-    Backbone and head of a model that may read its reward at the last token of a decoder; `None` for one that does not.
-    [`RewardModelScorer`] compares them with the whole model before it trusts them.
-    """
-    inner = model.get_base_model() if hasattr(model, "peft_config") else model
-    config = inner.config
-    reads_first = getattr(config, "pooling", "last") not in ("last", "mean") or config.is_encoder_decoder
-    if reads_first or not isinstance(getattr(inner, "score", None), torch.nn.Module):
-        return None, None
-    if getattr(config.get_text_config(), "use_bidirectional_attention", False):
-        return None, None
-    return backbone_of(model), inner.score
 
 
 def _pad_token_id(model: Any, tokenizer: PreTrainedTokenizerBase, trained_with: int | None) -> int:

@@ -130,7 +130,7 @@ class CellStore:
         if proxy == "lm":
             from .lm_heads import LanguageModelProxies, language_model_gaps
 
-            heads = LanguageModelProxies(real, self.lm, *self._lm_states(real), {**LM, **settings})
+            heads = LanguageModelProxies(real, self.lm, *self.lm_states(real), {**LM, **settings})
             return *language_model_gaps(heads, handling, unified), heads.delta_length
         if proxy == "head":
             from .encoder import EncoderProxies, encoder_gaps
@@ -147,7 +147,8 @@ class CellStore:
             self._lm = FrozenLanguageModel(self.lm_folder, self.folder / "states", self.lm_layers)
         return self._lm
 
-    def _lm_states(self, real: RealSet) -> tuple[list[list[int]], NDArray, NDArray]:
+    def lm_states(self, real: RealSet) -> tuple[list[list[int]], NDArray, NDArray]:
+        """Tokens, response tokens and states of a set's texts, see [`FrozenLanguageModel`]."""
         key = digest_of(real.texts)
         if key not in self._states:
             self._states.clear()

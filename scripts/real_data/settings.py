@@ -39,14 +39,8 @@ GRIDS: dict[str, dict[str, tuple]] = {
 
 def readings(layers: Sequence[int]) -> list[dict[str, Any]]:
     """What heads on a language model may read, of the layers that are kept: each by itself, and all together."""
-    choices = [*((layer,) for layer in layers), tuple(layers)]
+    choices = list(dict.fromkeys([*((layer,) for layer in layers), tuple(layers)]))
     return [{"pooling": pooling, "layers": chosen} for pooling in ("mean", "last") for chosen in choices]
-
-
-def grid(proxy: str, layers: Sequence[int]) -> list[dict[str, Any]]:
-    """The settings to try for a kind of proxy."""
-    found = [dict(zip(GRIDS[proxy], values, strict=True)) for values in itertools.product(*GRIDS[proxy].values())]
-    return readings(layers) + found if proxy == "lm" else found
 
 
 def choose_settings(store: "CellStore", sets: list[str], proxies: list[str]) -> list[dict[str, Any]]:
@@ -55,7 +49,8 @@ def choose_settings(store: "CellStore", sets: list[str], proxies: list[str]) -> 
     for name in sets:
         real = store.real(name, CHOSEN_ON_SEED)
         for proxy in proxies:
-            for setting in grid(proxy, store.lm_layers):
+            for values in itertools.product(*GRIDS[proxy].values()):
+                setting = dict(zip(GRIDS[proxy], values, strict=True))
                 gaps = store.gaps(real, proxy, NONE, unified=False, **setting)[0]
                 accuracy.setdefault((proxy, tuple(setting.items())), {})[name] = own_accuracy(real, gaps)
     return [

@@ -383,6 +383,8 @@ def test_sixty_thousand_pairs_open_in_three_seconds(tmp_path, open_page):
         load = page.page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
         drawn = float(page.page.evaluate("document.documentElement.dataset.ready"))
         times.append((load, drawn, 1000 * metrics["ProcessTime"]))
+        if max(times[-1]) < 2500:
+            break
     load, drawn, busy = np.min(times, axis=0)
     # Processor time does not depend on what else runs; the clock only counts where there is a processor to be had.
     assert busy < 2500, times

@@ -52,7 +52,7 @@ def test_cells_of_a_language_model(shared_data, tiny_models, tmp_path):
     store = CellStore(shared_data, tmp_path, 2, 30, tiny_models["causal"], (1, 2))
     real = store.real("oasst1_en_validation", 1)
     settings = {**LM, "layers": (1, 2)}
-    proxies = LanguageModelProxies(real, store.lm, *store._lm_states(real), settings)
+    proxies = LanguageModelProxies(real, store.lm, *store.lm_states(real), settings)
     for handling in ("none", "decorrelate"):
         gaps, margin, notes = language_model_gaps(proxies, HANDLINGS[handling], unified=handling == "none")
         assert gaps.shape == (len(real), len(real.aspects)) and gaps.std(0).min() > 0

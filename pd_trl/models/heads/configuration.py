@@ -154,6 +154,20 @@ def cut_after(config: PretrainedConfig, layers: Sequence[int], name: str) -> Pre
     return config
 
 
+def frozen_reading(config: PretrainedConfig) -> dict[str, Any]:
+    """
+    What heads on a backbone that is not trained read unless they are told: of decoders the mean over the response at two thirds of
+    the depth. Arguments of [`MultiAspectRewardModel.from_backbone`]; empty for a model that has heads.
+    """
+    if isinstance(config, MultiAspectRewardConfig):
+        return {}
+    if is_encoder(config):
+        return {"standardize": True}
+    depth = getattr(config, "num_hidden_layers", None) if config.get_text_config() is config else None
+    layers = {"layers": [max(1, round(2 * depth / 3))]} if depth else {}
+    return {"pooling": "mean", **layers, "standardize": True}
+
+
 def pooling_of(config: PretrainedConfig, name: str) -> str:
     """
     How heads read a backbone: `"first"` for encoders, `"last"` for decoders.

@@ -91,7 +91,8 @@ class RateArguments:
     budget: float | str = argument(0.3, "Share or number of pairs that the selection will keep, for --adaptive.")
     max_call_share: float = argument(
         MAX_CALL_SHARE,
-        "Largest share of all ratings that --adaptive asks for. It asks for fewer where they would change nothing.",
+        "Largest share of all ratings that --adaptive asks for, beside those of the first 30 pairs. It asks for fewer where they "
+        "would change nothing.",
     )
     repeat_share: float = argument(
         REPEAT_SHARE, "Share of the pairs rated a second time, for the judge's agreement with itself."

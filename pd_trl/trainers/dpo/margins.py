@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, DatasetInfo
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -259,8 +259,8 @@ def _in_memory(dataset: Dataset) -> Dataset:
         raise InputError(
             f"Pairs must have the columns 'chosen' and 'rejected'; the columns are {', '.join(dataset.column_names)}."
         )
-    rows = dataset.select_columns(names).with_format(None)
-    return Dataset.from_dict(rows.to_dict(), features=rows.features)
+    rows = dataset.select_columns(names)
+    return Dataset(rows.with_format("arrow")[:], info=DatasetInfo(features=rows.features))
 
 
 def _with_columns(dataset: Dataset, columns: Mapping[str, NDArray]) -> Dataset:

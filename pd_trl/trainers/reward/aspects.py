@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ...data.ids import prompt_names
 from ...data.validation import check_aspect_names, check_preferences
 from ...errors import InputError
 from ...method.ranking import random_keys, resolve_budget, select_lowest
+from ...models.heads.configuration import frozen_reading
 from ...models.heads.modeling import MultiAspectRewardModel
 from ...runs.artifacts import Manifest
 from ...runs.checkpoints import last_checkpoint
@@ -161,7 +162,11 @@ def hub_name(args: PDRewardConfig, output_dir: Path, aspect: str) -> str | None:
 
 def _with_heads(model: str, args: PDRewardConfig, aspects: Sequence[str]) -> PreTrainedModel:
     set_seed(args.seed)
-    settings = {**(args.model_init_kwargs or {}), "trust_remote_code": args.trust_remote_code, **args.reading}
+    settings = {**(args.model_init_kwargs or {}), "trust_remote_code": args.trust_remote_code}
+    if args.freeze_backbone:
+        named = {name: settings[name] for name in ("revision", "trust_remote_code", "token") if name in settings}
+        settings |= frozen_reading(AutoConfig.from_pretrained(model, **named))
+    settings |= args.reading
     return MultiAspectRewardModel.from_backbone(model, aspects, **settings)
 
 

@@ -287,7 +287,8 @@ class PDRewardTrainer(PreferenceTrainer, RewardTrainer):
             "max_length": sidecar.max_length,
         }
         return {
-            "kind": "reward", "aspect": sidecar.aspect, "heads": sidecar.heads, "length": length, "metrics": sidecar.metrics,
+            "kind": "reward", "aspect": sidecar.aspect, "heads": sidecar.heads, "reading": sidecar.reading, "length": length,
+            "metrics": sidecar.metrics,
         }  # fmt: skip
 
     def _save_beside(self, folder: str) -> None:

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from transformers import AutoModelForCausalLM
 
 from pd_trl import PDFilter, policy_margins, rival_scores, validation_losses
@@ -37,8 +38,12 @@ def by_hand(model, data, side):
     return np.array(sums), np.array(counts)
 
 
-def test_margins_are_those_of_the_log_probabilities(tiny_models, policy):
-    data = tiny_preferences(9).add_column("policy_logp_chosen", [0.0] * 9)
+def test_margins_are_those_of_the_log_probabilities(tiny_models, policy, tmp_path):
+    # A selection of rows in a file, as a stage leaves it.
+    tiny_preferences(12).to_parquet(tmp_path / "rows.parquet")
+    data = Dataset.from_parquet(str(tmp_path / "rows.parquet"), cache_dir=str(tmp_path / "cache")).select(range(9))
+    data = data.add_column("policy_logp_chosen", [0.0] * 9)
+    files = {path for path in tmp_path.rglob("*") if path.is_file()}
     reference = AutoModelForCausalLM.from_pretrained(tiny_models["causal"])
     ours = {side: by_hand(policy, data, side) for side in ("chosen", "rejected")}
     theirs = {side: by_hand(reference, data, side) for side in ("chosen", "rejected")}
@@ -49,6 +54,9 @@ def test_margins_are_those_of_the_log_probabilities(tiny_models, policy):
         *("policy_logp_chosen", "policy_logp_rejected", "implicit_margin", "logp_distance", "edit_distance"),
     ]
     assert np.allclose(found["implicit_margin"], expected, atol=1e-4) and np.abs(expected).max() > 1e-2
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == files
+    plain = policy_margins(data, tiny_models["causal"], edit_distances=False)
+    assert np.allclose(plain["policy_logp_chosen"], theirs["chosen"][0], atol=1e-4)
     distance = np.abs(ours["chosen"][0] - ours["rejected"][0])
     assert np.allclose(found["logp_distance"], distance, atol=1e-4)
     assert found["edit_distance"][0] <= max(ours[side][1][0] for side in ours)

@@ -109,6 +109,8 @@ def test_what_was_trained_is_scored_alike_from_disk(tiny_models, tmp_path, adapt
     found = train_aspect_rewards(data, tiny_models["causal"], tmp_path, args=args, heads=True, peft_config=peft_config)
     folder = tmp_path / "heads"
     assert RewardSidecar.load(folder).reading == READING
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "The heads read the mean over the response's tokens, at layers 1, 2" in card and "score_responses(" in card
     models = {aspect: reward.path for aspect, reward in found.items()}
     expected, alone = (
         score_pairs(data, models, **how) for how in ({"tokens_per_batch": 4096}, {"tokens_per_batch": 1})
@@ -131,8 +133,24 @@ def test_what_was_trained_is_scored_alike_from_disk(tiny_models, tmp_path, adapt
 def test_the_identity_of_a_training_knows_what_is_read(tmp_path):
     plain = training_identity(PDRewardConfig(str(tmp_path), **CPU))
     assert not {"pooling", "layers", "standardize", "freeze_backbone"} & set(plain)
+    assert PDRewardConfig(str(tmp_path), **CPU, standardize=False).reading == {"standardize": False}
     for name, value in {**READING, "freeze_backbone": True}.items():
         assert training_identity(PDRewardConfig(str(tmp_path), **CPU, **{name: value}))[name] == value
+
+
+def test_heads_on_a_frozen_backbone_read_the_mean_at_two_thirds_of_its_depth(tiny_models, tmp_path):
+    args = PDRewardConfig("unused", **{**CPU, "max_steps": 2, "freeze_backbone": True})
+    train_aspect_rewards(tiny_preferences(24), tiny_models["causal"], tmp_path / "a", args=args, heads=True)
+    assert RewardSidecar.load(tmp_path / "a" / "heads").reading == {
+        "pooling": "mean",
+        "layers": [1],
+        "standardize": True,
+    }
+    args = PDRewardConfig(
+        "unused", **{**CPU, "max_steps": 2, "freeze_backbone": True, "pooling": "last", "layers": [2]}
+    )
+    train_aspect_rewards(tiny_preferences(24), tiny_models["causal"], tmp_path / "b", args=args, heads=True)
+    assert RewardSidecar.load(tmp_path / "b" / "heads").reading == {"layers": [2], "standardize": True}
 
 
 def test_arguments_of_heads_are_refused_where_they_do_nothing(tiny_models, tmp_path):
