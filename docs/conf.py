@@ -23,8 +23,6 @@ extensions = [
 ]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
-# Two dashes begin a flag.
-smartquotes = False
 exclude_patterns = ["_build", "_ext"]
 
 autodoc_member_order = "bysource"

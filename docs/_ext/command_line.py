@@ -18,12 +18,19 @@ from pd_trl.pipeline.registry import GROUPS, STAGES
 MARK = "<!-- commands -->"
 
 
+# Code, links, and flags, which are code too.
+_AS_IT_IS = re.compile(r"(`[^`]+`|\[[^\]]+\]\(https?://[^)\s]+\)|(?<![\w-])--\w[\w-]*)")
+
+
 def _cell(text: object) -> str:
-    shown = html.escape(" ".join(str(text).split()), quote=False).replace("|", "\\|")
-    parts = re.split(r"(`[^`]+`)", shown)
-    return "".join(
-        html.unescape(part) if part.startswith("`") else re.sub(r"([*_$\[\]{}])", r"\\\1", part) for part in parts
-    )
+    """A text as it can stand in a cell of a table."""
+    shown = []
+    for i, part in enumerate(_AS_IT_IS.split(" ".join(str(text).split()).replace("|", "\\|"))):
+        if i % 2:
+            shown.append(f"`{part}`" if part.startswith("--") else part)
+        else:
+            shown.append(re.sub(r"([*_$\[\]{}])", r"\\\1", html.escape(part, quote=False)))
+    return "".join(shown)
 
 
 def _default(action: argparse.Action) -> str:

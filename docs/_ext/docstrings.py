@@ -12,6 +12,8 @@ _REFERENCE = re.compile(r"\[`(~?)([\w.]+)(\(\))?`\]")
 _LINK = re.compile(r"\[([^\]`]+)\]\((https?://[^)\s]+)\)")
 _CODE = re.compile(r"(?<![`:\w])(`+)([^`]+)\1(?!`)")
 _FENCE = re.compile(r"^(\s*)```(\w*)\s*$")
+_FORMULA = re.compile(r"\$\$ [^$]+ \$\$")
+_MATH = re.compile(r"^(\s*)\$\$ (.*) \$\$$")
 _INDENT = re.compile(r"\s*")
 _SECTIONS = ("Args:", "Attributes:", "Parameters:")
 # Arguments of a class that a reader finds in the page of TRL, and not here.
@@ -59,6 +61,9 @@ def as_restructured_text(lines: list[str]) -> list[str]:
                 fence = None
                 made.append("")
             continue
+        if fence is None and (match := _MATH.match(line)):
+            made += ["", f"{match[1]}.. math:: {match[2]}", ""]
+            continue
         if fence is not None:
             made.append(f"    {line}")
             continue
@@ -82,8 +87,10 @@ def as_restructured_text(lines: list[str]) -> list[str]:
 
 
 def _convert(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    # A link may be broken over two lines, which no line can tell by itself.
-    text = _LINK.sub(lambda match: " ".join(match[0].split()), "\n".join(lines))
+    # Links and formulas may be broken over two lines, which no line can tell by itself.
+    text = "\n".join(lines)
+    for whole in (_LINK, _FORMULA):
+        text = whole.sub(lambda match: " ".join(match[0].split()), text)
     lines[:] = as_restructured_text(text.split("\n"))
 
 
