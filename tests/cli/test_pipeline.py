@@ -16,7 +16,7 @@ from pd_trl.runs.results import load_results
 from tests.processes import ROOT
 
 SMALL_WORLD = {
-    "simulate.num_pairs": 160,
+    "simulate.num_pairs": 240,
     "simulate.num_texts": 600,
     "simulate.num_prompts": 24,
     "reward.num_train_epochs": 1,
@@ -31,16 +31,16 @@ def test_the_quickstart_in_small(command, tmp_path):
     assert first.code == 0, first.err
     run = tmp_path / "run"
     selection = Manifest.load(run / "select").counts
-    assert selection == {"total": 160, "kept": 48, "dropped": 112}
+    assert selection == {"total": 240, "kept": 72, "dropped": 168}
     kept, dropped = read_rows(run / "select" / "selected"), read_rows(run / "select" / "dropped")
-    assert (len(kept), len(dropped)) == (48, 112) and max(kept["pd"]) <= min(dropped["pd"])
+    assert (len(kept), len(dropped)) == (72, 168) and max(kept["pd"]) <= min(dropped["pd"])
     assert set(kept["pair_id"]) | set(dropped["pair_id"]) == set(read_rows(run / "prepare" / "pairs")["pair_id"])
-    assert Manifest.load(run / "dpo").counts == {"given": 48, "trained on": 48}
-    assert "on **48 of 160** preference pairs. They are the pairs of lowest" in (run / "dpo" / "README.md").read_text()
+    assert Manifest.load(run / "dpo").counts == {"given": 72, "trained on": 72}
+    assert "on **72 of 240** preference pairs. They are the pairs of lowest" in (run / "dpo" / "README.md").read_text()
     assert (
         "selected by the rule `random`, a baseline" in (run / "compare" / "random" / "dpo" / "README.md").read_text()
     )
-    assert Manifest.load(run / "compare" / "all" / "dpo").counts["trained on"] == 160
+    assert Manifest.load(run / "compare" / "all" / "dpo").counts["trained on"] == 240
     results = read_json(run / "judge" / "results.json")
     assert list(results) == ["SFT", "PD", "all", "random"]
     assert all(entry["num_outputs"] == 24 for entry in results.values())
@@ -63,14 +63,14 @@ def test_real_data(command, shared_data, tiny_models, tmp_path, name, num_aspect
     outcome = command(
         "run", "--config", "real-data", "--dataset_name", shared_data / f"{name}.parquet",
         "--model_name_or_path", tiny_models["causal"], "--output_dir", tmp_path / "run",
-        "--prepare.max_pairs", 80, "--reward.max_steps", 2, "--reward.max_length", 2000, "--score.max_length", 512,
+        "--prepare.max_pairs", 150, "--reward.max_steps", 2, "--reward.max_length", 2000, "--score.max_length", 512,
         "--reward.per_device_train_batch_size", 2, "--reward.per_device_eval_batch_size", 2,
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
     prepared, scored, selected = (
         Manifest.load(tmp_path / "run" / stage).counts for stage in ("prepare", "score", "select")
     )
-    assert prepared["pairs"] == 80 == prepared["kept"] + prepared["dropped"]
+    assert prepared["pairs"] == 150 == prepared["kept"] + prepared["dropped"]
     assert prepared["rows"] == scored["scored"] == selected["total"] == selected["kept"] + selected["dropped"]
     report = read_json(tmp_path / "run" / "select" / "report.json")
     assert len(report["aspects"]) == num_aspects

@@ -134,7 +134,7 @@ def test_refuses_what_cannot_carry_heads(tiny_models, tmp_path):
         load(tiny_models["causal"], ["honesty", "honesty"])
     with pytest.raises(InputError, match="cannot be the name of a folder"):
         load(tiny_models["causal"], ["../honesty"])
-    with pytest.raises(InputError, match="The config.json of the model"):
+    with pytest.raises(InputError, match="no usable config.json"):
         load(str(tmp_path), ["honesty"])
     with pytest.raises(InputError, match="at least one aspect"):
         MultiAspectRewardModel(MultiAspectRewardConfig())
