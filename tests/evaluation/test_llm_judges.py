@@ -89,3 +89,15 @@ def test_a_killed_judge_is_not_paid_twice(command, tmp_path, judge):  # noqa: F8
     lengths = [len(a["output"]) - len(b["output"]) for a, b in zip(recorded.model, recorded.reference, strict=True)]
     assert record.value == pytest.approx(1 + np.sign(lengths).mean())
     assert record.judge == "some-model" and record.settings["agreement"] == 1.0
+
+
+def test_answers_that_are_paid_for_survive_overwrite(command, tmp_path):  # noqa: F811
+    recorded = made_up(12)
+    with replay([], longer) as server:
+        flags = flags_of(tmp_path, recorded, "openai:some-model", server)
+        assert command(*flags).code == 0
+        asked = len(server.bodies)
+        command(*flags, "--seed", 7).refused("`seed`", "--overwrite")
+        outcome = command(*flags, "--seed", 7, "--overwrite")
+        assert outcome.code == 0, outcome.err
+        assert len(server.bodies) == asked > 0

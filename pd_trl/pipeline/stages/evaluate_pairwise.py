@@ -10,7 +10,7 @@ from ...runs.artifacts import Manifest
 from ...runs.results import RESULTS_NAME, load_results, save_results
 from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, owned_folder, skip_if_done, timed
 from ..mappings import mapping_of, path_or_mapping
-from .arguments import OVERWRITE, argument
+from .arguments import OVERWRITE_KEEPS_ANSWERS, argument
 
 
 @dataclass
@@ -36,7 +36,7 @@ class PairwiseArguments:
     num_resamples: int = argument(10_000, "Resamples of the bootstrap interval.")
     seed: int = argument(42, "Seed of the bootstrap.")
     dry_run: bool = argument(False, "Show the plan and judge nothing.")
-    overwrite: bool = argument(False, OVERWRITE)
+    overwrite: bool = argument(False, OVERWRITE_KEEPS_ANSWERS)
 
 
 def check_pairwise(arguments: PairwiseArguments) -> None:
@@ -66,7 +66,8 @@ def run_pairwise(arguments: PairwiseArguments) -> StageResult:
     from ...evaluation.judges import load_judge
     from ...evaluation.judges.digest import judge_digest
     from ...evaluation.outputs import load_output_sets, outputs_digest
-    from ...evaluation.pairwise import win_score
+    from ...evaluation.pairwise import ANSWERS_NAME, win_score
+    from ...runs.row_log import carry_over
 
     check_pairwise(arguments)
     baselines = _named(arguments.baselines)
@@ -99,6 +100,8 @@ def run_pairwise(arguments: PairwiseArguments) -> StageResult:
         return done
     judge = load_judge(str(arguments.judge), **settings)
     with owned_folder(manifest, folder, arguments.overwrite) as root:
+        for name in baselines:
+            carry_over(folder / name / ANSWERS_NAME, root / name / ANSWERS_NAME, judge.identity)
         with timed(manifest):
             scores = [
                 win_score(
