@@ -49,6 +49,8 @@ VLLM_REQUIRES = ["vllm>=0.22.0"]
 
 REPORT_REQUIRES = ["bokeh>=3.4", "matplotlib>=3.8"]
 
+DOCS_REQUIRES = ["furo>=2024.8.6", "myst-parser>=4.0", "sphinx>=8.1"]
+
 TEST_REQUIRES = ["pytest>=8.0", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "hypothesis>=6.100"]
 
 # The local Hub and judge that the tests talk to, and the browser's driver; the browser itself is the system's (chromium).
@@ -60,6 +62,7 @@ DEV_REQUIRES = (
     + METRICS_REQUIRES
     + REPORT_REQUIRES
     + SERVER_REQUIRES
+    + DOCS_REQUIRES
     + [
         "build>=1.2",
         # The baseline of scripts/bench_speed.py for selection out of core.
@@ -116,6 +119,7 @@ setup(
         "metrics": METRICS_REQUIRES,
         "vllm": VLLM_REQUIRES,
         "report": REPORT_REQUIRES,
+        "docs": DOCS_REQUIRES,
         "dev": DEV_REQUIRES,
         "compat": COMPAT_REQUIRES,
     },

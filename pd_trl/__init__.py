@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from .publishing.report import publish_report
     from .rating import load_rubric, rate_pairs, server_judge
     from .scoring import score_pairs, score_responses
+    from .selection.advice import advise
     from .selection.filter import PDFilter
     from .selection.out_of_core import select_out_of_core
+    from .selection.rivals import rival_scores
     from .trainers.dpo.config import PDDPOConfig
+    from .trainers.dpo.margins import policy_margins, validation_losses
     from .trainers.dpo.trainer import PDDPOTrainer
     from .trainers.reward.aspects import train_aspect_rewards
     from .trainers.reward.config import PDRewardConfig
@@ -42,6 +45,7 @@ _MODULE_OF = {
     "PDFilter": "selection.filter",
     "PDRewardConfig": "trainers.reward.config",
     "PDRewardTrainer": "trainers.reward.trainer",
+    "advise": "selection.advice",
     "evaluate_alpaca": "evaluation.alpaca",
     "evaluate_rewards": "evaluation.rewards",
     "export_preferences": "export",
@@ -49,18 +53,21 @@ _MODULE_OF = {
     "load_pairs": "data",
     "load_rubric": "rating",
     "metrics": "evaluation",
+    "policy_margins": "trainers.dpo.margins",
     "preference_divergence": "method.divergence",
     "publish_collection": "publishing.collection",
     "publish_dataset": "publishing.dataset",
     "publish_model": "publishing.model",
     "publish_report": "publishing.report",
     "rate_pairs": "rating",
+    "rival_scores": "selection.rivals",
     "score_pairs": "scoring",
     "score_responses": "scoring",
     "select_out_of_core": "selection.out_of_core",
     "server_judge": "rating",
     "to_preferences": "data",
     "train_aspect_rewards": "trainers.reward.aspects",
+    "validation_losses": "trainers.dpo.margins",
     "win_score": "evaluation.pairwise",
 }
 
@@ -73,6 +80,7 @@ __all__ = [
     "PDRewardConfig",
     "PDRewardTrainer",
     "__version__",
+    "advise",
     "evaluate_alpaca",
     "evaluate_rewards",
     "export_preferences",
@@ -80,18 +88,21 @@ __all__ = [
     "load_pairs",
     "load_rubric",
     "metrics",
+    "policy_margins",
     "preference_divergence",
     "publish_collection",
     "publish_dataset",
     "publish_model",
     "publish_report",
     "rate_pairs",
+    "rival_scores",
     "score_pairs",
     "score_responses",
     "select_out_of_core",
     "server_judge",
     "to_preferences",
     "train_aspect_rewards",
+    "validation_losses",
     "win_score",
 ]
 

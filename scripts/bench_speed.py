@@ -1,10 +1,10 @@
 """
-Speed: every ratio of the README's table in one run on one machine, each against its baseline, whose code stands beside it in
+Speed: every ratio of the table of docs/speed.md in one run on one machine, each against its baseline, whose code stands beside it in
 scripts/speed. Medians of five rounds or more in which the two sides take turns.
 
     python scripts/bench_speed.py                    # all, about 40 minutes on 2 quiet cores, 4 GB of disk
     python scripts/bench_speed.py --only scoring processes
-    python scripts/bench_speed.py --quick            # small sizes, to see that it runs: not for the README
+    python scripts/bench_speed.py --quick            # small sizes, to see that it runs: not for the table
 """
 
 import argparse

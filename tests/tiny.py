@@ -40,6 +40,14 @@ def tiny_tokenizer(*, pad_token: str | None = "<pad>", chat_template: str | None
     )
 
 
+def encode_pair(tokenizer, row) -> tuple[list[int], list[int]]:
+    """Tokens of both sides of a preference, with its prompt, as scoring makes them."""
+    from pd_trl.scoring.encoding import conversations, encode_responses
+
+    chosen, rejected = encode_responses(tokenizer, conversations(tokenizer, [row]), [row, row])
+    return chosen, rejected
+
+
 def tiny_config(**changes) -> LlamaConfig:
     values = dict(
         vocab_size=7 + len(WORDS) + 2,

@@ -14,6 +14,7 @@ from ..pipeline.recipe_rules import check_file, check_servers, set_environment
 from ..safety.schema import parse_yaml
 from ..safety.secrets import parsed_json
 from ..text.names import did_you_mean
+from .help import short_help
 from .processes import run_forwarding
 
 EXIT_CODE_FILE = "PD_TRL_EXIT_CODE_FILE"
@@ -76,15 +77,27 @@ class StageParser:
         description: str = "",
         defaults: Mapping[str, Any] | None = None,
     ):
-        from trl import TrlParser
+        # TrlParser's base, which needs no torch: TRL's own takes seconds to import and adds what `parse` does.
+        from transformers.hf_argparser import HfArgumentParser
 
-        self.parser = TrlParser(dataclass_types, prog=prog, description=description, allow_abbrev=False)
+        self.parser = HfArgumentParser(dataclass_types, prog=prog, description=description, allow_abbrev=False)
         self.parser.error = refuse
         self.parser.add_argument("--config", default=None, help="YAML file with these arguments.")
+        for action in self.parser._actions:
+            # transformers gives a negated flag the help of the other one, and a default that the help would show.
+            if f"--no_{action.dest}" in action.option_strings:
+                action.default = argparse.SUPPRESS
+                action.help = f"Turns --{action.dest} off, as `--{action.dest} false` does."
         self.actions = {a.dest: a for a in self.parser._actions if a.dest not in ("help", "config")}
         self.hints = {name: hint for cls in dataclass_types for name, hint in typing.get_type_hints(cls).items()}
-        if defaults:
-            self.parser.set_defaults_with_config(**{k: v for k, v in defaults.items() if k in self.actions})
+        for name in set(defaults or {}) & set(self.actions):
+            self.actions[name].default = (defaults or {})[name]
+            self.actions[name].required = False
+
+    def print_help(self, everything: bool = False) -> None:
+        """Our arguments and those of the trainer that most runs set, or `everything`."""
+        text = self.parser.format_help() if everything else short_help(self.parser, self.parser.dataclass_types)
+        sys.stdout.write(text)
 
     def parse(
         self, arguments: Sequence[str], section: Mapping[str, Any] | None = None
@@ -182,8 +195,8 @@ class StageParser:
 
     def _split(self, arguments: list[str]) -> tuple[list[str], list[str]]:
         """Ours and accelerate's: what this parser does not know, `accelerate launch` must."""
-        if "-h" in arguments or "--help" in arguments:
-            self.parser.print_help()
+        if {"-h", "--help", "--help-all", "--help_all"} & set(arguments):
+            self.print_help(everything=bool({"--help-all", "--help_all"} & set(arguments)))
             raise SystemExit(0)
         _, left = self.parser.parse_known_args(arguments)
         if not left:
@@ -193,6 +206,8 @@ class StageParser:
 
 
 def refuse(message: str) -> typing.NoReturn:
+    if message.endswith("expected one argument"):
+        message += ". A value that begins with a dash is written as --name=VALUE"
     raise InputError(f"{message[:1].upper()}{message[1:]}. `--help` lists all arguments.")
 
 

@@ -13,6 +13,9 @@ from typing import Any
 PATIENCE = 10.0
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 
+# Windows has no other end of a process than that of SIGTERM there.
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+
 
 class StageEnded(Exception):
     """
@@ -56,7 +59,7 @@ def run_forwarding(program: list[str], environment: Mapping[str, str], mark: str
             _signal(_family(child.pid), received[0][0])
         while (code := child.poll()) is None:
             if received and time.monotonic() - received[0][1] > PATIENCE:
-                _signal(_family(child.pid), signal.SIGKILL)
+                _signal(_family(child.pid), _KILL)
             time.sleep(0.05)
         if code or received:
             _end(mark, environment[mark])
@@ -114,5 +117,5 @@ def _end(mark: str, value: str) -> None:
                 left.append(process)
     _signal(left, signal.SIGTERM)
     _, alive = psutil.wait_procs(left, timeout=PATIENCE)
-    _signal(alive, signal.SIGKILL)
+    _signal(alive, _KILL)
     psutil.wait_procs(alive, timeout=PATIENCE)

@@ -72,6 +72,8 @@ def leave_process_group() -> None:
     Ends a process of a launch once all are done, without the interpreter's teardown: threads of the process group that are
     still alive then would abort it ("terminate called without an active exception"), after all results are written.
     """
+    if "torch" not in sys.modules:
+        return
     import torch.distributed
 
     if torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -63,6 +63,13 @@ def number_repeats(ids: Sequence[str], content: Callable[[list[int]], list[str]]
     return numbered
 
 
+def prompt_names(dataset: Dataset) -> list[str] | None:
+    """What names the prompt of each row: its `prompt_id`, else its `prompt`; `None` if the data has neither."""
+    if "prompt_id" in dataset.column_names:
+        return [str(prompt) for prompt in dataset["prompt_id"][:]]
+    return [canonical_json(prompt) for prompt in dataset["prompt"]] if "prompt" in dataset.column_names else None
+
+
 def row_keys(dataset: "Dataset") -> NDArray[np.str_]:
     """The `pair_id` of each row, or its position if the data set has no ids, shape `(num_rows,)`."""
     if "pair_id" not in dataset.column_names:

@@ -43,7 +43,7 @@ class Exporter:
 
     def __post_init__(self) -> None:
         if self.render and not self.target.renders:
-            raise InputError(f"{self.target.title} applies the chat template itself: leave `render` out.")
+            raise InputError(f"{self.target.title} applies the chat template itself: leave `render` (--render) out.")
         if self.texts is not None:
             self.target.check_tokenizer(self.texts)
 
@@ -131,10 +131,11 @@ def _texts_dataset(records: Iterator[dict[str, Any]]) -> Dataset:
     )
 
 
+_TOKENIZER, _RENDER = "the model's `tokenizer` (--tokenizer)", "`render` (--render)"
 _WAYS_OUT = {
-    "messages": "pass the model's tokenizer and `render`, which writes its chat template's text",
-    "plain texts": "pass `as_chat`, which makes them messages and so changes their tokens",
-    "plain texts whose special tokens it does not add": "pass the model's `tokenizer`",
+    "messages": f"pass {_TOKENIZER} and {_RENDER}, which writes its chat template's text",
+    "plain texts": "pass `as_chat` (--as_chat), which makes them messages and so changes their tokens",
+    "plain texts whose special tokens it does not add": f"pass {_TOKENIZER}",
 }
 
 
@@ -144,11 +145,11 @@ def refusal_text(export: Exporter, left_out: dict[str, int], total: int, on_unsu
     ways = [_WAYS_OUT[reason] for reason in left_out if reason in _WAYS_OUT]
     others = [reason for reason in left_out if reason not in _WAYS_OUT]
     if others and export.target.renders and not export.render and export.texts is None:
-        ways.append("pass the model's tokenizer and `render`, which writes its chat template's text")
+        ways.append(_WAYS_OUT["messages"])
     elif others and export.target.renders and not export.render:
-        ways.append("pass `render`, which writes the chat template's text")
+        ways.append(f"pass {_RENDER}, which writes the chat template's text")
     if on_unsupported == "error" and sum(left_out.values()) < total:
-        ways.append("leave these rows out with on_unsupported='drop'")
+        ways.append("leave these rows out with on_unsupported='drop' (--on_unsupported drop)")
     if others:
         ways.append(
             "export to trl or axolotl, which read what TRL reads"

@@ -101,8 +101,7 @@ def _pair(row: int, values: dict[str, Any]) -> Pair:
     if texts["prompt"] == []:
         raise _wrong(row, "has a prompt without messages. Remove it")
     for name in ("chosen", "rejected"):
-        side = texts[name]
-        if not side or (isinstance(side, str) and not side.strip()):
+        if _is_blank(texts[name]):
             raise _wrong(row, f"has an empty {name!r} side. Remove it")
     return Pair(
         row,
@@ -112,6 +111,14 @@ def _pair(row: int, values: dict[str, Any]) -> Pair:
         media=any(values.get(name) not in (None, [], b"") for name in _MEDIA),
         pair_id=None if values.get("pair_id") is None else str(values["pair_id"]),
     )
+
+
+def _is_blank(side: Text) -> bool:
+    """Whether a response says nothing: no text, and no call of a tool."""
+    if isinstance(side, str):
+        return not side.strip()
+    said = (m["content"].strip() if isinstance(m["content"], str) else m["content"] for m in side)
+    return not any(said) and not any(m.get("tool_calls") for m in side)
 
 
 def _split_prompt(row: int, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -153,9 +153,11 @@ def _check(to: str, tokenizer: Any, render: bool, as_chat: bool, on_unsupported:
     if on_unsupported not in ON_UNSUPPORTED:
         raise InputError(f"`on_unsupported` must be one of {', '.join(ON_UNSUPPORTED)}, got {on_unsupported!r}.")
     if render and tokenizer is None:
-        raise InputError("`render` writes the text of a chat template: name the model with `tokenizer`.")
+        raise InputError(
+            "`render` (--render) writes the text of a chat template: name the model with `tokenizer` (--tokenizer)."
+        )
     if render and as_chat:
-        raise InputError("`as_chat` makes messages, and `render` texts of them: choose one.")
+        raise InputError("`as_chat` (--as_chat) makes messages, and `render` (--render) texts of them: choose one.")
 
 
 def _open(source: Any, split: str, revision: str | None) -> Dataset:
@@ -172,7 +174,7 @@ def _open_dropped(dataset: Any) -> Dataset:
     folder = Path(dataset).expanduser() / "dropped" if isinstance(dataset, (str, os.PathLike)) else None
     if folder is None or not folder.is_dir():
         raise InputError(
-            "The dropped rows lie beside the kept ones in the folder of `pd-trl select`: name that folder, or leave `dropped` out."
+            "The dropped rows lie beside the kept ones in the folder of `pd-trl select`: name that folder, or leave `dropped` (--dropped) out."
         )
     return read_rows(folder)
 

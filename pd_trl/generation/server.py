@@ -12,7 +12,7 @@ from ..safety.schema import boolean, integer, record, text
 from ..safety.secrets import masked
 from ..servers import OpenAIClient, RequestPool, RequestSettings, known_answers, public_address
 from ..servers.answers import CHAT, COMPLETION
-from ..servers.questions import estimated_tokens, request_key
+from ..servers.questions import check_arguments, estimated_tokens, request_key
 from .instructions import Instruction
 from .settings import DecodingConfig
 
@@ -82,13 +82,7 @@ class ServerPolicy:
         Raises:
             InputError: Without the package openai, an address, or a key.
         """
-        return OpenAIClient(
-            self.base_url,
-            self.api_key_env,
-            model=self.model,
-            timeout=self.settings.timeout,
-            max_answer_bytes=self.settings.max_answer_bytes,
-        )
+        return OpenAIClient(self.base_url, self.api_key_env, model=self.model, settings=self.settings)
 
     def requests(self, instructions: Sequence[Instruction], config: DecodingConfig) -> dict[int, dict[str, Any]]:
         """
@@ -135,9 +129,7 @@ class ServerPolicy:
                     f"OpenAI's API has no place for `{name}`. If your server takes it, leave `{name}` out and send it with the request "
                     f'arguments {{"extra_body": {{"{name}": {example!r}}}}}.'
                 )
-        taken = sorted({"messages", "prompt", "model", "stream", "n"} & set(self.arguments))
-        if taken:
-            raise InputError(f"The request arguments must not set {', '.join(taken)}, which decide what is asked.")
+        check_arguments(self.arguments)
         if config.use_chat_template is False and config.system_prompt:
             raise InputError("A system prompt needs the server's chat template: leave `use_chat_template` out.")
 

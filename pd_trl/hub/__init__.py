@@ -1,6 +1,6 @@
 """The one place that talks to the Hugging Face Hub: checks before, atomic commits, downloads."""
 
-from .client import HubError, hub_api, retried, scrubbed
+from .client import HubError, HubUnreachableError, hub_api, retried, scrubbed
 from .commit import commit_files
 from .download import (
     check_dataset_files,
@@ -11,7 +11,16 @@ from .download import (
     split_revision,
 )
 from .head import Changes, Commit, Head, read_head
-from .preflight import Access, check_access, check_card, check_name, check_namespace, check_training_push, read_info
+from .preflight import (
+    Access,
+    check_access,
+    check_card,
+    check_name,
+    check_namespace,
+    check_training_push,
+    planned_access,
+    read_info,
+)
 
 __all__ = [
     "Access",
@@ -19,6 +28,7 @@ __all__ = [
     "Commit",
     "Head",
     "HubError",
+    "HubUnreachableError",
     "check_access",
     "check_card",
     "check_dataset_files",
@@ -31,6 +41,7 @@ __all__ = [
     "hub_api",
     "local_file",
     "local_model_folder",
+    "planned_access",
     "read_head",
     "read_info",
     "retried",

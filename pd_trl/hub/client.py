@@ -30,6 +30,10 @@ class HubError(InputError):
     """The Hub refused a request or could not be reached. The message says what was changed there."""
 
 
+class HubUnreachableError(HubError):
+    """The Hub could not be asked: there is no token, it is switched off, or the connection is lost."""
+
+
 def hub_api(token: str | None = None) -> HfApi:
     """A client of the Hub, by `token` or else the one that the user is logged in with."""
     return HfApi(token=token, library_name="pd_trl", library_version=__version__)
@@ -108,13 +112,13 @@ def retried(call: Callable[[], T], what: str, *, attempts: int = 6) -> T:
 
 def explained(error: Exception, what: str) -> HubError:
     """One message for the error of a request, which says what to do."""
-    status = status_of(error)
+    status, kind = status_of(error), HubError
     server = " ".join(scrubbed(getattr(error, "server_message", None) or "").split())
     said = f" The Hub says: {server.rstrip('.')}." if server else ""
     if isinstance(error, OfflineModeIsEnabled):
-        advice = "the Hub is switched off by HF_HUB_OFFLINE. Unset it, or publish later."
+        kind, advice = HubUnreachableError, "the Hub is switched off by HF_HUB_OFFLINE. Unset it, or publish later."
     elif isinstance(error, LocalTokenNotFoundError):
-        advice = "there is no token. Log in with `hf auth login`, or set HF_TOKEN."
+        kind, advice = HubUnreachableError, "there is no token. Log in with `hf auth login`, or set HF_TOKEN."
     elif status == 401:
         advice = f"the token is not valid, or has expired. Log in again with `hf auth login`, or set HF_TOKEN.{said}"
     elif status == 403:
@@ -134,5 +138,6 @@ def explained(error: Exception, what: str) -> HubError:
         advice = f"the Hub refused it (status {status}).{said}"
     else:
         reason = scrubbed(" ".join(str(error).split())) or type(error).__name__
+        kind = HubUnreachableError
         advice = f"the connection to the Hub was lost ({reason.rstrip('.')}). Check it, and try again."
-    return HubError(f"{what}: {advice}")
+    return kind(f"{what}: {advice}")

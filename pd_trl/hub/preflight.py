@@ -12,7 +12,7 @@ from huggingface_hub import HfApi, get_session, get_token
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
-from .client import HubError, hub_api, retried, scrubbed, status_of
+from .client import HubError, HubUnreachableError, hub_api, retried, scrubbed, status_of
 
 WRITE_PERMISSION = "repo.write"
 _identities: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
@@ -30,6 +30,7 @@ class Access:
         exists (`bool`): Whether the repository is there.
         private (`bool`, *optional*): Whether it is private; `None` where it does not exist.
         head (`str`, *optional*): Commit at the head of its main branch.
+        unasked (`str`, *optional*): Why the Hub was not asked, in a dry run: the repository is taken for a new one.
     """
 
     repo_id: str
@@ -38,6 +39,7 @@ class Access:
     exists: bool
     private: bool | None = None
     head: str | None = None
+    unasked: str | None = None
 
     @property
     def what(self) -> str:
@@ -104,6 +106,17 @@ def check_access(
     if tag is not None:
         _check_tag(api, full, repo_type, tag, resumes)
     return Access(full, repo_type, me["name"], True, is_private, info.sha)
+
+
+def planned_access(repo_id: str, repo_type: str, *, dry_run: bool, **options: Any) -> Access:
+    """[`check_access`]; in a dry run without a token or a connection, a new repository."""
+    try:
+        return check_access(repo_id, repo_type, **options)
+    except HubUnreachableError as error:
+        if not dry_run:
+            raise
+        full = repo_id if "/" in repo_id else f"your-name/{repo_id}"
+        return Access(full, repo_type, "", exists=False, unasked=str(error))
 
 
 def check_name(repo_id: str) -> None:

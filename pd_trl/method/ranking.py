@@ -4,7 +4,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError, InputTypeError
+from .rivals import distance_calibrated_margin
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class Selector:
         description (`str`): One line for reports and `--help`.
         reads_ids (`bool`, *optional*, defaults to `True`): Whether the score reads `pair_id`. Out of core, `False` spares
             reading that column.
+        made_by (`dict`, *optional*): The function that adds an input, for the error where it is missing.
+        sign (`int`, *optional*, defaults to `0`): 1 or -1 where the score is the only input or its negative, which SQL can say; 0
+            where it is more.
     """
 
     name: str
@@ -34,6 +38,8 @@ class Selector:
     score: Callable[[Mapping[str, np.ndarray], int], NDArray[np.floating]]
     description: str
     reads_ids: bool = True
+    made_by: Mapping[str, str] = field(default_factory=dict, compare=False)
+    sign: int = 0
 
 
 def random_keys(pair_ids: ArrayLike, seed: int) -> NDArray[np.float64]:
@@ -46,11 +52,17 @@ def random_keys(pair_ids: ArrayLike, seed: int) -> NDArray[np.float64]:
 
 
 SELECTORS: dict[str, Selector] = {
-    "pd": Selector("pd", ("pd",), lambda x, seed: x["pd"], "lowest Preference Divergence: the votes agree most with the label", False),
-    "pd_high": Selector("pd_high", ("pd",), lambda x, seed: -x["pd"], "highest Preference Divergence (the paper's ablation)", False),
+    "pd": Selector("pd", ("pd",), lambda x, seed: x["pd"], "lowest Preference Divergence: the votes agree most with the label", False, sign=1),
+    "pd_high": Selector("pd_high", ("pd",), lambda x, seed: -x["pd"], "highest Preference Divergence (the paper's ablation)", False, sign=-1),
     "random": Selector("random", (), lambda x, seed: random_keys(x["pair_id"], seed), "uniformly at random, by seed and pair_id"),
-    "margin": Selector("margin", ("margin",), lambda x, seed: -x["margin"], "largest margin of one unified reward model (RAF)", False),
-    "length": Selector("length", ("delta_length",), lambda x, seed: -x["delta_length"], "longest chosen relative to rejected (a ruler)", False),
+    "margin": Selector("margin", ("margin",), lambda x, seed: -x["margin"], "largest margin of one unified reward model (RAF)", False, sign=-1),
+    "length": Selector("length", ("delta_length",), lambda x, seed: -x["delta_length"], "longest chosen relative to rejected (a ruler)", False, sign=-1),
+    "pareto": Selector("pareto", ("worst_gap",), lambda x, seed: -x["worst_gap"], "largest gap in the worst other aspect: the chosen response dominates (Reward Consistency, arXiv 2504.11337)", False, {"worst_gap": "rival_scores"}, sign=-1),
+    "difficulty": Selector("difficulty", ("implicit_margin",), lambda x, seed: x["implicit_margin"], "smallest implicit reward margin of a DPO policy (arXiv 2508.04149)", False, {"implicit_margin": "policy_margins"}, sign=1),
+    "alignment_potential": Selector("alignment_potential", ("alignment_potential",), lambda x, seed: -x["alignment_potential"], "largest explicit minus implicit margin (M_AP, arXiv 2503.01864)", False, {"alignment_potential": "rival_scores"}, sign=-1),
+    "dcrm": Selector("dcrm", ("margin", "edit_distance", "logp_distance"), lambda x, seed: -distance_calibrated_margin(x["margin"], x["edit_distance"], x["logp_distance"]), "largest reward margin for the distance of the responses (DCRM, arXiv 2506.14157)", False, {"margin": "score_pairs", "edit_distance": "policy_margins", "logp_distance": "policy_margins"}),
+    "bees": Selector("bees", ("bees",), lambda x, seed: -x["bees"], "label most probable by explicit and implicit margin (BeeS, arXiv 2502.14560)", False, {"bees": "rival_scores"}, sign=-1),
+    "selective_dpo": Selector("selective_dpo", ("validation_loss",), lambda x, seed: x["validation_loss"], "lowest DPO loss of policies that have not seen the pair (SelectiveDPO, arXiv 2502.09650)", False, {"validation_loss": "validation_losses"}, sign=1),
 }  # fmt: skip
 
 

@@ -1,6 +1,8 @@
 """The device and type of a model, and the tokenizer beside it."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -9,6 +11,25 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from ..errors import InputError
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+
+
+@contextmanager
+def foreign(what: str, advice: str = "") -> Iterator[None]:
+    """
+    A block in which a library loads what strangers wrote. Libraries raise errors of any class there, `Exception` itself among them:
+    each becomes an `InputError` in one line.
+
+    Args:
+        what (`str`): What is loaded, as the subject of "cannot be loaded".
+        advice (`str`, *optional*): What to do about it.
+    """
+    try:
+        yield
+    except (InputError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+        raise InputError(f"{what} cannot be loaded: {said.rstrip('.')}.{advice and ' '}{advice}") from error
 
 
 def model_device() -> torch.device:
@@ -44,9 +65,10 @@ def load_tokenizer(
         trust_remote_code (`bool`, *optional*, defaults to `False`): Whether to run code that comes with it.
 
     Raises:
-        InputError: When there is none.
+        InputError: When there is none, or it cannot be loaded.
     """
     for place in (folder, base):
         if place is not None and has_tokenizer(place):
-            return AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
+            with foreign(f"The tokenizer of {what}"):
+                return AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
     raise InputError(f"No tokenizer beside {what}. Save it there with `tokenizer.save_pretrained`.")

@@ -62,6 +62,8 @@ def model_output(value: Any) -> ModelOutput:
         return value
     if isinstance(value, Mapping):
         return _of_mapping(value)
+    if value is None or isinstance(value, (bool, int, float, list)):
+        raise InputError(f"A reward model is named as {_FORMS}, got {value!r}.")
     if not isinstance(value, str):
         return ModelOutput(value)
     name, output = split_output(value)

@@ -11,9 +11,10 @@ from ..data.validation import check_aspect_names
 from ..errors import InputError
 from .adapters import is_adapter
 from .heads.configuration import MultiAspectRewardConfig
+from .loading import foreign
 from .named import ModelOutput
 from .published import Checkpoint, Family, family_of
-from .published.families import REWARD
+from .published.families import REWARD, head_of
 from .sidecar import RewardSidecar
 
 HEADS, PUBLISHED, CLASSIFIER = "heads", "published", "classifier"
@@ -87,7 +88,7 @@ def outputs_of(folder: Path, trust_remote_code: bool = False) -> Outputs:
         return _plain(list(checkpoint.config.get("aspects") or ()), HEADS)
     family = family_of(checkpoint)
     if family is not None:
-        head = family.head(checkpoint)
+        head = head_of(family, checkpoint)
         named = not all(name == str(k) for k, name in enumerate(head.names)) and head.names != [REWARD]
         return Outputs(head.names, PUBLISHED, head.signs, named, checkpoint, family)
     return _classifier(folder, checkpoint, trust_remote_code)
@@ -117,12 +118,8 @@ def _plain(names: Sequence[str], kind: str, named: bool = True) -> Outputs:
 
 
 def _classifier(folder: Path, checkpoint: Checkpoint, trust_remote_code: bool) -> Outputs:
-    try:
+    with foreign(f"The configuration of the reward model in {folder}"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"The reward model in {folder} has no configuration that can be read: {' '.join(str(error).split())[:300]}"
-        ) from None
     return _labelled(config.id2label, config.num_labels)
 
 

@@ -90,6 +90,12 @@ def _select() -> LoadedStage:
     return LoadedStage(run_select, (SelectArguments,), check_select)
 
 
+def _advise() -> LoadedStage:
+    from .stages.advise import AdviseArguments, run_advise
+
+    return LoadedStage(run_advise, (AdviseArguments,))
+
+
 def _report() -> LoadedStage:
     from .stages.report import ReportArguments, check_report, run_report
 
@@ -197,6 +203,7 @@ STAGES: dict[str, Stage] = {
     "reward": Stage(_reward, "train one proxy reward model for each aspect", launched=True),
     "score": Stage(_score, "score every pair by every aspect's reward model", launched=True),
     "convert": Stage(_convert, "write a published reward model as one of ours, without running its code"),
+    "advise": Stage(_advise, "say from a few labelled pairs whether selecting will help, and at which budget"),
     "select": Stage(_select, "compute PD and keep the pairs within the budget"),
     "dpo": Stage(_dpo, "train a policy on the kept pairs", launched=True),
     "report": Stage(_report, "show a selection as one HTML page, and as pictures"),

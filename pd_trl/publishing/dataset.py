@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from ..cards import BEGIN, DatasetFacts, SourceFacts, dataset_card, split_readme
 from ..cards.dataset import dataset_metadata
-from ..hub import check_access, split_revision
+from ..hub import planned_access, split_revision
 from ..hub.readme import join_readme, merge_metadata
 from ..runs.artifacts import Manifest, read_json, read_rows
 from ..selection.filter import PDFilter
@@ -104,8 +104,8 @@ def publish_dataset(
     """
     if isinstance(path_or_dataset, (str, os.PathLike)):
         find_selection(path_or_dataset)
-    access = check_access(
-        repo_id, "dataset", private=private, create_pr=create_pr, branch=branch, tag=tag, token=token
+    access = planned_access(
+        repo_id, "dataset", private=private, create_pr=create_pr, branch=branch, tag=tag, dry_run=dry_run, token=token
     )
     with selection_folder(path_or_dataset, pd_filter) as folder, TemporaryDirectory(prefix="pd_trl-") as scratch:
         layout = Layout(folder, variant)

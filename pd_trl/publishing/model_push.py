@@ -11,7 +11,7 @@ from typing import Any
 from ..cards import ModelFacts, cell, model_card, outside_text, split_readme
 from ..cards.evaluations import eval_results_files
 from ..errors import InputError
-from ..hub import Commit, Head, HubError, check_access, read_head
+from ..hub import Commit, Head, HubError, planned_access, read_head
 from ..hub.head import Content
 from ..hub.readme import join_readme
 from ..models.adapters import adapter_config, base_of, is_adapter, is_reward_adapter, read_config
@@ -51,7 +51,9 @@ def push_model(
         beside (`dict`, *optional*): Content of further files by their path.
     """
     local_files = model_files(folder, extra)
-    access = check_access(repo_id, "model", private=private, create_pr=create_pr, branch=branch, tag=tag, token=token)
+    access = planned_access(
+        repo_id, "model", private=private, create_pr=create_pr, branch=branch, tag=tag, dry_run=dry_run, token=token
+    )
     records = list(results) if results is not None else read_results(folder)
     facts = facts or load_model_facts(folder) or _unknown_facts(Path(folder), access.repo_id)
     local = existing_card(folder)

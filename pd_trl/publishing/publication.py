@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ..hub import Access, Changes, Commit, Head, check_card, commit_files, hub_api, read_head
-from ..hub.head import Content
+from ..hub.files import Content, size_of
 from ..hub.names import page_path
 
 CARD = "README.md"
@@ -27,6 +27,7 @@ class Publication:
         private (`bool`, *optional*): Whether the repository is private; `None` if it is new and its namespace decides.
         dry_run (`bool`, *optional*, defaults to `False`): Whether nothing was done.
         tag (`str`, *optional*): Tag of the commit.
+        unasked (`str`, *optional*): Why a dry run did not ask the Hub.
     """
 
     commit: Commit
@@ -36,6 +37,7 @@ class Publication:
     private: bool | None = None
     dry_run: bool = False
     tag: str | None = None
+    unasked: str | None = None
 
     @property
     def sha(self) -> str | None:
@@ -57,6 +59,8 @@ class Publication:
         if self.tag:
             head += f", tag {self.tag}"
         lines = [head]
+        if self.unasked:
+            lines.append(f"Not compared with the Hub: this is what a new repository would hold. {self.unasked}")
         if self.rows:
             lines.append("configurations: " + ", ".join(f"{name} {count:,} rows" for name, count in self.rows.items()))
         for sign, paths in (("+", sorted(commit.added)), ("-", commit.deleted), ("=", sorted(commit.unchanged))):
@@ -105,6 +109,11 @@ def publish(
         cards.append(card)
         return Changes({**files, CARD: card.encode()}, outdated(head))
 
+    if access.unasked is not None:
+        card = card_on(None)
+        sizes = {name: size_of(content) for name, content in {**files, CARD: card.encode()}.items()}
+        commit = Commit(access.repo_id, access.repo_type, None, added=sizes, branch=branch)
+        return Publication(commit, page_of(commit), dict(rows or {}), card, private, True, unasked=access.unasked)
     # Before the repository is made, so that a refused card leaves no empty repository.
     build(read_head(access.repo_id, access.repo_type, revision=branch, token=token))
     commit = commit_files(

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..cards import cell, merge_section, split_readme
 from ..errors import InputError
-from ..hub import check_access
+from ..hub import planned_access
 from ..hub.readme import join_readme, merge_metadata
 from .publication import Publication, publish
 
@@ -52,8 +52,15 @@ def publish_report(
         InputError: When there is no report.
     """
     with _page(path) as page:
-        access = check_access(
-            repo_id, "space", private=private, create_pr=create_pr, branch=branch, tag=tag, token=token
+        access = planned_access(
+            repo_id,
+            "space",
+            private=private,
+            create_pr=create_pr,
+            branch=branch,
+            tag=tag,
+            dry_run=dry_run,
+            token=token,
         )
 
         def card_on(existing: str | None) -> str:

@@ -9,8 +9,12 @@ from ..safety.schema import shown
 from ..servers.answers import CHAT, check_answer
 
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
+# Of thoughts whose first mark stands in the question, where a chat template opens them.
+_THOUGHT_BEFORE = re.compile(r"\A.*</think>", re.DOTALL | re.IGNORECASE)
 _OF = r"\s*(?:/|out of|of)\s*"
 _NUMBER = re.compile(r"(?<![\w.,-])[-+]?\d+(?:\.\d+)?(?![\w]|[.,]\d)", re.ASCII)
+# Two numbers as a range, or as a share of another scale: "3-4", "2/2".
+_SEVERAL = re.compile(r"\d\s*[/–—−-]\s*\d")
 _QUOTES = " \t\r\n\"'*`.()[]:_#"
 # Below this share on the answers that it may give, a judge's probabilities say little of them.
 _LEAST_MASS = 0.5
@@ -21,9 +25,9 @@ def written_value(text: str | None, scale: Mapping[str, float]) -> float | None:
     What a judge wrote, as a value of the scale; `None` where it wrote none or several.
 
     A number between the levels counts, such as 3.5, and so do `4/5`, `Rating: 4` and `4 out of 5`. Thoughts between `<think>`
-    marks are not looked at.
+    marks, or before `</think>`, are not looked at.
     """
-    answer = _THOUGHT.sub("", text or "").strip()
+    answer = _THOUGHT_BEFORE.sub("", _THOUGHT.sub("", text or "")).strip()
     bare = answer.strip(_QUOTES)
     if bare in scale:
         return scale[bare]
@@ -32,6 +36,8 @@ def written_value(text: str | None, scale: Mapping[str, float]) -> float | None:
     low, high = min(scale.values()), max(scale.values())
     # "4/5" and "4 out of 5" name the scale's end and no second answer.
     answer = re.sub(rf"(\d){_OF}{high:g}\b", r"\1", answer)
+    if _SEVERAL.search(answer):
+        return None
     found = {float(number) for number in _NUMBER.findall(answer)}
     value = found.pop() if len(found) == 1 else None
     return value if value is not None and low <= value <= high else None
@@ -53,11 +59,11 @@ def expected_value(
         return None
     # The answer comes last: a judge that writes "Rating: 4" thinks of 4 there.
     for token in reversed(list(tokens)):
-        label = _label(token.get("token"), scale)
-        if label is None or scale[label] != written:
+        label = _label(token.get("token"), scale) if token else None
+        if token is None or label is None or scale[label] != written:
             continue
         shares: dict[str, float] = {}
-        for top in token.get("top_logprobs") or []:
+        for top in filter(None, token.get("top_logprobs") or []):
             name, logprob = _label(top.get("token"), scale), top.get("logprob")
             if name is not None and logprob is not None:
                 shares[name] = shares.get(name, 0.0) + math.exp(min(logprob, 0.0))

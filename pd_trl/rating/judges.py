@@ -165,7 +165,5 @@ def server_judge(
             Retries and concurrency, such as `{"max_concurrency": 32}`.
     """
     settings = request_settings(settings)
-    client = OpenAIClient(
-        base_url, api_key_env, model=model, timeout=settings.timeout, max_answer_bytes=settings.max_answer_bytes
-    )
+    client = OpenAIClient(base_url, api_key_env, model=model, settings=settings)
     return ServerJudge(model, client, settings, arguments)

@@ -32,7 +32,8 @@ class RatingReport:
             `answered_before`, `unanswered`, `expected`.
         reasons (`dict`): Why questions are without an answer, the most frequent reasons.
         tokens (`dict`): Tokens of questions and answers, as far as the server says; `cost` where prices are known.
-        aspects (`dict`): By aspect: `rated` pairs, `mean` and `sd` of the values, `ties`.
+        aspects (`dict`): By aspect: `rated` pairs, `mean` and `sd` of the values (pairwise, the preferences for the response shown
+            first), `ties`.
         itself (`dict`): By aspect, the agreement of the judge with itself: pointwise when the levels are listed in the other order
             (`same_order`: share of pairs with the same response ahead, `correlation`, `difference`), pairwise between the two orders.
         labels (`dict`): By aspect and label, the share of pairs on which they prefer the same response, its standard error, the number of
@@ -87,7 +88,9 @@ class RatingReport:
 
     def _rows(self) -> list[list[str]]:
         targets = sorted({label for by_label in self.labels.values() for label in by_label})
-        rows = [["aspect", "rated", "mean", "sd", "ties", "with itself", *(f"with {t} label" for t in targets)]]
+        # Pairwise, a value is the preference for the response shown first.
+        mean = "mean" if self.mode == POINTWISE else "shown first"
+        rows = [["aspect", "rated", mean, "sd", "ties", "with itself", *(f"with {t} label" for t in targets)]]
         for name, entry in self.aspects.items():
             cells = [name, f"{entry['rated']:,.0f}", number(entry.get("mean"), 2), number(entry.get("sd"), 2)]
             cells += [percent(entry.get("ties")), percent(self.itself.get(name, {}).get("same_order"))]

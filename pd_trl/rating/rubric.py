@@ -84,18 +84,22 @@ def _aspect_name(value: Any, where: str) -> None:
         )
 
 
+def _said(value: Any, where: str) -> None:
+    text(empty=False)(value, where)
+    if not value.strip():
+        raise _Misfit(where, "a text that is not empty", value)
+
+
 def _levels(value: Any, where: str) -> None:
     if not isinstance(value, Mapping) or len(value) < 2:
         raise _Misfit(where, "an object of at least two levels and their meanings", value)
     for level, meaning in value.items():
         if isinstance(level, bool) or not isinstance(level, int) or level not in _LEVELS:
             raise _Misfit(f"a level in {where}", f"a whole number from 0 to {_LEVELS[-1]}", level)
-        text(empty=False)(meaning, f"{where}.{level}")
-        if not meaning.strip():
-            raise _Misfit(f"{where}.{level}", "a text that is not empty", meaning)
+        _said(meaning, f"{where}.{level}")
 
 
-_ASPECT = record({"question": text(empty=False), "levels": _levels}, required=("question", "levels"))
+_ASPECT = record({"question": _said, "levels": _levels}, required=("question", "levels"))
 
 
 def _aspects(value: Any, where: str) -> None:

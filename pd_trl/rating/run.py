@@ -58,7 +58,7 @@ def rate_pairs(
         pairs (`Dataset`):
             Pairs from [`load_pairs`].
         judge ([`RatingJudge`], `str` or path):
-            Who rates: `server_judge(model, base_url=...)`, `local_judge(model)`, or the folder or Hub id of a model on this machine.
+            Who rates: `server_judge(model, base_url=...)`, or the folder or Hub id of a model on this machine.
         rubric ([`Rubric`], `str`, path or mapping, *optional*):
             Aspects and levels, see [`load_rubric`]. `None` is the default rubric of four aspects.
         mode (`str`, *optional*, defaults to `"pointwise"`):
@@ -70,7 +70,8 @@ def rate_pairs(
         budget (`float` or `int`, *optional*, defaults to `0.3`):
             Share or number of pairs that the selection will keep; read where `adaptive`.
         max_call_share (`float`, *optional*, defaults to `0.4`):
-            Largest share of all ratings that `adaptive` asks for; it asks for fewer where they would change nothing.
+            Largest share of all ratings that `adaptive` asks for; it asks for fewer where they would change nothing. The first
+            30 pairs are rated whole in any case, which is more where there are few pairs.
         repeat_share (`float`, *optional*, defaults to `0.05`):
             Share of the pairs that are rated a second time, with the levels listed from the best to the worst, to see how far the
             judge agrees with itself. Pairwise ratings need none: their two orders say it.

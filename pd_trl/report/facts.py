@@ -105,11 +105,11 @@ def _group_rows(ranked: RankedPairs, numbers: Mapping[str, Any]) -> list[dict[st
     """Rows of the table of all, kept and dropped pairs. The page finds a row by its `key` to count again."""
     lengths, unseen = numbers["lengths"], numbers["unseen_labels"]
     rows: list[dict[str, Any]] = []
-    if "voters" in ranked.columns:
-        agree, voters = (ranked.columns[name].astype(int) for name in ("agree", "voters"))
+    if "decided" in ranked.columns:
+        agree, decided = (ranked.columns[name].astype(int) for name in ("agree", "decided"))
         parts = {"all": slice(None), "kept": slice(ranked.kept), "dropped": slice(ranked.kept, None)}
         shares = {
-            group: agree[part].sum() / voters[part].sum() if voters[part].sum() else None
+            group: agree[part].sum() / decided[part].sum() if decided[part].sum() else None
             for group, part in parts.items()
         }
         label = f"expected agreement: votes of {wording_of(numbers).voters}"

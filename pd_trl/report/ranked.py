@@ -32,8 +32,8 @@ class RankedPairs:
         rows (integer array): Row of the data set.
         kept (`int`): Pairs that the filter keeps.
         groups (`dict`): Names of the groups of each grouping, `"aspect"` and `"votes"`.
-        columns (`dict` of `str` to array): Per pair: the index of its group in each grouping, `agree` and `voters`
-            (votes of the other aspects), `longer` (1 if the chosen response is the longer one), `overall` (1 or -1, 0
+        columns (`dict` of `str` to array): Per pair: the index of its group in each grouping, `agree`, `decided` and
+            `voters` (counts of [`VoteCounts`]), `longer` (1 if the chosen response is the longer one), `overall` (1 or -1, 0
             = undecided), `others_agree` and `others_decided` (labels of the other aspects), `chosen` and `rejected`
             (characters), `delta` (length difference), `pd`. Columns that the data cannot give are absent.
         conflicts (`dict`): For all, kept and dropped pairs: share of pairs in which two aspects prefer different
@@ -80,8 +80,8 @@ def rank_pairs(decided: Dataset, pd_filter: PDFilter) -> RankedPairs:
     matrix, conflicts = None, {}
     if pd_filter.aspects_ is not None:
         matrix = gap_matrix(decided, pd_filter.source, pd_filter.aspects_)
-        agree, voters = vote_counts(matrix, pd_filter.weights_of(matrix.names))
-        columns |= {"agree": _narrow(agree), "voters": _narrow(voters)}
+        agree, decided_votes, voters, _ = vote_counts(matrix, pd_filter.weights_of(matrix.names))
+        columns |= {"agree": _narrow(agree), "decided": _narrow(decided_votes), "voters": _narrow(voters)}
         patterns = np.array([votes_label(a, v) for a, v in zip(agree.tolist(), voters.tolist(), strict=True)])
         groups["votes"], columns["votes"] = _grouped(patterns)
         opinions = _opinions(matrix)

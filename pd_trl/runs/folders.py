@@ -22,6 +22,8 @@ OWNER_NAME = f"{_OWN}_stage"
 ERROR_LOG = "error.log"
 # What a kill in the middle of `swap` or `replaced_folder` leaves.
 _LEFT = re.compile(r"(old|tmp\.\d+)\.[0-9a-f]{8}")
+_NEW, _OLD = "new", "old"
+_LAST = "manifest.json"
 _held = threading.local()
 # A child holds nothing, whatever its parent does.
 if hasattr(os, "register_at_fork"):
@@ -172,11 +174,7 @@ def swap(new: Path, folder: Path) -> None:
     place = folder.expanduser().resolve()
     with folder_lock(place, wait=600.0):
         if _stays(place):
-            for path in place.iterdir():
-                if path.name != LOCK_NAME and path != new.parent:
-                    _remove(path)
-            for path in new.iterdir():
-                os.replace(path, place / path.name)
+            _swap_content(new, place)
         else:
             old = place.with_name(f".{place.name[:200]}.old.{secrets.token_hex(4)}")
             if place.exists():
@@ -184,6 +182,34 @@ def swap(new: Path, folder: Path) -> None:
             os.replace(new, place)
             _remove(old)
         _remove(new.parent)
+
+
+def _swap_content(new: Path, place: Path) -> None:
+    """
+    [`swap`] of a folder that cannot be renamed: the old content moves aside, then the new one moves in. A kill before `new`
+    is renamed brings back the old content, a later one ends with the new.
+    """
+    aside = place / f"{_OWN}.old.{secrets.token_hex(4)}"
+    (aside / _OLD).mkdir(parents=True)
+    try:
+        # The manifest goes first and comes last: while it is there, so is the whole result.
+        for path in sorted(place.iterdir(), key=lambda path: path.name != _LAST):
+            if path.name != LOCK_NAME and not path.name.startswith(f"{_OWN}."):
+                os.replace(path, aside / _OLD / path.name)
+        os.replace(new, aside / _NEW)
+    finally:
+        _settle(aside)
+
+
+def _settle(aside: Path) -> None:
+    """Ends what [`_swap_content`] began: forwards if the new content is there, else backwards."""
+    source = aside / (_NEW if (aside / _NEW).is_dir() else _OLD)
+    for path in sorted(source.iterdir() if source.is_dir() else (), key=lambda path: path.name == _LAST):
+        os.replace(path, aside.parent / path.name)
+    # Under this name, a half removed folder is taken for neither.
+    rest = aside.with_name(f"{_OWN}.tmp.0.{aside.name[-8:]}")
+    os.replace(aside, rest)
+    _remove(rest)
 
 
 @contextlib.contextmanager
@@ -202,16 +228,31 @@ def replaced_folder(folder: str | os.PathLike) -> Iterator[Path]:
             _remove(new.parent)
 
 
+def put_back(folder: str | os.PathLike) -> None:
+    """Brings back a result that a kill in the middle of [`swap`] left aside. Holding the folder does so too."""
+    if any(kind == _OLD for _, kind in _left_of(Path(folder).expanduser().resolve())):
+        with contextlib.suppress(InputError), folder_lock(folder):
+            pass
+
+
 def _recover(place: Path) -> None:
     """Puts back what a kill left aside in the middle of [`swap`], and removes what one left half made."""
-    prefix = f".{place.name[:200]}."
-    for path in sorted(place.parent.glob(f"{glob.escape(prefix)}*")):
-        # What lies beside a folder `out.old` begins alike.
-        left = _LEFT.fullmatch(path.name[len(prefix) :])
-        if left is not None and left[1] == "old" and not place.exists():
+    for path, kind in _left_of(place):
+        if kind == _OLD and path.parent == place:
+            _settle(path)
+        elif kind == _OLD and not place.exists():
             os.replace(path, place)
-        elif left is not None:
+        else:
             _remove(path)
+
+
+def _left_of(place: Path) -> list[tuple[Path, str]]:
+    """What kills left beside a folder, and its kind: `old` or `tmp` with the number of the process."""
+    root, name = _hidden(place)
+    paths = sorted(root.glob(f"{glob.escape(name)}.*"))
+    # What lies beside a folder `out.old` begins alike.
+    found = ((path, _LEFT.fullmatch(path.name[len(name) + 1 :])) for path in paths)
+    return [(path, left[1]) for path, left in found if left is not None]
 
 
 def _remove(path: Path) -> None:

@@ -53,11 +53,14 @@ def model_key(name: str | os.PathLike, revision: str | None = None) -> str:
             keys |= _code_elsewhere(_read_object(folder / name).get("auto_map"))
     sidecar = folder / "pd_reward.json"
     if sidecar.is_file():
-        # The order of an adapter's heads, and what they read, are known from there; the rest decides how rewards are used, not what they are.
+        # The order of an adapter's heads, what they read and its pad token are known from there; the rest decides how rewards are
+        # used, not what they are.
         content = _read_object(sidecar)
         keys["heads"] = list(content.get("heads") or ())
         if content.get("reading"):
             keys["reading"] = canonical(content["reading"])
+        if "adapter_config.json" in keys and content.get("pad_token_id") is not None:
+            keys["pad_token_id"] = content["pad_token_id"]
     return digest_of(keys)
 
 

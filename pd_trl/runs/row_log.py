@@ -157,6 +157,19 @@ def kept_rows(path: str | os.PathLike, identity: dict[str, Any], form: Check | N
     return log
 
 
+def carry_over(source: str | os.PathLike, target: str | os.PathLike, identity: dict[str, Any]) -> int:
+    """Copies a log to a place that has none, where it holds rows of the same identity, and returns their number."""
+    source, target = Path(source), Path(target)
+    count = 0 if target.exists() or source == target else len(kept_rows(source, identity).rows)
+    if count:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy = target.with_name(f".{target.name}.copy")
+        with open(copy, "wb", opener=opened_privately) as file:
+            file.write(source.read_bytes())
+        os.replace(copy, target)
+    return count
+
+
 def _line(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, ensure_ascii=False) + "\n").encode()
 

@@ -15,7 +15,18 @@ from typing import Any
 
 from ..errors import InputError
 from .artifacts import Manifest
-from .folders import OWNER_NAME, at_work, beside, check_local, folder_lock, is_empty, places_beside, runs_at_work, swap
+from .folders import (
+    OWNER_NAME,
+    at_work,
+    beside,
+    check_local,
+    folder_lock,
+    is_empty,
+    places_beside,
+    put_back,
+    runs_at_work,
+    swap,
+)
 from .identity import canonical
 from .launch import is_main_process, shared, wait_for_all
 
@@ -59,6 +70,7 @@ def check_folder(stage: str, output_dir: str | os.PathLike, inputs: Iterable[str
     if not is_main_process():
         return
     folder = Path(output_dir).expanduser().absolute()
+    put_back(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"`output_dir` must be a folder, but {output_dir} is a file. Choose another.")
     for name in inputs:
@@ -111,6 +123,7 @@ def skip_if_done(
     locks = getattr(_running, "locks", None)
     if locks is not None and hold:
         locks.enter_context(folder_lock(folder))
+    put_back(folder)
     found = Manifest.load(folder)
     if found is None:
         return None
@@ -235,9 +248,10 @@ def owned_folder(
         if exclusive:
             stack.enter_context(folder_lock(folder))
         stage, key = (owner, "") if isinstance(owner, str) else (owner.stage, owner.key)
-        folder.mkdir(parents=True, exist_ok=True)
         # Runs that hold nothing while they work come and go one by one. A folder without a key lies in one that is held.
         with folder_lock(folder, wait=_WAIT) if key else nullcontext():
+            # Not before it is held: what a kill left aside takes the place of a folder that is missing.
+            folder.mkdir(parents=True, exist_ok=True)
             place = _place(folder, key, overwrite)
             # An attempt that is refused must not take another run's unfinished work for its own.
             if not (place / OWNER_NAME).is_file():

@@ -11,7 +11,7 @@ from .model_identity import model_key
 DECIDING = frozenset({
     # what is learned from
     "train_share", "length_balance_temperature", "length_correction", "length_penalty", "margin_column", "pd_budget", "pd_column", "pd_loss",
-    "pd_num_aspects", "max_length", "truncation_mode", "pad_token", "eos_token", "chat_template_path",
+    "pd_num_aspects", "pd_divide_beta", "max_length", "truncation_mode", "pad_token", "eos_token", "chat_template_path",
     # the loss
     "loss_type", "loss_weights", "beta", "label_smoothing", "label_smoothing_factor", "center_rewards_coefficient",
     "f_divergence_type", "f_alpha_divergence_coef", "discopop_tau", "ld_alpha", "use_weighting", "router_aux_loss_coef",
@@ -77,6 +77,9 @@ def training_identity(args: Any) -> dict[str, Any]:
     """
     names = DECIDING | (DECIDING_THE_BEST if getattr(args, "load_best_model_at_end", False) else frozenset())
     values = {name: getattr(args, name) for name in sorted(names) if hasattr(args, name)}
+    if values.get("pd_loss") is None:
+        # It decides nothing then, and runs of versions without it go on.
+        values.pop("pd_divide_beta", None)
     values = {name: value for name, value in values.items() if name not in _ADDED or value != _ADDED[name]}
     loading = values.get("model_init_kwargs") or {}
     values["model_init_kwargs"] = {name: value for name, value in loading.items() if name not in _NO_LOADING}

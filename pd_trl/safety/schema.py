@@ -6,7 +6,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -187,10 +186,12 @@ def read_document(path: str | os.PathLike, form: Check, what: str, advice: str =
 def read_text(path: str | os.PathLike, most: int) -> str:
     """The text of a file of at most `most` bytes; raises `InputError` naming it where it cannot be read."""
     try:
-        size = Path(path).stat().st_size
-        if size > most:
-            raise InputError(f"{path} has {size:,} bytes, and more than {most:,} are not read. It is not such a file.")
-        return Path(path).read_text(encoding="utf-8")
+        # A device says that it has no bytes.
+        with open(path, "rb") as file:
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise InputError(f"{path} has more than {most:,} bytes, which are not read. It is not such a file.")
+        return content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read {path}: {error}.") from None
 

@@ -9,6 +9,8 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import unquote
 
+from .secret_patterns import ADDRESS, ASSIGNED, FLAG, LOGIN, PATH, PEM, QUOTED, TOKEN, USER_AT_HOST, USER_FLAG, VALUE
+
 MASK = "***"
 _ROUNDS = 8
 
@@ -43,31 +45,6 @@ _NAMED_BY_USERS = frozenset(
 )
 # Where a run lies on this machine, and how it was started, says nothing to others.
 _LOCAL = frozenset(("env", "output_dir", "overwrite", "dry_run"))
-
-_PEM = re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.S)
-_ADDRESS = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]*)://([^\s\"'<>`|\\^{}]+)")
-_TOKEN = re.compile(
-    r"(?<![A-Za-z0-9])(?:"
-    r"(?:hf|api_org)_[A-Za-z0-9]{16,}"
-    r"|sk-(?:proj|ant|or|svcacct|admin|live|test)-[\w-]{8,}|[sr]k_(?:live|test)_\w{8,}|(?:sk|pplx|xai|nvapi|csk)-[A-Za-z0-9]{16,}"
-    r"|gsk_[A-Za-z0-9]{16,}|r8_[A-Za-z0-9]{16,}"
-    r"|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|xox[abeoprs]-[\w-]{10,}|npm_[A-Za-z0-9]{30,}|pypi-[\w-]{40,}"
-    r"|(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[\w-]{30,}|ya29\.[\w.-]{16,}"
-    r"|eyJ[\w-]{8,500}\.[\w-]{8,}\.[\w-]*"
-    r"|hooks\.slack\.com/services/[^\s\"']+"
-    r")"
-)
-_LOGIN = re.compile(
-    r"(?i)(?<![A-Za-z0-9])((?:proxy-)?authorization[\"']?\s*[:=]\s*[\"']?(?:[a-z]+\s+)?)[^\s\"',;*]+"
-    r"|(?<![A-Za-z0-9])(bearer\s+)[\w.~+/=-]{8,}|(?<![A-Za-z0-9])(basic\s+)(?=[\w.~+/=-]*[\d=+/])[\w.~+/=-]{8,}"
-)
-_ASSIGNED = re.compile(r"(?<![\w.-])([\w.-]+)(?:\\*[\"'])?\s*[:=]\s*")
-_VALUE = re.compile(r"\\+\"(?:[^\"\\]|\\+[^\"\\])*\\+\"|\"[^\"]*\"|'[^']*'|\[[^\]]*\]|[^\s\"',;&)\]}]+")
-_FLAG = re.compile(r"(?<![\w-])(--[\w.-]+)([\"']?,?\s+[\"']?)(?!-)([^\s\"',\]]+)")
-_USER_AT_HOST = re.compile(r"(?<![\w/@.+%-])[\w.+%-]+:[^\s/@:\"']+@(?=[\w.-]+:\d)")
-_PATH = re.compile(
-    r"(?:(?<=^)|(?<=[\s\"'=:,;(\[{]))(?:(?i:file):/+|(?:~[\w.-]*|\.\.?|\$\{?\w+\}?|[A-Za-z]:)(?=[/\\])|(?=/[^\s\"',;:)\]}/]+/))[^\s\"',;:)\]}]*"
-)
 
 
 def _snake(name: str) -> str:
@@ -117,16 +94,33 @@ def masked_text(text: str, known: Iterable[str | None] = ()) -> str:
 
 
 def _masked_once(text: str) -> str:
-    text = _ADDRESS.sub(_masked_address, _PEM.sub(MASK, text))
-    text = _LOGIN.sub(lambda m: f"{m[1] or m[2] or m[3]}{MASK}", _USER_AT_HOST.sub("", _TOKEN.sub(MASK, text)))
-    return _FLAG.sub(lambda m: f"{m[1]}{m[2]}{MASK}" if is_secret_name(m[1]) else m[0], _unassigned(text))
+    text = ADDRESS.sub(_masked_address, PEM.sub(MASK, text))
+    text = LOGIN.sub(lambda m: f"{m[1] or m[2] or m[3]}{MASK}", USER_AT_HOST.sub("", TOKEN.sub(MASK, text)))
+    text = QUOTED.sub(_masked_quoted, USER_FLAG.sub(_masked_user, text))
+    return FLAG.sub(lambda m: f"{m[1]}{m[2]}{MASK}" if is_secret_name(m[1]) else m[0], _unassigned(text))
+
+
+def _masked_user(match: re.Match[str]) -> str:
+    value = match["q"] or match["s"] or match["b"] or ""
+    return f"{match[1]}{MASK}" if ":" in value or match[1].startswith("sshpass") else match[0]
+
+
+def _masked_quoted(match: re.Match[str]) -> str:
+    text = match[0]
+    for _ in range(_ROUNDS):
+        text, before = unquote(text), text
+        if masked_text(text) != text:
+            return MASK
+        if text == before:
+            break
+    return match[0]
 
 
 def _unassigned(text: str) -> str:
     """`text` without the values that stand behind secret names, as in `api_key=...` or `"password": "..."`."""
     parts, end = [], 0
-    for match in _ASSIGNED.finditer(text):
-        if match.start() < end or not is_secret_name(match[1]) or not (value := _VALUE.match(text, match.end())):
+    for match in ASSIGNED.finditer(text):
+        if match.start() < end or not is_secret_name(match[1]) or not (value := VALUE.match(text, match.end())):
             continue
         if value[0].lower() in ("true", "false", "none", "null"):
             continue
@@ -240,6 +234,8 @@ def _masked_list(values: Iterable[Any], public: bool, in_list: bool = False) -> 
         is_value = isinstance(before, str) and (before.startswith("-") or is_pair)
         if is_value and entry is not None and is_secret_entry(before, entry) and not str(entry).startswith("--"):
             shown.append(MASK)
+        elif isinstance(entry, str) and before in ("-u", "-U", "--user", "--proxy-user") and ":" in entry:
+            shown.append(MASK)
         elif isinstance(entry, (list, tuple)):
             shown.append(_masked_list(entry, public, in_list=True))
         else:
@@ -258,7 +254,7 @@ def _masked_string(text: str, public: bool, names: bool = True) -> str:
 def _public_path(text: str) -> str:
     if re.match(r"/|~|\.\.?/|\$\{?\w+\}?/|[A-Za-z]:[/\\]|\\\\", text) and "\n" not in text and "://" not in text:
         return re.split(r"[/\\]", text.rstrip("/\\"))[-1] or text
-    return _PATH.sub(lambda m: re.split(r"[/\\]", m[0].rstrip("/\\"))[-1], text)
+    return PATH.sub(lambda m: re.split(r"[/\\]", m[0].rstrip("/\\"))[-1], text)
 
 
 def secrets_in(value: Any, place: str = "", in_list: bool = False) -> Iterator[str]:
@@ -301,9 +297,9 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _opens(text: str) -> bool:
     """Whether a text holds a token, a key, or an address with a password."""
-    if any(pattern.search(text) for pattern in (_PEM, _TOKEN, _LOGIN)):
+    if any(pattern.search(text) for pattern in (PEM, TOKEN, LOGIN)):
         return True
-    for match in _ADDRESS.finditer(text):
+    for match in ADDRESS.finditer(text):
         rest, login = _without_login(match[2])
         names = re.findall(r"[?&;#]([^=&;#]+)=", rest)
         if ":" in login or any(is_secret_name(unquote(name)) or name.lower() in ("key", "sig") for name in names):

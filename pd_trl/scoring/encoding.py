@@ -18,23 +18,6 @@ Text = str | list[dict[str, Any]]
 PAIR, SINGLE = ("chosen", "rejected"), ("response",)
 
 
-def encode_pair(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
-    """
-    Tokens of both sides of a preference, with its prompt.
-
-    Args:
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): Tokenizer of the reward model.
-        row (mapping): `chosen`, `rejected`, `prompt` unless it is part of both, and TRL's `tools` and
-            `chat_template_kwargs` where the data has them. Strings or chat messages.
-
-    Returns:
-        `tuple`: ids of prompt and chosen, ids of prompt and rejected. The prompt and the template are the same on both
-        sides, so the difference of the lengths is the difference in completion tokens.
-    """
-    chosen, rejected = encode_responses(tokenizer, conversations(tokenizer, [row]), [row, row])
-    return chosen, rejected
-
-
 def conversations(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], sides: Sequence[str] = PAIR
 ) -> list[Text]:

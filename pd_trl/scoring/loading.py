@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 
@@ -15,7 +14,7 @@ from ..hub import local_model_folder
 from ..models.adapters import adapter_config, base_folder, is_adapter, saves_head
 from ..models.heads.modeling import MultiAspectRewardModel
 from ..models.heads.names import heads_of_model
-from ..models.loading import has_tokenizer, load_tokenizer, model_device
+from ..models.loading import foreign, has_tokenizer, load_tokenizer, model_device
 from ..models.named import ModelOutput
 from ..models.outputs import CLASSIFIER, HEADS, Outputs
 from ..models.published import load_published
@@ -196,14 +195,12 @@ def _check_head_is_saved(folder: Path, what: str, absent: Sequence[str]) -> None
 def _load_classifier(folder: Path, what: str, loading: dict[str, Any], headless: bool = False) -> PreTrainedModel:
     advice = "Train one with `PDRewardTrainer` or `pd-trl reward`."
     check_weights(folder, what)
-    try:
+    with foreign(f"{what}, read as a sequence classifier,"):
         # A missing head is reported below, in one line.
         with suppress_seqcls_warning():
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 folder, use_safetensors=True, output_loading_info=True, **loading
             )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{what} cannot be loaded as a sequence classifier: {str(error).strip()}") from None
     missing = [] if headless else sorted({*info["missing_keys"], *_absent_heads(folder, model)})
     if missing:
         raise InputError(

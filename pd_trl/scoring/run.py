@@ -133,7 +133,7 @@ class ScoringRun:
         trained_here = any(sidecar != RewardSidecar() for sidecar in scorer.sidecars.values())
         if self.strings and scorer.tokenizer.chat_template and not trained_here:
             logger.warning(
-                "The texts are strings, and %s have a chat template: prompt and response are joined without it. If the model was "
+                "The texts are strings, and the model of %s has a chat template: prompt and response are joined without it. If the model was "
                 "trained on chats, use chat=True (--chat true).", ", ".join(scorer.aspects),
             )  # fmt: skip
 

@@ -136,6 +136,7 @@ def score_response_rows(
     for name, values in rewards.items():
         column = f"{REWARD_PREFIX}{name}"
         if column in scored.column_names:
+            logger.warning("The data have a column %r already: the new rewards take its place.", column)
             scored = scored.remove_columns(column)
         scored = scored.add_column(column, values[kept])
     return scored

@@ -1,6 +1,7 @@
 """[`PDFilter`]: keeps pairs by Preference Divergence or a rival rule. A fitted filter can be applied to other data."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,8 @@ from .model_gaps import STREAM_ROWS
 from .out_of_core.stream import fit_stream
 from .reasons import ALL_PAIRS, decide, split_kept, with_decision
 from .report import selection_report
-from .scores import selector_scores
+from .scores import missing_column_error, selector_scores
+from .sql import divergence_sql, kept_sql
 from .votes import fitted_votes, transformed_divergence
 
 logger = logging.getLogger(__name__)
@@ -68,7 +70,9 @@ class PDFilter(FittedFilter):
         seed (`int`, *optional*, defaults to `42`):
             Seed of `selector="random"`.
         selector (`str`, *optional*, defaults to `"pd"`):
-            Rule to rank by, one of [`SELECTORS`]: `"pd"`, `"pd_high"`, `"random"`, `"margin"` (RAF), `"length"`.
+            Rule to rank by, one of [`SELECTORS`]: `"pd"`, `"pd_high"`, `"random"`, `"margin"` (RAF), `"length"`, or a rule of
+            another paper: `"pareto"`, `"difficulty"`, `"alignment_potential"`, `"dcrm"`, `"bees"`, `"selective_dpo"`. These need
+            columns of [`rival_scores`], [`policy_margins`] or [`validation_losses`] (docs/rivals.md).
         margin_column (`str`, *optional*, defaults to `"reward_gap_overall"`):
             Column with the margin of one unified reward model, for `selector="margin"`.
         pd_column (`str`, *optional*, defaults to `"pd"`):
@@ -79,6 +83,8 @@ class PDFilter(FittedFilter):
             Held-out metrics of each aspect's reward model. Read from `reward_models` where these are folders.
         output_dir (`str`, *optional*):
             Folder for the shards of `score_pairs`. Each data set gets a subfolder.
+        chat (`bool`, *optional*, defaults to `False`):
+            Whether `reward_models` score strings as messages in their chat template, see [`score_pairs`].
         on_no_votes (`str`, *optional*, defaults to `"error"`):
             What to do with a pair that has no PD because no other aspect votes on it. `"error"` raises an error.
             `"drop"` drops it with its own reason, and the budget is then a share of the other pairs. Selectors that do
@@ -148,6 +154,32 @@ class PDFilter(FittedFilter):
         if isinstance(dataset, IterableDataset):
             return self._as_given(self._transform_stream(dataset), dataset)
         return self._transform(self._prepared(dataset))
+
+    def to_sql(self, dialect: str = "duckdb", *, column: str = "pd_kept", voted: Sequence[str] = ()) -> str:
+        """
+        The fitted decision as one SQL expression over the columns of the scored pairs. On the data of the fit it is true for
+        exactly the kept pairs.
+
+        Example:
+
+        ```python
+        >>> pd_filter = PDFilter.load("runs/select")
+        >>> duckdb.sql(f"SELECT * FROM 'scored.parquet' WHERE {pd_filter.to_sql()}")
+        ```
+
+        Args:
+            dialect (`str`, *optional*, defaults to `"duckdb"`): `"duckdb"`, `"spark"` or `"bigquery"`. BigQuery has no 32-bit
+                floats: gaps in 64-bit columns are not rounded there, so that a tie may fall otherwise.
+            column (`str`, *optional*, defaults to `"pd_kept"`): `"pd_kept"`, or `"pd"` for the PD (Eq. 15) in 64 bits.
+            voted (sequence of `str`, *optional*): With `source="ratings"`, the aspects that have a column `vote_<aspect>` in place
+                of ratings.
+
+        Raises:
+            InputError: If the filter is not fitted, or its rule is no single column and not PD, such as `"random"`.
+        """
+        if column not in ("pd_kept", "pd"):
+            raise InputError(f"`column` must be 'pd_kept' or 'pd', got {column!r}.")
+        return (kept_sql if column == "pd_kept" else divergence_sql)(self, dialect, voted)
 
     def fit_transform(self, dataset: Any) -> Any:
         """[`fit`] and [`transform`] of the same data, which is scored once unless it is a stream."""
@@ -219,17 +251,17 @@ class PDFilter(FittedFilter):
             if name == "pd" and divergence is not None:
                 inputs[name] = divergence.values
             else:
-                inputs[name] = self._read_column(dataset, self.column_of(name))
+                inputs[name] = self._read_input(dataset, name)
         if "pd" in inputs and self.pd_column == "pd":
             # In the precision in which the column is written, so that the written column gives the same selection.
             inputs["pd"] = inputs["pd"].astype(np.float32, copy=False)
         return selector_scores(self.rule, inputs, self.seed)
 
-    def _read_column(self, dataset: Dataset, column: str) -> NDArray:
+    def _read_input(self, dataset: Dataset, name: str) -> NDArray:
+        """A column that holds an input of the selector."""
+        column = self.column_of(name)
         if column not in dataset.column_names:
-            raise InputError(
-                f"`selector={self.selector!r}` needs the column {column!r}; the columns are {', '.join(dataset.column_names)}."
-            )
+            raise missing_column_error(self.rule, name, column, dataset.column_names)
         values = numeric_column(dataset, column)
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
@@ -242,7 +274,7 @@ class PDFilter(FittedFilter):
         kept, reasons = decide(scores, ids, groups, self.thresholds_ or {}, self.selector)
         values = divergence.values if divergence is not None else None
         if values is None and self.pd_column in dataset.column_names and self.needs_divergence:
-            values = self._read_column(dataset, self.pd_column).astype(np.float32)
+            values = self._read_input(dataset, "pd").astype(np.float32)
         return with_decision(dataset, values, kept, reasons)
 
     def _transform_stream(self, dataset: IterableDataset) -> IterableDataset:
@@ -266,9 +298,6 @@ class PDFilter(FittedFilter):
         return plain.map(
             transform_batch, batched=True, with_indices=True, batch_size=STREAM_ROWS if missing else 1000, features=features,
         )  # fmt: skip
-
-    def _kept_stream(self, stream: IterableDataset) -> IterableDataset:
-        return self._as_given(self._transform_stream(stream).filter(lambda row: row["pd_kept"]), stream)
 
     def _stream_features(self, given: Features) -> Features:
         """Columns of a stream after the decision; `given` are those before it."""

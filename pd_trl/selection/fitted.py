@@ -33,16 +33,18 @@ class FittedFilter(SelectionSettings):
         reward_models (`dict` or `str`, *optional*): A reward model for each aspect, or one name for all outputs of a model.
         proxy_metrics (`dict`, *optional*): Held-out metrics of each aspect's reward model.
         output_dir (`str`, *optional*): Folder for the shards of scored pairs.
+        chat (`bool`, *optional*, defaults to `False`): Whether strings are scored as messages.
     """
 
     reward_models: Mapping[str, Any] | str | None = None
     proxy_metrics: Mapping[str, Mapping[str, float]] | None = None
     output_dir: str | os.PathLike | None = None
+    chat: bool = False
 
     def __post_init__(self) -> None:
         self.check()
         self.proxy_metrics = {name: dict(metrics) for name, metrics in (self.proxy_metrics or {}).items()}
-        self.models = ModelGaps(self.reward_models if self.source == "rewards" else None, self.output_dir)
+        self.models = ModelGaps(self.reward_models if self.source == "rewards" else None, self.output_dir, self.chat)
         self.aspects_: list[str] | None = None
         self.quantiles_: dict[str, float] = {}
         self.weights_: dict[str, float] | None = None

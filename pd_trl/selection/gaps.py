@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from datasets import Dataset
@@ -173,29 +174,40 @@ def no_gaps_error(source: str, column_names: Sequence[str], absent: Sequence[str
     return InputError(f"The data has no {kind} {wanted}; its columns are {', '.join(column_names)}. {advice}.")
 
 
-def vote_counts(matrix: GapMatrix, weights: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """[`count_votes`] of all rows: agreeing votes and votes."""
-    gaps = Gaps(list(matrix.gaps.T), matrix.own, matrix.missing)
-    return count_votes(gaps, matrix.names, weights)[:2]
+class VoteCounts(NamedTuple):
+    """
+    Counts of the other aspects of each pair, of shape `(num_pairs,)`. An aspect with a weight of 0 or a missing rating has no vote.
+
+    Args:
+        agree (integer array): Aspects that vote for the pair's label.
+        decided (integer array): Aspects that vote for or against it. Those whose gap is 0 vote and decide nothing.
+        voters (integer array): Aspects that vote.
+        most (integer array): Aspects that would vote if no rating were missing.
+    """
+
+    agree: NDArray[np.int32]
+    decided: NDArray[np.int32]
+    voters: NDArray[np.int32]
+    most: NDArray[np.int32]
 
 
-def count_votes(
-    gaps: Gaps, names: Sequence[str], weights: NDArray[np.float64]
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    """
-    For each pair, the number of other aspects that vote for its label, the number that vote, and the number that would
-    vote if no rating were missing, each of shape `(num_pairs,)`. An aspect with a weight of 0 or a missing rating has
-    no vote.
-    """
-    agree, voters, most = np.zeros((3, len(gaps.own)), dtype=np.int32)
+def vote_counts(matrix: GapMatrix, weights: NDArray[np.float64]) -> VoteCounts:
+    """[`count_votes`] of all rows."""
+    return count_votes(Gaps(list(matrix.gaps.T), matrix.own, matrix.missing), matrix.names, weights)
+
+
+def count_votes(gaps: Gaps, names: Sequence[str], weights: NDArray[np.float64]) -> VoteCounts:
+    """The votes on each pair of a batch."""
+    agree, decided, voters, most = np.zeros((4, len(gaps.own)), dtype=np.int32)
     for k in np.flatnonzero(weights > 0).tolist():
         votes = gaps.own != k
         most += votes
         if gaps.missing.get(names[k]):
             votes &= ~np.isnan(gaps.gaps[k])
         voters += votes
+        decided += votes & (gaps.gaps[k] != 0)
         agree += votes & (gaps.gaps[k] > 0)
-    return agree, voters, most
+    return VoteCounts(agree, decided, voters, most)
 
 
 def votes_label(agree: int, voters: int) -> str:

@@ -22,13 +22,17 @@ class ModelGaps:
     Args:
         reward_models (`dict` or `str`, *optional*): A reward model for each aspect, or one name for all outputs of a model.
         output_dir (`str`, *optional*): Folder for the shards. Each data set gets a subfolder.
+        chat (`bool`, *optional*, defaults to `False`): Whether strings are scored as messages.
     """
 
     def __init__(
-        self, reward_models: Mapping[str, Any] | str | os.PathLike | None, output_dir: str | os.PathLike | None
+        self,
+        reward_models: Mapping[str, Any] | str | os.PathLike | None,
+        output_dir: str | os.PathLike | None,
+        chat: bool = False,
     ):
         self.reward_models = _by_aspect(reward_models)
-        self.output_dir = output_dir
+        self.output_dir, self.chat = output_dir, chat
         self._loaded: dict[tuple[str, ...], list[Any]] = {}
 
     def missing(self, column_names: Sequence[str]) -> list[str]:
@@ -60,7 +64,7 @@ class ModelGaps:
             texts = dataset.select_columns([name for name in _TEXT_COLUMNS if name in dataset.column_names])
             folder = Path(self.output_dir) / data_key(texts)[:16]
         models = {name: self.reward_models[name] for name in missing}
-        return scoring.score_pairs(dataset, models, output_dir=folder, **options)
+        return scoring.score_pairs(dataset, models, output_dir=folder, chat=self.chat, **options)
 
 
 def _by_aspect(reward_models: Mapping[str, Any] | str | os.PathLike | None) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from .aspect_columns import VOTE_PREFIX, VoteColumn
 from .gaps import Gaps, count_votes
 from .report_inputs import Basis, Batch, length_difference, other_votes
 
+# Raise it when the sums of `to_dict` change: shards that an earlier version left are then written again.
+FORM = 2
+
 
 class ReportSums:
     """
@@ -83,7 +86,7 @@ class ReportSums:
                 self._add(f"length_{k}", [x.size, x.sum(), y.sum(), x @ x, y @ y, x @ y])
 
     def _add_votes(self, gaps: Gaps, kept: NDArray[np.bool_]) -> None:
-        agree, voters, most = count_votes(gaps, self.names, self.basis.weights)
+        agree, _, voters, most = count_votes(gaps, self.names, self.basis.weights)
         size = len(self.names) + 1
         votes = voters.astype(np.int64) * size + agree
         self._add("votes", [np.bincount(votes[rows], minlength=size * size) for rows in (slice(None), kept)])

@@ -1,6 +1,6 @@
 """Scores of the selectors, the same in memory, out of core and in reports."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,15 @@ def selector_scores(
             f"Selector {selector.name!r} must give finite numbers, got {scores[bad[0]]} in row {first_row + bad[0]}{where}."
         )
     return _without(scores, inputs["pd"])
+
+
+def missing_column_error(selector: Selector, name: str, column: str, column_names: Iterable[str]) -> InputError:
+    """The error about data without the column that holds the input `name` of a selector."""
+    function = selector.made_by.get(name)
+    made = f", which `pd_trl.{function}` adds (docs/rivals.md)" if function else ""
+    return InputError(
+        f"`selector={selector.name!r}` needs the column {column!r}{made}; the columns are {', '.join(column_names)}."
+    )
 
 
 def _without(scores: NDArray, divergence: NDArray) -> NDArray:

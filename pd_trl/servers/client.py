@@ -42,10 +42,8 @@ class OpenAIClient:
             there is a `base_url`.
         model (`str`, *optional*):
             Which of the clients of `client_config` are taken.
-        timeout (`float`, *optional*, defaults to `60.0`):
-            Longest time from the start of a request to the end of its answer, in seconds.
-        max_answer_bytes (`int`, *optional*, defaults to `4000000`):
-            Largest answer; a larger one is not read to its end.
+        settings ([`RequestSettings`], *optional*):
+            Longest time of a request, and largest answer.
 
     Raises:
         InputError: Without the openai package, or without a key for OpenAI's own server.
@@ -57,8 +55,7 @@ class OpenAIClient:
         api_key_env: str = "OPENAI_API_KEY",
         client_config: str | os.PathLike | None = None,
         model: str | None = None,
-        timeout: float = RequestSettings.timeout,
-        max_answer_bytes: int = RequestSettings.max_answer_bytes,
+        settings: RequestSettings | None = None,
     ):
         try:
             import openai
@@ -70,7 +67,9 @@ class OpenAIClient:
         # Its own retries are off. They are not counted, one thread's wait does not hold the others back, and nonsense is paid for
         # without end: test_server_that_refuses_everything_is_asked_little, test_waits_are_capped,
         # test_nonsense_costs_what_the_bound_says.
-        self._limits = RequestLimits(timeout, max_answer_bytes)
+        settings = settings or RequestSettings()
+        timeout = settings.timeout
+        self._limits = RequestLimits(timeout, settings.max_answer_bytes)
         http_client = openai.DefaultHttpxClient(
             event_hooks=self._limits.hooks,
             headers={"accept-encoding": "gzip"},

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..errors import InputError
 from ..runs.identity import digest_of
 from ..safety.secrets import masked
 
@@ -10,10 +11,18 @@ from ..safety.secrets import masked
 _CHARACTERS_PER_TOKEN = 4.9
 
 
+def check_arguments(arguments: Mapping[str, Any] | None) -> None:
+    """Raises `InputError` on arguments of requests that decide what is asked, of whom, or in which form the answer comes."""
+    taken = sorted({"messages", "prompt", "model", "stream", "n"} & set(arguments or {}))
+    if taken:
+        raise InputError(f"The request arguments must not set {', '.join(taken)}, which decide what is asked.")
+
+
 def request_arguments(
     model: str, arguments: Mapping[str, Any] | None, defaults: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Arguments of each request to `model`: ours (`defaults` among them), and the user's in place of them; `None` takes one away."""
+    check_arguments(arguments)
     given = {"model": model, "temperature": 0.0, "max_tokens": 8, **(defaults or {}), **(arguments or {})}
     return {name: value for name, value in given.items() if value is not None}
 

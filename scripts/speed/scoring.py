@@ -135,11 +135,6 @@ def difference(gaps: dict[str, np.ndarray], scored: Dataset) -> float:
     return max(float(np.abs(gaps[a] - np.asarray(scored[f"reward_gap_{a}"][:])).max()) for a in gaps)
 
 
-def gaps_in(scored: Dataset) -> dict[str, np.ndarray]:
-    """The gaps of a scored data set."""
-    return {a: np.asarray(scored[f"reward_gap_{a}"][:]) for a in ASPECTS}
-
-
 def against_trl(folder: Path, quick: bool) -> list[dict[str, Any]]:
     """Pairs of shared responses, and pairs that share nothing, of varied lengths."""
     hidden, prompts, repeats = (128, 8, 5) if quick else (256, 12, 5)

@@ -16,7 +16,7 @@ from tests.trainers.reward.test_trainer import make as make_reward
 
 SUMMARY = (
     "A base model that is not on the Hub, aligned with [TRL](https://github.com/huggingface/trl) by DFPO (Eq. 4 of arXiv "
-    "2508.07638; v1 calls it DMPO) on **5 of 20** preference pairs. They are the pairs of lowest [Preference "
+    "2508.07638; v1 calls it DMPO), with beta divided by kappa (kappa = 3) on **5 of 20** preference pairs. They are the pairs of lowest [Preference "
     "Divergence](https://huggingface.co/papers/2508.07638), whose label the votes of the aspects agree with most."
 )
 

@@ -249,6 +249,8 @@ def test_score_refuses_models(command, sources, bad_models, tmp_path, model, wor
         ([], "No reward models"),
         (["--reward_models", "{bad"], "reward_models"),
         (["--reward_models", "/nowhere"], "/nowhere"),
+        (["--reward_models", "-me/cost"], "--name=VALUE"),
+        (["--reward_models", "{honest: [1]}"], "is named as"),
         (["--reward_models", '{"honest": MODEL}'], "honest"),
         (["--reward_models", '{"../../outside": MODEL}'], "outside"),
         (["--reward_models", '{"honesty": MODEL}', "--length_penalty=-1"], "length_penalty"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from pd_trl.runs.artifacts import Manifest, read_rows
 from tests.cli.conftest import make_pairs, make_scored
 from tests.processes import ROOT, run
+from tests.tiny import ASPECTS
 
 PD_TRL = [sys.executable, "-m", "pd_trl"]
 STAGES = ("prepare", "reward", "score", "select", "dpo")
@@ -28,7 +30,7 @@ def recipe(sources, tiny_models, tmp_path) -> Path:
     training = {"max_steps": 1, "per_device_train_batch_size": 4, "save_strategy": "no"}
     content = {
         "output_dir": str(tmp_path / "out"), "dataset_name": str(sources["pairs"]), "model_name_or_path": tiny_models["causal"],
-        "prepare": {}, "reward": {"heldout": 0.4, **training}, "score": {}, "select": {"budget": 0.5}, "dpo": training,
+        "prepare": {"aspects": list(ASPECTS[:2])}, "reward": {"heldout": 0.4, **training}, "score": {}, "select": {"budget": 0.5}, "dpo": training,
     }  # fmt: skip
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps(content))  # json is YAML too
@@ -42,6 +44,9 @@ def test_help_lists_every_argument_with_its_meaning(command, stage):
     for flag in ("--output_dir", "--seed", "--config") if stage != "score" else ("--output_dir", "--reward_models"):
         assert flag in outcome.out
     assert "--dry_run" in outcome.out and "--overwrite" in outcome.out
+    said = " ".join(outcome.out.split())
+    for name in re.findall(r"--no_(\w+), ", said):
+        assert f"Turns --{name} off, as `--{name} false` does. --" in said or said.endswith(f"`--{name} false` does.")
 
 
 def test_a_recipe_runs_skips_what_is_done_and_does_it_again_when_told(command, recipe, tmp_path):
@@ -198,6 +203,7 @@ def test_overwrite_replaces_a_run_with_its_checkpoints(command, sources, tiny_mo
         tmp_path / "o",
     ]
     places += ["--max_steps", 1, "--save_steps", 1, "--per_device_train_batch_size", 4]
+    places += ["--aspects", "honesty"] if stage == "reward" else []
     assert command(stage, *places).code == 0
     command(stage, *places, "--learning_rate", "0.01").refused("--overwrite")
     replaced = command(stage, *places, "--learning_rate", "0.01", "--overwrite")
@@ -292,7 +298,7 @@ def test_interrupted_training_says_so_and_goes_on(command, sources, tiny_models,
         "dpo",
         *places,
         "--max_steps",
-        "100",
+        "60",
         "--per_device_train_batch_size",
         "2",
         "--output_dir",
@@ -305,7 +311,7 @@ def test_interrupted_training_says_so_and_goes_on(command, sources, tiny_models,
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted" in err and "Traceback" not in err
     assert command(*whole).code == 0
-    assert Manifest.load(tmp_path / "o").results["steps"] == 100
+    assert Manifest.load(tmp_path / "o").results["steps"] == 60
 
 
 def test_a_reader_that_leaves_early_is_no_error():
@@ -314,7 +320,7 @@ def test_a_reader_that_leaves_early_is_no_error():
 
 
 def test_work_goes_on_without_a_reader():
-    work = "from pd_trl.cli.terminal import say; [say(i) for i in range(100_000)]; import sys; sys.stderr.write('all done')"
+    work = "from pd_trl.cli.terminal import say; [say(i) for i in range(20_000)]; import sys; sys.stderr.write('all done')"
     done = run(["bash", "-c", f'set -o pipefail; {sys.executable} -c "{work}" | head -1'])
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "all done")
 

@@ -251,6 +251,38 @@ def test_scores_of_something_else_pass_through(caplog):
     assert "'retrieval_scores' has in no row a value for each of the completions" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("beside", "left_out"),
+    [
+        ({"ratings": {"help": 3}, "tokens": 120, "quality": 7}, ["tokens", "quality"]),
+        (
+            {"help": 3, "usage": {"cached": 5}, "num_tokens": 120, "model_id": 7, "length": 5},
+            ["num_tokens", "model_id", "length"],
+        ),
+    ],
+)
+def test_numbers_of_a_response_that_are_no_ratings_do_not_vote(beside, left_out, caplog):
+    other = {
+        "text": "no",
+        **{name: {"help": 1} if name == "ratings" else {"cached": 1} if name == "usage" else 1 for name in beside},
+    }
+    pair = load_pairs(Dataset.from_list([{"prompt": "q", "responses": [{"text": "yes", **beside}, other]}]))[0]
+    assert {name for name in pair if name.startswith("pref_")} == {"pref_help"}
+    assert all(repr(name) in caplog.text for name in left_out)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"completions": ["yes", "no"], "ratings": [1, 2], "scores": [2, 1]},
+        {"completions": [{"text": "yes", "rating": 1, "score": 2}, {"text": "no", "rating": 1, "score": 1}]},
+    ],
+)
+def test_two_overall_ratings_that_differ_are_refused(row):
+    with pytest.raises(InputError, match="two different values of rating_overall"):
+        load_pairs(Dataset.from_list([{"prompt": "q", **row}]))
+
+
 def test_four_completions_make_six_pairs(tmp_path):
     rows = [
         {"prompt": f"q{i}", "completions": list("abcd"), "ratings": [{"x": i + k, "y": -k} for k in range(4)]}

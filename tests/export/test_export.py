@@ -193,6 +193,7 @@ REFUSED = {
         (row(chosen=[said("assistant", "a", tool_calls=[CALL])]), "both a text and tool calls"),
         (row([said("user", "turn {{idx}}")]), "texts with {{idx}}"),
         (row(chosen=[said("assistant", "a", reasoning_content="b")]), "messages with reasoning_content"),
+        (row([said("user", "a", name="bob")]), "messages with name"),
         (row([said("user", "a"), said("assistant", "", tool_calls=[CALL]), said("tool", "1"), said("tool", "2")]), "turns that do not alternate"),
     ],
     "nemo-rl": [(row(tools=[TOOL]), "tools"), (row(chosen=[said("assistant", "x", tool_calls=[CALL])]), "messages with tool_calls")],

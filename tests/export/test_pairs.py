@@ -83,6 +83,8 @@ def test_parts_of_text_are_joined_and_others_stay():
         ({"chosen": "r"}, "row 0 .*same text on both sides"),
         ({"chosen": " "}, "empty 'chosen'"),
         ({"chosen": None}, "NoneType as 'chosen'"),
+        ({"prompt": [user("p")], "chosen": [answer(" \n")], "rejected": [answer("r")]}, "empty 'chosen'"),
+        ({"prompt": [user("p")], "chosen": [answer("c")], "rejected": [answer("")]}, "empty 'rejected'"),
         ({"prompt": [user("p")]}, "mixes strings and messages"),
         (
             {"prompt": [{"content": "p", "role": None}], "chosen": [answer("c")], "rejected": [answer("r")]},

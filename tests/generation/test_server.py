@@ -162,6 +162,10 @@ def test_the_command_plans_asks_and_goes_on(arguments, tmp_path, capsys, monkeyp
         assert sum(server.counts.values()) == 12
         assert main([*whole, "--temperature", "1.0"]) == 2
         assert "`temperature`" in capsys.readouterr().err
+        # More instructions of the same settings: what was answered is not asked for again.
+        (tmp_path / "prompts.json").write_text(json.dumps([*TEXTS, "one more"]))
+        assert main([*whole, "--overwrite"]) == 0 and "outputs 13" in capsys.readouterr().out
+        assert sum(server.counts.values()) == 13
     files = [path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert not any("secret-of-mine" in text for text in files)
 

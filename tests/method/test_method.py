@@ -283,9 +283,11 @@ def test_reward_loss_is_equations_11_and_16(correction, with_margin, tmp_path):
     assert loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 
-@pytest.mark.parametrize("kappa,beta", [(4, 0.1), (2, 0.5)])
-def test_dfpo_loss_is_equation_4(kappa, beta, tmp_path):
-    args = pd_trl.PDDPOConfig(tmp_path, beta=beta, pd_loss="dfpo", pd_num_aspects=kappa, **ARGS)
+@pytest.mark.parametrize("kappa,beta,divide_beta", [(4, 0.1, False), (2, 0.5, False), (4, 0.1, True)])
+def test_dfpo_loss_is_equation_4(kappa, beta, divide_beta, tmp_path):
+    args = pd_trl.PDDPOConfig(
+        tmp_path, beta=beta, pd_loss="dfpo", pd_num_aspects=kappa, pd_divide_beta=divide_beta, **ARGS
+    )
     policy, reference = random_llama(LlamaForCausalLM, seed=1), random_llama(LlamaForCausalLM, seed=2)
     rows = [{name: row[name] for name in ["prompt", "chosen", "rejected", "pd"]} for row in ROWS]
     loss = train_loss(pd_trl.PDDPOTrainer, rows, args, policy, reference)
@@ -297,5 +299,5 @@ def test_dfpo_loss_is_equation_4(kappa, beta, tmp_path):
             log_ratio[side] -= log_probability(reference, row["prompt"], row[side])
         # M_θ(z) = β[log π_θ(y_w|x)/π_ref(y_w|x) − log π_θ(y_l|x)/π_ref(y_l|x)].
         margin = beta * (log_ratio["chosen"] - log_ratio["rejected"])
-        losses.append(negative_log_sigmoid(kappa * margin + row["pd"]))
+        losses.append(negative_log_sigmoid(kappa * (margin / kappa if divide_beta else margin) + row["pd"]))
     assert loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)

@@ -97,7 +97,11 @@ def test_selector_contract(name):
         "pd": generator.normal(size=20),
         "margin": generator.normal(size=20),
         "delta_length": generator.integers(-9, 9, 20),
+        "edit_distance": generator.integers(0, 9, 20),
+        "logp_distance": generator.random(20),
     }
+    for column in ("worst_gap", "implicit_margin", "alignment_potential", "bees", "validation_loss"):
+        inputs[column] = generator.normal(size=20)
     selector = SELECTORS[name]
     declared = {key: inputs[key] for key in ("pair_id", *selector.inputs)}
     score = selector.score(declared, 3)

@@ -23,7 +23,7 @@ from pd_trl.generation import DecodingConfig
 from pd_trl.models.inputs import check_token_ids
 from pd_trl.models.positions import positions_of
 from tests.cli.conftest import command  # noqa: F401
-from tests.tiny import CHAT_TEMPLATE, tiny_config, tiny_preferences, tiny_reward_model, tiny_tokenizer
+from tests.tiny import CHAT_TEMPLATE, encode_pair, tiny_config, tiny_preferences, tiny_reward_model, tiny_tokenizer
 
 SIZE = tiny_config().vocab_size
 BERT_LIKE = {"vocab_size": SIZE, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
@@ -99,8 +99,6 @@ def test_positions_are_those_that_can_be_used(config, expected):
 )  # fmt: skip
 @pytest.mark.parametrize("chat", [False, True])
 def test_other_families_are_scored_as_each_side_alone(config, chat):
-    from pd_trl.scoring.encoding import encode_pair
-
     model, tokenizer, data = classifier(config), tiny_tokenizer(), tiny_preferences(9, chat=chat)
     longest = positions_of(model)
     expected = []

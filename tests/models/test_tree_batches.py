@@ -18,8 +18,7 @@ from transformers import (
     T5Config,
 )
 
-from pd_trl.errors import InputError
-from pd_trl.models.tree_batches import backbone_of, mask_for, tree_batch, why_no_trees
+from pd_trl.models.tree_batches import backbone_of, mask_for, tree_mask, why_no_trees
 
 SIZES = dict(
     vocab_size=60,
@@ -59,13 +58,24 @@ def padded(sequences):
     return ids, mask.long()
 
 
-def test_layout_and_mask_by_hand():
-    batch = tree_batch([([5, 6], [[7, 8], [], [9]]), ([], [[3]])], pad_token_id=0)
-    assert batch.input_ids.tolist() == [[5, 6, 7, 8, 9], [3, 0, 0, 0, 0]]
-    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 2], [0, 0, 0, 0, 0]]
-    assert batch.last.tolist() == [[0, 3], [0, 1], [0, 4], [1, 0]]
-    assert batch.num_tokens == 6
-    seen = batch.attention_mask[:, 0]
+def packed_inputs(model, trees, pad=0):
+    """Each tree in a row of its own, and where the last token of each branch is."""
+    rows, last = [], []
+    for number, (prefix, branches) in enumerate(trees):
+        row = [(token, place, 0) for place, token in enumerate(prefix)]
+        for segment, branch in enumerate(branches, 1):
+            row += [(token, len(prefix) + place, segment) for place, token in enumerate(branch)]
+            last.append((number, len(row) - 1 if branch else len(prefix) - 1))
+        rows.append(row)
+    width = max(map(len, rows))
+    cells = torch.tensor([row + [(pad, 0, -1)] * (width - len(row)) for row in rows])
+    mask = mask_for(backbone_of(model), tree_mask(cells[..., 2]))
+    inputs = {"input_ids": cells[..., 0], "position_ids": cells[..., 1], "attention_mask": mask}
+    return inputs, tuple(torch.tensor(last).T)
+
+
+def test_mask_by_hand():
+    seen = tree_mask(torch.tensor([[0, 0, 1, 1, 3], [1, -1, -1, -1, -1]]))[:, 0]
     assert seen[0].int().tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
@@ -95,14 +105,14 @@ def test_hidden_states_equal_those_of_padded_rows(config_class, changes, attenti
     assert why_no_trees(model) is None
     backbone = backbone_of(model)
     trees = random_trees(0)
-    batch = tree_batch(trees, pad_token_id=0)
+    inputs, ends = packed_inputs(model, trees)
     ids, mask = padded([prefix + branch for prefix, branches in trees for branch in branches])
     with torch.no_grad():
         plain = backbone(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-        packed = backbone(**batch.inputs_for(model), use_cache=False).last_hidden_state
+        packed = backbone(**inputs, use_cache=False).last_hidden_state
     assert packed.isfinite().all()
     last = plain[torch.arange(len(ids)), mask.sum(1) - 1]
-    torch.testing.assert_close(batch.last_hidden(packed), last, atol=1e-5, rtol=0)
+    torch.testing.assert_close(packed[ends], last, atol=1e-5, rtol=0)
     # Every token, not only the last: the branches of the first tree follow each other.
     row = torch.cat([plain[0, :25], plain[1, 20:29], plain[2, 20:21]])
     torch.testing.assert_close(packed[0, :35], row, atol=1e-5, rtol=0)
@@ -111,28 +121,18 @@ def test_hidden_states_equal_those_of_padded_rows(config_class, changes, attenti
 def test_pad_token_and_neighbours_make_no_difference():
     model = causal_model(LlamaConfig)
     trees = random_trees(1)
+    batches = [packed_inputs(model, trees, pad) for pad in (0, 9)]
     with torch.no_grad():
-        together = [backbone_of(model)(**tree_batch(trees, pad).inputs_for(model)).last_hidden_state for pad in (0, 9)]
-        alone = backbone_of(model)(**tree_batch(trees[3:4], 0).inputs_for(model)).last_hidden_state[0]
-    batch = tree_batch(trees, 0)
-    assert torch.equal(batch.last_hidden(together[0]), batch.last_hidden(together[1]))
+        together = [backbone_of(model)(**inputs).last_hidden_state for inputs, _ in batches]
+        alone = backbone_of(model)(**packed_inputs(model, trees[3:4])[0]).last_hidden_state[0]
+    ends = batches[0][1]
+    assert torch.equal(together[0][ends], together[1][ends])
     torch.testing.assert_close(together[0][3, : alone.shape[0]], alone, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("trees", [[], [([1, 2], [])], [([], [[]])], [([1], [[2]]), ([], [[3], []])]], ids=str)
-def test_empty_sequences_are_refused(trees):
-    with pytest.raises(InputError, match="tree"):
-        tree_batch(trees, pad_token_id=0)
-
-
-def test_moved_batch_builds_its_mask_there():
-    batch = tree_batch(random_trees(2), 0).to("meta")
-    assert batch.attention_mask.device.type == "meta" and batch.last.device.type == "meta"
 
 
 def test_additive_mask_has_the_models_dtype():
     model = causal_model(LlamaConfig, "eager").to(torch.bfloat16)
-    mask = mask_for(backbone_of(model), tree_batch([([3], [[4], [5]])], 0).attention_mask)
+    mask = mask_for(backbone_of(model), tree_mask(torch.tensor([[0, 1, 2]])))
     assert mask.dtype == torch.bfloat16 and mask[0, 0, 2].tolist() == [0, torch.finfo(torch.bfloat16).min, 0]
 
 

@@ -173,6 +173,7 @@ def test_what_prepare_left_is_rated(tmp_path):
         ({"price_per_million_tokens": -1.0}, "price"),
         ({"rubric": "no.yaml"}, "no.yaml"),
         ({"judge_arguments": "x"}, "judge_arguments"),
+        ({"judge_arguments": {"stream": True, "model": "another"}}, "must not set model, stream"),
         ({"labels": "own", "dataset_name": "unlabelled"}, "have none"),
         ({"adaptive": True, "dataset_name": "unlabelled"}, "needs the label"),
     ],
@@ -197,6 +198,33 @@ def test_another_run_is_not_overwritten_unasked(tmp_path):
             run_rate(arguments(path, server, tmp_path / "rated", mode="pairwise"))
         run_rate(arguments(path, server, tmp_path / "rated", mode="pairwise", overwrite=True))
     assert Manifest.load(tmp_path / "rated").arguments["mode"] == "pairwise"
+
+
+def test_overwriting_pays_for_no_answer_twice(tmp_path):
+    path = write_pairs(tmp_path / "pairs.jsonl", 10)
+    with replay([], rating) as server:
+        run_rate(arguments(path, server, tmp_path / "rated", repeat_share=0.0))
+        sent = sum(server.counts.values())
+        write_pairs(path, 12)
+        again = arguments(path, server, tmp_path / "rated", repeat_share=0.0, labels="one", overwrite=True)
+        again.dry_run = True
+        assert f"{sent} answered before" in run_rate(again).lines[1]
+        again.dry_run = False
+        run_rate(again)
+        assert sum(server.counts.values()) == sent + 2 * 2 * 4
+    assert stat.S_IMODE((tmp_path / "rated" / "answers.jsonl").stat().st_mode) == 0o600
+
+
+def test_rows_that_cannot_be_rated_are_left_out_with_a_count(tmp_path):
+    path = write_pairs(tmp_path / "pairs.jsonl", 6)
+    path.write_text(path.read_text() + json.dumps({"prompt": "q", "chosen": " ", "rejected": "r"}) + "\n")
+    with replay([], rating) as server:
+        with pytest.raises(InputError, match="is empty"):
+            run_rate(arguments(path, server, tmp_path / "rated"))
+        result = run_rate(arguments(path, server, tmp_path / "rated", on_invalid="drop"))
+    assert result.counts["pairs"] == 6
+    assert "1 left out before the rating: response_a is empty" in result.lines
+    assert Manifest.load(tmp_path / "rated").results["load"]["dropped"] == {"response_a is empty": 1}
 
 
 def test_nonsense_ends_with_one_message_and_what_was_paid_is_kept(tmp_path):

@@ -15,9 +15,9 @@ from pd_trl.publishing.dataset import publish_dataset
 from tests.publishing.selections import kept_ids
 
 
-def publish(folder: str, repo_id: str, **options: Any) -> dict[str, Any]:
-    """Publishes a selection and returns what is said about it."""
-    done = publish_dataset(folder, repo_id, **options)
+def publish(folder: str, repo_id: str, picture: bool = False, **options: Any) -> dict[str, Any]:
+    """Publishes a selection and returns what is said about it. A picture takes longer than the rest."""
+    done = publish_dataset(folder, repo_id, picture=picture, **options)
     commit = done.commit
     return {"sha": done.sha, "rows": done.rows, "text": str(done), "added": sorted(commit.added), "card": done.card,
             "deleted": commit.deleted, "unchanged": sorted(commit.unchanged), "pr_url": commit.pr_url}  # fmt: skip
@@ -47,17 +47,6 @@ def kept_at(repo_id: str, budget: float | int) -> list[str]:
     if by_file != by_arguments:
         raise RuntimeError("the filter of the repository selects other pairs")
     return by_arguments
-
-
-def kept_by_the_card(repo_id: str) -> list[str]:
-    """What the snippet of the card that chooses another budget keeps."""
-    from huggingface_hub import hf_hub_download
-
-    card = Path(hf_hub_download(repo_id, "README.md", repo_type="dataset")).read_text(encoding="utf-8")
-    snippet = next(code for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL) if "PDFilter" in code)
-    names: dict[str, Any] = {}
-    exec(snippet, names)
-    return sorted(names["kept"]["pair_id"])
 
 
 def transformed(repo_id: str) -> list[str]:
@@ -144,7 +133,6 @@ def holding(folder: str, texts: tuple[str, ...]) -> list[str]:
 
 def snippets(card: str) -> dict[str, list[str]]:
     """Runs the snippets of a card that load and select, one after the other, and returns the ids of what they leave."""
-    import re
 
     names: dict[str, Any] = {}
     found = []
@@ -157,7 +145,6 @@ def snippets(card: str) -> dict[str, list[str]]:
 
 def trained_by_snippet(card: str, model: str, folder: str) -> list[str]:
     """Runs the snippet of our trainer with a small model, and returns the ids that it trains on."""
-    import re
 
     from pd_trl.trainers.dpo import trainer as dpo_trainer
 

@@ -46,7 +46,7 @@ def test_the_snippets_give_the_published_selection_and_another_budget(plain_hub,
     settings = {"budget": 0.3, **settings}
     run_select(SelectArguments(str(tmp_path / "score"), str(tmp_path / "select"), **settings))
     name = f"me/snippets-{zlib.crc32(str(settings).encode())}"
-    plain_hub.run(clients.publish, tmp_path / "select", name, tag=tag, picture=False)
+    plain_hub.run(clients.publish, tmp_path / "select", name, tag=tag)
     card = plain_hub.text("datasets", name, "README.md")
     found = plain_hub.run(clients.snippets, card)
     published = sorted(read_rows(tmp_path / "select" / "selected")["pair_id"])
@@ -63,7 +63,7 @@ def test_the_snippet_of_the_trainer_trains_on_the_budget(plain_hub, tiny_models,
     scored_rows().to_parquet(tmp_path / "scored.parquet")
     settings = {"weights": {"honesty": 3.0}}
     run_select(SelectArguments(str(tmp_path / "scored.parquet"), str(tmp_path / "select"), budget=0.3, **settings))
-    plain_hub.run(clients.publish, tmp_path / "select", "me/trained", picture=False)
+    plain_hub.run(clients.publish, tmp_path / "select", "me/trained")
     card = plain_hub.text("datasets", "me/trained", "README.md")
     found = plain_hub.run(clients.trained_by_snippet, card, tiny_models["causal"], str(tmp_path / "dpo"))
     assert found == sorted(PDFilter(0.2, **settings)(scored_rows())["pair_id"])

@@ -24,7 +24,7 @@ def yaml_of(card: str) -> dict:
 
 def test_published_selection_is_there_whole(hub, selection):
     name = f"me/whole-{hub.mode}"
-    done = hub.run(clients.publish, selection, name)
+    done = hub.run(clients.publish, selection, name, picture=True)
     assert done["rows"] == {"selected": 18, "scored": 60, "dropped": 42}
     assert "published" in done["text"] and done["sha"] in done["text"]
     assert {"README.md", "filter.json", "manifest.json", "report.txt", "assets/pd.png"} <= hub.tree(
@@ -65,18 +65,27 @@ def test_another_lambda_without_a_model(hub, selection):
     assert hub.run(clients.transformed, name) == sorted(read_rows(selection / "selected")["pair_id"])
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [{}, {"weights": {"honesty": 3.0, "helpfulness": 0.2}}, {"selector": "random", "seed": 7}, {"per_aspect": True}],
-    ids=["plain", "weights", "seed", "per_aspect"],
-)
-def test_the_snippet_of_the_card_is_the_same_selection_at_another_budget(plain_hub, tmp_path, arguments):
-    folder = select_into(tmp_path / "select", **arguments)
-    name = f"me/snippet-{'-'.join(arguments) or 'plain'}"
-    plain_hub.run(clients.publish, folder, name, **({"tag": "v1"} if arguments else {}))
-    assert "PDFilter.load(" in plain_hub.text("datasets", name, "README.md")
-    here = kept_ids(scored_rows(), budget=0.2, **arguments)
-    assert plain_hub.run(clients.kept_by_the_card, name, token=OTHER, user="other") == here
+def test_plain_pairs_scored_by_reward_models(plain_hub, tiny_models, tmp_path):
+    """The card speaks of the overall label alone, and its code makes the selection again at another budget."""
+    from pd_trl.pipeline.stages.score import ScoreArguments, run_score
+    from pd_trl.pipeline.stages.select import SelectArguments, run_select
+    from tests.tiny import tiny_preferences
+
+    tiny_preferences(40).select_columns(["prompt", "chosen", "rejected"]).to_json(tmp_path / "pairs.jsonl")
+    models = {"helpful": tiny_models["reward"], "harmless": f"-{tiny_models['reward']}"}
+    run_score(ScoreArguments(str(tmp_path / "pairs.jsonl"), reward_models=models, output_dir=str(tmp_path / "score")))
+    run_select(SelectArguments(str(tmp_path / "score"), str(tmp_path / "select"), weights={"harmless": 0.5}))
+    done = plain_hub.run(clients.publish, tmp_path / "select", "me/plain")
+    assert done["rows"] == {"selected": 12, "scored": 40, "dropped": 28}
+    card = done["card"]
+    for words in ("disagree with the overall label, the one label that a pair carries", "all of them vote on every pair",
+                  "| 1 of 2 agree |", "agrees with the overall label", "The label is one of the whole response"):  # fmt: skip
+        assert words in card, words
+    for words in ("other aspects", "proxy", "proxies", "held-out", "| proxy accuracy", "this aspect"):
+        assert words not in card, words
+    here = kept_ids(read_rows(tmp_path / "score" / "scored"), budget=0.2, weights={"harmless": 0.5})
+    found = plain_hub.run(clients.snippets, card, token=OTHER, user="other")
+    assert found["kept"] == here and found["loaded"] == found["selected"]
 
 
 def test_published_again_nothing_changes(plain_hub, selection):
@@ -179,8 +188,9 @@ def test_dry_run_shows_files_sizes_configurations_and_card(plain_hub, selection)
 
 
 def test_dry_run_on_what_is_there(plain_hub, selection, tmp_path):
-    plain_hub.run(clients.publish, selection, "me/dry-2")
-    done = plain_hub.run(clients.publish, select_into(tmp_path / "select", budget=1.0), "me/dry-2", dry_run=True)
+    plain_hub.run(clients.publish, selection, "me/dry-2", picture=True)
+    other = select_into(tmp_path / "select", budget=1.0)
+    done = plain_hub.run(clients.publish, other, "me/dry-2", dry_run=True, picture=True)
     assert "= assets" not in done["text"] and "+ README.md" in done["text"]
     assert plain_hub.num_commits("datasets", "me/dry-2") == 2
 

@@ -34,7 +34,7 @@ def start(selections):
     def published(hub, name: str) -> dict[str, str]:
         base = f"{name.split('/')[0]}/start"
         if hub.repo("datasets", base) is None:
-            hub.run(clients.publish, selections[0], base, picture=False)
+            hub.run(clients.publish, selections[0], base)
         hub.copy("datasets", base, name)
         hub.reset()
         return state(hub, name)
@@ -71,7 +71,7 @@ def test_faults_at_the_commit_end_complete(hub, selections, start, fault):
     name = f"me/fault-{fault}-{hub.mode}"
     start(hub, name)
     hub.fault("/commit/", method="POST", **FAULTS[fault])
-    done = hub.run(clients.publish, selections[1], name, picture=False)
+    done = hub.run(clients.publish, selections[1], name)
     assert done["rows"] == {"selected": 30, "scored": 60, "dropped": 30}
     assert hub.num_commits("datasets", name) == 3
     assert sum(path.endswith(".parquet") for path in state(hub, name)) == 6
@@ -88,7 +88,7 @@ def test_a_hub_that_stays_broken_changes_nothing(plain_hub, selections, start, p
     name = f"me/broken-{place.strip('/').replace('/', '-')}"
     before = start(plain_hub, name)
     plain_hub.fault(place, status=503, times=1000, headers={"Retry-After": "0"})
-    refused = plain_hub.call(clients.publish, selections[1], name, picture=False)
+    refused = plain_hub.call(clients.publish, selections[1], name)
     assert "was published" not in refused.refused("503", "Try again later")
     assert state(plain_hub, name) == before
 
@@ -96,7 +96,7 @@ def test_a_hub_that_stays_broken_changes_nothing(plain_hub, selections, start, p
 @pytest.mark.slow
 def test_a_repository_that_cannot_be_made(plain_hub, selections):
     plain_hub.fault("/api/repos/create", status=503, times=1000, headers={"Retry-After": "0"})
-    plain_hub.call(clients.publish, selections[1], "me/not-made", picture=False).refused("503", "Try again later")
+    plain_hub.call(clients.publish, selections[1], "me/not-made").refused("503", "Try again later")
     assert plain_hub.repo("datasets", "me/not-made") is None
 
 
@@ -183,10 +183,10 @@ def test_finished_shards_are_not_sent_again(hub, tmp_path):
     sent = "/_lfs/" if hub.mode == "lfs" else "/_cas/v1/xorbs"
     verb = "PUT" if hub.mode == "lfs" else "POST"
     hub.fault("/commit/", method="POST", status=400)
-    hub.call(clients.publish, folder, name, picture=False).refused("the repository was made, and is empty")
+    hub.call(clients.publish, folder, name).refused("the repository was made, and is empty")
     first = len(hub.requests(verb, sent))
     hub.reset()
-    hub.run(clients.publish, folder, name, picture=False)
+    hub.run(clients.publish, folder, name)
     assert first > 0 and hub.requests(verb, sent) == []
 
 

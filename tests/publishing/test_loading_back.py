@@ -27,8 +27,8 @@ def published(plain_hub, tmp_path_factory):
         metrics = {a: {"pair_accuracy": v, "pair_accuracy_se": 0.02, "num_pairs": 400} for a, v in accuracy.items()}
         Manifest("score", results={"proxy_metrics": metrics}).save(folder / "score")
         run_select(SelectArguments(str(folder / "score"), str(folder / "select"), budget=0.3))
-        plain_hub.run(clients.publish, folder / "select", NAME, tag="v1", picture=False)
-        plain_hub.run(clients.publish, select_into(folder / "other", budget=0.5), NAME, picture=False)
+        plain_hub.run(clients.publish, folder / "select", NAME, tag="v1")
+        plain_hub.run(clients.publish, select_into(folder / "other", budget=0.5), NAME)
     return plain_hub
 
 

@@ -27,6 +27,12 @@ TEN = {str(level): float(level) for level in range(11)}
         ("4, and again 4", 4),
         ("<think>maybe 2 or 3</think>4", 4),
         ("<think>maybe 2 or 3", None),
+        ("The levels are 1 to 5. Level 2?</think>\n\n4", 4),
+        ("2 fits best</think>", None),
+        ("3-4", None),
+        ("3 – 4", None),
+        ("2/2", None),
+        ("8/10", None),
         ("2 or 3", None),
         ("6", None),
         ("0", None),
@@ -117,3 +123,14 @@ def test_reason_of_an_unreadable_answer_is_short_and_safe():
     reason = unreadable({"choices": [choice("\x1b[2J" + "no " * 500)], "scale": kept_scale(FIVE)})
     assert reason is not None and len(reason) < 120 and "\x1b" not in reason
     assert unreadable({"choices": [choice(None)], "scale": kept_scale(FIVE)}) == "an answer without text"
+
+
+def test_tokens_that_a_server_leaves_out_are_passed_over():
+    top = {
+        "token": "4",
+        "top_logprobs": [None, {"token": "4", "logprob": math.log(0.6)}, {"token": "2", "logprob": math.log(0.4)}],
+    }
+    assert expected_value([top, None], FIVE, 4.0)[0] == pytest.approx(3.2)
+    found = choice("4")
+    found["logprobs"] = {"content": [None]}
+    assert value_of({"choices": [found], "scale": kept_scale(FIVE)}) == (4.0, False)

@@ -38,6 +38,7 @@ def test_digest_is_that_of_what_is_asked():
         ("aspects: {a/b: {question: q, levels: {1: a, 2: b}}}", "letters, digits"),
         ("aspects: {1: {question: q, levels: {1: a, 2: b}}}", "letters, digits"),
         ("aspects: {depth: {levels: {1: a, 2: b}}}", "question"),
+        ("aspects: {depth: {question: ' ', levels: {1: a, 2: b}}}", "question must be a text that is not empty"),
         ("aspects: {depth: {question: q, levels: {1: a}}}", "at least two levels"),
         ("aspects: {depth: {question: q, levels: {low: a, high: b}}}", "whole number"),
         ("aspects: {depth: {question: q, levels: {1: a, 2.5: b}}}", "whole number"),

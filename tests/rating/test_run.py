@@ -88,6 +88,7 @@ def test_pairwise_averages_both_orders_and_reports_the_bias(pairs):
     assert set(rated["rating_honesty_a"][:]) == {0.5} and set(rated["pref_honesty"][:]) == {0.5}
     assert report.itself["honesty"]["same_order"] == 0.0
     assert report.first_preferred is not None and report.first_preferred > 0.5
+    assert "shown first" in str(report) and report.aspects["honesty"]["mean"] == 1.0
     assert sum(server.counts.values()) == len(pairs) * 2 * 4
 
 

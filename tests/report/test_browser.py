@@ -1,7 +1,6 @@
 """The page in a real browser: what the slider counts, what hostile texts can do, and who can use it."""
 
 import os
-import re
 
 import numpy as np
 import pytest
@@ -52,18 +51,10 @@ def check_shown(page, numbers):
     assert page.page.inner_text("[data-figure=longer]") == longer[1]
 
 
-def expected_agreement(numbers):
-    """Mean agreement from the report's counts of vote patterns."""
-    votes = [(*map(int, re.findall(r"\d+", name)), group["kept"]) for name, group in numbers["kept_by_votes"].items()]
-    return percent(sum(a * n for a, _, n in votes) / sum(v * n for _, v, n in votes))
-
-
 def test_slider_counts_what_the_filter_keeps(report, open_page):
     """At the filter's own budget, at others by the keyboard, and at any number of pairs."""
     page = open_page(report)
-    numbers = numbers_at(0.3)
-    check_shown(page, numbers)
-    assert page.page.inner_text("[data-figure=agreement]") == expected_agreement(numbers)
+    check_shown(page, numbers_at(0.3))
     page.page.focus("#slider")
     page.page.keyboard.press("ArrowRight")
     page.settle()
@@ -77,9 +68,7 @@ def test_slider_counts_what_the_filter_keeps(report, open_page):
     for count in (1, 777):
         page.page.fill("#count", str(count))
         page.settle()
-        numbers = numbers_at(count)
-        check_shown(page, numbers)
-        assert page.page.inner_text("[data-figure=agreement]") == expected_agreement(numbers)
+        check_shown(page, numbers_at(count))
     assert page.page.get_attribute("#slider", "aria-valuetext") == "64.8 %, 777 pairs"
     assert "kept 777" in page.page.inner_text("#status")
     page.page.click("#reset")
@@ -87,6 +76,54 @@ def test_slider_counts_what_the_filter_keeps(report, open_page):
     check_shown(page, numbers_at(0.3))
     assert page.page.input_value("#slider") == "300"
     page.clean()
+
+
+def agreement(scored, pair_ids):
+    """Share of the votes of other aspects that agree, among those that decide."""
+    votes = [
+        np.sign(row[f"reward_gap_{name}"])
+        for row in scored
+        for name in ASPECTS
+        if name != row["aspect"] and row["pair_id"] in pair_ids
+    ]
+    return percent(votes.count(1) / (votes.count(1) + votes.count(-1)))
+
+
+def test_expected_agreement_leaves_ties_out(tmp_path, open_page):
+    """In the table, at the slider, and for all pairs by the numbers of each aspect in the report."""
+    scored = scored_set(300)
+    for name in ASPECTS:
+        gaps = np.round(scored[f"reward_gap_{name}"][:]).astype(np.float32)  # a third are ties
+        scored = scored.remove_columns(f"reward_gap_{name}").add_column(f"reward_gap_{name}", gaps)
+    pd_filter = selection_folder(scored, tmp_path / "select")
+    page = open_page(write_report(tmp_path / "select", tmp_path / "report.html"))
+    kept = set(pd_filter(scored)["pair_id"])
+    every = set(scored["pair_id"][:])
+    row = {row[0]: row[1:] for row in page.table("#groups")}["expected agreement: votes of the other aspects"]
+    assert row == [agreement(scored, pairs) for pairs in (every, kept, every - kept)]
+    assert page.page.inner_text("[data-figure=agreement]") == row[1]
+    entries = pd_filter.report_.to_dict()["aspects"].values()
+    decided = sum(entry["decided"] for entry in entries)
+    assert row[0] == percent(sum(entry["agrees"] * entry["decided"] for entry in entries) / decided)
+    page.page.fill("#count", "211")
+    page.settle()
+    kept = set(PDFilter(211, proxy_metrics=METRICS)(scored)["pair_id"])
+    assert page.page.inner_text("[data-figure=agreement]") == agreement(scored, kept)
+
+
+_TICKS = """() => Bokeh.documents.flatMap((page) => page.roots()).filter((root) => root.x_range).map((plot) => {
+  const [axis, { start, end }] = [plot.below[0], plot.x_range];
+  return axis.formatter.doFormat(axis.ticker.get_ticks(start, end, plot.x_range, 0).major, { loc: 0 });
+})"""
+
+
+def test_no_axis_names_a_place_twice(tmp_path, open_page):
+    """Where lengths differ by a token or two, ticks between them would be rounded to the same numbers."""
+    path = tmp_path / "select"
+    selection_folder(scored_set(90, delta_length=(np.arange(90) % 2).astype(np.int32)), path)
+    labels = open_page(write_report(path, tmp_path / "report.html")).page.evaluate(_TICKS)
+    assert len(labels) >= 3
+    assert all(len(set(axis)) == len(axis) for axis in labels), labels
 
 
 def test_budget_of_each_aspect(tmp_path, open_page):
@@ -346,6 +383,8 @@ def test_sixty_thousand_pairs_open_in_three_seconds(tmp_path, open_page):
         load = page.page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
         drawn = float(page.page.evaluate("document.documentElement.dataset.ready"))
         times.append((load, drawn, 1000 * metrics["ProcessTime"]))
+        if max(times[-1]) < 2500:
+            break
     load, drawn, busy = np.min(times, axis=0)
     # Processor time does not depend on what else runs; the clock only counts where there is a processor to be had.
     assert busy < 2500, times

@@ -114,7 +114,7 @@ def test_counts_of_many_aspects_fit_their_type():
     scored = Dataset.from_dict({"pair_id": list("abcdef"), "aspect": names[:6], **texts, **columns})
     pd_filter = PDFilter(2)
     columns = rank_pairs(pd_filter.fit_transform(scored), pd_filter).columns
-    for name in ("agree", "voters", "others_agree", "others_decided"):
+    for name in ("agree", "decided", "voters", "others_agree", "others_decided"):
         assert columns[name].tolist() == [269] * 6, name
 
 

@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from datasets import Dataset
 
 from pd_trl.errors import InputError
 from pd_trl.runs.artifacts import Manifest, read_rows, write_rows
-from pd_trl.runs.folders import beside, folder_lock, replaced_folder, swap
+from pd_trl.runs.folders import beside, folder_lock, put_back, replaced_folder, swap
 from pd_trl.runs.row_log import RowLog
 from pd_trl.runs.stage_folders import StageResult, check_folder, held_folder, owned_folder, skip_if_done
 
@@ -80,28 +81,105 @@ def test_an_error_leaves_the_old_content(tmp_path):
     assert (tmp_path / "out" / "a").read_text() == "1" and not list(tmp_path.glob(".out.tmp*"))
 
 
-@pytest.mark.parametrize("where", ["before", "between", "after"])
-def test_a_kill_at_any_point_of_the_swap_leaves_the_old_or_the_new(tmp_path, monkeypatch, where):
+def killed_at(step, work, *arguments):
+    """The exit code of `work` in a process that is killed before its rename or removal of that number; 0 where it ends before."""
+
+    def run():
+        taken = []
+
+        def counted(call):
+            def counting(*arguments, **options):
+                taken.append(1)
+                if len(taken) > step:
+                    os._exit(9)
+                return call(*arguments, **options)
+
+            return counting
+
+        os.replace, shutil.rmtree = counted(os.replace), counted(shutil.rmtree)
+        work(*arguments)
+
+    return in_another(run)
+
+
+@pytest.mark.parametrize("stays", [False, True], ids=["renamed", "mount point"])
+def test_a_kill_at_any_point_of_the_swap_leaves_the_old_or_the_new(tmp_path, monkeypatch, stays):
+    """And kills at all points of the recovery."""
+    monkeypatch.setattr("pd_trl.runs.folders._stays", lambda place: stays and place.name == "out")
+    found, step, code = [], 0, 9
+    while code:
+        out = tmp_path / str(step) / "out"
+        fill(out, "old")
+        for name in ("c", "manifest.json"):
+            (out / name).write_text("old")
+        code = killed_at(step, fill, out, "new")
+        other = 0
+        while killed_at(other, take, out):
+            other += 1
+        put_back(out)
+        found.append({path.read_text() for path in out.glob("[a-z]*")})
+        assert len(found[-1]) == 1 and (out / "c").exists() == (found[-1] == {"old"})
+        take(out)
+        assert {path.name for path in [*out.parent.iterdir(), *out.iterdir()]} - {"out", "a", "b", "c"} <= {
+            ".out.lock",
+            ".pd_trl_lock",
+            "manifest.json",
+        }
+        step += 1
+    assert found[0] == {"old"} and found[-1] == {"new"} and found == sorted(found, key=lambda texts: texts == {"new"})
+
+
+def test_an_error_in_the_middle_of_a_swap_in_place_brings_the_old_content_back(tmp_path, monkeypatch):
     fill(tmp_path / "out", "old")
+    monkeypatch.setattr("pd_trl.runs.folders._stays", lambda place: place.name == "out")
+    replace = os.replace
 
-    def killed():
-        place, count = os.replace, []
+    def refused(source, target):
+        if Path(target).name == "new":
+            raise PermissionError
+        replace(source, target)
 
-        def replace(source, target):
-            if len(count) == {"before": 0, "between": 1, "after": 2}[where]:
-                os._exit(9)
-            count.append(1)
-            place(source, target)
-            if where == "after" and len(count) == 2:
-                os._exit(9)
-
-        monkeypatch.setattr("os.replace", replace)
+    with pytest.raises(PermissionError), monkeypatch.context() as patched:
+        patched.setattr("os.replace", refused)
         fill(tmp_path / "out", "new")
+    assert (tmp_path / "out" / "a").read_text() == "old"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".pd_trl_lock", "a", "b"]
 
-    assert in_another(killed) == 9
-    take(tmp_path / "out")
-    assert (tmp_path / "out" / "a").read_text() == ("new" if where == "after" else "old")
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".out.lock", "out"]
+
+@pytest.mark.parametrize("stays", [False, True], ids=["renamed", "mount point"])
+def test_other_runs_keep_their_unfinished_work_when_a_result_is_put_in_place(tmp_path, monkeypatch, stays):
+    monkeypatch.setattr("pd_trl.runs.folders._stays", lambda place: stays and place.name == "out")
+    fill(tmp_path / "out", "old")
+    (beside(tmp_path / "out", "new.0123456789ab") / "work").write_text("hours")
+    fill(tmp_path / "out", "new")
+    assert (beside(tmp_path / "out", "new.0123456789ab") / "work").read_text() == "hours"
+
+
+@pytest.mark.parametrize("wanted", ["old", "new"])
+def test_a_kill_between_the_renames_of_a_shared_folder_loses_neither_result(tmp_path, wanted):
+    folder = tmp_path / "out"
+    manifests = {name: Manifest("s", arguments={"a": name}) for name in ("old", "new")}
+    with shared_folder(manifests["old"], folder) as root:
+        finish(manifests["old"], root, "old")
+    with pytest.raises(ZeroDivisionError), shared_folder(manifests["new"], folder) as root:
+        finish(manifests["new"], root, "new")
+        raise ZeroDivisionError
+    os.replace(folder, tmp_path / ".out.old.deadbeef")
+    if wanted == "old":
+        assert skip_if_done(manifests["old"], folder, overwrite=False).skipped
+    else:
+        with shared_folder(manifests["new"], folder) as root:
+            assert manifests["new"].is_done_in(root), "what was finished is not done again"
+    assert manifests[wanted].is_done_in(folder) and (folder / "result").read_text() == wanted
+
+
+def test_a_kill_between_the_renames_is_seen_before_the_folder_is_made(tmp_path):
+    folder = tmp_path / "out"
+    with shared_folder(Manifest("s"), folder) as root:
+        finish(Manifest("s"), root, "old")
+    os.replace(folder, tmp_path / ".out.old.deadbeef")
+    with shared_folder(Manifest("s", arguments={"a": 1}), folder, overwrite=True) as root:
+        assert root != folder and (folder / "result").read_text() == "old"
 
 
 def test_a_folder_that_cannot_be_renamed_is_filled_in_place(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import time
+from urllib.parse import quote
 
 import pytest
 from hypothesis import example, given, settings
@@ -32,6 +33,7 @@ ORDINARY = {
     "reward_models": {"secret": "me/rm-secret"}, "proxy_metrics": {"password": {"pair_accuracy": 0.9, "num_pairs": 8}},
     "conflict": {"password": {"secret": 0.1}}, "ties": {"secret": 3}, "dataset_name": "me/data@v1", "judge": "openai:gpt-4@v1.0",
     "url": "https://medium.com/@me/a?version=1", "path": "/home/me/hf_Mistral7B", "note": "Basic Mathematics: tokens and keys",
+    "query": "a%20b%3Dc", "command": "sort -u names, curl -u name", "share": "100%25 of tokens",
 }  # fmt: skip
 
 
@@ -54,6 +56,9 @@ def _shapes(body: str) -> dict[str, tuple[object, str]]:
         "assigned": f"api_key={body}", "quoted": f"the 'password': '{body}'", "flag": f"run --hub_token {body} --x", "env": f"HF_TOKEN={body}",
         "jwt": f"eyJ{body}.{body}.{body}", "proxy": f"me:{body}@proxy:3128",
         "json in json": f'said {json.dumps(json.dumps({"password": body, "x": 1}))[1:-1]}',
+        "curl": f"curl -u me:{body} http://host", "curl without a space": f"curl -s -ume:{body} http://host",
+        "quoted user": f"wget --user 'me:a {body}' x", "proxy user": f"--proxy-user=me:{body}", "sshpass": f"sshpass -p {body} ssh host",
+        "encoded json": quote(json.dumps({"password": body})), "encoded twice": quote(quote(json.dumps({"api_key": body}))),
         "json": json.dumps({"extra_headers": {"X-Own": body}, "list": [{"apiKey": body}]}),
     }  # fmt: skip
     shapes |= {f"text {kind}": ({"note": text, "list": ["a", text]}, body) for kind, text in texts.items()}
@@ -62,6 +67,7 @@ def _shapes(body: str) -> dict[str, tuple[object, str]]:
     shapes["headers text"] = {"extra_headers": f"X-My-Own: {body}"}, body
     shapes["query mapping"] = {"extra_query": {"k": body}}, body
     shapes["flags"] = {"arguments": ["--hub_token", body, "--seed", "1"]}, body
+    shapes["user among arguments"] = {"arguments": ["curl", "-u", f"me:{body}", "host"]}, body
     shapes["pairs"] = {"fields": [["x-api-key", body], ["a", "b"]]}, body
     shapes["named"] = {"variables": [{"name": "API_KEY", "value": body}]}, body
     shapes["as a key"] = {f"https://me:{body}@host": 1}, body
@@ -145,7 +151,25 @@ def test_masking_twice_is_masking_once(value):
 
 
 @pytest.mark.parametrize(
-    "piece", ["eyJ-", "key", "--a", "a:", "-----BEGIN A-----", "https://", "%a:", "=", '{"a":', "[", "hf_a ", "x=y:"]
+    "piece",
+    [
+        "eyJ-",
+        "key",
+        "--a",
+        "a:",
+        "-----BEGIN A-----",
+        "https://",
+        "%a:",
+        "=",
+        '{"a":',
+        "[",
+        "hf_a ",
+        "x=y:",
+        "%22",
+        "%2522=",
+        "curl ",
+        "curl -u a:",
+    ],
 )
 def test_hostile_texts_take_no_time(piece):
     start = time.perf_counter()

@@ -19,10 +19,9 @@ from pd_trl.errors import InputError
 from pd_trl.models.sidecar import RewardSidecar
 from pd_trl.scoring import score_pairs, score_shard
 from pd_trl.scoring.batching import run_batches
-from pd_trl.scoring.encoding import encode_pair
 from pd_trl.scoring.scorer import RewardModelScorer
 from tests.processes import ROOT, run_processes
-from tests.tiny import ASPECTS, CHAT_TEMPLATE, tiny_preferences, tiny_reward_model, tiny_tokenizer
+from tests.tiny import ASPECTS, CHAT_TEMPLATE, encode_pair, tiny_preferences, tiny_reward_model, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -305,6 +304,20 @@ def test_adapters_are_read_with_their_own_template_and_pad_token(tiny_models, tm
                 sides = [model(torch.tensor([ids])).logits.item() for ids in encode_pair(tokenizer, row)]
             expected.append(sides[0] - sides[1])
         assert np.allclose(together[f"reward_gap_{aspect}"], expected, atol=1e-5), aspect
+
+
+def test_another_pad_token_of_an_adapter_takes_no_shards_of_the_first(tiny_models, tmp_path):
+    folder = lora_folders(tiny_models, tmp_path, modules_to_save=["score"])["honesty"]
+    data = tiny_preferences(6)
+
+    def scored(**said):
+        (Path(folder) / "pd_reward.json").write_text(json.dumps(said))
+        return score_pairs(data, {"honesty": folder}, output_dir=tmp_path / "scored")
+
+    scored(pad_token_id=1)
+    with pytest.raises(InputError, match="shards of another run: model differ"):
+        scored(pad_token_id=3)
+    scored(pad_token_id=1, train_share=0.5)  # says nothing of the rewards
 
 
 def test_the_pad_token_of_the_model_counts_and_is_said(reward_folders, tmp_path, caplog):

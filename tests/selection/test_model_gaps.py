@@ -65,3 +65,12 @@ def test_only_the_missing_gaps_are_scored(models, loads):
     expected = PDFilter(0.5)(scored)
     found = PDFilter(0.5, reward_models=models)(scored.remove_columns(f"reward_gap_{ASPECTS[1]}"))
     assert loads == [ASPECTS[1]] and found["pair_id"][:] == expected["pair_id"][:]
+
+
+def test_strings_are_scored_as_messages_where_told(models):
+    data = tiny_preferences(12)
+    gaps = {
+        chat: PDFilter(1.0, reward_models=models, chat=chat).fit_transform(data)[f"reward_gap_{ASPECTS[0]}"][:]
+        for chat in (False, True)
+    }
+    assert gaps[True] == score_pairs(data, models, chat=True)[f"reward_gap_{ASPECTS[0]}"][:] != gaps[False]

@@ -35,7 +35,7 @@ def added(monkeypatch):
 
 
 def rows(count: int = 90):
-    data = scored_rows(count, ratings=True)
+    data = scored_rows(count, ratings=True, rivals=True)
     scores = np.random.default_rng(5).integers(-3, 4, count)
     return data.add_column("my_score", scores)
 

@@ -1,7 +1,6 @@
 """A prompt with a list of responses, and their ratings beside them or inside: distilabel, Argilla, and the like."""
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,6 @@ from ...errors import InputError
 from ..checks import first_reasons, raise_problems
 from ..columnar import from_numpy, is_list, is_text, take_table
 from ..forms.messages import to_messages
-from ..forms.nested import is_rating, rating_of
 from ..forms.values import UnreadError, json_column, mark, values_of
 from ..json_columns import Problems, is_json, is_json_list
 from ..pairing import Responses, build_pairs
@@ -21,6 +19,7 @@ from ..ratings import parse_numbers
 from .base import Adapter, Converted, Options, pass_through
 from .binarized import ADAPTER as BINARIZED
 from .columns import ADAPTER as COLUMNS
+from .list_ratings import OVERALL, add_ratings, aspect_of, without_metadata
 from .responses import ADAPTER as RESPONSES
 from .ultrafeedback import ADAPTER as ULTRAFEEDBACK
 
@@ -29,10 +28,6 @@ logger = logging.getLogger(__name__)
 _PROMPTS = ("prompt", "instruction", "conversations", "messages", "conversation", "question", "query", "input")
 _RESPONSES = ("completions", "generations", "responses", "outputs", "candidates", "answers", "replies", "samples")
 _TEXTS = ("response", "completion", "text", "content", "output", "answer", "generation", "message", "messages")
-_OVERALL = re.compile(r"(?:overall_)?(?:rating|score|reward|grade)s?|annotations")
-_OF_ASPECT = (
-    re.compile(r"(?:rating|score|reward)s?_(?P<aspect>.+)"), re.compile(r"(?P<aspect>.+)_(?:rating|score|reward)s?"),
-)  # fmt: skip
 _MODELS = ("models", "model", "generation_models", "model_names")
 
 
@@ -110,10 +105,10 @@ def _columns_beside(table: pa.Table, rows: list[Any], responses: str) -> dict[st
     for name in table.column_names:
         dtype = table.field(name).type
         holds_several = is_list(dtype) or pa.types.is_struct(dtype) or is_json(dtype)
-        if name == responses or not holds_several or not (name in _MODELS or _aspect_of(name) is not None):
+        if name == responses or not holds_several or not (name in _MODELS or aspect_of(name) is not None):
             continue
         values = values_of(table.column(name))
-        if _OVERALL.fullmatch(name) or any(_fits(value, given) for value, given in zip(values, rows, strict=True)):
+        if OVERALL.fullmatch(name) or any(_fits(value, given) for value, given in zip(values, rows, strict=True)):
             found[name] = values
         else:
             logger.warning(
@@ -126,13 +121,6 @@ def _fits(value: Any, responses: Any) -> bool:
     if isinstance(value, Mapping):
         return any(_fits(part, responses) for part in value.values())
     return isinstance(value, list) and isinstance(responses, list) and len(value) == len(responses)
-
-
-def _aspect_of(name: str) -> str | None:
-    """The aspect that a column of ratings is of; `overall` where it names none."""
-    if _OVERALL.fullmatch(name):
-        return "overall"
-    return next((found["aspect"] for pattern in _OF_ASPECT if (found := pattern.fullmatch(name))), None)
 
 
 def _read_row(
@@ -151,7 +139,12 @@ def _read_row(
         mark(refused, f"{name} have {error}", row, num_rows)
         return []
     for column, values in beside.items():
-        if not _add(entries, column, values[row]):
+        try:
+            together = _add(entries, column, values[row])
+        except UnreadError as error:
+            mark(refused, str(error), row, num_rows)
+            continue
+        if not together:
             mark(refused, f"{column} and {name} do not belong together one by one", row, num_rows)
     return entries
 
@@ -170,7 +163,7 @@ def _read_response(value: Any) -> dict[str, Any]:
             if key in ("model", "model_name") and isinstance(rating, str):
                 entry["model"] = rating
             elif key not in (*_TEXTS, "role", "from") and rating is not None:
-                _add_ratings(entry, key, rating)
+                add_ratings(entry, key, rating)
         return entry
     return {"response": _only_text(to_messages(value))}
 
@@ -190,20 +183,6 @@ def _only_text(value: Any) -> str:
     raise UnreadError("a response that is neither a text nor a single message of the assistant")
 
 
-def _add_ratings(entry: dict[str, Any], name: str, value: Any) -> bool:
-    """Adds a rating, or those of a mapping of aspects; `False` where it is neither. A remark of a mapping is left out."""
-    aspect = _aspect_of(name)
-    if isinstance(value, Mapping) and not is_rating(value):
-        for key, rating in value.items():
-            if rating is not None and is_rating(rating):
-                entry[f"rating_{key}"] = rating_of(rating)
-    elif is_rating(value) and (aspect is not None or not isinstance(value, str)):
-        entry[f"rating_{aspect or name}"] = rating_of(value)
-    else:
-        return False
-    return True
-
-
 def _add(entries: list[dict[str, Any]], column: str, value: Any) -> bool:
     """Adds what a column says of each response; `False` where there is another number of values than of responses."""
     if value is None:
@@ -217,7 +196,7 @@ def _add(entries: list[dict[str, Any]], column: str, value: Any) -> bool:
     for entry, part in zip(entries, value, strict=True):
         if column in _MODELS:
             entry["model"] = part if isinstance(part, str) else None
-        elif part is not None and not _add_ratings(entry, column, part):
+        elif part is not None and not add_ratings(entry, column, part):
             return False
     return True
 
@@ -234,10 +213,11 @@ def _columns(
 ) -> tuple[dict[str, pa.ChunkedArray], np.ndarray, Problems, list[str]]:
     """The responses' columns, what ranks them, the responses that cannot be read, and what is left out."""
     problems: Problems = {}
+    entries, metadata = without_metadata(entries)
     columns = {"response": pa.chunked_array([pa.array([entry["response"] for _, entry in entries], pa.string())])}
     names = dict.fromkeys(key for _, entry in entries for key in entry if key != "response")
     scores: dict[str, np.ndarray] = {}
-    left_out = []
+    left_out = metadata
     for name in names:
         values = [entry.get(name) for _, entry in entries]
         if name == "model":

@@ -185,14 +185,8 @@ class Annotator:
     def client(self) -> OpenAIClient:
         """Connections to the server that the settings name."""
         s = self.settings
-        return OpenAIClient(
-            s.base_url,
-            s.api_key_env,
-            s.client_config,
-            self.models[0] if self.models else None,
-            s.requests.timeout,
-            s.requests.max_answer_bytes,
-        )
+        model = self.models[0] if self.models else None
+        return OpenAIClient(s.base_url, s.api_key_env, s.client_config, model, s.requests)
 
     def annotate(self, rows: Sequence[Mapping[str, Any]], answers: Mapping[str, Any]) -> list[dict[str, Any]]:
         """

@@ -68,11 +68,6 @@ class AlpacaResult:
         return self.length_control.win_rate if self.length_control else None
 
     @property
-    def lc_standard_error(self) -> float | None:
-        """Its bootstrap standard error."""
-        return self.length_control.standard_error if self.length_control else None
-
-    @property
     def judge_label(self) -> str:
         """The judge's name, and its kind unless it is an annotator of alpaca_eval."""
         return f"{self.judge} ({self.judge_kind})" if self.judge_kind in (CHAT_MODEL, OFFLINE) else self.judge

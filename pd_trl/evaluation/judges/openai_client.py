@@ -126,9 +126,7 @@ def openai_judge(
             Retries and concurrency, such as `{"max_retries": 2}`.
     """
     settings = request_settings(settings)
-    client = OpenAIClient(
-        base_url, api_key_env, model=model, timeout=settings.timeout, max_answer_bytes=settings.max_answer_bytes
-    )
+    client = OpenAIClient(base_url, api_key_env, model=model, settings=settings)
     return OpenAIJudge(model, client, settings, prompt, arguments)
 
 

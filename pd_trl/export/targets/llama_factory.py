@@ -75,6 +75,8 @@ def _refuses(pair: Pair) -> str | None:
 
 def _unreadable(message: Message) -> str | None:
     calls = message.get("tool_calls")
+    if message["role"] != "tool" and message.get("name") is not None:
+        return "messages with name, other than a tool's"
     if calls and (message["content"] or "").strip():
         return "messages with both a text and tool calls"
     if calls and any(mark in _calls(calls) for mark in _CALL_MARKS):

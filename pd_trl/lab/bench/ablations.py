@@ -10,6 +10,9 @@ from .settings import DEFAULT_PROXY, HEADS, NO_LENGTH, QUOTED, ProxySettings
 
 _WORLD_ROWS = ("PD (ours)", "ALL", "RAND")
 _DEFAULT = "the default: decorrelate, tau=1, all of D_k, width 64"
+# The losses that differ in strength at one beta, and the betas that each is trained with.
+_LOSS_ROWS = ("ALL", "DFPO, beta/kappa", "ALL, robust", "ALL, WPO", "RAND", "PD (ours)")
+BETAS = (3.2, 1.0, 0.32, 0.1, 0.032)
 BUDGETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 
 
@@ -60,6 +63,13 @@ def _budgets() -> list[Variant]:
     ]
 
 
+def _strengths() -> list[Variant]:
+    return [
+        Variant(f"{beta:g}", tuple(replace(ROWS[name], loss={**ROWS[name].loss, "beta": beta}) for name in _LOSS_ROWS))
+        for beta in BETAS
+    ]
+
+
 def _lengths(length_bias: float) -> list[Variant]:
     proxies = (
         NO_LENGTH,
@@ -86,6 +96,7 @@ ABLATIONS: dict[str, list[Variant]] = {
             for gamma in (0.5, 0.7, 0.9, 0.99, 1.0)
         ),
     ),
+    "strength (beta)": _strengths(),
     "length handling, bias 0.1": _lengths(0.1),
     "length handling, bias 0.3": _lengths(0.3),
     "share of D_k (p_r)": _proxies(

@@ -71,7 +71,7 @@ def _roc(cell: Cell, path: Path, where: str) -> Path:
 
 def _votes(cell: Cell, decided: Any, kept: np.ndarray, path: Path, where: str) -> Path:
     matrix = gap_matrix(decided, "rewards", list(cell.world.aspects))
-    agreeing, _ = vote_counts(matrix, np.ones(len(matrix.names)))
+    agreeing = vote_counts(matrix, np.ones(len(matrix.names))).agree
     voters = len(matrix.names) - 1
     groups = {}
     for count in range(voters + 1):

@@ -21,6 +21,7 @@ ORDERINGS = (
     ("SFT", "PD (high)"),
     ("PD (ours)", "OVA"),
     ("DFPO", "ALL"),
+    ("DFPO, beta/kappa", "ALL"),
     ("PD (ours)", "DFPO"),
     ("AVG", "OVA"),
     ("RAF", "ALL"),

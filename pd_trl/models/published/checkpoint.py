@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ...errors import InputError
+from ...safety.schema import shown
 from ..adapters import read_config
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -52,6 +53,13 @@ class Checkpoint:
         """The shape of a tensor, which is not read."""
         with safe_open(self.files[name], framework="pt") as file:
             return tuple(file.get_slice(name).get_shape())
+
+    def whole_number(self, name: str) -> int | None:
+        """A whole number of the configuration; `None` where it is not there. Raises `InputError` where it is another value."""
+        value = self.config.get(name)
+        if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+            return value
+        raise InputError(f"`{name}` in {self.folder / 'config.json'} must be a whole number, got {shown(value)}.")
 
     def labels(self, count: int) -> list[str] | None:
         """The names of `count` outputs in `id2label`; `None` where it names other ones, or only numbers them."""

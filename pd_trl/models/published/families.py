@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 
 from ...errors import InputError
+from ...safety.schema import shown
+from ..loading import foreign
 from .checkpoint import Checkpoint
 
 Layer = tuple[torch.Tensor, torch.Tensor | None]
@@ -25,6 +27,8 @@ ARMORM = (
 _OBJECTIVES = {len(ARMORM): ARMORM, len(HELPSTEER): tuple(f"helpsteer-{name}" for name in HELPSTEER)}
 # What the one output of a model is called that says nothing of it.
 REWARD = "reward"
+# safe-rlhf's.
+_SCORE_TYPES = (REWARD, "cost", "critic")
 _EPSILON = 1e-8  # safe-rlhf's, beside the standard deviation
 
 
@@ -79,6 +83,31 @@ def family_of(checkpoint: Checkpoint) -> Family | None:
     return next((family for family in FAMILIES if family.matches(checkpoint)), None)
 
 
+def head_of(family: Family, checkpoint: Checkpoint) -> Head:
+    """
+    The head of a checkpoint of a family.
+
+    Raises:
+        InputError: When its tensors or its configuration do not make one.
+    """
+    what = f"The head of the reward model in {checkpoint.folder}"
+    with foreign(what):
+        head = family.head(checkpoint)
+        width = None
+        for weight, bias in head.layers:
+            fits = (
+                weight.ndim == 2
+                and width in (None, weight.shape[1])
+                and (bias is None or bias.shape == weight.shape[:1])
+            )
+            if not fits or not weight.is_floating_point():
+                raise InputError(
+                    f"{what} holds {tuple(weight.shape)} values of {weight.dtype}, which make no linear layer there."
+                )
+            width = weight.shape[0]
+    return head
+
+
 def _has(*names: str) -> Callable[[Checkpoint], bool]:
     return lambda checkpoint: all(name in checkpoint.files for name in names)
 
@@ -106,8 +135,8 @@ def _named(checkpoint: Checkpoint, layers: list[Layer], names: Sequence[str] | N
 def _regression_layer(checkpoint: Checkpoint) -> Head:
     """ArmoRM's objectives; QRM's are the means over quantiles, times its matrix where it has one."""
     weight, _ = _linear(checkpoint, "regression_layer")
-    quantiles = int(checkpoint.config.get("num_quantiles") or 1)
-    if len(weight) % quantiles:
+    quantiles = checkpoint.whole_number("num_quantiles") or 1
+    if quantiles < 1 or len(weight) % quantiles:
         raise InputError(
             f"The head in {checkpoint.folder} has {len(weight)} rows, which `num_quantiles={quantiles}` of its configuration does "
             "not divide."
@@ -125,6 +154,11 @@ def _score_head(checkpoint: Checkpoint) -> Head:
     config = checkpoint.config
     weight, bias = _linear(checkpoint, "score_head")
     kind = config.get("score_type", REWARD)
+    if kind not in _SCORE_TYPES:
+        # Whether more is better depends on it.
+        raise InputError(
+            f"`score_type` in {checkpoint.folder / 'config.json'} must be one of {', '.join(_SCORE_TYPES)}, got {shown(kind)}."
+        )
     if config.get("do_normalize"):
         mean, var = (_statistic(checkpoint, name, default) for name, default in (("mean", 0.0), ("var", 1.0)))
         weight, bias = weight.float(), torch.zeros(len(weight)) if bias is None else bias.float()
@@ -186,8 +220,7 @@ def _turns(user: str, assistant: str, begin: str = "", end: str = "") -> str:
 
 
 def _reward_token(checkpoint: Checkpoint) -> int | None:
-    token = checkpoint.config.get("reward_token_id")
-    return int(token) if token is not None else None
+    return checkpoint.whole_number("reward_token_id")
 
 
 # A classifier of transformers with a linear `score`: it is loaded as such, and can be converted.

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, LlamaModel, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -14,10 +13,10 @@ from ...errors import InputError
 from ..heads.configuration import MultiAspectRewardConfig
 from ..heads.modeling import MultiAspectRewardModel
 from ..heads.names import other_heads_left_out
-from ..loading import load_tokenizer
+from ..loading import foreign, load_tokenizer
 from . import internlm2
 from .checkpoint import Checkpoint
-from .families import Family, Head
+from .families import Family, Head, head_of
 
 # What a configuration says of code, and of outputs, which are the head's.
 _NOT_BACKBONE = ("auto_map", "num_labels", "id2label", "label2id", "problem_type")
@@ -55,7 +54,7 @@ def load_published(
         InputError: When weights or the tokenizer cannot be read.
     """
     options = {name: value for name, value in loading.items() if name != "trust_remote_code"}
-    head = family.head(checkpoint)
+    head = head_of(family, checkpoint)
     backbone = _backbone(checkpoint, options)
     own = _tokenizer(checkpoint, family, tokenizer)
     pad = _pad_token(backbone.config, own, family.reads_last)
@@ -65,7 +64,7 @@ def load_published(
 
 def _backbone(checkpoint: Checkpoint, options: dict[str, Any]) -> PreTrainedModel:
     what = f"The backbone of the reward model in {checkpoint.folder}"
-    try:
+    with foreign(what):
         if checkpoint.config.get("model_type") == internlm2.MODEL_TYPE:
             config = internlm2.llama_config(checkpoint)
             model, info = LlamaModel.from_pretrained(
@@ -81,8 +80,6 @@ def _backbone(checkpoint: Checkpoint, options: dict[str, Any]) -> PreTrainedMode
                     checkpoint.folder, config=_known_config(checkpoint, what), use_safetensors=True, output_loading_info=True,
                     key_mapping={r"^transformer\.": ""}, **options,
                 )  # fmt: skip
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{what} cannot be loaded: {' '.join(str(error).split())}") from None
     if missing := sorted(info["missing_keys"]):
         raise InputError(f"{what} lacks the weights {', '.join(missing[:3])}.")
     return model
@@ -113,6 +110,10 @@ def _with_head(backbone: PreTrainedModel, head: Head) -> MultiAspectRewardModel:
     model.score = model.score.to_empty(device=backbone.device).to(backbone.dtype)
     with torch.no_grad():
         for layer, (weight, bias) in zip(model.head_layers, head.layers, strict=True):
+            if layer.weight.shape != weight.shape:
+                raise InputError(
+                    f"The head reads {weight.shape[1]} values, and the backbone gives {layer.weight.shape[1]}: they are not of one model."
+                )
             layer.weight.copy_(weight)
             if layer.bias is not None:
                 layer.bias.copy_(torch.zeros(len(weight)) if bias is None else bias)
@@ -124,10 +125,9 @@ def _tokenizer(checkpoint: Checkpoint, family: Family, given: Path | None) -> Pr
     what = f"the reward model in {checkpoint.folder}"
     try:
         tokenizer = load_tokenizer(given or checkpoint.folder, what)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except InputError as error:
         raise InputError(
-            f"The tokenizer of {what} cannot be loaded without code of its own: {' '.join(str(error).split())[:300]} Convert the "
-            "model with another one: `pd-trl convert --tokenizer FOLDER`."
+            f"{error} Code of its own is not run. Convert the model with another one: `pd-trl convert --tokenizer FOLDER`."
         ) from None
     if not tokenizer.chat_template:
         tokenizer.chat_template = family.template(checkpoint)
@@ -139,7 +139,7 @@ def _tokenizer(checkpoint: Checkpoint, family: Family, given: Path | None) -> Pr
 
 def _end_with(tokenizer: PreTrainedTokenizerBase, token: int, what: str) -> None:
     """Lets every conversation and every plain text end with a token, which the reward is read at."""
-    text = tokenizer.convert_ids_to_tokens(token) if token < len(tokenizer) else None
+    text = tokenizer.convert_ids_to_tokens(token) if 0 <= token < len(tokenizer) else None
     if not isinstance(text, str) or tokenizer.encode(text, add_special_tokens=False) != [token]:
         raise InputError(
             f"The tokenizer of {what} has no token of id {token} that a text can hold, which ends every conversation of this model. "

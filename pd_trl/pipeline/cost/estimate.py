@@ -7,10 +7,11 @@ from typing import Any
 from .clock import Clock
 from .parts import Recipe, StageCost
 from .policy_costs import dpo_cost, generate_cost, requests_of
+from .rating_costs import rate_cost
 from .reward_costs import reward_cost, score_cost
 from .sources import Pairs, ParsedStep
 
-SELECTION = ("reward", "score", "select")
+SELECTION = ("rate", "reward", "score", "select")
 
 
 def _without_model(parsed: ParsedStep, pairs: Pairs, recipe: Recipe) -> StageCost:
@@ -23,6 +24,7 @@ def _judged(parsed: ParsedStep, pairs: Pairs, recipe: Recipe) -> StageCost:
 
 ESTIMATES: dict[str, Callable[[ParsedStep, Pairs, Recipe], StageCost]] = {
     "prepare": _without_model,
+    "rate": rate_cost,
     "reward": reward_cost,
     "score": score_cost,
     "select": _without_model,

@@ -21,6 +21,7 @@ from ...trainers.reward.aspects import heldout_rows
 from ..recipe import Step
 from ..stages.inputs import rows_of
 from ..stages.prepare import run_prepare
+from ..stages.rated_rows import rows_to_rate
 from ..stages.scored_rows import rows_to_score
 from .lengths import PairLengths, assumed_lengths, pair_lengths
 from .shape import ModelShape, model_shape
@@ -221,6 +222,8 @@ def _rows(steps: list[ParsedStep]) -> Any:
             return Dataset(pa.concat_tables([pq.read_table(file) for file in files]))
     for parsed in steps:
         name = getattr(parsed.outputs[0], "dataset_name", None)
+        if name and parsed.stage == "rate":
+            return rows_to_rate(parsed.outputs[0])
         if name and parsed.stage == "score":
             given = rows_to_score(name, parsed.outputs[0].column_mapping)
             if given.part != "pairs":

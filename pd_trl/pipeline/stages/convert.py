@@ -48,6 +48,7 @@ def run_convert(arguments: ConvertArguments) -> StageResult:
     """Writes the model, its tokenizer, `pd_reward.json` and the manifest."""
     from ...hub import local_model_folder
     from ...models.published.conversion import convert_reward_model, convertible
+    from ...models.published.families import head_of
 
     check_convert(arguments)
     name = str(arguments.model_name_or_path)
@@ -57,8 +58,9 @@ def run_convert(arguments: ConvertArguments) -> StageResult:
     if arguments.tokenizer is not None:
         inputs["tokenizer"] = model_key(local_model_folder(arguments.tokenizer, what="tokenizer"))
     manifest = Manifest("convert", inputs=inputs, arguments={"dtype": arguments.dtype})
-    names = family.head(checkpoint).names
-    lines = [f"{name} is read as {family.name}.", f"{len(names)} outputs: {', '.join(names)}"]
+    names = head_of(family, checkpoint).names
+    count = f"{len(names)} output{'s' if len(names) != 1 else ''}"
+    lines = [f"{name} is read as {family.name}.", f"{count}: {', '.join(names)}"]
     if arguments.dry_run:
         return dry_result(manifest, arguments.output_dir, {"outputs": len(names)}, lines)
     place = Path(arguments.output_dir).expanduser()

@@ -19,10 +19,9 @@ from ...runs.stage_folders import (
     stored_results,
     timed,
 )
-from ...servers.settings import RequestSettings
 from ..judges import register_gold_judge
 from ..mappings import mapping_of
-from .arguments import RESUMED, argument
+from .arguments import API_KEY_ENV, BASE_URL, RESUMED, argument, request_argument, request_settings_of
 
 _STAGE = "evaluate alpaca"
 
@@ -41,21 +40,16 @@ class AlpacaArguments:
     output_dir: str = argument("alpaca", RESUMED)
     generator: str | None = argument(None, "Name of the model, in place of the one in the outputs.")
     judge_model: str | None = argument(None, "Model to ask, in place of the annotator's.")
-    base_url: str | None = argument(None, "Address of an OpenAI-compatible server.")
-    api_key_env: str = argument("OPENAI_API_KEY", "Environment variable with the key.")
+    base_url: str | None = argument(None, BASE_URL)
+    api_key_env: str = argument("OPENAI_API_KEY", API_KEY_ENV)
     client_config: str | None = argument(None, "File with alpaca_eval's client settings.")
     judge_arguments: dict[str, Any] | str | None = argument(
         None, "Arguments of each request that differ from the annotator's: a mapping (YAML or json). null removes one."
     )
-    max_concurrency: int = argument(8, "Number of requests at the same time.")
-    max_retries: int = argument(8, "Number of retries after a 429, a 5xx or a timeout.")
-    request_timeout: float = argument(
-        60.0, "Longest time from the start of a request to the end of its answer, in seconds."
-    )
-    max_askings: int = argument(
-        6,
-        "How often a question is asked while no answer can be read as a preference; half as often within one run.",
-    )
+    max_concurrency: int = request_argument("max_concurrency")
+    max_retries: int = request_argument("max_retries")
+    request_timeout: float = request_argument("request_timeout")
+    max_askings: int = request_argument("max_askings")
     annotations: str | None = argument(None, "File of recorded annotations to use in place of a judge.")
     subset: bool = argument(False, "Leave out instructions that the model has not answered.")
     max_problem_share: float = argument(
@@ -115,12 +109,7 @@ def run_evaluate_alpaca(arguments: AlpacaArguments) -> StageResult:
             base_url=arguments.base_url,
             api_key_env=arguments.api_key_env,
             client_config=arguments.client_config,
-            requests=RequestSettings(
-                max_concurrency=arguments.max_concurrency,
-                max_retries=arguments.max_retries,
-                timeout=arguments.request_timeout,
-                max_askings=arguments.max_askings,
-            ),
+            requests=request_settings_of(arguments),
             annotations=arguments.annotations,
             max_problem_share=arguments.max_problem_share,
             length_control=arguments.length_control,

@@ -10,7 +10,7 @@ from ...runs.artifacts import Manifest, digest_of
 from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, owned_folder, skip_if_done, timed
 from ...safety.schema import anything, integer, mapping, read_document, record
 from ..mappings import mapping_of, path_or_mapping
-from .arguments import OVERWRITE, REMOTE_CODE, RESUMED, argument
+from .arguments import OVERWRITE_KEEPS_ANSWERS, REMOTE_CODE, RESUMED, argument
 
 _SUMMARY = record({"counts": mapping(integer(0))}, required=("counts",), others=anything)
 
@@ -78,7 +78,7 @@ class GenerateArguments:
     )
     trust_remote_code: bool = argument(False, REMOTE_CODE)
     dry_run: bool = argument(False, "Show the plan and generate nothing.")
-    overwrite: bool = argument(False, OVERWRITE)
+    overwrite: bool = argument(False, OVERWRITE_KEEPS_ANSWERS)
 
 
 _DECODING = ("max_new_tokens", "temperature", "top_p", "top_k", "seed", "system_prompt", "use_chat_template")
@@ -107,6 +107,8 @@ def decoding_of(arguments: GenerateArguments) -> Any:
 def run_generate(arguments: GenerateArguments) -> StageResult:
     """Writes `model_outputs.json` (in a subfolder for each of several sets), the decoding settings and the manifest."""
     from ...generation import generate_outputs
+    from ...generation.outputs import LOG_NAME
+    from ...runs.row_log import carry_over
 
     check_generate(arguments)
     folder, config = Path(arguments.output_dir).expanduser(), decoding_of(arguments)
@@ -144,6 +146,9 @@ def run_generate(arguments: GenerateArguments) -> StageResult:
         with timed(manifest):
             for key, items in sets.items():
                 place = root if len(sets) == 1 else root / key
+                if server:
+                    earlier = folder if len(sets) == 1 else folder / key
+                    carry_over(earlier / LOG_NAME, place / LOG_NAME, policy.identity(config))
                 generate_outputs(
                     policy,
                     items,

@@ -71,15 +71,14 @@ def check_model(name: str, *, task: str, chat: bool, revision: str | None, trust
     from transformers import AutoConfig, AutoTokenizer
 
     from ...models.heads.configuration import MultiAspectRewardConfig, pooling_of
+    from ...models.loading import foreign
 
     folder = local_model_folder(name, revision=revision, what="model")
     what = f"The model {name}"
     if (folder / "adapter_config.json").is_file():
         return
-    try:
+    with foreign(f"The config.json of {what[0].lower()}{what[1:]}"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{what} has no usable config.json: {' '.join(str(error).split())}") from None
     architecture = next(iter(config.architectures or []), "")
     if isinstance(config, MultiAspectRewardConfig):
         if task != "heads":
@@ -96,10 +95,8 @@ def check_model(name: str, *, task: str, chat: bool, revision: str | None, trust
     if task == "dpo" and architecture and "SequenceClassification" in architecture:
         raise InputError(f"{what} is a {architecture}, but DPO needs a language model (…ForCausalLM).")
     _check_weights(folder, what)
-    try:
+    with foreign(f"The tokenizer of {what[0].lower()}{what[1:]}"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{what} has no usable tokenizer: {' '.join(str(error).split())}") from None
     if chat and not tokenizer.chat_template:
         raise InputError(
             f"The data is conversational, but the tokenizer of {name} has no chat template. Add one to it, set "

@@ -1,6 +1,7 @@
 """The commands of `pd-trl publish`: one thing each on the Hub."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
@@ -17,7 +18,7 @@ TARGET_HELP = {
     "create_pr": "Open a pull request instead of changing the repository.",
     "branch": "Branch to publish on. Where unset, the main one.",
     "tag": "Tag to put on the publication.",
-    "dry_run": "Show what would change, and change nothing.",
+    "dry_run": "Show what would change and the card, and change nothing. Needs no token.",
 }
 
 
@@ -31,6 +32,9 @@ class _Target:
     branch: str | None = argument(None, TARGET_HELP["branch"])
     tag: str | None = argument(None, TARGET_HELP["tag"])
     dry_run: bool = argument(False, TARGET_HELP["dry_run"])
+    card_file: str | None = argument(
+        None, "Also write the card to this file, to look at it. A dry run needs no token."
+    )
 
     def options(self) -> dict[str, Any]:
         """Arguments that all publications share."""
@@ -97,24 +101,33 @@ class PublishCollectionArguments:
     dry_run: bool = argument(False, TARGET_HELP["dry_run"])
 
 
+def _shown(arguments: _Target, published: Publication) -> Publication:
+    """Writes the card where it was asked for."""
+    if arguments.card_file:
+        path = Path(arguments.card_file).expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(published.card, encoding="utf-8")
+    return published
+
+
 def run_publish_dataset(arguments: PublishDatasetArguments) -> Publication:
     """Publishes a selection as a data set with the configurations selected, scored and dropped."""
     if not arguments.dataset_name:
         raise InputError("No selection: name the folder of `pd-trl select`, or of a whole run, with --dataset_name.")
-    return publish_dataset(
+    return _shown(arguments, publish_dataset(
         arguments.dataset_name, arguments.name("dataset"), variant=arguments.variant, license=arguments.license,
         languages=arguments.language or (), source=arguments.source, **arguments.options(),
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def run_publish_model(arguments: PublishModelArguments) -> Publication:
     """Publishes a reward model, an aligned model or an adapter with its card."""
     if not arguments.model_name_or_path:
         raise InputError("No model: name its folder with --model_name_or_path.")
-    return publish_model(
+    return _shown(arguments, publish_model(
         arguments.model_name_or_path, arguments.name("model"), license=arguments.license, datasets=arguments.datasets,
         base_model=arguments.base_model, results=arguments.results, eval_results=arguments.eval_results, **arguments.options(),
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def run_publish_report(arguments: PublishReportArguments) -> Publication:
@@ -122,8 +135,11 @@ def run_publish_report(arguments: PublishReportArguments) -> Publication:
     if not arguments.report:
         raise InputError("No report: name the file of `pd-trl report`, or a selection's folder, with --report.")
     options = arguments.options()
-    return publish_report(
-        arguments.report, arguments.name("report"), dataset=arguments.dataset, title=arguments.title, **options
+    return _shown(
+        arguments,
+        publish_report(
+            arguments.report, arguments.name("report"), dataset=arguments.dataset, title=arguments.title, **options
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from ...method.ranking import parse_budget
 from ...rating.adaptive import MAX_CALL_SHARE
 from ...rating.columns import ESTIMATE
 from ...rating.judges import RatingJudge, ServerJudge, server_judge
-from ...rating.plan import plan_rating
+from ...rating.plan import RatingPlan, plan_rating
 from ...rating.questions import MODES, POINTWISE
 from ...rating.report import RatingReport
 from ...rating.rubric import Rubric, load_rubric
@@ -29,7 +29,7 @@ from ...rating.run import (
 from ...runs.artifacts import Manifest, write_json, write_rows
 from ...runs.identity import data_key, deciding
 from ...runs.provenance import source_provenance
-from ...runs.row_log import kept_rows
+from ...runs.row_log import carry_over, kept_rows
 from ...runs.stage_folders import (
     StageResult,
     check_folder,
@@ -39,10 +39,17 @@ from ...runs.stage_folders import (
     skip_if_done,
     timed,
 )
-from ...servers.settings import RequestSettings
 from ..mappings import mapping_of
-from .arguments import OVERWRITE, REMOTE_CODE, argument
-from .rated_rows import check_label, rated_preferences, unrated_pairs
+from .arguments import (
+    API_KEY_ENV,
+    BASE_URL,
+    OVERWRITE_KEEPS_ANSWERS,
+    REMOTE_CODE,
+    argument,
+    request_argument,
+    request_settings_of,
+)
+from .rated_rows import check_label, left_out_lines, rated_preferences, unrated_pairs
 
 RUBRIC_NAME, REPORT_TEXT = "rubric.yaml", "report.txt"
 
@@ -68,19 +75,15 @@ class RateArguments:
     )
     judge: str | None = argument(None, "A judge on this machine: folder or Hub id of a language model.")
     judge_model: str | None = argument(None, "A judge behind a server: the model to ask.")
-    base_url: str | None = argument(None, "Address of an OpenAI-compatible server.")
-    api_key_env: str = argument("OPENAI_API_KEY", "Environment variable with the key.")
+    base_url: str | None = argument(None, BASE_URL)
+    api_key_env: str = argument("OPENAI_API_KEY", API_KEY_ENV)
     judge_arguments: dict[str, Any] | str | None = argument(
         None, "Arguments of each request that differ from ours: a mapping (YAML or json). null removes one."
     )
-    max_concurrency: int = argument(8, "Number of requests at the same time.")
-    max_retries: int = argument(8, "Number of retries after a 429, a 5xx or a timeout.")
-    request_timeout: float = argument(
-        60.0, "Longest time from the start of a request to the end of its answer, in seconds."
-    )
-    max_askings: int = argument(
-        6, "How often a question is asked while no answer can be read; half as often within one run."
-    )
+    max_concurrency: int = request_argument("max_concurrency")
+    max_retries: int = request_argument("max_retries")
+    request_timeout: float = request_argument("request_timeout")
+    max_askings: int = request_argument("max_askings")
     batch_size: int = argument(8, "Questions in a batch of a judge on this machine.")
     adaptive: bool = argument(
         False, "Ask no more about pairs that can no longer be kept at `budget`. Pairs need a label of their own."
@@ -88,7 +91,8 @@ class RateArguments:
     budget: float | str = argument(0.3, "Share or number of pairs that the selection will keep, for --adaptive.")
     max_call_share: float = argument(
         MAX_CALL_SHARE,
-        "Largest share of all ratings that --adaptive asks for. It asks for fewer where they would change nothing.",
+        "Largest share of all ratings that --adaptive asks for, beside those of the first 30 pairs. It asks for fewer where they "
+        "would change nothing.",
     )
     repeat_share: float = argument(
         REPEAT_SHARE, "Share of the pairs rated a second time, for the judge's agreement with itself."
@@ -101,6 +105,11 @@ class RateArguments:
         "Whose label each pair carries: own (the source's), one (one rated aspect's), or all (a row for each rated aspect). "
         "Where unset, own where the pairs have a label, else one.",
         choices=["own", "one", "all"],
+    )
+    on_invalid: str = argument(
+        "error",
+        "What to do with rows that cannot be used: error, or drop (with a count and a reason).",
+        choices=["error", "drop"],
     )
     dataset_config: str | None = argument(None, "Configuration of the Hub data set.")
     dataset_train_split: str = argument("train", "Split to use.")
@@ -115,7 +124,7 @@ class RateArguments:
     trust_remote_code: bool = argument(False, REMOTE_CODE)
     seed: int = argument(42, "Seed of everything random.")
     dry_run: bool = argument(False, "Show requests, tokens and cost, and ask nothing.")
-    overwrite: bool = argument(False, OVERWRITE)
+    overwrite: bool = argument(False, OVERWRITE_KEEPS_ANSWERS)
 
 
 _DECIDING = ("mode", "repeat_share", "max_problem_share", "labels", "seed")
@@ -135,22 +144,13 @@ def check_rate(arguments: RateArguments) -> None:
         value = getattr(arguments, name)
         if value is not None and not 0 <= value < float("inf"):
             raise InputError(f"`{name}` must be a price in dollars, got {value}.")
-    _settings(arguments)
+    request_settings_of(arguments)
     mapping_of(arguments.judge_arguments, "judge_arguments")
 
 
 def _budget(arguments: RateArguments) -> float | int:
     budget = parse_budget(arguments.budget)
     return 0.3 if budget is None else budget
-
-
-def _settings(arguments: RateArguments) -> RequestSettings:
-    return RequestSettings(
-        max_concurrency=arguments.max_concurrency,
-        max_retries=arguments.max_retries,
-        timeout=arguments.request_timeout,
-        max_askings=arguments.max_askings,
-    )
 
 
 def _prices(arguments: RateArguments) -> tuple[float, float] | None:
@@ -161,7 +161,8 @@ def _prices(arguments: RateArguments) -> tuple[float, float] | None:
     return price, price if answers is None else answers
 
 
-def _judge(arguments: RateArguments) -> RatingJudge:
+def judge_of(arguments: RateArguments, asks: bool = True) -> RatingJudge:
+    """The judge that the arguments name. One of a server that `asks` nothing needs neither the server nor a key."""
     if arguments.judge:
         from ...rating.local_judge import local_judge
 
@@ -169,14 +170,14 @@ def _judge(arguments: RateArguments) -> RatingJudge:
             arguments.judge, batch_size=arguments.batch_size, trust_remote_code=arguments.trust_remote_code
         )
     model, own = str(arguments.judge_model), mapping_of(arguments.judge_arguments, "judge_arguments")
-    if arguments.dry_run:
-        return ServerJudge(model, None, _settings(arguments), own)
+    if not asks:
+        return ServerJudge(model, None, request_settings_of(arguments), own)
     return server_judge(
         model,
         base_url=arguments.base_url,
         api_key_env=arguments.api_key_env,
         arguments=own,
-        settings=_settings(arguments),
+        settings=request_settings_of(arguments),
     )
 
 
@@ -189,13 +190,13 @@ def run_rate(arguments: RateArguments) -> StageResult:
     check_rate(arguments)
     if not arguments.dry_run:
         check_folder("rate", arguments.output_dir, [arguments.dataset_name, arguments.judge])
-    rubric = _rubric(arguments)
-    pairs = unrated_pairs(arguments)
+    rubric = rubric_of(arguments)
+    pairs, loaded = unrated_pairs(arguments)
     check_label(pairs, arguments.labels, rubric)
     budget = _budget(arguments)
     if arguments.adaptive:
         check_adaptive(pairs, rubric, arguments.mode)
-    judge = _judge(arguments)
+    judge = judge_of(arguments, asks=not arguments.dry_run)
     manifest = Manifest(
         "rate",
         inputs={"pairs": data_key(pairs), "rubric": rubric.digest},
@@ -204,18 +205,14 @@ def run_rate(arguments: RateArguments) -> StageResult:
     )
     folder = Path(arguments.output_dir).expanduser()
     if arguments.dry_run:
-        log = kept_rows(folder / ANSWERS_NAME, log_identity(judge, rubric, arguments.mode))
-        plan = plan_rating(
-            pairs, judge, rubric, log, mode=arguments.mode, adaptive=arguments.adaptive,
-            repeat_share=arguments.repeat_share, seed=arguments.seed, prices=_prices(arguments),
-        )  # fmt: skip
-        return dry_result(
-            manifest, arguments.output_dir, {"pairs": plan.pairs, "requests": plan.questions}, plan.lines()
-        )
+        plan = rating_plan(arguments, pairs, rubric, judge)
+        counts = {"pairs": plan.pairs, "requests": plan.questions}
+        return dry_result(manifest, arguments.output_dir, counts, plan.lines() + left_out_lines(loaded))
     done = skip_if_done(manifest, folder, arguments.overwrite)
     if done:
         return done
     with owned_folder(manifest, folder, arguments.overwrite) as root:
+        carry_over(folder / ANSWERS_NAME, root / ANSWERS_NAME, log_identity(judge, rubric, arguments.mode))
         with timed(manifest):
             rated, report = rate(
                 pairs, judge, rubric, mode=arguments.mode, adaptive=arguments.adaptive, budget=budget,
@@ -223,8 +220,9 @@ def run_rate(arguments: RateArguments) -> StageResult:
                 seed=arguments.seed, prices=_prices(arguments),
             )  # fmt: skip
             preferences, label_report = rated_preferences(rated, arguments.labels, rubric, arguments.seed)
+        manifest.results = {"load": loaded.to_dict()}
         _write(root, manifest, arguments, rubric, (rated, preferences), (report, label_report))
-    lines = str(report).splitlines()
+    lines = str(report).splitlines() + left_out_lines(loaded)
     lines += [f"{count:,} pairs give no preference: {reason}" for reason, count in label_report.dropped.items()]
     lines.append(f"Select with: {_select_command(arguments)}")
     return StageResult("rate", arguments.output_dir, manifest.counts, lines)
@@ -252,7 +250,7 @@ def _write(
         "dropped": sum(label_report.dropped.values()),
         "requests": report.calls["asked"] + report.calls["again"],
     }
-    manifest.results = {"report": report.to_dict(), "labels": label_report.to_dict(), "rubric": rubric.to_dict()}
+    manifest.results |= {"report": report.to_dict(), "labels": label_report.to_dict(), "rubric": rubric.to_dict()}
     source = source_provenance(
         str(arguments.dataset_name),
         arguments.dataset_revision,
@@ -263,7 +261,18 @@ def _write(
     manifest.save(root)
 
 
-def _rubric(arguments: RateArguments) -> Rubric:
+def rating_plan(arguments: RateArguments, pairs: datasets.Dataset, rubric: Rubric, judge: RatingJudge) -> RatingPlan:
+    """What the rating would ask about the pairs, less what an earlier run in its folder has answers of."""
+    folder = Path(arguments.output_dir).expanduser()
+    log = kept_rows(folder / ANSWERS_NAME, log_identity(judge, rubric, arguments.mode))
+    return plan_rating(
+        pairs, judge, rubric, log, mode=arguments.mode, adaptive=arguments.adaptive,
+        repeat_share=arguments.repeat_share, seed=arguments.seed, prices=_prices(arguments),
+    )  # fmt: skip
+
+
+def rubric_of(arguments: RateArguments) -> Rubric:
+    """The rubric that the arguments name."""
     given = arguments.rubric
     return load_rubric(given if given is None or isinstance(given, str) else mapping_of(given, "rubric"))
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...data import OVERALL, effective_labels, prepare_preferences, read_pairs
 from ...data.label_report import own_labels
+from ...data.loading import LoadReport
 from ...data.sources import load_source
 from ...errors import InputError
 from ...rating.columns import ESTIMATE, labels_of_pairs
@@ -19,27 +20,43 @@ if TYPE_CHECKING:
     from .rate import RateArguments
 
 
-def unrated_pairs(arguments: "RateArguments") -> datasets.Dataset:
-    """The pairs to rate, from any source that `load_pairs` reads, or with no label at all."""
+# The responses of preferences, by their names among pairs.
+SIDES_TO_RATE = {"chosen": "response_a", "rejected": "response_b"}
+
+
+def unrated_pairs(arguments: "RateArguments") -> tuple[datasets.Dataset, LoadReport]:
+    """The pairs to rate, from any source that `load_pairs` reads, or with no label at all, and what was left out."""
     if not arguments.dataset_name:
         raise InputError("`pd-trl rate` needs pairs: --dataset_name with a Hub id, a folder or a file.")
     folder = Path(arguments.dataset_name).expanduser()
-    options: dict[str, Any] = {"split": arguments.dataset_train_split}
+    options: dict[str, Any] = {"split": arguments.dataset_train_split, "on_invalid": arguments.on_invalid}
     mapping = mapping_of(arguments.column_mapping, "column_mapping") or None
     if (folder / "manifest.json").is_file():
-        return read_pairs(rows_of(arguments.dataset_name, "pairs"), **options, column_mapping=mapping)[0]
-    options |= {"config": arguments.dataset_config, "revision": arguments.dataset_revision}
-    rows = load_source(arguments.dataset_name, **options)
+        return read_pairs(rows_of(arguments.dataset_name, "pairs"), **options, column_mapping=mapping)
+    origin: dict[str, Any] = {"config": arguments.dataset_config, "revision": arguments.dataset_revision}
+    rows = load_source(arguments.dataset_name, split=arguments.dataset_train_split, **origin)
     given = mapping or {}
     names = {given.get(side, side) for side in ("response_a", "response_b")}
     labelled = any(n.startswith(("rating_", "pref_")) for n in [*rows.column_names, *given])
     if names <= set(rows.column_names) and not labelled:
         # What has no label yet: the ratings will give one.
         unlabelled = rows.add_column("pref_overall", [None] * len(rows), feature=datasets.Value("float64"))
-        return read_pairs(unlabelled, split=arguments.dataset_train_split, column_mapping=mapping, adapter="columns")[
-            0
-        ]
-    return read_pairs(arguments.dataset_name, **options, column_mapping=mapping, seed=arguments.seed)[0]
+        return read_pairs(unlabelled, **options, column_mapping=mapping, adapter="columns")
+    return read_pairs(arguments.dataset_name, **options, **origin, column_mapping=mapping, seed=arguments.seed)
+
+
+def rows_to_rate(arguments: "RateArguments") -> datasets.Dataset:
+    """The pairs to rate as preferences, for a plan: the first response stands for the chosen one."""
+    pairs, _ = unrated_pairs(arguments)
+    rows = pairs.select_columns(["pair_id", "prompt_id", "prompt", *SIDES_TO_RATE.values()])
+    rows = rows.rename_columns({ours: theirs for theirs, ours in SIDES_TO_RATE.items()})
+    return rows.add_column("aspect", [OVERALL] * len(rows), feature=datasets.Value("string"))
+
+
+def left_out_lines(report: LoadReport) -> list[str]:
+    """A line for each reason for which rows or pairs of the source are not rated."""
+    lost = {**report.skipped, **report.dropped}
+    return [f"{count:,} left out before the rating: {reason}" for reason, count in lost.items() if count]
 
 
 def check_label(pairs: datasets.Dataset, labels: str | None, rubric: Rubric) -> None:

@@ -83,7 +83,7 @@ def _weights(value: dict[str, float] | str | None) -> dict[str, Any] | str:
 
 @held_folder
 def run_select(arguments: SelectArguments) -> StageResult:
-    """Selects and writes `selected/`, `dropped/`, `filter.json`, `report.json`, `report.txt` and the manifest."""
+    """Selects and writes `selected/`, `dropped/`, `filter.json`, `selection.sql`, `report.json`, `report.txt` and the manifest."""
     if arguments.out_of_core:
         return _run_out_of_core(arguments)
     _hint_at_out_of_core(arguments.dataset_name)

@@ -20,7 +20,7 @@ function readColumns(layout, buffer) {
   return Object.fromEntries(layout.map((c) => [c.name, new ARRAYS[c.type](buffer, c.offset, c.length)]));
 }
 
-const SUMS = ["agree", "voters", "longer", "others_agree", "others_decided", "chosen", "rejected"];
+const SUMS = ["agree", "decided", "longer", "others_agree", "others_decided", "chosen", "rejected"];
 
 // Sums over the pairs of rank `from` up to, not including, `to`.
 function sumsOf(columns, from, to) {
@@ -48,7 +48,7 @@ function addSums(a, b, sign = 1) {
 // Shares and means by the names that the rows of the page have.
 function measures(sums, columns) {
   const result = {};
-  if (columns.voters) result.agreement = ratio(sums.agree, sums.voters);
+  if (columns.decided) result.agreement = ratio(sums.agree, sums.decided);
   if (columns.overall) result.overall = ratio(sums.overall_agree, sums.overall_decided);
   if (columns.others_decided) result.others = ratio(sums.others_agree, sums.others_decided);
   if (columns.longer) result.longer = ratio(sums.longer, sums.pairs);

@@ -53,6 +53,12 @@ function leaveTabOrder(node) {
   }
 }
 
+// Between whole numbers there is nothing to name.
+function countWhole(axis) {
+  axis.ticker = new Bokeh.BasicTicker({ min_interval: 1 });
+  axis.formatter = new Bokeh.NumeralTickFormatter({ format: "0,0" });
+}
+
 async function drawHistogram(state) {
   const { bins, edges } = state.histogram;
   const data = { left: edges.slice(0, -1), right: edges.slice(1) };
@@ -60,7 +66,7 @@ async function drawHistogram(state) {
   const figure = newFigure("histogram", { x_range: [edges[0], edges[edges.length - 1]], y_range: new Bokeh.DataRange1d({ start: 0 }) });
   figure.xaxis.axis_label = `PD (negative: ${state.record.voters} agree)`;
   figure.yaxis.axis_label = "pairs";
-  figure.yaxis.formatter = new Bokeh.NumeralTickFormatter({ format: "0,0" });
+  countWhole(figure.yaxis);
   const sides = { left: { field: "left" }, right: { field: "right" }, source, line_color: color("card"), line_width: 0.5 };
   figure.quad({ ...sides, bottom: 0, top: { field: "kept" }, fill_color: color("kept") });
   figure.quad({ ...sides, bottom: { field: "kept" }, top: { field: "all" }, fill_color: color("dropped") });
@@ -109,7 +115,7 @@ async function drawLengths(state) {
   figure.xaxis.axis_label = `${state.record.delta_unit}, the ends hold all beyond`;
   figure.yaxis.axis_label = "share of pairs";
   figure.yaxis.formatter = new Bokeh.NumeralTickFormatter({ format: "0.0 %" });
-  figure.xaxis.formatter = new Bokeh.NumeralTickFormatter({ format: "0,0" });
+  countWhole(figure.xaxis);
   figure.step({ x: { field: "x" }, y: { field: "all" }, source, mode: "after", line_color: color("soft"), line_width: 2 });
   figure.step({ x: { field: "x" }, y: { field: "kept" }, source, mode: "after", line_color: color("kept"), line_width: 2.5 });
   marker(figure, 0);

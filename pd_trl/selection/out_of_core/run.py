@@ -9,11 +9,12 @@ from typing import Any
 
 from ...errors import InputError
 from ...runs.artifacts import Manifest, read_json, replaced_folder, write_json
-from ...runs.folders import folder_lock
+from ...runs.folders import beside, folder_lock
 from ...runs.provenance import inherited_provenance
 from ...runs.stage_folders import StageResult, check_folder, dry_result, owned_folder, skip_if_done, timed
 from ..artifact import selection_manifest, write_documents
 from ..fitted import FittedFilter
+from ..report_sums import FORM
 from ..settings import SelectionSettings
 from .decision import Decision
 from .ids import check_unique
@@ -49,7 +50,7 @@ def select_out_of_core(
             Parquet files, patterns, folders (also of `pd-trl score`), or urls of these that fsspec opens, such as
             `"hf://datasets/me/data@main/scored/*.parquet"`.
         output_dir (`str`):
-            Folder of the result: `selected/`, `dropped/`, `filter.json`, `report.json`, `report.txt` and the manifest. Until it
+            Folder of the result: `selected/`, `dropped/`, `filter.json`, `selection.sql`, `report.json`, `report.txt` and the manifest. Until it
             is complete, the result grows in the hidden folder `.<name>.partial` beside it.
         budget (`float` or `int`, *optional*, defaults to `0.3`):
             See [`PDFilter`].
@@ -121,7 +122,7 @@ def _held(
         decision = selection.decide()
         pd_filter.report_ = selection.report(summed(Decider(selection, decision)))
         return dry_result(manifest, str(folder), _counts(decision), _lines(pd_filter))
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial = beside(folder, "partial")
     check_folder("select", partial, [])
     with owned_folder("select", partial, overwrite=False, exclusive=False):
         with timed(manifest):
@@ -132,6 +133,7 @@ def _held(
     with replaced_folder(folder) as place:
         place.rmdir()
         os.replace(partial, place)
+    _remove(partial.parent)
     return StageResult("select", str(folder), manifest.counts, _lines(pd_filter))
 
 
@@ -153,7 +155,7 @@ def _write(selection: Selection, manifest: Manifest, folder: Path, rows_per_shar
 
 def _decision(selection: Selection, manifest: Manifest, folder: Path, rows_per_shard: int) -> Decision:
     """The decision of an interrupted run of the same selection, or a new one in an empty folder."""
-    key = f"{manifest.key} {rows_per_shard}"
+    key = f"{manifest.key} {rows_per_shard} {FORM}"
     state = read_json(folder / _STATE) if (folder / _STATE).exists() else {}
     if state.get("key") == key:
         decision = Decision.from_dict(state["decision"])

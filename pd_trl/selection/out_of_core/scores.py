@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ..fitted import FittedFilter
-from ..scores import selector_scores
+from ..scores import missing_column_error, selector_scores
 from .columns import check_numeric, to_float64
 from .parquet import ParquetSource, Unit
 
@@ -21,12 +21,9 @@ class ScoreReader:
         self.source = source
         self.inputs = {name: pd_filter.column_of(name) for name in self.selector.inputs if name != "pd"}
         self.columns = [*self.inputs.values(), *(["pair_id"] if self.selector.reads_ids else [])]
-        for column in self.inputs.values():
+        for name, column in self.inputs.items():
             if column not in source.column_names:
-                raise InputError(
-                    f"`selector={pd_filter.selector!r}` needs the column {column!r}; the columns are "
-                    f"{', '.join(source.column_names)}."
-                )
+                raise missing_column_error(self.selector, name, column, source.column_names)
             check_numeric(source.schema, column)
         # Known once some scores are read.
         self.dtype: Any = np.float32

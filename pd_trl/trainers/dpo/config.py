@@ -41,6 +41,10 @@ class PDDPOConfig(PreferenceConfig, DPOConfig):
         pd_num_aspects (`int`, *optional*):
             Number of aspects kappa of Eq. 4. `None` counts the `reward_gap_<aspect>` columns of the training set; `overall` is
             no aspect.
+        pd_divide_beta (`bool`, *optional*, defaults to `True`):
+            Whether `pd_loss="dfpo"` divides `beta` by kappa. Eq. 4 multiplies the margin by kappa, so that at the same `beta` it
+            trains kappa times as strongly as DPO. `True` trains with the strength of DPO at this `beta`; `False` is Eq. 4 with
+            `beta` as given. The paper does not say which `beta` it takes for this loss.
 
         > Parameters that control the speed
 
@@ -68,6 +72,13 @@ class PDDPOConfig(PreferenceConfig, DPOConfig):
         default=None,
         metadata={
             "help": "Number of aspects of Eq. 4. Unset counts the `reward_gap_<aspect>` columns of the training set."
+        },
+    )
+    pd_divide_beta: bool = field(
+        default=True,
+        metadata={
+            "help": "With pd_loss='dfpo', divide beta by the number of aspects, so that the loss is as strong as DPO's at this "
+            "beta. False is Eq. 4 with beta as given."
         },
     )
 

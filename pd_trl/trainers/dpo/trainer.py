@@ -124,6 +124,9 @@ class PDDPOTrainer(PreferenceTrainer, DPOTrainer):
         train_dataset = trained_rows(train_dataset, "train")
         eval_dataset = trained_rows(eval_dataset, "eval")
         self._kappa = _num_aspects(train_dataset, args) if args.pd_loss == "dfpo" else None
+        # What Eq. 4 multiplies the margin by, at the `beta` of the arguments.
+        self._margin_scale = 1 if args.pd_divide_beta else self._kappa or 1
+        _say_strength(self._kappa, args)
         with naming_missing_pad(), naming_images():
             super().__init__(
                 model=model,
@@ -164,8 +167,8 @@ class PDDPOTrainer(PreferenceTrainer, DPOTrainer):
         if not precomputed:
             reference = self.ref_model if self.ref_model is not None else model
             inputs["ref_chosen_logps"], inputs["ref_rejected_logps"] = self.compute_ref_log_probs(reference, inputs)
-        # sigmoid(kappa * beta * (log-ratio difference) + pd) is TRL's loss at beta * kappa with the reference shifted.
-        self.beta = self._kappa * beta
+        # sigmoid(scale * beta * (log-ratio difference) + pd) is TRL's loss at scale * beta with the reference shifted.
+        self.beta = self._margin_scale * beta
         inputs["ref_chosen_logps"] = inputs["ref_chosen_logps"] - divergence / self.beta
         self.precompute_ref_logps = True
         try:
@@ -178,6 +181,9 @@ class PDDPOTrainer(PreferenceTrainer, DPOTrainer):
     def _card_facts(self) -> dict[str, Any]:
         loss = "DFPO (Eq. 4 of arXiv 2508.07638; v1 calls it DMPO)" if self.args.pd_loss == "dfpo" else "DPO"
         kinds = [kind for kind in self.loss_types if kind != "sigmoid"]
+        if self._kappa is not None:
+            loss += ", with beta divided by kappa" if self.args.pd_divide_beta else ", with beta as given"
+            loss += f" (kappa = {self._kappa})"
         loss += f" with the loss {', '.join(kinds)}" if kinds else ""
         facts = {"kind": "policy", "selection": self.selection_, "loss": loss}
         known = {"datasets": self.datasets_, "dataset_revision": self._dataset_revision}
@@ -189,7 +195,7 @@ class PDDPOTrainer(PreferenceTrainer, DPOTrainer):
         shift = self.accelerator.gather(divergence).mean().item()
         for name, offset in (("rewards/chosen", shift), ("rewards/rejected", 0.0), ("rewards/margins", shift)):
             if metrics.get(name):
-                metrics[name][-1] = (metrics[name][-1] - offset) / self._kappa
+                metrics[name][-1] = (metrics[name][-1] - offset) / self._margin_scale
         # The accuracy cannot be unshifted from its mean: it stays, under the name of what it is.
         if metrics.get("rewards/accuracies"):
             metrics["dfpo/logit_accuracies"].append(metrics["rewards/accuracies"].pop())
@@ -273,6 +279,21 @@ def _num_aspects(dataset: Any, args: PDDPOConfig) -> int:
     if isinstance(dataset, Dataset):
         divergence_column(dataset, args.pd_column)
     return count
+
+
+def _say_strength(kappa: int | None, args: PDDPOConfig) -> None:
+    if kappa is None:
+        return
+    if args.pd_divide_beta:
+        logger.info(
+            "DFPO: beta = %g is divided by kappa = %d, so that the loss is as strong as DPO's.", args.beta, kappa
+        )
+        return
+    logger.warning(
+        "DFPO: Eq. 4 multiplies the margin by kappa = %d, so that beta = %g acts as %g does in DPO. `pd_divide_beta=True` "
+        "trains with the strength of DPO.",
+        kappa, args.beta, kappa * args.beta,
+    )  # fmt: skip
 
 
 @dataclass

@@ -25,8 +25,8 @@ class PackedPairs:
 
     Attributes:
         input_ids, position_ids, segments (`torch.Tensor` of shape `(num_pairs, width)`):
-            As in [`~models.tree_batches.TreeBatch`]: the segments are what both sides share, the rest of the chosen one, the rest
-            of the rejected one.
+            Tokens, their positions in their own side, and the segments of [`tree_mask`]: what both sides share, the rest of the
+            chosen one, the rest of the rejected one.
         source (`torch.Tensor` of shape `(2 * num_pairs, length)`):
             Where each cell of the padded batch is in the packed one, as an index into its cells. That of padding is any.
         num_chosen (`int`):

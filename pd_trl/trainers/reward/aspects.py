@@ -12,7 +12,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from ...data.ids import canonical_json
+from ...data.ids import prompt_names
 from ...data.validation import check_aspect_names, check_preferences
 from ...errors import InputError
 from ...method.ranking import random_keys, resolve_budget, select_lowest
@@ -144,11 +144,8 @@ def heldout_rows(preferences: Dataset, share: float, seed: int) -> NDArray[np.bo
     """Mask of shape `(num_pairs,)` of the pairs whose prompt is held out: exactly `ceil(share * num_prompts)` prompts."""
     if share == 0:
         return np.zeros(len(preferences), dtype=bool)
-    if "prompt_id" in preferences.column_names:
-        prompts = [str(prompt) for prompt in preferences["prompt_id"][:]]
-    elif "prompt" in preferences.column_names:
-        prompts = [canonical_json(prompt) for prompt in preferences["prompt"]]
-    else:
+    prompts = prompt_names(preferences)
+    if prompts is None:
         prompts = list(preferences["pair_id"][:])
         logger.warning("The data has neither `prompt_id` nor `prompt`: pairs, not prompts, are held out.")
     unique, inverse = np.unique(prompts, return_inverse=True)

@@ -101,6 +101,8 @@ def test_the_stage_converts_once_and_says_the_outputs(tmp_path):
         run_convert(ConvertArguments(str(tmp_path / "armorm"), dry_run=True)).lines
     )
     assert run_convert(arguments).counts == {"outputs": 19}
+    write(BY_NAME["beaver-cost"], tmp_path / "cost")
+    assert run_convert(ConvertArguments(str(tmp_path / "cost"), dry_run=True)).lines[-1] == "1 output: safety"
     assert run_convert(arguments).skipped
     with pytest.raises(InputError, match="another run"):
         run_convert(ConvertArguments(str(tmp_path / "armorm"), str(tmp_path / "ours"), dtype="bfloat16"))

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.processes import ROOT
+from tests.rating.scripted import write_pairs
 
 
 @pytest.fixture
@@ -90,6 +91,34 @@ def test_bad_arguments_are_refused(command, recipe, arguments, words):
 def test_a_recipe_is_needed(command):
     command("plan").refused("--config")
     command("plan", "--config", "quickstrat").refused("Did you mean 'quickstart'")
+
+
+@pytest.mark.parametrize("sides", [("chosen", "rejected"), ("response_a", "response_b")])
+def test_ratings_cost_what_their_dry_run_says(command, tiny_models, tmp_path, sides):
+    path = write_pairs(tmp_path / "pairs.jsonl", 20, sides=sides)
+    shown = command(
+        "rate", "--dataset_name", path, "--judge_model", "m", "--output_dir", tmp_path / "rated", "--dry_run"
+    ).out
+    recipe = tmp_path / "recipe.yaml"
+    content = {
+        "output_dir": str(tmp_path / "out"),
+        "dataset_name": str(path),
+        "rate": {"judge_model": "m"},
+        "select": {},
+    }
+    recipe.write_text(json.dumps(content))
+    outcome = command("plan", "--config", recipe, "--json")
+    assert outcome.code == 0, outcome.err
+    plan = json.loads(outcome.out)
+    (rated,) = [cost for cost in plan["stages"] if cost["stage"] == "rate"]
+    assert f"requests {rated['requests']})" in shown and f"{rated['tokens']:,} of questions" in shown
+    assert any(text.startswith("'rate': cost: unknown") for text in plan["assumptions"])
+    content["rate"] = {"judge": tiny_models["causal"]}
+    recipe.write_text(json.dumps(content))
+    (rated,) = [
+        c for c in json.loads(command("plan", "--config", recipe, "--json").out)["stages"] if c["stage"] == "rate"
+    ]
+    assert rated["requests"] == 0 and rated["flops"] > 0 and rated["memory"]
 
 
 def test_outputs_and_requests_to_a_judge(command, recipe, tmp_path):

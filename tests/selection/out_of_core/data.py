@@ -22,8 +22,12 @@ def scored_rows(
     ratings: bool = False,
     holistic: bool = False,
     missing: float = 0.1,
+    rivals: bool = False,
 ) -> Dataset:
-    """Pairs with gaps, or ratings, of random numbers or, with `levels`, of few different ones, and with all a report reads."""
+    """
+    Pairs with gaps, or ratings, of random numbers or, with `levels`, of few different ones, and with all a report reads; with
+    `rivals`, also with what other papers' selectors rank by.
+    """
     generator = np.random.default_rng(seed)
     names = NAMES[:aspects]
     ids = generator.permutation(count)
@@ -49,6 +53,11 @@ def scored_rows(
                 rating = generator.integers(1, 6, count).astype(float)
                 columns[f"rating_{name}_{side}"] = [None if generator.random() < missing else float(r) for r in rating]
         columns[f"vote_{name}"] = generator.integers(-1, 2, count).astype(np.int8)
+    if rivals:
+        for name in ("worst_gap", "implicit_margin", "alignment_potential", "bees", "validation_loss"):
+            columns[name] = generator.normal(size=count).round(1)
+        columns["edit_distance"] = generator.integers(0, 9, count)
+        columns["logp_distance"] = generator.random(count)
     return Dataset.from_dict(columns)
 
 

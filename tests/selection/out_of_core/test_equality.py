@@ -34,6 +34,7 @@ def cases(draw):
         ratings=True,
         holistic=draw(st.booleans()),
         missing=draw(st.sampled_from([0.0, 0.1, 0.6])),
+        rivals=True,
     )
     budget = draw(st.one_of(st.floats(0.01, 1.0), st.integers(1, count), st.just(1.0)))
     arguments = {
@@ -113,7 +114,7 @@ def test_threads_batches_and_bounds_leave_the_same_files(tmp_path):
         contents.append({name: (out / name).read_bytes() for name in names})
     assert contents[0] == contents[1]
     assert sorted(p.name for p in out.iterdir()) == [
-        "dropped", "filter.json", "manifest.json", "report.json", "report.txt", "selected",
+        "dropped", "filter.json", "manifest.json", "report.json", "report.txt", "selected", "selection.sql",
     ]  # fmt: skip
 
 

@@ -14,14 +14,16 @@ import pytest
 from pd_trl import PDFilter, select_out_of_core
 from pd_trl.errors import InputError
 from pd_trl.runs.artifacts import Manifest, read_rows
-from pd_trl.selection.out_of_core import run_out_of_core, writing
+from pd_trl.selection import report_sums
+from pd_trl.selection.out_of_core import run, run_out_of_core, writing
 from tests.processes import ROOT
 from tests.selection.out_of_core.data import same_selection, scored_rows, write_files
 
 SLOWLY = """
 import sys, time
 from pd_trl import PDFilter
-from pd_trl.selection.out_of_core import run_out_of_core, writing
+from pd_trl.selection import report_sums
+from pd_trl.selection.out_of_core import run, run_out_of_core, writing
 
 decided = writing._with_decision
 def slow(*arguments):
@@ -40,7 +42,7 @@ def state_of(folder: Path) -> dict[Path, tuple[int, int]]:
 def test_killed_it_goes_on_with_what_is_missing(tmp_path):
     data = scored_rows(1000, levels=2)
     folder, out = write_files(data, tmp_path / "in", 30), tmp_path / "out"
-    partial = tmp_path / ".out.partial"
+    partial = tmp_path / ".out.partial" / "out"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", SLOWLY, str(folder), str(out)], env=environment, cwd=ROOT)
     deadline = time.monotonic() + 60
@@ -95,7 +97,7 @@ def test_a_failure_leaves_the_earlier_result_and_another_selection_starts_anew(t
     with pytest.raises(OSError, match="No space left"):
         run_out_of_core(PDFilter(0.5), folder, out, overwrite=True, rows_per_shard=20, batch_rows=10, num_threads=1)
     assert state_of(out) == before and Manifest.load(out).arguments["budget"] == 0.3
-    partial = tmp_path / ".out.partial"
+    partial = tmp_path / ".out.partial" / "out"
     assert not [p for p in partial.rglob("*") if p.name.startswith(".train")], "half a file was left"
     assert len(list((partial / "sums").glob("*.json"))) == 1
     monkeypatch.setattr(writing, "_with_decision", decided)
@@ -103,6 +105,25 @@ def test_a_failure_leaves_the_earlier_result_and_another_selection_starts_anew(t
     run_out_of_core(PDFilter(0.7), folder, out, overwrite=True, rows_per_shard=20, batch_rows=10)
     assert len(read_rows(out / "selected")) == 63 and not partial.exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == [".out.lock", "in", "out"]
+
+
+def test_shards_of_a_version_that_summed_otherwise_are_written_again(tmp_path, monkeypatch):
+    data = scored_rows(90)
+    folder, out = write_files(data, tmp_path / "in", 2), tmp_path / "out"
+    to_dict = report_sums.ReportSums.to_dict
+
+    def without_decided(self):
+        return {name: [v[0], v[2]] if name.startswith("agrees_") else v for name, v in to_dict(self).items()}
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr(run, "FORM", report_sums.FORM - 1)
+        earlier.setattr(report_sums.ReportSums, "to_dict", without_decided)
+        earlier.setattr(run, "check_unique", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_out_of_core(PDFilter(0.3), folder, out, rows_per_shard=90)
+    found = PDFilter(0.3)
+    run_out_of_core(found, folder, out, rows_per_shard=90)
+    same_selection(data, PDFilter(0.3), found, out)
 
 
 def test_the_whole_budget_and_one_pair(tmp_path):

@@ -98,7 +98,12 @@ def log_probabilities(model, rows, side):
     return torch.stack(sums)
 
 
-VARIANTS = [{}, {"precompute_ref_log_probs": True}, {"loss_type": "robust", "label_smoothing": 0.2}]
+VARIANTS = [
+    {},
+    {"pd_divide_beta": False},
+    {"precompute_ref_log_probs": True},
+    {"loss_type": "robust", "label_smoothing": 0.2},
+]
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
@@ -134,7 +139,8 @@ def test_dfpo_equals_a_hand_written_eq_4(tiny_models, tmp_path, variant):
                 frozen = stored
         ratio[side] = log_probabilities(lambda **kw: trainer.model(**kw), rows, side) - frozen
     margin = 0.1 * (ratio["chosen"] - ratio["rejected"])
-    logit = KAPPA * margin + torch.tensor([row["pd"] for row in rows])
+    scale = 1 if trainer.args.pd_divide_beta else KAPPA
+    logit = scale * margin + torch.tensor([row["pd"] for row in rows])
     nll = torch.nn.functional.softplus(-logit)
     if variant.get("loss_type") == "robust":
         nll = (0.8 * nll - 0.2 * torch.nn.functional.softplus(logit)) / 0.6
@@ -204,10 +210,13 @@ def test_a_pair_without_a_finite_pd_enters_no_dfpo_loss(value):
         _CollatorWithDivergence(lambda rows: {}, "pd")([{"pd": 0.5}, {"pd": value}])
 
 
-def test_zero_pd_and_one_aspect_more_is_plain_dpo_at_a_larger_beta(tiny_models, tmp_path):
+@pytest.mark.parametrize("divide_beta, beta_of_dpo", [(True, 0.1), (False, 0.3)])
+def test_zero_pd_is_plain_dpo_at_the_strength_that_is_said(tiny_models, tmp_path, caplog, divide_beta, beta_of_dpo):
     data = scored().remove_columns("pd").add_column("pd", [0.0] * 20)
-    ours = make(tiny_models["causal"], tmp_path / "a", data, {"pd_loss": "dfpo", "beta": 0.1})
-    theirs = make(tiny_models["causal"], tmp_path / "b", data, {"beta": 0.3}, DPOTrainer, DPOConfig)
+    config = {"pd_loss": "dfpo", "beta": 0.1, "pd_divide_beta": divide_beta}
+    ours = make(tiny_models["causal"], tmp_path / "a", data, config)
+    theirs = make(tiny_models["causal"], tmp_path / "b", data, {"beta": beta_of_dpo}, DPOTrainer, DPOConfig)
+    assert ("acts as 0.3 does in DPO" in caplog.text) is not divide_beta
     assert losses(ours) == pytest.approx(losses(theirs), abs=1e-5)
 
 
