@@ -154,6 +154,18 @@ def cut_after(config: PretrainedConfig, layers: Sequence[int], name: str) -> Pre
     return config
 
 
+def check_same_reading(
+    saved: MultiAspectRewardConfig, pooling: str | None, layers: Sequence[int], standardize: bool, name: str
+) -> None:
+    """Raises `InputError` where something else is to be read than the saved heads do."""
+    asked = {"pooling": pooling, "layers": list(layers), "standardize": standardize}
+    for key, value in asked.items():
+        if value and value != getattr(saved, key):
+            raise InputError(
+                f"{name} has heads that read {key}={getattr(saved, key)!r}, not {value!r}. Start from its backbone."
+            )
+
+
 def frozen_reading(config: PretrainedConfig) -> dict[str, Any]:
     """
     What heads on a backbone that is not trained read unless they are told: of decoders the mean over the response at two thirds of

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -13,9 +12,9 @@ from transformers.utils import can_return_tuple
 
 from ...data.validation import check_aspect_names
 from ...errors import InputError
-from .configuration import MultiAspectRewardConfig, cut_after, pooling_of
+from .configuration import MultiAspectRewardConfig, check_same_reading, cut_after, pooling_of
 from .names import head_indices, other_heads_left_out
-from .reading import StandardizedLinear, mean_over, states_of
+from .reading import head_of, mean_over, new_head, states_of
 
 
 class MultiAspectRewardModel(PreTrainedModel):
@@ -55,7 +54,7 @@ class MultiAspectRewardModel(PreTrainedModel):
         if config.text_config is None or not config.aspects:
             raise InputError("A `MultiAspectRewardConfig` needs a `text_config` and at least one aspect.")
         self.model = AutoModel.from_config(config.text_config)
-        self.score = _head_of(config)
+        self.score = head_of(config)
         self.post_init()
 
     @classmethod
@@ -107,7 +106,7 @@ class MultiAspectRewardModel(PreTrainedModel):
         except (OSError, ValueError) as error:
             raise InputError(f"{backbone} has no usable config.json: {' '.join(str(error).split())}") from None
         if isinstance(saved, MultiAspectRewardConfig):
-            _check_same_reading(saved, pooling, layers, standardize, str(backbone))
+            check_same_reading(saved, pooling, layers, standardize, str(backbone))
             return cls._reordered(cls.from_pretrained(backbone, **kwargs), aspects, str(backbone))
         natural = pooling_of(saved, str(backbone))
         pooling = pooling or natural
@@ -130,15 +129,7 @@ class MultiAspectRewardModel(PreTrainedModel):
         with torch.device("meta"):
             model = cls(config)
         model.model = loaded
-        kind = {"dtype": loaded.dtype, "device": loaded.device}
-        if standardize:
-            model.score = StandardizedLinear(config.num_features, len(aspects), **kind)
-            # Many standardized features at random would be a large random reward.
-            nn.init.zeros_(model.score.weight)
-        else:
-            model.score = nn.Linear(config.num_features, len(aspects), bias=False, **kind)
-            std = getattr(config.get_text_config(), "initializer_range", None) or 0.02
-            nn.init.normal_(model.score.weight, std=std)
+        model.score = new_head(config, dtype=loaded.dtype, device=loaded.device)
         model.config.dtype = loaded.dtype
         model.config.name_or_path = model.name_or_path = str(backbone)
         return model.eval()
@@ -304,31 +295,6 @@ class MultiAspectRewardModel(PreTrainedModel):
         positions = torch.arange(input_ids.shape[1], device=hidden.device)
         last = (positions * (input_ids != pad).to(hidden.device)).argmax(-1)
         return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
-
-
-def _head_of(config: MultiAspectRewardConfig) -> nn.Module:
-    """The head of a configuration: one linear layer, or several with ReLU between them."""
-    sizes = [config.num_features, *config.head_widths, len(config.aspects)]
-    if config.standardize:
-        if len(sizes) > 2 or config.head_bias:
-            raise InputError("`standardize` is for a head of one linear layer without bias.")
-        return StandardizedLinear(*sizes)
-    layers: list[nn.Module] = []
-    for width, outputs in pairwise(sizes):
-        layers += [nn.Linear(width, outputs, bias=config.head_bias), nn.ReLU()]
-    return layers[0] if len(sizes) == 2 else nn.Sequential(*layers[:-1])
-
-
-def _check_same_reading(
-    saved: MultiAspectRewardConfig, pooling: str | None, layers: Sequence[int], standardize: bool, name: str
-) -> None:
-    """Raises `InputError` where something else is to be read than the saved heads do."""
-    asked = {"pooling": pooling, "layers": list(layers), "standardize": standardize}
-    for key, value in asked.items():
-        if value and value != getattr(saved, key):
-            raise InputError(
-                f"{name} has heads that read {key}={getattr(saved, key)!r}, not {value!r}. Start from its backbone."
-            )
 
 
 def _dtype(value: Any) -> Any:

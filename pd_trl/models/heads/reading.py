@@ -1,12 +1,14 @@
 """What heads read of a backbone: states of layers, at the last token or over the response, standardized or not."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
 
 from ...errors import InputError
+from .configuration import MultiAspectRewardConfig
 
 
 def states_of(outputs: Any, layers: Sequence[int]) -> torch.Tensor:
@@ -87,3 +89,28 @@ class StandardizedLinear(nn.Linear):
                 "`PDRewardTrainer`, which measures them on its training set."
             )
         return super().forward((features - self.mean) / self.scale)
+
+
+def head_of(config: MultiAspectRewardConfig) -> nn.Module:
+    """The head of a configuration: one linear layer, or several with ReLU between them."""
+    sizes = [config.num_features, *config.head_widths, len(config.aspects)]
+    if config.standardize:
+        if len(sizes) > 2 or config.head_bias:
+            raise InputError("`standardize` is for a head of one linear layer without bias.")
+        return StandardizedLinear(*sizes)
+    layers: list[nn.Module] = []
+    for width, outputs in pairwise(sizes):
+        layers += [nn.Linear(width, outputs, bias=config.head_bias), nn.ReLU()]
+    return layers[0] if len(sizes) == 2 else nn.Sequential(*layers[:-1])
+
+
+def new_head(config: MultiAspectRewardConfig, **kind: Any) -> nn.Linear:
+    """A head of one linear layer to train: drawn as transformers draws a classifier's, a standardized one at 0."""
+    if config.standardize:
+        head = StandardizedLinear(config.num_features, len(config.aspects), **kind)
+        # Many standardized features at random would be a large random reward.
+        nn.init.zeros_(head.weight)
+        return head
+    linear = nn.Linear(config.num_features, len(config.aspects), bias=False, **kind)
+    nn.init.normal_(linear.weight, std=getattr(config.get_text_config(), "initializer_range", None) or 0.02)
+    return linear

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from os.path import commonprefix
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 
-from ...data.ids import canonical_json
+from ...data.ids import canonical_json, row_keys
 from ...errors import InputError
+from ...method.ranking import random_keys, resolve_budget, select_lowest
 
 logger = logging.getLogger(__name__)
 
@@ -134,3 +136,11 @@ def _pair_keys(row: Mapping[str, Any]) -> list[int]:
 def _hash(value: Any) -> int:
     digest = hashlib.blake2b(canonical_json(value).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
+
+
+def share_of(dataset: Dataset, share: float, seed: int) -> Dataset:
+    """The share of the rows that `train_share` leaves, drawn by the seed and the rows' ids."""
+    ids = row_keys(dataset)
+    kept, _ = select_lowest(random_keys(ids, seed), ids, resolve_budget(float(share), len(dataset)))
+    logger.info("Training on %d of %d rows (train_share=%g).", kept.sum(), len(dataset), share)
+    return dataset.select(np.flatnonzero(kept))

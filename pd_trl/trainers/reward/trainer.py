@@ -13,10 +13,8 @@ from transformers import BitsAndBytesConfig, DataCollator, PreTrainedModel, PreT
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, EvalPrediction
 from trl import RewardConfig, RewardTrainer
 
-from ...data.ids import row_keys
 from ...errors import InputError
 from ...method.length import PENALTY_RULES, training_margin
-from ...method.ranking import random_keys, resolve_budget, select_lowest
 from ...models.heads.names import heads_of_model
 from ...models.inputs import naming_missing_pad
 from ...models.sidecar import RewardSidecar
@@ -28,7 +26,7 @@ from .evaluation import HeldOutPairs, measure_pairs
 from .heads.batches import AspectBalancedSampler, aspect_ids, check_aspect_column
 from .heads.reading import RESPONSE_TOKENS, FrozenFeatures, measure_features, needs_responses, with_response_tokens
 from .heads.training import check_heads, passing_for_one_output, set_up_heads, with_target_modules
-from .rows import MARGIN, PAIR_KEYS, PairCollator, check_margin, keys_of_batch, with_pair_keys
+from .rows import MARGIN, PAIR_KEYS, PairCollator, check_margin, keys_of_batch, share_of, with_pair_keys
 from .sampler import LengthBalancedSampler
 from .saved_head import ensure_score_is_saved, has_head
 
@@ -132,7 +130,7 @@ class PDRewardTrainer(PreferenceTrainer, RewardTrainer):
                 "does not have. Pass a `Dataset`, or set `length_balance_temperature=None`."
             )
         if isinstance(train_dataset, Dataset) and args.train_share < 1:
-            train_dataset = _share_of(train_dataset, args.train_share, args.seed)
+            train_dataset = share_of(train_dataset, args.train_share, args.seed)
         self._eval_rows: list[tuple[torch.Tensor, ...]] | None = None
         self._reads_margin_as_trl, self._train_is_prepared, self._chooses_penalty = as_trl, False, False
         self._penalty_step: int | None = None
@@ -307,10 +305,3 @@ class PDRewardTrainer(PreferenceTrainer, RewardTrainer):
             )
         if self.args.should_save:
             self.sidecar_.save(folder)
-
-
-def _share_of(dataset: Dataset, share: float, seed: int) -> Dataset:
-    ids = row_keys(dataset)
-    kept, _ = select_lowest(random_keys(ids, seed), ids, resolve_budget(float(share), len(dataset)))
-    logger.info("Training on %d of %d rows (train_share=%g).", kept.sum(), len(dataset), share)
-    return dataset.select(np.flatnonzero(kept))
