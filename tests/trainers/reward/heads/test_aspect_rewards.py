@@ -174,8 +174,10 @@ def test_filter_and_evaluations_take_a_folder_with_heads(trained, tmp_path):
     with pytest.raises(InputError, match="heads for helpfulness, honesty, truthfulness, but none for mine"):
         evaluate_rewards({"mine": path}, preferences)
     judge = load_judge(f"reward:{path}#honesty")
-    scores = judge.score([("the cat ", "red tree a ."), ("the cat ", "blue tree a .")])
-    assert scores[0] > scores[1]
+    chosen, rejected = (
+        judge.score([(row["prompt"], row[side]) for row in preferences]) for side in ("chosen", "rejected")
+    )
+    assert np.mean(np.asarray(chosen) > np.asarray(rejected)) == evaluation.entries[0].accuracy
     with pytest.raises(InputError, match="FOLDER#helpfulness"):
         RewardModelJudge(path)
 
