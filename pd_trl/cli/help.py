@@ -13,9 +13,8 @@ _NAME_WIDTH = 26
 _MAX_WIDTH = 110
 # Of the arguments of TRL and transformers, those that most runs set.
 _USUAL = (
-    "model_name_or_path", "output_dir", "dtype", "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size",
-    "gradient_accumulation_steps", "max_length", "beta", "seed", "use_peft", "lora_r", "save_steps", "report_to", "push_to_hub",
-    "hub_model_id",
+    "model_name_or_path", "output_dir", "learning_rate", "num_train_epochs", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "max_length", "beta", "seed", "use_peft", "push_to_hub",
 )  # fmt: skip
 
 

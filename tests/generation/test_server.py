@@ -207,15 +207,18 @@ def test_a_killed_command_goes_on_and_pays_for_no_answer_twice(arguments, tmp_pa
         whole = [sys.executable, "-m", "pd_trl", *arguments, "--base_url", server.base_url]
         killed = subprocess.Popen(whole, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         assert server.reached.wait(120)
+        log = tmp_path / "out" / "generated.jsonl"
         for _ in range(100):  # the last answers are on their way to the log
-            log = tmp_path / "out" / "generated.jsonl"
             if log.is_file() and log.read_text().count("\n") >= 6:
                 break
             threading.Event().wait(0.1)
         killed.kill()
         killed.wait()
+        kept = log.read_bytes().count(b"\n") - 1
         server.hold_after = None
-        asked = dict(server.answered)
+        # A handler may still be reading what the dead process had sent.
+        threading.Event().wait(0.5)
+        asked = len(server.bodies)
         assert main([*arguments, "--base_url", server.base_url]) == 0
-        assert len(asked) >= 5 and all(server.answered[prompt] == 1 for prompt in asked)
+        assert kept >= 5 and len(server.bodies) - asked == 12 - kept
     assert len(json.loads((tmp_path / "out" / "model_outputs.json").read_text())) == 12
