@@ -269,6 +269,7 @@ def test_processes_agree_with_one(command, sources, tiny_models, tmp_path):
         np.testing.assert_allclose(weight, two[name], atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 def test_processes_are_never_silently_fewer_than_asked_for(command, sources, tiny_models, tmp_path):
     places = ["--dataset_name", sources["scored"], "--model_name_or_path", tiny_models["causal"]]

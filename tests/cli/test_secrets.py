@@ -196,6 +196,7 @@ def test_what_a_run_leaves(pd_trl, recipe, tmp_path):
     assert read_json(files[0])["recipe"]["select"]["source"] == "ratings"
 
 
+@pytest.mark.slow
 def test_what_a_judge_leaves(pd_trl, tmp_path):
     pytest.importorskip("openai", reason="the extra `alpaca` is not installed")
     recorded = made_up(12)

@@ -118,6 +118,7 @@ def test_who_may_not_write_is_told_before_anything_is_uploaded(plain_hub, select
     assert not [entry for entry in plain_hub.log() if entry["method"] not in ("GET", "HEAD")]
 
 
+@pytest.mark.slow
 @LFS_FIRST
 @pytest.mark.multiprocess
 def test_six_parallel_publishers_are_all_there(hub, tmp_path):

@@ -143,6 +143,7 @@ print(usage.ru_maxrss / 1e6, usage.ru_utime + usage.ru_stime)
 """
 
 
+@pytest.mark.slow
 def test_pictures_of_a_hundred_aspects_take_little(tmp_path):
     """Bounded in memory and in seconds of the processor, which are those of another 30 aspects and not of 100."""
     script = SCRIPT.format(root=str(ROOT), folder=str(tmp_path), count=100)

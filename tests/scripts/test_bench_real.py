@@ -335,6 +335,7 @@ def test_the_command_writes_numbers_tables_and_figures(shared_data, tmp_path):
     assert (tmp_path / "figures" / "length-handling.png").is_file()
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line(tmp_path, shared_data):
     done = run("--quick", "--data", tmp_path, "--output", tmp_path)
     assert (done.returncode, done.stdout) == (2, "")

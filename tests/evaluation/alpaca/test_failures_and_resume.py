@@ -86,6 +86,7 @@ def check_resume(recorded, files, evaluate, tmp_path, count: int) -> None:
         assert sum(server.counts.values()) == total
 
 
+@pytest.mark.slow
 def test_killed_at_half(evaluate, files, tmp_path):
     check_resume(made_up(60), files, evaluate, tmp_path, 30)
 
