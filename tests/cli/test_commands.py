@@ -85,6 +85,7 @@ def test_a_value_may_begin_with_a_dash(command, recipe, value):
     assert outcome.code == 0 and value[-1].split("=")[-1] in outcome.out, outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heldout", [0.0, 0.04])
 def test_a_recipe_runs_with_few_or_no_held_out_prompts(command, recipe, heldout):
     outcome = command(
@@ -315,11 +316,13 @@ def test_interrupted_training_says_so_and_goes_on(command, sources, tiny_models,
     assert Manifest.load(tmp_path / "o").results["steps"] == 60
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error():
     done = run(["bash", "-c", f"set -o pipefail; {' '.join(PD_TRL)} reward --help | head -1"])
     assert done.returncode == 0 and done.stderr == "" and done.stdout.startswith("usage: pd-trl reward")
 
 
+@pytest.mark.slow
 def test_work_goes_on_without_a_reader():
     work = "from pd_trl.cli.terminal import say; [say(i) for i in range(20_000)]; import sys; sys.stderr.write('all done')"
     done = run(["bash", "-c", f'set -o pipefail; {sys.executable} -c "{work}" | head -1'])

@@ -58,7 +58,9 @@ def longer(prompt, attempt):
 
 
 @pytest.mark.multiprocess
-@pytest.mark.parametrize("judge", ["openai:some-model", "alpaca:weighted_alpaca_eval_gpt4_turbo"])
+@pytest.mark.parametrize(
+    "judge", ["openai:some-model", pytest.param("alpaca:weighted_alpaca_eval_gpt4_turbo", marks=pytest.mark.slow)]
+)
 def test_a_killed_judge_is_not_paid_twice(command, tmp_path, judge):  # noqa: F811
     pytest.importorskip("patsy", reason="the extra `alpaca` is not installed")
     recorded = made_up(60)

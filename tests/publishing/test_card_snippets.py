@@ -59,6 +59,7 @@ def test_the_snippets_give_the_published_selection_and_another_budget(plain_hub,
     assert ("PDDPOTrainer" in card) == lowest_first
 
 
+@pytest.mark.slow
 def test_the_snippet_of_the_trainer_trains_on_the_budget(plain_hub, tiny_models, tmp_path):
     scored_rows().to_parquet(tmp_path / "scored.parquet")
     settings = {"weights": {"honesty": 3.0}}

@@ -148,6 +148,7 @@ def local_shards(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @LFS_FIRST
 @pytest.mark.multiprocess
 def test_killed_at_ten_random_points(hub, tmp_path):

@@ -63,6 +63,7 @@ def test_jobs_meet_in_a_data_set(plain_hub, inputs, tmp_path):
     assert plain_hub.num_commits("datasets", "me/jobs") == commits
 
 
+@pytest.mark.slow
 def test_a_wrong_shard_is_refused_before_anything_is_loaded(inputs, tmp_path):
     command = [sys.executable, "-m", "pd_trl", *arguments(inputs, tmp_path / "o", "--shard", "4/4")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)

@@ -488,6 +488,7 @@ def test_every_constructor_argument_reaches_the_parent(monkeypatch):
     assert "peft_config" in received
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 def test_two_processes_train_on_the_same_order(tiny_models, tmp_path):
     script = Path(__file__).with_name("two_processes.py")

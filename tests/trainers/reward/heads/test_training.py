@@ -231,6 +231,7 @@ def test_shared_prefixes_change_nothing(tiny_models, tmp_path):
     assert found[0] == pytest.approx(found[1], abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 def test_two_processes_train_the_same_heads(tiny_models, tmp_path):
     model = heads(tiny_models)
