@@ -17,6 +17,8 @@ from ..text.names import did_you_mean
 from .help import short_help
 from .processes import run_forwarding
 
+HELP_ALL = {"--help-all", "--help_all"}
+HELP = {"-h", "--help"} | HELP_ALL
 EXIT_CODE_FILE = "PD_TRL_EXIT_CODE_FILE"
 
 
@@ -195,8 +197,8 @@ class StageParser:
 
     def _split(self, arguments: list[str]) -> tuple[list[str], list[str]]:
         """Ours and accelerate's: what this parser does not know, `accelerate launch` must."""
-        if {"-h", "--help", "--help-all", "--help_all"} & set(arguments):
-            self.print_help(everything=bool({"--help-all", "--help_all"} & set(arguments)))
+        if HELP & set(arguments):
+            self.print_help(everything=bool(HELP_ALL & set(arguments)))
             raise SystemExit(0)
         _, left = self.parser.parse_known_args(arguments)
         if not left:

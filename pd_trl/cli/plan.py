@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from ..pipeline.recipe import check_recipe, steps_of
 from ..pipeline.recipe_rules import set_environment
-from .parsing import pop_option
+from .parsing import HELP, pop_option
 from .run import load_recipe, parse_step, with_overrides
 from .stage_commands import set_up_logging, stage_parser
 from .terminal import say
@@ -31,7 +31,7 @@ def main(command: str, arguments: list[str]) -> int:
 def read_command(command: str, arguments: list[str]) -> "tuple[PlanArguments, list[ParsedStep]]":
     """The arguments of a command line, and the steps of its recipe with theirs."""
     rest = list(arguments)
-    if "-h" in rest or "--help" in rest:
+    if HELP & set(rest):
         stage_parser(command).parse(rest)
     name = pop_option(rest, "config")
     if name is None:

@@ -146,8 +146,9 @@ def _score(fitted: FittedFilter, dialect: str, voted: Sequence[str]) -> tuple[st
     (name,) = rule.inputs
     divergence = name == "pd"
     value = divergence_sql(fitted, dialect, voted) if divergence else sql.numeric(fitted.column_of(name))
-    # PD is compared in the precision in which its column is written.
-    return (value if rule.sign > 0 else f"(-{value})"), not (divergence and fitted.pd_column == "pd")
+    # PD is compared in 32 bits, but for that of another column, which is read as it is.
+    read_as_it_is = fitted.source == "column" and fitted.pd_column != "pd"
+    return (value if rule.sign > 0 else f"(-{value})"), not divergence or read_as_it_is
 
 
 def _gap(fitted: FittedFilter, aspect: str, sql: Dialect, voted: Sequence[str]) -> str:
@@ -174,4 +175,5 @@ def _by_stratum(values: Mapping[str, str], sql: Dialect, per_aspect: bool) -> st
     if not per_aspect:
         return values[ALL_PAIRS]
     cases = " ".join(f"WHEN {sql.text(name)} THEN {value}" for name, value in values.items())
-    return f"CASE {sql.name('aspect')} {cases} END"
+    # Rows without a label are a stratum too, named as Python writes what is missing.
+    return f"CASE COALESCE(CAST({sql.name('aspect')} AS {sql.string}), 'None') {cases} END"

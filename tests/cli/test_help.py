@@ -29,3 +29,9 @@ def test_the_trainers_arguments_are_listed_on_request(command, name):
     assert "--lr_scheduler_type" in everything.out and everything.code == 0
     # What `HfArgumentParser` adds to turn a flag off is no argument of its own.
     assert "--no_share_prefix" not in command("score", "--help").out
+
+
+@pytest.mark.parametrize("flag", ["--help", "--help-all"])
+def test_help_of_a_plan_needs_no_recipe(command, flag):
+    outcome = command("plan", flag)
+    assert outcome.code == 0 and "--sample_rows" in outcome.out

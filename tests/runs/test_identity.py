@@ -409,3 +409,12 @@ def test_digests_of_a_large_model_are_fast_the_second_time(tmp_path, monkeypatch
         model_key(tmp_path)
         times.append(time.perf_counter() - start)
     assert times[1] < times[0] / 5
+
+
+def test_runs_without_dfpo_do_not_know_how_it_divides_beta(tmp_path):
+    from pd_trl import PDDPOConfig
+
+    cpu = {"use_cpu": True, "bf16": False, "report_to": "none"}
+    assert "pd_divide_beta" not in training_identity(PDDPOConfig(tmp_path, **cpu))
+    dfpo = [training_identity(PDDPOConfig(tmp_path, pd_loss="dfpo", pd_divide_beta=on, **cpu)) for on in (True, False)]
+    assert dfpo[0] != dfpo[1] and dfpo[0]["pd_divide_beta"] is True

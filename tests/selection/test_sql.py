@@ -44,7 +44,7 @@ def random_filter(rng):
         weights=weights,
         per_aspect=bool(rng.random() < 0.3),
         selector=str(rng.choice(["pd", "pd", "pd", "pd_high", "margin", "length"])),
-        pd_column=str(rng.choice(["other", "reward_gap_overall"])) if source == "column" else "pd",
+        pd_column=str(rng.choice(["other", "reward_gap_overall"])),
         on_no_votes="drop",
     )
 
@@ -80,6 +80,17 @@ def test_a_loaded_filter_says_the_same_in_every_dialect(tmp_path):
     # Marks are escaped as each database does it; a line break in a name cannot end a line of the expression.
     assert "'it''s \"quoted\"'" in loaded.to_sql("duckdb") and r"'it\'s " in loaded.to_sql("spark")
     assert "FLOAT64" in loaded.to_sql("bigquery") and "REAL" not in loaded.to_sql("bigquery")
+
+
+def test_rows_without_a_label_are_a_stratum(tmp_path):
+    rng = np.random.default_rng(5)
+    labels = [None, "a", "b"] * 20
+    data = Dataset.from_dict({"pair_id": [f"p{i:02d}" for i in range(60)], "aspect": labels, "m": rng.normal(size=60)})
+    pd_filter = PDFilter(0.3, selector="margin", margin_column="m", per_aspect=True)
+    kept = pd_filter(data)
+    data.to_parquet(path := tmp_path / "rows.parquet")
+    assert kept["aspect"][:].count(None) == 6
+    assert kept_by_duckdb(path, pd_filter.to_sql()) == sorted(kept["pair_id"])
 
 
 def test_votes_in_place_of_ratings(tmp_path):

@@ -18,7 +18,7 @@ TARGET_HELP = {
     "create_pr": "Open a pull request instead of changing the repository.",
     "branch": "Branch to publish on. Where unset, the main one.",
     "tag": "Tag to put on the publication.",
-    "dry_run": "Show what would change and the card, and change nothing. Needs no token.",
+    "dry_run": "Show what would change, and change nothing.",
 }
 
 
@@ -33,7 +33,8 @@ class _Target:
     tag: str | None = argument(None, TARGET_HELP["tag"])
     dry_run: bool = argument(False, TARGET_HELP["dry_run"])
     card_file: str | None = argument(
-        None, "Also write the card to this file, to look at it. A dry run needs no token."
+        None,
+        "Also write the card to this file, to look at it. With --dry_run, neither a token nor a connection is needed.",
     )
 
     def options(self) -> dict[str, Any]:
