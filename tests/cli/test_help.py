@@ -28,7 +28,9 @@ def test_the_trainers_arguments_are_listed_on_request(command, name):
     )
     assert "--lr_scheduler_type" in everything.out and everything.code == 0
     # What `HfArgumentParser` adds to turn a flag off is no argument of its own.
-    assert "--no_share_prefix" not in command("score", "--help").out
+    score = " ".join(command("score", "--help").out.split())
+    assert "--no_share_prefix" not in score
+    assert "--share_prefix Read a prompt once for all its responses, if that saves time. [true]" in score
 
 
 @pytest.mark.parametrize("flag", ["--help", "--help-all"])

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from datasets import Dataset
+from hypothesis import given
+from hypothesis.strategies import floats
 
 from pd_trl import PDFilter
 from pd_trl.errors import InputError
-from pd_trl.selection.sql import DIALECTS
+from pd_trl.selection.sql import DIALECTS, _bounds
 
 duckdb = pytest.importorskip("duckdb")
 ASPECTS = ["honesty", 'it\'s "quoted"', "Hilfe\\n ü"]
@@ -114,3 +116,11 @@ def test_what_cannot_be_said_is_refused():
         fitted.to_sql("duckbd")
     with pytest.raises(InputError, match="'pd_kept' or 'pd'"):
         fitted.to_sql(column="keep")
+
+
+@given(floats(width=32, min_value=-(2.0**40), max_value=2.0**40))
+def test_bounds_hold_all_that_is_rounded_to_the_score_and_nothing_else(score):
+    low, high = _bounds(score, exact=False)
+    assert np.float32(low) == np.float32(high) == np.float32(score)
+    assert np.float32(np.nextafter(low, -np.inf)) < np.float32(score) < np.float32(np.nextafter(high, np.inf))
+    assert _bounds(score, exact=True) == (score, score)
