@@ -90,8 +90,13 @@ def advise(
     labels = labels_of(scored, ids, labelled, reference)
     if source == "ratings" and labels.reference != OVERALL:
         raise InputError(
-            "With source='ratings' the PD comes from the ratings themselves, so that their mean says nothing about it. Provide an "
-            "overall label (the column 'vote_overall'), or score the pairs by reward models."
+            "With source='ratings' the PD comes from the ratings themselves, so that their mean says nothing about it. "
+            + (
+                "The pairs carry the overall label, which cannot test itself: prepare them with one aspect's label each "
+                "(labels='one', --labels one), or score the pairs by reward models."
+                if (matrix.own < 0).all()
+                else "Provide an overall label (the column 'vote_overall'), or score the pairs by reward models."
+            )
         )
     rows = _drawn(labels, ids, ranked, max_pairs, seed)
     prompts = prompt_names(scored)

@@ -191,3 +191,10 @@ def test_the_command(command, tmp_path):  # noqa: F811
     assert again.code == 0 and "already done" in again.out and "SELECT: try a budget of" in again.out
     command("advise", *arguments, "--budgets", "0.2,x", "--overwrite").refused("`budgets` must be shares by commas")
     command("advise", *arguments, "--reference", "mean", "--overwrite").refused("no labels to compare with")
+
+
+def test_the_overall_label_cannot_test_itself():
+    pairs = load_pairs("sample")
+    with pytest.raises(InputError, match="carry the overall label, which cannot test itself.*--labels one"):
+        advise(to_preferences(pairs), source="ratings")
+    assert advise(to_preferences(pairs, labels="one"), source="ratings").reference == "overall"
