@@ -119,24 +119,6 @@ def test_single_responses(tmp_path, command, voters):
     assert other.code == 0
 
 
-def test_jobs_score_parts_of_single_responses(tmp_path, command, voters):
-    path = write(tmp_path / "messages.jsonl", [{"messages": as_whole(row)["chosen"]} for row in plain(6)])
-    score = (
-        "score",
-        "--dataset_name",
-        path,
-        "--reward_models",
-        voters,
-        "--output_dir",
-        tmp_path / "scored",
-        "--pairs_per_shard",
-        2,
-    )
-    for job in ("0/2", "1/2"):
-        assert command(*score, "--shard", job).code == 0
-    assert command(*score).code == 0 and len(read_rows(tmp_path / "scored" / "scored")) == 6
-
-
 def test_labels_of_several_aspects_are_chosen_by_prepare(tmp_path, command, voters):
     rows = [{"prompt": "a", "response_a": "b", "response_b": "c", "pref_tone": 1, "pref_depth": 0}]
     path = write(tmp_path / "rated.jsonl", rows)
