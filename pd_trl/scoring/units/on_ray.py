@@ -103,7 +103,9 @@ def _cluster(ray: Any) -> Iterator[None]:
         yield
         return
     try:
-        ray.init(logging_level=logging.WARNING, log_to_driver=False)
+        # Without an address, Ray would look for a cluster that was once started here, and wait minutes for one that is gone.
+        address = None if os.environ.get("RAY_ADDRESS") else "local"
+        ray.init(address, logging_level=logging.WARNING, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(
             f"No Ray cluster answers at {os.environ.get('RAY_ADDRESS', 'this machine')}: {' '.join(str(error).split())[:300]}. Start one "
