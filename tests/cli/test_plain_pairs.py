@@ -7,7 +7,7 @@ import pytest
 from pd_trl.runs.artifacts import read_rows
 from pd_trl.runs.resources import recipe_path
 from tests.cli.test_prepare import write
-from tests.data.test_plain import as_whole, plain
+from tests.data.test_plain import plain
 from tests.models.published.checkpoints import FAMILIES
 from tests.models.published.checkpoints import write as write_checkpoint
 from tests.rating.scripted import rating, write_pairs

@@ -28,6 +28,10 @@ def import_ray() -> Any:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         import ray
         import ray.data
+
+        for handler in logging.getLogger("ray.data").handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setLevel(logging.ERROR)
     except ImportError as error:
         raise InputError(f'Ray cannot be imported ({error}). Install it with `pip install "pd_trl[ray]"`.') from None
     return ray
@@ -66,7 +70,6 @@ def _results(ray: Any, work: UnitWork, units: Sequence[Unit], count: int, on_gpu
     tasks = [{"units": [asdict(unit) for unit in units[i : i + size]]} for i in range(0, len(units), size)]
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.print_on_execution_start = False
     dataset = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
         _Actor, fn_constructor_args=(work,), batch_size=1, batch_format="numpy", zero_copy_batch=False,
         compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=2),
@@ -105,7 +108,7 @@ def _cluster(ray: Any) -> Iterator[None]:
     try:
         # Without an address, Ray would look for a cluster that was once started here, and wait minutes for one that is gone.
         address = None if os.environ.get("RAY_ADDRESS") else "local"
-        ray.init(address, logging_level=logging.WARNING, log_to_driver=False)
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(
             f"No Ray cluster answers at {os.environ.get('RAY_ADDRESS', 'this machine')}: {' '.join(str(error).split())[:300]}. Start one "
