@@ -1,6 +1,7 @@
 """Units on Ray: Ray Data streams them to a pool of actors, each of which reads, scores and writes its own."""
 
 import contextlib
+import functools
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -54,14 +55,16 @@ def score_on_ray(work: UnitWork, units: Sequence[Unit], num_actors: int | None, 
     with _cluster(ray), _own_errors(ray):
         found = ray.cluster_resources()
         gpus, cpus = int(found.get("GPU", 0)), int(found.get("CPU", 0))
-        count = num_actors or max(1, gpus or cpus)
-        if count > max(gpus, cpus):
+        most = gpus or cpus
+        count = num_actors or max(1, most)
+        if count > most:
             raise InputError(
-                f"`num_actors` is {count}, but the Ray cluster has {gpus} GPUs and {cpus} CPUs. Each actor needs one: ask for fewer."
+                f"`num_actors` is {count}, but the Ray cluster has {gpus} GPUs and {cpus} CPUs, and each actor has one{' GPU' if gpus else ''}."
+                " Ask for fewer."
             )
         count = min(count, len(units))
         logger.info("%d Ray actors (%d GPUs, %d CPUs) score %d units.", count, gpus, cpus, len(units))
-        for result in _results(ray, work, units, count, count <= gpus):
+        for result in _results(ray, work, units, count, gpus > 0):
             progress.add(result)
 
 
@@ -84,7 +87,12 @@ class _Actor:
     """[`UnitScorer`] as Ray Data calls it: a batch is one task, the units of which follow each other."""
 
     def __init__(self, work: UnitWork):
-        self.scorer = UnitScorer(work)
+        self.work = work
+
+    @functools.cached_property
+    def scorer(self) -> UnitScorer:
+        # Not before the first task: Ray tells an error there from the death of an actor.
+        return UnitScorer(self.work)
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
         units = [Unit(**{**unit, "row_groups": tuple(unit["row_groups"])}) for unit in batch["units"][0]]
