@@ -92,7 +92,7 @@ def parquet_files(name: str | None) -> list[str] | None:
         return None
     if "://" in name:
         return _remote_files(name)
-    path = Path(name).expanduser()
+    path = Path(name).expanduser().absolute()
     for folder in (path / "preferences", path):
         if files := sorted(folder.glob("train-*-of-*.parquet")):
             expected = files[0].stem.rsplit("-", 1)[1]
