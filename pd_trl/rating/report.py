@@ -69,7 +69,9 @@ class RatingReport:
             f"an earlier run; {calls['expected']:,} answers are expected values",
         ]
         if calls["saved"]:
-            lines.append(f"saved: {calls['saved']:,} questions, as their responses stand in several pairs or are equal")
+            lines.append(
+                f"saved: {calls['saved']:,} questions, as their responses stand in several pairs or are equal"
+            )
         if calls["unanswered"]:
             listed = "; ".join(f"{printable(reason)} ({count:,})" for reason, count in self.reasons.items())
             lines.append(f"without an answer: {calls['unanswered']:,} ({listed})")

@@ -34,9 +34,7 @@ def merged(folder, target, **changes):
 
 
 def test_a_policy(tiny_models, tmp_path):
-    adapted = save_adapter(
-        AutoModelForCausalLM.from_pretrained(tiny_models["causal"]), tmp_path / "lora", "CAUSAL_LM"
-    )
+    adapted = save_adapter(AutoModelForCausalLM.from_pretrained(tiny_models["causal"]), tmp_path / "lora", "CAUSAL_LM")
     result = merged(tmp_path / "lora", tmp_path / "whole")
     assert "a policy" in result.lines[0] and result.counts == {"adapted": 2}
     whole = AutoModelForCausalLM.from_pretrained(tmp_path / "whole")
@@ -46,7 +44,11 @@ def test_a_policy(tiny_models, tmp_path):
         base = AutoModelForCausalLM.from_pretrained(tiny_models["causal"])(ids).logits
     assert not torch.allclose(whole(ids).logits, base, atol=1e-2)
     names = {path.name for path in (tmp_path / "whole").iterdir()}
-    assert {"model.safetensors", "tokenizer.json", "chat_template.jinja"} <= names and "adapter_config.json" not in names
+    assert {
+        "model.safetensors",
+        "tokenizer.json",
+        "chat_template.jinja",
+    } <= names and "adapter_config.json" not in names
     assert merged(tmp_path / "lora", tmp_path / "whole").skipped
 
 

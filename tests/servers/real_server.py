@@ -75,7 +75,15 @@ def real_server(request, tmp_path_factory) -> Iterator[RealServer]:
         port = free.getsockname()[1]
     place = ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"]
     if request.param == "vllm":
-        command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", model, "--served-model-name", "judge"]
+        command = [
+            python,
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+            "--model",
+            model,
+            "--served-model-name",
+            "judge",
+        ]
         # Log-probabilities of the answers that a request allows, and not of all tokens.
         command += ["--enforce-eager", "--max-model-len", "4096", "--logprobs-mode", "processed_logprobs", *place]
     else:

@@ -130,16 +130,14 @@ def merge_adapter(
     base = base_folder(folder, f"the adapter {folder}")
     with foreign(f"The configuration of {base}"):
         stored = AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code).dtype
-    loading = {
-        "dtype": getattr(torch, dtype) if dtype else stored or torch.float32,
-        "trust_remote_code": trust_remote_code,
-    }
+    kept = getattr(torch, dtype) if dtype else stored or torch.float32
     sidecar = RewardSidecar.load(folder)
     if sidecar.heads or is_reward_adapter(adapter_config(folder)):
-        (scorer,) = load_scorers(dict.fromkeys(sidecar.heads or [sidecar.aspect or "reward"], str(folder)), **loading)
+        aspects = list(sidecar.heads) or [sidecar.aspect or "reward"]
+        (scorer,) = load_scorers(dict.fromkeys(aspects, str(folder)), dtype=kept, trust_remote_code=trust_remote_code)
         adapted, tokenizer, pad_token_id = scorer.model, scorer.tokenizer, scorer.pad_token_id
     else:
-        source = PolicySource(str(folder), **loading)
+        source = PolicySource(str(folder), dtype=kept, trust_remote_code=trust_remote_code)
         adapted, tokenizer, pad_token_id = source.loaded, source.tokenizer, None
     try:
         merged = adapted.merge_and_unload(safe_merge=True)
