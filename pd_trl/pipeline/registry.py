@@ -84,6 +84,12 @@ def _convert() -> LoadedStage:
     return LoadedStage(run_convert, (ConvertArguments,), check_convert)
 
 
+def _merge() -> LoadedStage:
+    from .stages.merge import MergeArguments, check_merge, run_merge
+
+    return LoadedStage(run_merge, (MergeArguments,), check_merge)
+
+
 def _select() -> LoadedStage:
     from .stages.select import SelectArguments, check_select, run_select
 
@@ -209,6 +215,7 @@ STAGES: dict[str, Stage] = {
     "reward": Stage(_reward, "train one proxy reward model for each aspect", launched=True),
     "score": Stage(_score, "score every pair by every aspect's reward model", launched=True),
     "convert": Stage(_convert, "write a published reward model as one of ours, without running its code"),
+    "merge": Stage(_merge, "write a LoRA adapter and its base as one model"),
     "advise": Stage(_advise, "say from a few labelled pairs whether selecting will help, and at which budget"),
     "rivals": Stage(_rivals, "add the columns that other papers' selectors rank by"),
     "select": Stage(_select, "compute PD and keep the pairs within the budget"),
