@@ -13,7 +13,7 @@ async function unpack(name) {
 }
 
 const ARRAYS = {
-  int8: Int8Array, uint8: Uint8Array, int32: Int32Array, uint16: Uint16Array, uint32: Uint32Array, float32: Float32Array,
+  int8: Int8Array, uint8: Uint8Array, int16: Int16Array, int32: Int32Array, uint16: Uint16Array, uint32: Uint32Array, float32: Float32Array,
 };
 
 function readColumns(layout, buffer) {
