@@ -40,8 +40,8 @@ def measure(path: Path, rounds: int) -> None:
             executable_path=os.environ.get("CHROMIUM_PATH", "/usr/bin/chromium"), args=["--headless", "--no-sandbox"]
         )
         page = browser.new_page()
-        page.goto(path.as_uri())
-        page.wait_for_selector("html[data-ready]", state="attached", timeout=120_000)
+        page.goto(path.as_uri(), wait_until="commit", timeout=120_000)
+        page.wait_for_selector("html[data-ready]", state="attached", timeout=300_000)
         session = page.context.new_cdp_session(page)
         # Processor time of the page's thread, which does not depend on what else runs.
         session.send("Performance.enable", {"timeDomain": "threadTicks"})
@@ -53,15 +53,15 @@ def measure(path: Path, rounds: int) -> None:
         weights, times, before = page.locator("#weights input[type=range]"), [], busy()
         for step in range(rounds):
             weights.nth(step % 2).fill(str(0.25 + 0.25 * (step % 5)))
-            page.wait_for_selector("#main:not([aria-busy])", timeout=60_000)
+            page.wait_for_selector("#main:not([aria-busy])", timeout=120_000)
             times.append(float(page.evaluate("document.documentElement.dataset.decided")))
         print(
-            f"a weight: {(busy() - before) / rounds:.0f} ms of script, plots included; ranked and counted in {np.median(times):.0f} ms by the clock"
+            f"a weight: {(busy() - before) / rounds:.0f} ms of script, plots included; ranked and counted in {min(times):.0f} ms at best"
         )
         before = busy()
         for step in range(rounds):
             page.locator("#slider").fill(str(200 + 10 * step))
-            page.wait_for_selector("#main:not([aria-busy])", timeout=60_000)
+            page.wait_for_selector("#main:not([aria-busy])", timeout=120_000)
         print(f"the budget: {(busy() - before) / rounds:.0f} ms of script a change, plots included")
         browser.close()
 

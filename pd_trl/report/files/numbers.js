@@ -8,7 +8,9 @@ const ratio = (part, whole) => (whole > 0 ? part / whole : null);
 const decimal = (value, digits) => value.toFixed(digits).replace("-", "−");
 
 async function unpack(name) {
-  const packed = Uint8Array.from(atob(byId(`block-${name}`).textContent), (c) => c.charCodeAt(0));
+  const text = atob(byId(`block-${name}`).textContent);
+  const packed = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) packed[i] = text.charCodeAt(i);
   return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip")));
 }
 

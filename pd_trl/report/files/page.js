@@ -45,17 +45,19 @@ function showMeasure(name, group, value) {
 // Totals of all pairs in their present order, and the rows of the table by votes, which other weights change.
 function countAll(state) {
   const { columns, record, total } = state;
+  state.known = columns.pd ? state.scored : 0;
+  // Another order of the same values has the same sums.
+  if (state.sums && state.votes === state.votesShown) return;
   state.groups = { ...record.groups, ...(record.groups.votes && { votes: state.votes }) };
   state.sums = sumsOf(columns, 0, total);
   state.totals = Object.fromEntries(Object.entries(state.groups).map(([key, names]) => [key, countGroups(columns[key], names.length, total)]));
-  state.known = columns.pd ? state.scored : 0;
   const table = document.querySelector('[data-grouping="votes"]');
-  if (!table || state.votes === state.votesShown) return;
+  state.votesShown = state.votes;
+  if (!table) return;
   const given = state.votes === record.groups.votes;
   state.givenVotes ??= [...table.tBodies[0].rows];
   const order = state.votes.map((_, i) => i).sort((a, b) => (state.votes[a] < state.votes[b] ? -1 : 1));
   table.tBodies[0].replaceChildren(...(given ? state.givenVotes : order.map((i) => votesRow(state.votes[i], i))));
-  state.votesShown = state.votes;
 }
 
 function votesRow(name, i) {
