@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from ..data.chat import text_kind, wrap_text
 from ..data.columnar import dataset_table, table_dataset
@@ -18,6 +17,7 @@ from ..errors import InputError
 from ..models.inputs import check_token_ids
 from ..models.sidecar import RewardSidecar
 from ..runs.identity import data_key, digest_of, shard_identity
+from ..runs.progress import Bar
 from ..text.tables import printable
 from .backends import Scorer, scorers_of
 from .batching import score_sequences
@@ -113,7 +113,7 @@ class ScoringRun:
         shards = self.shards_of(scorer)
         indices = range(len(self.rows)) if job is None else job_indices(job, len(self.rows))
         total = sum(self.rows[index].size for index in indices)
-        with tqdm(
+        with Bar(
             total=total, desc=printable(f"Scoring {', '.join(scorer.aspects)}"), unit=self.unit[:-1], disable=None
         ) as bar:
             bar.update(sum(self.rows[index].size for index in indices if shards.is_done(index)))
@@ -183,7 +183,7 @@ class ScoringRun:
         return f"pair_id {str(row_id)!r}" if self.sides == PAIR else f"row {row_id}"
 
     def _score(
-        self, scorer: Scorer, shard: ShardTokens, ids: NDArray[np.str_], bar: tqdm
+        self, scorer: Scorer, shard: ShardTokens, ids: NDArray[np.str_], bar: Bar
     ) -> tuple[Dataset, dict[str, int]]:
         """The gaps of one shard, and what they took."""
         longest, on_long = self._longest(scorer), self.settings.on_long
@@ -244,7 +244,7 @@ def describe(aspects: Sequence[str], counts: dict[str, int], unit: str = "pairs"
     )
 
 
-def _pairs_of(num_pairs: int, num_sequences: int, bar: tqdm) -> Any:
+def _pairs_of(num_pairs: int, num_sequences: int, bar: Bar) -> Any:
     """Turns counts of distinct conversations into counts of pairs, for the bar."""
     done = 0.0
 
