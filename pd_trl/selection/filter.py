@@ -269,7 +269,8 @@ class PDFilter(FittedFilter):
         return values
 
     def _decided(self, dataset: Dataset, divergence: PreferenceDivergence | None, ids: IdColumn) -> Dataset:
-        names, groups = [ALL_PAIRS], np.zeros(len(dataset), dtype=np.int8)
+        names: list[str] = [ALL_PAIRS]
+        groups: NDArray[np.integer] = np.zeros(len(dataset), dtype=np.int8)
         if self.per_aspect:
             names, groups = label_codes(dataset, [])
         scores = self._scores(dataset, divergence, ids)

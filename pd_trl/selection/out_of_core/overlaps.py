@@ -29,7 +29,9 @@ def overlaps(decider: BatchDecider) -> dict[str, float]:
         found = []
         for row, batch in source.batches(unit, read):
             decided = decider.kept(batch, unit, row)
-            arrays = {"": decided.kept} | {name: to_float64(batch.column(name)) for name in names}
+            arrays: dict[str, np.ndarray] = {"": decided.kept} | {
+                name: to_float64(batch.column(name)) for name in names
+            }
             if decided.divergence is not None:
                 arrays["pd"] = decided.divergence
             found.append((arrays, text_ids(batch.column("pair_id"))))
@@ -41,7 +43,8 @@ def overlaps(decider: BatchDecider) -> dict[str, float]:
             for name, values in arrays.items():
                 parts[name].append(values)
     column = IdColumn(pa.chunked_array(ids, pa.large_string()).combine_chunks())
-    kept, divergence = (np.concatenate(parts.pop(name)) if parts[name] else None for name in ("", "pd"))
+    kept, values = np.concatenate(parts.pop("")), parts.pop("pd")
+    divergence = np.concatenate(values) if values else None
     return rival_overlaps(
         lambda name: np.concatenate(parts[name]) if name in names else None, column, kept, settings, divergence
     )
