@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent
 #   environment.
 # - transformers: `train_sampling_strategy` came with 5.2, which asks for huggingface_hub 1.3.
 # - accelerate: before 1.7.0, a run resumed in mid-epoch does not end with the weights of an uninterrupted one.
+# - rich: what typer, which transformers asks for, itself asks for.
 # - datasets, peft and pyarrow: what trl 1.14 and datasets 4.7 themselves ask for.
 LOWEST = {
     "numpy": "2.0.0",
@@ -25,6 +26,7 @@ LOWEST = {
     "jinja2": "3.1.0",
     "PyYAML": "6.0.1",
     "filelock": "3.12.0",
+    "rich": "13.8.0",
 }
 # 1.15.0's DPOTrainer fails on CPU wheels of torch, which come without Triton.
 EXCLUDED = {"trl": ",<2,!=1.15.*"}

@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -223,13 +223,9 @@ def read_rows(folder: str | os.PathLike) -> Dataset:
     files = sorted(folder.glob("train-*.parquet"))
     if not files:
         raise InputError(f"No parquet shards (train-*.parquet) in {folder}: run the stage that writes them first.")
-    expected = int(files[0].stem.rsplit("-", 1)[1])
-    if len(files) != expected:
-        raise InputError(
-            f"{folder} holds {len(files)} of {expected} parquet shards: run the stage that writes them again."
-        )
+    check_complete(files)
     check_read(files)
-    if expected == 1 and pq.read_metadata(files[0]).num_rows == 0:
+    if len(files) == 1 and pq.read_metadata(files[0]).num_rows == 0:
         # `load_dataset` knows no split without rows; the parquet schema carries the features.
         return Dataset(pq.read_table(files[0]))
     try:
@@ -241,6 +237,15 @@ def read_rows(folder: str | os.PathLike) -> Dataset:
     if not isinstance(dataset, Dataset):
         raise InputError(f"{folder} does not hold a single data set.")
     return check_media(dataset, str(folder))
+
+
+def check_complete(files: Sequence[Path]) -> None:
+    """Raises `InputError` where shards are missing: their names hold their number."""
+    expected = int(files[0].stem.rsplit("-", 1)[1])
+    if len(files) != expected:
+        raise InputError(
+            f"{files[0].parent} holds {len(files)} of {expected} parquet shards: run the stage that writes them again."
+        )
 
 
 def check_read(files: Iterable[Path]) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from ..data.chat import text_kind, wrap_text
 from ..data.columnar import dataset_table, table_dataset
@@ -19,6 +18,7 @@ from ..errors import InputError
 from ..models.inputs import check_token_ids
 from ..models.sidecar import RewardSidecar
 from ..runs.identity import data_key, digest_of, shard_identity
+from ..runs.progress import Bar
 from ..text.tables import printable
 from .backends import Scorer, scorers_of
 from .batching import score_sequences
@@ -124,7 +124,7 @@ class ScoringRun:
         if (warning := self.template_warning(scorer)) is not None:
             logger.warning("%s", warning)
         shards = self.shards_of(scorer)
-        with tqdm(
+        with Bar(
             total=len(self.ids),
             desc=printable(f"Scoring {', '.join(scorer.aspects)}"),
             unit=self.unit[:-1],
