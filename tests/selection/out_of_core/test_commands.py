@@ -83,7 +83,10 @@ def test_rows_of_any_format_are_selected_alike_and_more_rows_only_lack_the_overl
             assert rows[0] == rows[1]
     pd_filter = PDFilter()
     pd_filter.fit(data)
-    assert reports[0]["overlap"] == pd_filter.report_["overlap"] == reports[2]["overlap"] and "random" in reports[0]["overlap"]
+    assert (
+        reports[0]["overlap"] == pd_filter.report_["overlap"] == reports[2]["overlap"]
+        and "random" in reports[0]["overlap"]
+    )
     assert reports[1]["overlap"] == {} and same(reports[0], pd_filter.report_.to_dict())
 
 
