@@ -49,6 +49,9 @@ METRICS_REQUIRES = ["evaluate>=0.4.6"]
 
 VLLM_REQUIRES = ["vllm>=0.22.0"]
 
+# Older releases warn of arguments that are named here.
+RAY_REQUIRES = ["ray[data]>=2.60"]
+
 REPORT_REQUIRES = ["bokeh>=3.4", "matplotlib>=3.8"]
 
 DOCS_REQUIRES = ["furo>=2024.8.6", "myst-parser>=4.0", "sphinx>=8.1"]
@@ -62,6 +65,7 @@ DEV_REQUIRES = (
     TEST_REQUIRES
     + ALPACA_REQUIRES
     + METRICS_REQUIRES
+    + RAY_REQUIRES
     + REPORT_REQUIRES
     + SERVER_REQUIRES
     + DOCS_REQUIRES
@@ -119,6 +123,7 @@ setup(
     extras_require={
         "alpaca": ALPACA_REQUIRES,
         "metrics": METRICS_REQUIRES,
+        "ray": RAY_REQUIRES,
         "vllm": VLLM_REQUIRES,
         "report": REPORT_REQUIRES,
         "docs": DOCS_REQUIRES,

@@ -98,7 +98,9 @@ def main() -> None:
 def check(options: argparse.Namespace) -> None:
     """Raises `InputError` on sizes and names that no model can have."""
     if options.hidden_size < 2 or options.hidden_size % 4:
-        raise InputError(f"--hidden_size must be a multiple of 4, for two heads of even size, got {options.hidden_size}.")
+        raise InputError(
+            f"--hidden_size must be a multiple of 4, for two heads of even size, got {options.hidden_size}."
+        )
     for name in ("vocab_size", "num_layers", "max_length"):
         if getattr(options, name) < 1:
             raise InputError(f"--{name} must be at least 1, got {getattr(options, name)}.")
