@@ -58,6 +58,7 @@ def selection_report(
     divergence: PreferenceDivergence | None = None,
     weights: NDArray[np.float64] | None = None,
     proxy_metrics: Mapping[str, Mapping[str, float]] | None = None,
+    outputs: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> SelectionReport:
     """
     Numbers about a selection in memory: range of the PD, clipped shares and scales per aspect, accuracy of the proxies
@@ -74,6 +75,7 @@ def selection_report(
         matrix ([`GapMatrix`]), divergence ([`PreferenceDivergence`]), weights (array, *optional*):
             Gaps, PD and weights of the votes, where there is a PD.
         proxy_metrics (`dict`, *optional*): Held-out metrics of each aspect's reward model.
+        outputs (`dict`, *optional*): What is read of each aspect's reward model, see [`read_outputs`].
     """
     schema = dataset.features.arrow_schema
     labels, own = label_codes(dataset, matrix.names if matrix is not None else [])
@@ -90,7 +92,7 @@ def selection_report(
     sums = ReportSums(basis)
     sums.add(batch)
     overlap = _overlaps(dataset, ids, kept, settings, divergence)
-    return SelectionReport(report_numbers(sums, settings, proxy_metrics or {}, overlap))
+    return SelectionReport(report_numbers(sums, settings, proxy_metrics or {}, overlap, outputs))
 
 
 def divergence_quantiles(divergence: NDArray[np.floating]) -> dict[str, float]:

@@ -15,6 +15,7 @@ from ...hub import local_model_folder
 from ...method.length import check_length_penalty
 from ...models.adapters import ADAPTER_CONFIG
 from ...models.named import ModelOutput, model_output
+from ...models.outputs import read_outputs
 from ...models.sidecar import SIDECAR_NAME, RewardSidecar
 from ...publishing.shards import pull_shards, push_shards
 from ...runs.artifacts import Manifest, replaced_folder, write_rows
@@ -201,6 +202,8 @@ def run_score(arguments: ScoreArguments) -> StageResult:
     proxies = {
         aspect: proxy_provenance(models[aspect].model, folder, sidecars[aspect]) for aspect, folder in folders.items()
     }
+    for aspect, entry in read_outputs(models).items():
+        proxies[aspect] |= entry
     provenance = {**inherited_provenance(arguments.dataset_name), "proxies": proxies}
     manifest.results = {
         "proxy_metrics": metrics,

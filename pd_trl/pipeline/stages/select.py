@@ -92,6 +92,7 @@ def run_select(arguments: SelectArguments) -> StageResult:
     pd_filter = check_select(arguments)
     scored = _scored_rows(arguments.dataset_name)
     pd_filter.proxy_metrics = _proxy_metrics(arguments.dataset_name)
+    pd_filter.recorded_outputs = _recorded_outputs(arguments.dataset_name)
     manifest = selection_manifest(pd_filter, data_key(scored))
     done = None if arguments.dry_run else skip_if_done(manifest, arguments.output_dir, arguments.overwrite, hold=False)
     if done:
@@ -122,6 +123,7 @@ def _run_out_of_core(arguments: SelectArguments) -> StageResult:
     pd_filter = check_select(arguments)
     if Path(arguments.dataset_name).expanduser().is_dir():
         pd_filter.proxy_metrics = _proxy_metrics(arguments.dataset_name)
+        pd_filter.recorded_outputs = _recorded_outputs(arguments.dataset_name)
     return run_out_of_core(
         pd_filter, arguments.dataset_name, arguments.output_dir, overwrite=arguments.overwrite, dry_run=arguments.dry_run,
         num_threads=arguments.num_threads,
@@ -160,3 +162,13 @@ def _proxy_metrics(name: str | None) -> dict[str, dict[str, float]]:
         return read_filter(published)["arguments"].get("proxy_metrics", {}) if published is not None else {}
     manifest = Manifest.load(Path(name).expanduser()) if name and Path(name).expanduser().is_dir() else None
     return manifest.results.get("proxy_metrics", {}) if manifest is not None else {}
+
+
+def _recorded_outputs(name: str | None) -> dict[str, dict[str, Any]]:
+    """What `pd-trl score` read of each reward model."""
+    if not name or not is_path(name):
+        return {}
+    proxies = inherited_provenance(name).get("proxies", {})
+    keys = ("output", "sign", "scale")
+    found = {aspect: {key: entry[key] for key in keys if key in entry} for aspect, entry in proxies.items()}
+    return {aspect: entry for aspect, entry in found.items() if entry}

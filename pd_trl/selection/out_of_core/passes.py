@@ -92,7 +92,9 @@ class Selection:
 
     def report(self, sums: ReportSums) -> SelectionReport:
         """The report, from the sums over all rows."""
-        return SelectionReport(report_numbers(sums, self.filter, self.filter.proxy_metrics_))
+        return SelectionReport(
+            report_numbers(sums, self.filter, self.filter.proxy_metrics_, outputs=self.filter.outputs_read())
+        )
 
     def _votes(self) -> tuple[NDArray[np.float32], NDArray[np.float64], list[int]]:
         """Scales and weights of the votes, both empty where there are none, and the number of rows with each label."""
