@@ -12,6 +12,7 @@ seconds stand those of the CPU, vLLM's processes included, which count where oth
 
 import argparse
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -31,6 +32,7 @@ for name, value in {
 import numpy as np  # noqa: E402
 import psutil  # noqa: E402
 import torch  # noqa: E402
+import transformers  # noqa: E402
 from peft import LoraConfig, get_peft_model  # noqa: E402
 from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: E402
 
@@ -207,38 +209,58 @@ def main() -> int:
     parser.add_argument(
         "--model", required=True, help="Folder of a language model, such as that of scripts/smollm2.py."
     )
-    parser.add_argument("--pairs", type=int, default=20, help="Pairs that are scored.")
-    parser.add_argument("--prompts", type=int, default=50, help="Prompts that are answered.")
+    parser.add_argument("--pairs", type=int, default=20, help="Pairs that are scored; 0 for none.")
+    parser.add_argument("--prompts", type=int, default=50, help="Prompts that are answered; 0 for none.")
     parser.add_argument("--max_new_tokens", type=int, default=32, help="Longest answer.")
     parser.add_argument("--json", type=Path, help="File for the numbers.")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    # Each aspect of the sample without a model is told of, and how the texts are read.
+    logging.getLogger("pd_trl").setLevel(logging.ERROR)
+    transformers.logging.set_verbosity_error()
+    found: dict[str, Any] = {"speed": []}
     with tempfile.TemporaryDirectory() as scratch:
-        folders = reward_models(arguments.model, Path(scratch))
-        scores = compare_scores(folders, arguments.pairs)
-        refused = refusal(folders["lora"])
-        speeds = scoring_speed(folders["heads"], arguments.pairs)
-        outputs, more = compare_outputs(arguments.model, arguments.prompts, arguments.max_new_tokens, Path(scratch))
-    found = {"scores": scores, "refused": refused, "outputs": outputs, "speed": [*speeds, *more]}
+        if arguments.pairs:
+            folders = reward_models(arguments.model, Path(scratch))
+            found["scores"] = compare_scores(folders, arguments.pairs)
+            found["refused"] = refusal(folders["lora"])
+            found["speed"] += scoring_speed(folders["heads"], arguments.pairs)
+            show_scores(found)
+        if arguments.prompts:
+            options = (arguments.prompts, arguments.max_new_tokens, Path(scratch))
+            found["outputs"], speed = compare_outputs(arguments.model, *options)
+            found["speed"] += speed
+            show_outputs(found["outputs"])
+    show_speed(found["speed"])
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    rows = [[e["model"], str(e["pairs"]), f"{e['spread']:.3f}", f"{e['difference']:.1e}"] for e in scores]
+    return 0
+
+
+def show_scores(found: dict[str, Any]) -> None:
+    rows = [[e["model"], str(e["pairs"]), f"{e['spread']:.3f}", f"{e['difference']:.1e}"] for e in found["scores"]]
     print("\n".join(table([["reward model", "pairs", "sd of gaps", "largest difference"], *rows])))
-    print(f"\nA LoRA reward model: {refused}")
+    print(f"\nA LoRA reward model: {found['refused']}\n", flush=True)
+
+
+def show_outputs(outputs: dict[str, Any]) -> None:
     print(
-        f"\nGreedy, {outputs['new_tokens']} new tokens: {outputs['equal']} of {outputs['prompts']} outputs equal; after an interruption "
+        f"Greedy, {outputs['new_tokens']} new tokens: {outputs['equal']} of {outputs['prompts']} outputs equal; after an interruption "
         f"{outputs['equal_after_interruption']} of {outputs['prompts']}, {outputs['made_again']} of them made again"
     )
     for entry in outputs["differ"]:
         same = entry["same_characters"]
         print(f"  after {same} characters: {entry['transformers'][same:][:40]!r} | {entry['vllm'][same:][:40]!r}")
-    shown = [
-        [e["what"], f"{e['tokens']:,}", f"{e['seconds']:.1f}", f"{e['cpu']:.1f}", f"{e['tokens'] / e['seconds']:.0f}", f"{e['tokens'] / e['cpu']:.0f}"]
-        for e in found["speed"]
-    ]  # fmt: skip
-    print()
-    print("\n".join(table([["", "tokens", "seconds", "of the CPU", "tokens a second", "of the CPU"], *shown])))
-    return 0
+    print(flush=True)
+
+
+def show_speed(speed: list[dict[str, Any]]) -> None:
+    rows = [["", "tokens", "seconds", "of the CPU", "tokens a second", "of the CPU"]]
+    for entry in speed:
+        times = [entry["seconds"], entry["cpu"]]
+        rates = [f"{entry['tokens'] / value:.0f}" for value in times]
+        rows.append([entry["what"], f"{entry['tokens']:,}", *(f"{value:.1f}" for value in times), *rates])
+    print("\n".join(table(rows)))
 
 
 if __name__ == "__main__":
