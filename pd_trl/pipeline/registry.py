@@ -102,6 +102,12 @@ def _advise() -> LoadedStage:
     return LoadedStage(run_advise, (AdviseArguments,))
 
 
+def _rivals() -> LoadedStage:
+    from .stages.rivals import RivalsArguments, check_rivals, run_rivals
+
+    return LoadedStage(run_rivals, (RivalsArguments,), check_rivals)
+
+
 def _report() -> LoadedStage:
     from .stages.report import ReportArguments, check_report, run_report
 
@@ -211,6 +217,7 @@ STAGES: dict[str, Stage] = {
     "convert": Stage(_convert, "write a published reward model as one of ours, without running its code"),
     "merge": Stage(_merge, "write a LoRA adapter and its base as one model"),
     "advise": Stage(_advise, "say from a few labelled pairs whether selecting will help, and at which budget"),
+    "rivals": Stage(_rivals, "add the columns that other papers' selectors rank by"),
     "select": Stage(_select, "compute PD and keep the pairs within the budget"),
     "dpo": Stage(_dpo, "train a policy on the kept pairs", launched=True),
     "report": Stage(_report, "show a selection as one HTML page, and as pictures"),

@@ -1,0 +1,1 @@
+"""What `scripts/bench_policy.py` is made of: pairs and arms, training, measures, cells on disk, tables, generations."""

@@ -1,0 +1,160 @@
+"""bench_policy: what its arms train on is what PDFilter keeps, and a benchmark that was stopped ends as one that was not."""
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pd_trl import PDFilter
+from tests.processes import ROOT
+
+sys.path.insert(0, str(ROOT / "scripts"))
+
+pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install scikit-learn")
+pytest.importorskip("peft", reason="peft is not installed: pip install peft")
+
+import bench_policy  # noqa: E402
+from real_data.cells import CellStore  # noqa: E402
+from real_data.settings import LM  # noqa: E402
+from real_policy.cells import PolicyBench  # noqa: E402
+from real_policy.costs import dry_run  # noqa: E402
+from real_policy.measures import mean_and_error, measures  # noqa: E402
+from real_policy.pairs import ARMS, conversations  # noqa: E402
+from real_policy.settings import PolicySettings  # noqa: E402
+from real_policy.tables import report  # noqa: E402
+from real_policy.training import Reference, read  # noqa: E402
+
+SETTINGS = PolicySettings(
+    layers=1, lora_rank=2, pairs=24, proxy_pairs=60, held_out=12, max_tokens=60, learning_rate=1e-2
+)
+OASST = "oasst1_en_validation"
+
+
+@pytest.fixture
+def make(shared_data, tiny_models, monkeypatch):
+    monkeypatch.setitem(LM, "layers", (2,))
+
+    def bench(output: Path) -> PolicyBench:
+        store = CellStore(shared_data, output / "proxies", 3, None, Path(tiny_models["causal"]), (2,))
+        return PolicyBench(store, Reference(Path(tiny_models["causal"]), output), output)
+
+    return bench
+
+
+def without_times(record: dict) -> dict:
+    training = {k: v for k, v in record["training"].items() if "seconds" not in k}
+    return {k: v for k, v in record.items() if "seconds" not in k} | {"training": training}
+
+
+def test_arms_train_on_what_the_filter_keeps_and_nothing_held_out(make, tmp_path):
+    pairs = make(tmp_path).pairs(OASST, 1, SETTINGS)
+    scored, count = pairs.scored(), round(0.3 * len(pairs.pool))
+    for name, selector in (("PD (ours)", "pd"), ("PD (high)", "pd_high"), ("RAF", "margin"), ("RAND", "random")):
+        kept = PDFilter(count, selector=selector, seed=1)(scored)
+        rows, turned = pairs.rows_of(ARMS[name])
+        assert sorted(pairs.labelled.pair_ids[rows]) == sorted(kept["pair_id"]) and not turned.any()
+    ratings = PDFilter(count, source="ratings", on_no_votes="drop")(scored)
+    assert set(pairs.labelled.pair_ids[pairs.rows_of(ARMS["PD (rati.)"])[0]]) == set(ratings["pair_id"])
+    # With the overall label, each pair's better response is the chosen one.
+    rows, turned = pairs.rows_of(ARMS["OVA"])
+    assert np.array_equal(np.where(turned, -1, 1), pairs.labelled.overall[rows]) and turned.any()
+    given, real = conversations(pairs.labelled, rows, turned), pairs.labelled
+    first = int(np.flatnonzero(turned)[0])
+    assert given[first]["chosen"][0]["content"] == real.texts[real.rejected[rows[first]]][1]
+    # No prompt and no response of a held-out pair has a part in training or selection.
+    held_out = pairs.held_out
+    assert not set(held_out.rows["prompt_id"]) & set(real.rows["prompt_id"])
+    assert not {text for _, text in held_out.texts} & {text for _, text in real.texts}
+    assert len(held_out) == 12 and len(pairs.pool) == 24 and len(real) == 60
+
+
+def test_a_stopped_benchmark_goes_on_as_if_it_had_not(make, tmp_path):
+    arms = [ARMS[name] for name in ("RAND", "ALL, one epoch")]
+    whole = make(tmp_path / "whole")
+    expected = [without_times(whole.cell(OASST, 1, arm, SETTINGS)) for arm in arms]
+    make(tmp_path / "parts").cell(OASST, 1, arms[1], SETTINGS)
+    again = make(tmp_path / "parts")
+    assert [without_times(again.cell(OASST, 1, arm, SETTINGS)) for arm in arms] == expected
+    # Cells on disk are read, not trained again, and other settings are other cells.
+    path = again.path(OASST, 1, arms[0], SETTINGS)
+    written = path.stat().st_mtime_ns
+    assert without_times(make(tmp_path / "parts").cell(OASST, 1, arms[0], SETTINGS)) == expected[0]
+    assert path.stat().st_mtime_ns == written and path.with_suffix("").is_dir()
+    assert again.path(OASST, 1, arms[0], SETTINGS.changed(beta=0.5)) != path
+    # The reference is the model itself: before the first step no response is preferred.
+    assert [record["training"]["first_loss"] for record in expected] == pytest.approx([math.log(2)] * 2, abs=1e-5)
+    assert [record["training"]["steps"] for record in expected] == [1, 6]
+    assert min(record["measures"]["margin"] for record in expected) > 0
+    found = {
+        "command": "c",
+        "model": "m",
+        "settings": SETTINGS.as_dict(),
+        "left_out": ["x"],
+        "missing": [],
+        "records": expected,
+    }
+    assert "| RAND | 1 | 7 × 1 |" in report(found)
+    left = "\n".join(dry_run(again, [OASST], [1, 2], [arm.name for arm in arms], SETTINGS))
+    assert left.count("| there |") == 2 and "CPU hours are left" in left
+
+
+def test_only_the_top_layers_are_trained(make, tmp_path):
+    bench = make(tmp_path)
+    pairs = bench.pairs(OASST, 1, SETTINGS)
+    rows, turned = pairs.rows_of(ARMS["RAND"])
+    from real_policy.training import trained
+
+    before = dict(bench.reference.model().named_parameters())
+    for rank in (0, 2):
+        model, _ = trained(bench.reference, pairs.labelled, rows, turned, 1, SETTINGS.changed(lora_rank=rank), 1)
+        after = dict((model.merge_and_unload() if rank else model).named_parameters())
+        changed = {name for name in before if not before[name].equal(after[name])}
+        assert changed and all(name.startswith("model.layers.1.") for name in changed)
+
+
+def test_a_pairs_numbers_do_not_depend_on_its_neighbours_or_its_label(make, tmp_path):
+    bench = make(tmp_path)
+    real = bench.pairs(OASST, 1, SETTINGS).held_out
+    rows = np.arange(len(real))
+    whole = read(bench.reference.model(), bench.reference.tokenizer, conversations(real, rows))
+    ours = bench.reference.log_probs(real, rows[::-1])
+    np.testing.assert_allclose(ours[0][::-1], whole[0], atol=1e-4)
+    np.testing.assert_allclose(ours[1][::-1], whole[1], atol=1e-4)
+    real.chosen, real.rejected = real.rejected, real.chosen
+    turned = Reference(bench.reference.folder, tmp_path / "other").log_probs(real, rows)
+    assert np.array_equal(turned[0][::-1], ours[1]) and np.array_equal(turned[1][::-1], ours[0])
+
+
+def test_measures_by_hand(make, tmp_path):
+    real = make(tmp_path).pairs(OASST, 1, SETTINGS).held_out
+    real.aspects, real.own = ["a", "b"], np.array([0, 1, 0])
+    real.votes, real.overall = np.array([[1, -1], [1, 1], [1, 0]], dtype=np.int8), np.array([1, -1, 0], dtype=np.int8)
+    found = measures(real, np.array([2.0, -1.0, 0.0]), np.array([4, 2, -6]))
+    # Hidden: -1 against +, +1 against -, and none.
+    assert (found["own"], found["hidden"], found["overall"]) == (0.5, 0.0, 1.0)
+    assert found["by_aspect"] == {"a": 0.5, "b": 0.0} and found["aspects"] == 0.25
+    assert (found["longer"], found["margin"]) == (0.5, 1.0)
+    assert found["length_correlation"] == pytest.approx(np.corrcoef([2, -1, 0], [4, 2, -6])[0, 1])
+    assert measures(real, np.zeros(3), np.array([4, 2, -6]))["length_correlation"] is None
+    assert mean_and_error([1.0, 3.0, None]) == (2.0, 1.0) and mean_and_error([1.0]) == (1.0, None)
+
+
+def test_arms_that_a_set_does_not_have_are_said(make, tmp_path):
+    bench = make(tmp_path)
+    cells, left_out = bench.grid(["hh_rlhf_test"], [1], ["ALL", "OVA", "PD (rati.)"], SETTINGS)
+    assert [arm.name for _, _, arm in cells] == ["ALL"] and len(left_out) == 2
+    assert "no overall label" in left_out[0] and "ratings of a second aspect" in left_out[1]
+
+
+@pytest.mark.parametrize(
+    "arguments,said", [(["--seeds", "0"], "seed 0"), (["--budget", "2"], "--budget"), (["--data", "x"], "--data")]
+)
+def test_bad_input_is_one_line(arguments, said, shared_data, monkeypatch, capsys, tmp_path):
+    given = ["--data", str(shared_data), "--output", str(tmp_path), *arguments]
+    monkeypatch.setattr(sys, "argv", ["bench_policy.py", *given])
+    with pytest.raises(SystemExit) as stopped:
+        bench_policy.main()
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and said in error and error.count("\n") == 1
