@@ -46,6 +46,7 @@ class ProxyFacts:
         base_model (`str`, *optional*): Hub id of the model it was trained from.
         num_train (`int`, *optional*): Training pairs.
         metrics (`dict`): Held-out metrics, see [`pair_metrics`].
+        read (`dict`): What is read of it, see [`read_outputs`].
     """
 
     aspect: str
@@ -54,6 +55,7 @@ class ProxyFacts:
     base_model: str | None = None
     num_train: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    read: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -187,5 +187,6 @@ def _proxies(report: Mapping[str, Any], provenance: Mapping[str, Any]) -> list[P
         proxies.append(ProxyFacts(
             aspect, model=known.get("model"), revision=known.get("revision"), base_model=known.get("base_model"),
             num_train=known.get("num_train"), metrics=metrics,
+            read=dict(report.get("outputs", {}).get(aspect, {})),
         ))  # fmt: skip
     return proxies

@@ -234,7 +234,7 @@ class PDFilter(FittedFilter):
         self.set_statistics(votes.matrix.names, votes.divergence.quantiles, votes.weights, thresholds)
         self.report_ = selection_report(
             dataset, ids, kept, self, matrix=votes.matrix, divergence=divergence, weights=votes.weights,
-            proxy_metrics=self.proxy_metrics_,
+            proxy_metrics=self.proxy_metrics_, outputs=self.outputs_read(),
         )  # fmt: skip
         for name, count in votes.matrix.missing.items():
             logger.warning(

@@ -10,6 +10,7 @@ from ...hub import local_model_folder
 from ...method.length import check_length_penalty
 from ...models.adapters import ADAPTER_CONFIG
 from ...models.named import ModelOutput, model_output
+from ...models.outputs import read_outputs
 from ...models.sidecar import SIDECAR_NAME, RewardSidecar
 from ...runs.artifacts import Manifest
 from ...runs.folders import folder_lock
@@ -204,6 +205,8 @@ def run_score(arguments: ScoreArguments) -> StageResult:
     proxies = {
         aspect: proxy_provenance(models[aspect].model, folder, sidecars[aspect]) for aspect, folder in folders.items()
     }
+    for aspect, entry in read_outputs(models).items():
+        proxies[aspect] |= entry
     provenance = {**inherited_provenance(arguments.dataset_name), "proxies": proxies}
     manifest.results = {
         "proxy_metrics": metrics,
