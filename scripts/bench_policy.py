@@ -104,8 +104,8 @@ def choose(bench: PolicyBench, options: argparse.Namespace, settings: PolicySett
     tried = []
     rows = [["set", "learning rate", "beta", "steps", "carried labels", "first loss", "last loss", "margin, nats"]]
     for name in options.sets:
-        for rate in LEARNING_RATES:
-            for beta in BETAS:
+        for beta in BETAS:
+            for rate in LEARNING_RATES:
                 record = bench.cell(
                     name, CHOSEN_ON_SEED, ARMS["ALL, one epoch"], settings.changed(learning_rate=rate, beta=beta)
                 )

@@ -168,12 +168,15 @@ class PolicyPairs:
         if arm.selector is None:
             return self.pool, turned
         budget = min(self.settings.kept, len(self.pool))
+        # Proxies are trained only where a rule reads them.
+        reads_proxies = arm.source == "rewards" and arm.selector != "random"
+        rows = self.scored() if reads_proxies else self.labelled.rows.select(self.pool)
         kept = PDFilter(budget, selector=arm.selector, source=arm.source, seed=self.labelled.seed, on_no_votes="drop")(
-            self.scored()
+            rows
         )
         position = {name: i for i, name in enumerate(self.labelled.pair_ids[self.pool].tolist())}
-        rows = np.sort([position[name] for name in kept["pair_id"]])
-        return rows, turned[rows]
+        chosen = np.sort([position[name] for name in kept["pair_id"]])
+        return chosen, turned[chosen]
 
     def steps_of(self, arm: Arm) -> int:
         """Steps of an arm's training."""
