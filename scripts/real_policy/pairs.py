@@ -23,6 +23,8 @@ from .settings import PolicySettings
 
 # One order of the pairs for all assignments, so that seeds share what they can.
 ORDER_SEED = 0
+# Empty: the default one of SmolLM2's template is as long as a short pair.
+SYSTEM = {"role": "system", "content": ""}
 
 
 @dataclass(frozen=True)
@@ -185,17 +187,14 @@ class PolicyPairs:
 
 
 def conversations(real: RealSet, rows: NDArray[np.integer], turned: NDArray[np.bool_] | None = None) -> Dataset:
-    """
-    Pairs as messages. The system message is empty: the default one of SmolLM2's template is as long as a short pair.
-    """
+    """Pairs as messages; those that are `turned` have their sides exchanged."""
     sides = [real.chosen[rows], real.rejected[rows]]
     if turned is not None:
         sides = [np.where(turned, sides[1], sides[0]), np.where(turned, sides[0], sides[1])]
-    system = {"role": "system", "content": ""}
     return Dataset.from_list(
         [
             {
-                "prompt": [system, {"role": "user", "content": real.texts[chosen][0]}],
+                "prompt": [SYSTEM, {"role": "user", "content": real.texts[chosen][0]}],
                 "chosen": [{"role": "assistant", "content": real.texts[chosen][1]}],
                 "rejected": [{"role": "assistant", "content": real.texts[rejected][1]}],
             }
