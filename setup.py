@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent
 #   environment.
 # - transformers: `train_sampling_strategy` came with 5.2, which asks for huggingface_hub 1.3.
 # - accelerate: before 1.7.0, a run resumed in mid-epoch does not end with the weights of an uninterrupted one.
+# - rich: what typer, which transformers asks for, itself asks for.
 # - datasets, peft and pyarrow: what trl 1.14 and datasets 4.7 themselves ask for.
 LOWEST = {
     "numpy": "2.0.0",
@@ -25,6 +26,7 @@ LOWEST = {
     "jinja2": "3.1.0",
     "PyYAML": "6.0.1",
     "filelock": "3.12.0",
+    "rich": "13.8.0",
 }
 # 1.15.0's DPOTrainer fails on CPU wheels of torch, which come without Triton.
 EXCLUDED = {"trl": ",<2,!=1.15.*"}
@@ -47,6 +49,9 @@ METRICS_REQUIRES = ["evaluate>=0.4.6"]
 
 VLLM_REQUIRES = ["vllm>=0.22.0"]
 
+# Older releases warn of arguments that are named here.
+RAY_REQUIRES = ["ray[data]>=2.60"]
+
 REPORT_REQUIRES = ["bokeh>=3.4", "matplotlib>=3.8"]
 
 DOCS_REQUIRES = ["furo>=2024.8.6", "myst-parser>=4.0", "sphinx>=8.1"]
@@ -60,6 +65,7 @@ DEV_REQUIRES = (
     TEST_REQUIRES
     + ALPACA_REQUIRES
     + METRICS_REQUIRES
+    + RAY_REQUIRES
     + REPORT_REQUIRES
     + SERVER_REQUIRES
     + DOCS_REQUIRES
@@ -117,6 +123,7 @@ setup(
     extras_require={
         "alpaca": ALPACA_REQUIRES,
         "metrics": METRICS_REQUIRES,
+        "ray": RAY_REQUIRES,
         "vllm": VLLM_REQUIRES,
         "report": REPORT_REQUIRES,
         "docs": DOCS_REQUIRES,

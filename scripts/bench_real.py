@@ -127,6 +127,17 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
     return found
 
 
+def check_options(options: argparse.Namespace) -> None:
+    """Refuses sets that are not there, and the assignment on which the settings were chosen."""
+    missing = [name for name in options.sets if not (options.data / f"{name}.parquet").is_file()]
+    if missing:
+        raise InputError(
+            f"{options.data} has no {', '.join(f'{m}.parquet' for m in missing)}: pass the folder as --data."
+        )
+    if CHOSEN_ON_SEED in options.seeds:
+        raise InputError(f"The settings were chosen on seed {CHOSEN_ON_SEED}: report others.")
+
+
 def choose(options: argparse.Namespace) -> None:
     """Prints and writes the accuracies that the settings were chosen by."""
     store = store_of(options)
@@ -158,13 +169,7 @@ def main() -> None:
     logger.setLevel(logging.INFO)
     logging.getLogger("real_data").setLevel(logging.INFO)
     try:
-        missing = [name for name in options.sets if not (options.data / f"{name}.parquet").is_file()]
-        if missing:
-            raise InputError(
-                f"{options.data} has no {', '.join(f'{m}.parquet' for m in missing)}: pass the folder as --data."
-            )
-        if CHOSEN_ON_SEED in options.seeds:
-            raise InputError(f"The settings were chosen on seed {CHOSEN_ON_SEED}: report others.")
+        check_options(options)
         if options.choose_settings:
             return choose(options)
         if options.readings:

@@ -3,7 +3,8 @@ Makes a tiny language model with a tokenizer trained on a data set's own texts: 
 pretrained model can be had. Its proxies start from nothing and learn little; take a real model for real work.
 
     python scripts/tiny_model.py my-data.parquet runs/tiny
-    python scripts/tiny_model.py pairs.jsonl runs/tiny --rewards helpful honest   # and reward models, whose votes are noise
+    python scripts/tiny_model.py sample runs/tiny --rewards helpful honest        # and reward models, whose votes are noise
+    python scripts/tiny_model.py mine.jsonl runs/tiny --column_mapping '{prompt: question}'
 """
 
 import argparse
@@ -15,7 +16,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from pd_trl import load_pairs
+from pd_trl.data.validation import check_aspect_names
 from pd_trl.errors import InputError
+from pd_trl.pipeline.mappings import mapping_of
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}{{ eos_token }}\n"
@@ -27,6 +30,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", help="file, folder or Hub id that `load_pairs` reads")
     parser.add_argument("output", help="folder of the model")
+    parser.add_argument("--split", help="split of the data set")
+    parser.add_argument("--column_mapping", help="names of the columns, as of `load_pairs`: a mapping in YAML or json")
     parser.add_argument("--rewards", nargs="+", default=[], help="names of reward models to make in the same folder")
     parser.add_argument("--vocab_size", type=int, default=2000)
     parser.add_argument("--hidden_size", type=int, default=32)
@@ -35,9 +40,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=42)
     options = parser.parse_args()
     try:
-        pairs = load_pairs(options.dataset, on_invalid="drop")
+        check(options)
+        mapping = mapping_of(options.column_mapping, "column_mapping") or None
+        split = {"split": options.split} if options.split else {}
+        pairs = load_pairs(options.dataset, column_mapping=mapping, on_invalid="drop", **split)
+        if not len(pairs):
+            raise InputError(f"{options.dataset} has no pair that can be used: see the reasons above.")
     except InputError as error:
-        sys.exit(f"tiny_model.py: error: {error}")
+        print(f"tiny_model.py: error: {error}", file=sys.stderr)
+        sys.exit(2)
     backend = Tokenizer(models.BPE(byte_fallback=False))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -82,6 +93,18 @@ def main() -> None:
         LlamaForSequenceClassification(config).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         print(f"a reward model with random weights: {folder}")
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises `InputError` on sizes and names that no model can have."""
+    if options.hidden_size < 2 or options.hidden_size % 4:
+        raise InputError(
+            f"--hidden_size must be a multiple of 4, for two heads of even size, got {options.hidden_size}."
+        )
+    for name in ("vocab_size", "num_layers", "max_length"):
+        if getattr(options, name) < 1:
+            raise InputError(f"--{name} must be at least 1, got {getattr(options, name)}.")
+    check_aspect_names(options.rewards)
 
 
 if __name__ == "__main__":

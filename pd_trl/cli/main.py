@@ -71,6 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"pd_trl {__version__}\n")
         return 0
     command = arguments[0]
+    if "--verbose" in arguments:
+        arguments.remove("--verbose")
+        os.environ["PD_TRL_VERBOSE"] = "1"  # the processes of a launch see it too
     if command not in COMMANDS:
         hint = did_you_mean(command, COMMANDS)
         return _fail("pd-trl", f"There is no command '{command}'.{hint} The commands are {', '.join(COMMANDS)}.")
@@ -85,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Preference Divergence for TRL: score, select and align on preference data whose aspects conflict.",
         epilog=f"commands:\n{commands}\n\n`pd-trl COMMAND --help` lists a command's arguments. Arguments in the YAML file of "
         "--config are overridden by\nthose of the command line. `--num_processes 2` and the other flags of `accelerate launch` "
-        "are passed on.",
+        "are passed on. `--verbose` shows what TRL and transformers print.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 

@@ -16,6 +16,7 @@ from ..safety.secrets import parsed_json
 from ..text.names import did_you_mean
 from .help import short_help
 from .processes import run_forwarding
+from .renamed import old_words, with_current_words
 
 HELP_ALL = {"--help-all", "--help_all"}
 HELP = {"-h", "--help"} | HELP_ALL
@@ -114,7 +115,7 @@ class StageParser:
         rest = list(arguments)
         path = pop_option(rest, "config")
         content, environment = load_yaml(path) if path else ({}, {})
-        config = dict(section or {}) | content
+        rest, config = with_current_words(rest, dict(section or {}) | content, old_words(self.parser.dataclass_types))
         from_file: list[str] = []
         for key, value in config.items():
             if key not in self.actions:

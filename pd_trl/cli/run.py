@@ -1,9 +1,11 @@
 """`pd-trl run`: the stages of a recipe, skipping what their manifests say is done."""
 
 import argparse
+import logging
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from ..pipeline.registry import STAGES
 from ..runs.artifacts import library_versions, write_json
 from ..runs.resources import list_recipes, recipe_path
 from ..safety.secrets import masked
+from .display import is_terminal, show_short, stage_line, verbose
 from .parsing import check_launch_flags, launch, load_yaml, refuse, string_to_bool, unknown
 from .processes import StageEnded
 from .stage_commands import set_up_logging, show, stage_parser
@@ -50,6 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     # With or without a value, as the stages' own.
     switch: dict[str, Any] = {"type": string_to_bool, "nargs": "?", "const": True, "default": False}
     parser.add_argument("--dry_run", "--dry-run", **switch, help="Show the plan and the counts, and do nothing.")
+    parser.add_argument("--verbose", action="store_true", help="Show what TRL and transformers print.")
     parser.add_argument("--overwrite", **switch, help="Replace results of another run in the output folder.")
     return parser
 
@@ -69,13 +73,14 @@ def main(command: str, arguments: list[str]) -> int:
     check_no_secret(recipe, "The command line")
     only = [name.strip() for name in options.stages.split(",")] if options.stages is not None else None
     steps = steps_of(recipe, only)
-    _check(steps, {flag.partition("=")[0].lstrip("-").replace("-", "_") for flag in left})
+    _check(steps, {flag.partition("=")[0].lstrip("-").replace("-", "_") for flag in left}, options.dry_run)
     start = time.perf_counter()
     if options.dry_run:
         show_plan(steps)
         return 0
     for step in steps:
-        run_step(step, launch_args, overwrite=options.overwrite)
+        with own_data(step, "simulate" in recipe):
+            run_step(step, launch_args, overwrite=options.overwrite)
     root = Path(recipe["output_dir"]).expanduser()
     seconds = round(time.perf_counter() - start, 1)
     record = {"recipe": masked(recipe), "seconds": seconds, "versions": library_versions()}
@@ -144,10 +149,25 @@ def show_plan(steps: list[Step]) -> None:
         changing.append(Path(step.output_dir).expanduser())
 
 
+@contextmanager
+def own_data(step: Step, simulated: bool) -> Iterator[None]:
+    """Within the block, nothing is said of labels against their ratings where the recipe draws both: their noise is a setting."""
+    logger = logging.getLogger("pd_trl.data.labels")
+    level = logger.level
+    if simulated and step.stage == "prepare":
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def run_step(step: Step, launch_args: list[str], *, overwrite: bool) -> None:
     """Runs one step in this process, or in those of `accelerate launch`."""
     section = {**step.section, "overwrite": overwrite}
-    complain(f"--- {step.name}")
+    short = is_terminal() and not verbose()
+    if not short:
+        complain(f"--- {step.name}")
     if launch_args and STAGES[step.stage].launched:
         # Only the user can read this folder. It is removed when the processes end.
         with tempfile.TemporaryDirectory(prefix="pd_trl-") as folder:
@@ -157,11 +177,16 @@ def run_step(step: Step, launch_args: list[str], *, overwrite: bool) -> None:
         if code:
             raise StageEnded(f"The stage '{step.name}' failed with exit code {code}; its messages are above.", code)
         return
-    result = STAGES[step.stage].load().run(*parse_step(step, section))
+    start = time.monotonic()
+    with stage_line(step.name):
+        result = STAGES[step.stage].load().run(*parse_step(step, section))
     if step.name != step.stage:
         result.stage = step.name
         result.lines = []
-    show(result)
+    if short:
+        show_short(result, time.monotonic() - start)
+    else:
+        show(result)
 
 
 def parse_step(step: Step, section: dict[str, Any]) -> tuple[Any, ...]:
@@ -206,10 +231,10 @@ def _split(left: list[str], parser: argparse.ArgumentParser) -> tuple[list[tuple
     return overrides, rest
 
 
-def _check(steps: list[Step], named: Collection[str] = ()) -> None:
+def _check(steps: list[Step], named: Collection[str] = (), dry_run: bool = False) -> None:
     """Every argument of every stage, before the first one starts. `named` are those that the user gave, as STAGE.ARGUMENT."""
     for step in steps:
-        outputs = parse_step(step, step.section)
+        outputs = parse_step(step, {**step.section, **({"dry_run": True} if dry_run else {})})
         prefix = f"{step.stage.replace(' ', '.')}."
         given = [name.removeprefix(prefix) for name in named if name.startswith(prefix)]
         check_servers(step.section, given)
@@ -218,13 +243,18 @@ def _check(steps: list[Step], named: Collection[str] = ()) -> None:
         STAGES[step.stage].load().check(*outputs)
         for arguments in outputs:
             if getattr(arguments, "push_to_hub", False):
-                _check_push(step, arguments)
+                _check_push(step, arguments, dry_run)
 
 
-def _check_push(step: Step, arguments: Any) -> None:
-    """What the Hub would refuse after the training is refused before the first stage."""
+def _check_push(step: Step, arguments: Any, dry_run: bool) -> None:
+    """What the Hub would refuse after the training is refused before the first stage. A dry run does without the Hub."""
+    from ..hub import HubUnreachableError
     from ..trainers.push import check_push
 
     # Each reward model has a repository of its own, whose name ends with its aspect.
     name = arguments.hub_model_id or Path(step.output_dir).expanduser().absolute().name
-    check_push(arguments, f"{name}-aspect" if step.stage == "reward" else None)
+    try:
+        check_push(arguments, f"{name}-aspect" if step.stage == "reward" else None)
+    except HubUnreachableError:
+        if not dry_run:
+            raise

@@ -10,8 +10,12 @@ from typing import Any
 from ..errors import InputError
 from ..pipeline.registry import STAGES, LoadedStage, kinds_of
 from ..text.names import did_you_mean
+from .display import StandardError, is_terminal, stage_line, verbose
 from .parsing import StageParser, launch, pop_option, without
 from .terminal import ShownFormatter, say
+
+# Whose messages below a warning repeat what a bar shows.
+_TOLD_BY_BARS = ("pd_trl.scoring", "pd_trl.lab", "pd_trl.generation")
 
 
 def main(command: str, arguments: list[str]) -> int:
@@ -25,7 +29,9 @@ def main(command: str, arguments: list[str]) -> int:
         if not STAGES[command].launched:
             raise InputError(f"`pd-trl {command}` runs in one process and takes no flags of `accelerate launch`.")
         return launch(command, launch_args, without(arguments, launch_args))
-    show(stage.run(*outputs))
+    with stage_line(command):
+        result = stage.run(*outputs)
+    show(result)
     leave_process_group()
     return 0
 
@@ -92,17 +98,25 @@ def show(result: Any) -> None:
 
 
 def set_up_logging() -> None:
-    """Sends our messages to standard error, and silences progress bars and notices of the libraries."""
+    """Sends our messages to standard error, and silences progress bars and notices of the libraries unless `--verbose` is given."""
     import datasets
     from transformers.utils import logging as transformers_logging
 
-    datasets.disable_progress_bars()
-    transformers_logging.disable_progress_bar()
+    if verbose():
+        transformers_logging.set_verbosity_info()
+    else:
+        datasets.disable_progress_bars()
+        transformers_logging.disable_progress_bar()
+        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers.*|trl.*")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers.*|trl.*")
-    handler = logging.StreamHandler()
+    handler = StandardError()
     # What the data layer reports below a warning is part of the result of `prepare`.
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or not record.name.startswith("pd_trl.data"))
+    # On a terminal the bar says it.
+    if is_terminal() and not verbose():
+        handler.addFilter(
+            lambda record: record.levelno >= logging.WARNING or not record.name.startswith(_TOLD_BY_BARS)
+        )
     handler.setFormatter(ShownFormatter("%(levelname)s: %(message)s"))
     logger = logging.getLogger("pd_trl")
     if not logger.handlers:

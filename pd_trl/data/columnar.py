@@ -135,8 +135,18 @@ def arrow_column(dataset: datasets.Dataset, name: str) -> pa.ChunkedArray:
     """
     Returns one column. Who reads many passes the dataset in the arrow format: each change of format copies the features of all.
     """
+    rows = stored_rows(dataset)
+    if rows is not None:
+        # `datasets` would slice the table once for each row.
+        return take(dataset.data.column(name), rows)
     formatted = dataset if dataset.format["type"] == "arrow" else dataset.with_format("arrow")
     return chunked(formatted[name][:])
+
+
+def stored_rows(dataset: datasets.Dataset) -> np.ndarray | None:
+    """Returns where the rows of a selection or shuffle stand in the stored table; `None` if the dataset is the whole table."""
+    indices = dataset._indices
+    return None if indices is None else indices.column(0).to_numpy()
 
 
 class _HashSink:

@@ -10,8 +10,8 @@ import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from ..errors import InputError
 from .columnar import CHUNK_ROWS
+from .id_columns import row_ids
 
 
 def _digest(text: str) -> str:
@@ -72,19 +72,4 @@ def prompt_names(dataset: Dataset) -> list[str] | None:
 
 def row_keys(dataset: "Dataset") -> NDArray[np.str_]:
     """The `pair_id` of each row, or its position if the data set has no ids, shape `(num_rows,)`."""
-    if "pair_id" not in dataset.column_names:
-        return np.array([f"{row:012d}" for row in range(len(dataset))])
-    values = dataset["pair_id"][:]
-    null = [row for row, value in enumerate(values) if value is None]
-    if null:
-        raise InputError(
-            f"`pair_id` must not be null, but it is in {len(null)} rows, the first of them row {null[0]}."
-        )
-    ids = np.asarray(values, dtype=str)
-    unique, counts = np.unique(ids, return_counts=True)
-    if unique.size < ids.size:
-        raise InputError(
-            f"`pair_id` must be unique, but {int((counts > 1).sum())} ids occur more than once, such as "
-            f"{str(unique[counts > 1][0])!r}. Give each row its own id, or remove the column."
-        )
-    return ids
+    return np.asarray(row_ids(dataset))

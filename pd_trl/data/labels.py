@@ -80,6 +80,7 @@ def label_columns(
             "'mean' is a reserved name and cannot be an aspect. Give it another name with column_mapping."
         )
     labels: dict[str, pa.ChunkedArray] = {}
+    against: dict[str, np.ndarray] = {}
     for aspect in aspects:
         name = f"pref_{aspect}"
         ratings = _ratings(columns, aspect, rating_range, problems)
@@ -88,13 +89,16 @@ def label_columns(
             labels |= {f"rating_{aspect}_{side}": from_numpy(r) for side, r in zip("ab", ratings, strict=True)}
             implied = compare(*ratings)
             if given is not None and (opposed := np.abs(given - implied) == 1).any():
-                logger.warning(
-                    "%d rows of %r prefer the response with the lower rating (first rows: %s). The label is kept.",
-                    int(opposed.sum()),
-                    name,
-                    find_rows(opposed),
-                )
+                against[name] = opposed
             given = implied if given is None else given
         if given is not None:
             labels[name] = from_numpy(given)
+    if against:
+        first, *others = against
+        more = "".join(f", {int(against[name].sum())} of {name!r}" for name in others)
+        logger.warning(
+            "%d rows of %r prefer the response with the lower rating%s (first rows: %s). The labels are kept; leave the pref_ columns "
+            "out where the ratings are right.",
+            int(against[first].sum()), first, more, find_rows(against[first]),
+        )  # fmt: skip
     return labels

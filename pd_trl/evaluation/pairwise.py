@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from ..errors import InputError, InputTypeError
 from ..runs.artifacts import digest_of, library_versions
+from ..runs.progress import Bar
 from ..runs.results import save_results
 from ..runs.row_log import RowLog
 from ..text.tables import printable
@@ -164,7 +164,7 @@ def _judge_all(
 
 def _ask(judge: Judge, left: dict[str, Comparison], total: int, log: RowLog | dict[str, Any]) -> None:
     keys, comparisons = list(left), list(left.values())
-    with tqdm(
+    with Bar(
         total=total, initial=total - len(left), desc=printable(judge.name), unit="judgement", disable=None
     ) as bar:
         for start in range(0, len(keys), COMPARISONS_PER_CALL):

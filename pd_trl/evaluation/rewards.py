@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from ..data import load_source
 from ..errors import InputError
 from ..hub import split_revision
 from ..runs.artifacts import digest_of
+from ..runs.progress import Bar
 from ..runs.results import save_results
 from ..runs.row_log import RowLog
 from ..safety.schema import number, sequence
@@ -184,7 +184,7 @@ def _score_missing(
     missing = [key for key in distinct if key not in done]
     cut = 0
     label = f"Scoring {', '.join(scorer.aspects)}"
-    with tqdm(
+    with Bar(
         total=len(distinct), initial=len(distinct) - len(missing), desc=printable(label), unit="text", disable=None
     ) as bar:
         for start in range(0, len(missing), CONVERSATIONS_PER_CALL):

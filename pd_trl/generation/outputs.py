@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
 from ..errors import InputError
 from ..runs.artifacts import write_json
+from ..runs.progress import Bar
 from ..runs.row_log import MemoryLog, RowLog
 from ..safety.schema import Check, boolean, integer, record, text
 from ..safety.secrets import masked
@@ -142,7 +142,7 @@ def generate_outputs(
             answers = decode_with_vllm(source, left, texts, config, engine_kwargs)
         elif missing:
             answers = decode(source.loaded, source.tokenizer, left, texts, config, batch_size=batch_size)
-        with tqdm(
+        with Bar(
             total=len(items), initial=len(items) - len(missing), desc=printable(name), unit="output", disable=None
         ) as bar:
             for answer in answers:
@@ -232,4 +232,9 @@ def _tell(rows: Sequence[dict[str, Any]], config: DecodingConfig) -> None:
             config.max_new_tokens,
         )
     if counts["empty"]:
-        logger.warning("%d of %d outputs are empty.", counts["empty"], counts["outputs"])
+        # A few are usual, and in the counts.
+        logger.log(
+            logging.WARNING if 20 * counts["empty"] > counts["outputs"] else logging.INFO,
+            "%d of %d outputs are empty. Read some before you judge: the model may have learned to end at once.",
+            counts["empty"], counts["outputs"],
+        )  # fmt: skip

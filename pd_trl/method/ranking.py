@@ -45,10 +45,13 @@ class Selector:
 def random_keys(pair_ids: ArrayLike, seed: int) -> NDArray[np.float64]:
     """A uniform number in [0, 1) for each `pair_id`: a function of `(seed, pair_id)` alone, whatever the rows' order."""
     salt = str(int(seed)).encode()
-    digests = b"".join(
-        hashlib.blake2b(str(i).encode(), digest_size=8, key=salt[:64]).digest() for i in np.asarray(pair_ids).tolist()
-    )
-    return np.frombuffer(digests, dtype=">u8").astype(np.float64) / 2.0**64
+    given = np.asarray(pair_ids)
+    keyed, digests = hashlib.blake2b(digest_size=8, key=salt[:64]).copy, []
+    for pair_id in given.tolist() if given.dtype.kind == "U" else map(str, given.tolist()):
+        digest = keyed()
+        digest.update(pair_id.encode())
+        digests.append(digest.digest())
+    return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.float64) / 2.0**64
 
 
 SELECTORS: dict[str, Selector] = {
@@ -155,13 +158,13 @@ def select_lowest(scores: ArrayLike, pair_ids: ArrayLike, count: int) -> tuple[N
 
     Args:
         scores (array of shape `(num_pairs,)`): What to rank by.
-        pair_ids (array of shape `(num_pairs,)`): Unique ids.
+        pair_ids (array of shape `(num_pairs,)`): Unique ids. Only those of ties are read.
         count (`int`): Number of pairs to keep, in `[1, num_pairs]`.
 
     Returns:
         `tuple`: mask of kept pairs, and the [`Threshold`] that reproduces it.
     """
-    values, ids = np.asarray(scores), np.asarray(pair_ids)
+    values, ids = np.asarray(scores), _readable(pair_ids)
     if values.ndim != 1 or values.shape != ids.shape:
         raise InputError(
             f"Scores and pair_ids must be vectors of one length, got shapes {values.shape} and {ids.shape}."
@@ -196,7 +199,7 @@ def select_ranked(
     Returns:
         `tuple`: mask of kept pairs, and the [`Threshold`]s.
     """
-    values, ids = np.asarray(scores), np.asarray(pair_ids)
+    values, ids = np.asarray(scores), _readable(pair_ids)
     rows = np.flatnonzero(~np.isnan(values))
     whole = rows.size == values.size
     count = resolve_budget(budget, rows.size)
@@ -223,18 +226,33 @@ def select_per_stratum(
     Returns:
         `tuple`: mask of kept pairs, and the [`Threshold`] of each stratum of which anything was kept.
     """
-    values, ids, groups = np.asarray(scores), np.asarray(pair_ids), np.asarray(strata)
+    values, ids, groups = np.asarray(scores), _readable(pair_ids), np.asarray(strata)
     position = np.empty(values.size)
     for group in np.unique(groups):
         rows = np.flatnonzero(groups == group)
-        order = np.lexsort((ids[rows], values[rows]))
-        position[rows[order]] = (np.arange(rows.size) + 0.5) / rows.size
-    order = np.lexsort((ids, groups, position))[:count]
+        position[_ranked(rows, values, ids)] = (np.arange(rows.size) + 0.5) / rows.size
+    order = np.lexsort((groups, position))[:count]
     kept = np.zeros(values.size, dtype=bool)
     kept[order] = True
     thresholds = {}
     for group in np.unique(groups[kept]):
         rows = np.flatnonzero(kept & (groups == group))
-        last = rows[np.lexsort((ids[rows], values[rows]))[-1]]
-        thresholds[str(group)] = Threshold(float(values[last]), str(ids[last]))
+        highest = values[rows].max()
+        thresholds[str(group)] = Threshold(float(highest), str(np.sort(ids[rows[values[rows] == highest]])[-1]))
     return kept, thresholds
+
+
+def _readable(pair_ids: Any) -> Any:
+    """The ids as what gives those of some rows as an array: as they are, or as an array."""
+    return pair_ids if hasattr(pair_ids, "shape") else np.asarray(pair_ids)
+
+
+def _ranked(rows: NDArray[np.integer], values: NDArray, ids: Any) -> NDArray[np.integer]:
+    """`rows` by value, ties by id. Only the ids of ties are read."""
+    rows = rows[np.argsort(values[rows], kind="stable")]
+    equal = values[rows][1:] == values[rows][:-1]
+    tied = np.flatnonzero(np.append(equal, False) | np.append(False, equal))
+    if tied.size:
+        some = rows[tied]
+        rows[tied] = some[np.lexsort((ids[some], values[some]))]
+    return rows

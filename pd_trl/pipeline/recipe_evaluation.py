@@ -65,13 +65,15 @@ def evaluate_sections(
     main = outputs.get(PD)
     others = {name: folder for name, folder in outputs.items() if name != PD}
     defaults: dict[str, dict[str, Any]] = {
-        "alpaca": {"model_outputs": main},
+        "alpaca": {"outputs": main},
         "pairwise": {"outputs": main, "baselines": others, "judge": world and f"gold:{world}", "seed": seed},
         "rewards": {"reward_models": str(folders["reward"])},
     }
     filled = {}
     for kind, arguments in evaluations_of(section).items():
         known = {key: value for key, value in defaults[kind].items() if value}
+        if "model_outputs" in arguments:  # the old word, which the stage's parser notes
+            known.pop("outputs", None)
         own = arguments.pop("output_dir", None)
         place = Path(str(own)).expanduser() if own else folders["evaluate"] / kind
         filled[kind] = {"output_dir": str(place), **known, **arguments}

@@ -84,6 +84,12 @@ def _convert() -> LoadedStage:
     return LoadedStage(run_convert, (ConvertArguments,), check_convert)
 
 
+def _merge() -> LoadedStage:
+    from .stages.merge import MergeArguments, check_merge, run_merge
+
+    return LoadedStage(run_merge, (MergeArguments,), check_merge)
+
+
 def _select() -> LoadedStage:
     from .stages.select import SelectArguments, check_select, run_select
 
@@ -94,6 +100,12 @@ def _advise() -> LoadedStage:
     from .stages.advise import AdviseArguments, run_advise
 
     return LoadedStage(run_advise, (AdviseArguments,))
+
+
+def _rivals() -> LoadedStage:
+    from .stages.rivals import RivalsArguments, check_rivals, run_rivals
+
+    return LoadedStage(run_rivals, (RivalsArguments,), check_rivals)
 
 
 def _report() -> LoadedStage:
@@ -203,7 +215,9 @@ STAGES: dict[str, Stage] = {
     "reward": Stage(_reward, "train one proxy reward model for each aspect", launched=True),
     "score": Stage(_score, "score every pair by every aspect's reward model", launched=True),
     "convert": Stage(_convert, "write a published reward model as one of ours, without running its code"),
+    "merge": Stage(_merge, "write a LoRA adapter and its base as one model"),
     "advise": Stage(_advise, "say from a few labelled pairs whether selecting will help, and at which budget"),
+    "rivals": Stage(_rivals, "add the columns that other papers' selectors rank by"),
     "select": Stage(_select, "compute PD and keep the pairs within the budget"),
     "dpo": Stage(_dpo, "train a policy on the kept pairs", launched=True),
     "report": Stage(_report, "show a selection as one HTML page, and as pictures"),

@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub import HfApi
 
 from ..errors import InputError
-from ..hub import HubError, check_namespace, hub_api, read_info, retried
+from ..hub import HubError, HubUnreachableError, check_namespace, hub_api, read_info, retried
 
 PAPER = "2508.07638"
 LONGEST_TITLE, LONGEST_DESCRIPTION, LONGEST_NOTE = 60, 150, 500
@@ -40,6 +40,7 @@ class CollectionResult:
         title (`str`): Its title.
         added, changed, unchanged (`list` of [`Item`]): Its entries.
         dry_run (`bool`): Whether nothing was done.
+        unasked (`str`, *optional*): Why a dry run did not ask the Hub: then all entries count as added.
     """
 
     url: str
@@ -49,12 +50,14 @@ class CollectionResult:
     changed: list[Item] = field(default_factory=list)
     unchanged: list[Item] = field(default_factory=list)
     dry_run: bool = False
+    unasked: str | None = None
 
     def __str__(self) -> str:
         state = "would change" if self.dry_run else "published"
         head = f"[collection {self.title!r}{' (dry run)' if self.dry_run else ''}] {state}: {self.url or 'a new one'}"
         entries = (("+", self.added), ("~", self.changed), ("=", self.unchanged))
-        return "\n".join([head, *(f"{sign} {item.type} {item.id}" for sign, items in entries for item in items)])
+        lines = [head, *(f"{sign} {item.type} {item.id}" for sign, items in entries for item in items)]
+        return "\n".join([*lines, f"The Hub was not asked: {self.unasked}"] if self.unasked else lines)
 
 
 def collection_items(
@@ -121,17 +124,13 @@ def publish_collection(
             f"The title of a collection has 1 to {LONGEST_TITLE} characters and its description at most "
             f"{LONGEST_DESCRIPTION}, got {len(title)} and {len(description or '')}."
         )
+    if dry_run:
+        return planned_collection(title, items, namespace=namespace, private=private, token=token)
     owner = check_namespace(namespace, f"collection {title!r}", token=token)
     api = hub_api(token)
-    for item in items:
-        if item.type != "paper" and read_info(item.id, item.type, token=token) is None:
-            raise HubError(
-                f"There is no {item.type} {item.id} to put into the collection {title!r}. Publish it first."
-            )
+    _check_items(title, items, token)
     found = check_collection(title, owner, private, token=token)
     result = difference(found, title, items, dry_run)
-    if dry_run:
-        return result
     if found is None:
         found = _create(api, title, owner, description, private)
         result.slug, result.url = found.slug, found.url
@@ -143,6 +142,41 @@ def publish_collection(
         number = ids[item.type, item.id]
         retried(lambda n=number, i=item: api.update_collection_item(found.slug, n, note=i.note), what)  # type: ignore[misc]
     return result
+
+
+def planned_collection(
+    title: str,
+    items: Sequence[Item],
+    *,
+    namespace: str | None,
+    private: bool,
+    check: bool = True,
+    token: str | None = None,
+) -> CollectionResult:
+    """
+    What [`publish_collection`] would change; without a token or a connection, a new collection.
+
+    Args:
+        title (`str`), items (sequence of [`Item`]), namespace (`str`, *optional*), private (`bool`), token (`str`, *optional*): As there.
+        check (`bool`, *optional*, defaults to `True`): Whether all entries must exist already.
+    """
+    try:
+        owner = check_namespace(namespace, f"collection {title!r}", token=token)
+        if check:
+            _check_items(title, items, token)
+        return difference(check_collection(title, owner, private, token=token), title, items, dry_run=True)
+    except HubUnreachableError as error:
+        result = difference(None, title, items, dry_run=True)
+        result.unasked = str(error)
+        return result
+
+
+def _check_items(title: str, items: Sequence[Item], token: str | None) -> None:
+    for item in items:
+        if item.type != "paper" and read_info(item.id, item.type, token=token) is None:
+            raise HubError(
+                f"There is no {item.type} {item.id} to put into the collection {title!r}. Publish it first."
+            )
 
 
 def check_collection(title: str, owner: str, private: bool, *, token: str | None = None) -> Any:

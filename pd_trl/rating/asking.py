@@ -26,6 +26,7 @@ class Tally:
     Args:
         calls (`int`): Distinct questions.
         before (`int`): Those of which an earlier run had the answer.
+        shared (`int`): Values that the answer to another one's question gave.
         unanswered (`int`): Questions without an answer that can be read.
         expected (`int`): Answers that are an expected value over the levels.
         reasons (`Counter`): Why questions are without an answer.
@@ -34,6 +35,7 @@ class Tally:
 
     calls: int = 0
     before: int = 0
+    shared: int = 0
     unanswered: int = 0
     expected: int = 0
     reasons: collections.Counter[str] = field(default_factory=collections.Counter)
@@ -91,6 +93,7 @@ class Asker:
             for key, answer in self.judge.answers(questions, self.log):
                 for place in places[key]:
                     values[place] = np.nan if answer.value is None else round(answer.value, 9)
+                self.tally.shared += len(places[key]) - (key not in self._seen)
                 if key in self._seen:
                     continue
                 self._seen.add(key)

@@ -18,6 +18,9 @@ from .questions import Question
 
 logger = logging.getLogger(__name__)
 
+# Stands in the arguments of requests for the answers that a question allows.
+ANSWERS = "{answers}"
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -102,7 +105,8 @@ class ServerJudge:
         return max((limit for limit in limits if isinstance(limit, int)), default=0)
 
     def _request(self, question: Question, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        return {"endpoint": CHAT, "messages": [{"role": "user", "content": question.text}], **arguments}
+        given = _with_answers(arguments, list(question.scale))
+        return {"endpoint": CHAT, "messages": [{"role": "user", "content": question.text}], **given}
 
     def key(self, question: Question) -> str:
         """See [`RatingJudge.key`]. The same with and without log-probabilities."""
@@ -139,6 +143,15 @@ class ServerJudge:
             yield key, Answer(value, expected, pool.failures.get(key), tokens)
 
 
+def _with_answers(value: Any, answers: list[str]) -> Any:
+    """`value` with the answers that a question allows in place of each `"{answers}"`."""
+    if isinstance(value, Mapping):
+        return {key: _with_answers(entry, answers) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_with_answers(entry, answers) for entry in value]
+    return answers if value == ANSWERS else value
+
+
 def server_judge(
     model: str,
     *,
@@ -160,7 +173,9 @@ def server_judge(
         api_key_env (`str`, *optional*, defaults to `"OPENAI_API_KEY"`):
             Environment variable with the key.
         arguments (`dict`, *optional*):
-            Further arguments of each request; `None` as a value takes one of ours away.
+            Further arguments of each request; `None` as a value takes one of ours away. `"{answers}"` stands for the list of the
+            answers that a question allows, for servers that can hold a model to them, as vLLM does by
+            `{"extra_body": {"structured_outputs": {"choice": "{answers}"}}}`.
         settings ([`RequestSettings`] or `dict`, *optional*):
             Retries and concurrency, such as `{"max_concurrency": 32}`.
     """

@@ -33,6 +33,7 @@ class RatingPlan:
         exact (`bool`): Whether the tokens are counted, and not estimated from characters.
         cost (`float`, *optional*): Dollars at most. `None` where the price is unknown, 0 for a judge on this machine.
         adaptive (`bool`): Whether fewer may be asked.
+        saved (`int`): Questions that equal responses save.
     """
 
     judge: str
@@ -46,14 +47,16 @@ class RatingPlan:
     exact: bool
     cost: float | None
     adaptive: bool
+    saved: int = 0
 
     def lines(self) -> list[str]:
         """The plan as text."""
         most = "at most " if self.adaptive else ""
+        saved = f"; {self.saved:,} saved, as responses stand in several pairs or are equal" if self.saved else ""
         cost = "unknown (give `price_per_million_tokens`)" if self.cost is None else f"at most ${self.cost:.2f}"
         return [
             f"judge: {printable(self.judge)}; aspects: {', '.join(self.aspects)}",
-            f"requests: {most}{self.questions:,}, {self.again:,} of them a repetition; {self.known:,} answered before",
+            f"requests: {most}{self.questions:,}, {self.again:,} of them a repetition; {self.known:,} answered before{saved}",
             f"tokens still to pay{'' if self.exact else ' (estimate)'}: {most}{self.tokens:,} of questions, at most {self.answer_tokens:,} of answers",
             f"cost: {'nothing, the judge runs on this machine' if self.cost == 0.0 and self.exact else cost}",
         ]
@@ -103,4 +106,5 @@ def plan_rating(
         exact,
         cost,
         adaptive,
+        2 * sheet.num_pairs * sheet.num_aspects - (len(seen) - again),
     )

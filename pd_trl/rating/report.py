@@ -29,7 +29,8 @@ class RatingReport:
         mode (`str`): `"pointwise"` or `"pairwise"`.
         pairs (`int`): Pairs.
         calls (`dict`): Questions asked: `asked`, `all` (those that every aspect of every pair needs), `again` (asked a second time),
-            `answered_before`, `unanswered`, `expected`.
+            `answered_before`, `unanswered`, `expected`, `saved` (not asked, as they are of a response that is rated in another pair, or
+            of equal responses).
         reasons (`dict`): Why questions are without an answer, the most frequent reasons.
         tokens (`dict`): Tokens of questions and answers, as far as the server says; `cost` where prices are known.
         aspects (`dict`): By aspect: `rated` pairs, `mean` and `sd` of the values (pairwise, the preferences for the response shown
@@ -67,6 +68,10 @@ class RatingReport:
             f"questions: {calls['asked']:,} of {calls['all']:,}, and {calls['again']:,} asked again; {calls['answered_before']:,} were answered by "
             f"an earlier run; {calls['expected']:,} answers are expected values",
         ]
+        if calls["saved"]:
+            lines.append(
+                f"saved: {calls['saved']:,} questions, as their responses stand in several pairs or are equal"
+            )
         if calls["unanswered"]:
             listed = "; ".join(f"{printable(reason)} ({count:,})" for reason, count in self.reasons.items())
             lines.append(f"without an answer: {calls['unanswered']:,} ({listed})")
@@ -133,6 +138,7 @@ def rating_report(
         "answered_before": tally.before,
         "unanswered": tally.unanswered,
         "expected": tally.expected,
+        "saved": 2 * sheet.num_pairs * sheet.num_aspects - all_calls + tally.shared,
     }
     report.reasons = dict(tally.reasons.most_common(5))
     if any(tally.tokens):

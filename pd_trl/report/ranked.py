@@ -1,5 +1,6 @@
 """The pairs of a selection in rank order: a growing budget keeps one after the other."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,7 +71,7 @@ def rank_pairs(decided: Dataset, pd_filter: PDFilter) -> RankedPairs:
     groups: dict[str, list[str]] = {}
     columns = _text_lengths(decided)
     if labels is not None and not holds_one_label(labels):
-        groups["aspect"], columns["aspect"] = _grouped(labels)
+        groups["aspect"], columns["aspect"] = grouped(labels)
     if "pd" in decided.column_names:
         divergence = numeric_column(decided, "pd").astype(np.float32)
         # Pairs without votes rank last by PD. Under another rule, `pd` may be an older column with missing values anywhere.
@@ -83,7 +84,7 @@ def rank_pairs(decided: Dataset, pd_filter: PDFilter) -> RankedPairs:
         agree, decided_votes, voters, _ = vote_counts(matrix, pd_filter.weights_of(matrix.names))
         columns |= {"agree": _narrow(agree), "decided": _narrow(decided_votes), "voters": _narrow(voters)}
         patterns = np.array([votes_label(a, v) for a, v in zip(agree.tolist(), voters.tolist(), strict=True)])
-        groups["votes"], columns["votes"] = _grouped(patterns)
+        groups["votes"], columns["votes"] = grouped(patterns)
         opinions = _opinions(matrix)
         masks = {"all": np.ones_like(kept), "kept": kept, "dropped": ~kept}
         conflicts = {name: _conflicts(opinions[mask]) for name, mask in masks.items()}
@@ -124,7 +125,8 @@ def _scores(decided: Dataset, pd_filter: PDFilter, ids: NDArray) -> NDArray:
     return selector_scores(pd_filter.rule, {"pair_id": ids, **inputs}, pd_filter.seed)
 
 
-def _grouped(labels: NDArray) -> tuple[list[str], NDArray]:
+def grouped(labels: NDArray) -> tuple[list[str], NDArray]:
+    """The different labels, sorted, and the index of each row's."""
     names, index = np.unique(labels, return_inverse=True)
     return names.tolist(), _narrow(index)
 
@@ -191,10 +193,10 @@ def _conflicts(opinions: NDArray[np.float64]) -> Matrix:
     ]
 
 
-def packed(ranked: RankedPairs) -> tuple[list[dict[str, Any]], bytes]:
-    """The columns as one little-endian block of bytes, and the name, type and place of each."""
+def packed(columns: Mapping[str, NDArray]) -> tuple[list[dict[str, Any]], bytes]:
+    """Columns as one little-endian block of bytes, and the name, type and place of each."""
     layout, parts, offset = [], [], 0
-    for name, values in ranked.columns.items():
+    for name, values in columns.items():
         content = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).tobytes()
         layout.append({"name": name, "type": values.dtype.name, "offset": offset, "length": int(values.size)})
         padding = -len(content) % 8

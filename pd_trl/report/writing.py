@@ -16,6 +16,7 @@ from ..runs.artifacts import MANIFEST_NAME, Manifest, read_rows
 from ..selection.filter import PDFilter
 from ..selection.filter_file import FILTER_NAME
 from ..text.names import MAX_NAME, display_name, display_names
+from .decision import decision_of
 from .examples import MAX_GAPS, sample_examples
 from .facts import page_facts
 from .page import render_page
@@ -97,7 +98,8 @@ def write_page(
     """Writes the page of a selection that has been read; see [`write_report`]."""
     check_max_examples(max_examples)
     ranked, pd_filter = selection.ranked, selection.pd_filter
-    layout, numbers = packed(ranked)
+    decision = decision_of(selection.decided, ranked, pd_filter)
+    layout, numbers = packed({**ranked.columns, **decision.columns})
     aspects = ranked.matrix.names if ranked.matrix is not None else []
     examples = sample_examples(selection.decided, ranked, max_examples, pd_filter.seed)
     facts = page_facts(ranked, pd_filter, selection.numbers, selection.provenance)
@@ -105,12 +107,14 @@ def write_page(
         "total": len(ranked.rows),
         "kept": ranked.kept,
         "selector": pd_filter.selector,
+        "budget_is_share": isinstance(pd_filter.budget, float),
         "groups": {key: list(display_names(names).values()) for key, names in ranked.groups.items()},
         "voters": facts["voters"],
         "layout": layout,
         "aspects": [display_name(name) for name in aspects[:MAX_GAPS]],
         "delta_unit": "tokens" if "delta_length" in selection.decided.column_names else "characters",
         "examples": examples,
+        "decision": decision.record,
     }
     text = render_page(
         {
@@ -121,9 +125,15 @@ def write_page(
             "columns": sorted(ranked.columns),
             "aspects": aspects,
             "gaps_shown": min(len(aspects), MAX_GAPS),
+            "findable": bool(decision.ids),
+            "decision": decision.record,
         },
-        blocks={"numbers": numbers, "record": json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")},
-    )  # fmt: skip
+        blocks={
+            "numbers": numbers,
+            "record": json.dumps(record, allow_nan=False).encode(),
+            "ids": json.dumps(decision.ids).encode(),
+        },
+    )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

@@ -7,8 +7,9 @@ import itertools
 import json
 import os
 import re
+import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -68,9 +69,11 @@ class Manifest:
         """Digest of what decides the result: the stage, its inputs and its arguments."""
         return settings_key({"stage": self.stage, "inputs": self.inputs, "arguments": self.arguments})
 
-    def save(self, folder: str | os.PathLike) -> None:
-        """Writes `manifest.json` into `folder`, with the digests of the files that are there."""
-        self.files = file_keys(Path(folder), _result_files(Path(folder)))
+    def save(self, folder: str | os.PathLike, known: Mapping[str, str] | None = None) -> None:
+        """Writes `manifest.json` into `folder`, with the digests of the files that are there; those that are `known` are not read."""
+        known = known or {}
+        unread = [name for name in _result_files(Path(folder)) if name not in known]
+        self.files = {**known, **file_keys(Path(folder), unread)}
         content = {**asdict(self), "results": masked(self.results), "key": self.key}
         write_json(Path(folder) / MANIFEST_NAME, content, private=True)
 
@@ -143,15 +146,41 @@ def library_versions() -> dict[str, str]:
 
 def write_json(path: str | os.PathLike, content: Any, private: bool = False) -> None:
     """Writes json so that a reader sees the old content or the new, never a part; `private` for this user's eyes only (0600)."""
-    path = Path(path)
+    with _written(Path(path), content, private) as temporary:
+        os.replace(temporary, path)
+
+
+def create_json(path: str | os.PathLike, content: Any, private: bool = False) -> bool:
+    """[`write_json`] where there is no such file yet: of several processes that call it, one gets `True`."""
+    with _written(Path(path), content, private) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError:
+            # A file system without links.
+            if Path(path).exists():
+                return False
+            os.replace(temporary, path)
+    return True
+
+
+@contextlib.contextmanager
+def _written(path: Path, content: Any, private: bool) -> Iterator[Path]:
+    """A file beside `path` with the content, which is removed with the block."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _beside(path)
     try:
         with open(temporary, "w", encoding="utf-8", opener=opened_privately if private else None) as file:
             file.write(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
-        os.replace(temporary, path)
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """A name that no other process has, on this machine or on another one."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
 
 
 def opened_privately(path: str, flags: int) -> int:
@@ -180,7 +209,7 @@ def write_rows(dataset: Dataset, folder: str | os.PathLike, rows_per_shard: int 
 
 def write_parquet(dataset: Dataset, path: Path) -> None:
     """Writes one parquet file so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _beside(path)
     try:
         dataset.to_parquet(temporary)
         os.replace(temporary, path)
@@ -194,13 +223,9 @@ def read_rows(folder: str | os.PathLike) -> Dataset:
     files = sorted(folder.glob("train-*.parquet"))
     if not files:
         raise InputError(f"No parquet shards (train-*.parquet) in {folder}: run the stage that writes them first.")
-    expected = int(files[0].stem.rsplit("-", 1)[1])
-    if len(files) != expected:
-        raise InputError(
-            f"{folder} holds {len(files)} of {expected} parquet shards: run the stage that writes them again."
-        )
+    check_complete(files)
     check_read(files)
-    if expected == 1 and pq.read_metadata(files[0]).num_rows == 0:
+    if len(files) == 1 and pq.read_metadata(files[0]).num_rows == 0:
         # `load_dataset` knows no split without rows; the parquet schema carries the features.
         return Dataset(pq.read_table(files[0]))
     try:
@@ -212,6 +237,15 @@ def read_rows(folder: str | os.PathLike) -> Dataset:
     if not isinstance(dataset, Dataset):
         raise InputError(f"{folder} does not hold a single data set.")
     return check_media(dataset, str(folder))
+
+
+def check_complete(files: Sequence[Path]) -> None:
+    """Raises `InputError` where shards are missing: their names hold their number."""
+    expected = int(files[0].stem.rsplit("-", 1)[1])
+    if len(files) != expected:
+        raise InputError(
+            f"{files[0].parent} holds {len(files)} of {expected} parquet shards: run the stage that writes them again."
+        )
 
 
 def check_read(files: Iterable[Path]) -> None:

@@ -277,5 +277,11 @@ WORLD = {
 }
 
 # The marker of a finished shard.
-_SHARD_COUNTS = ("rows", "truncated", "sequences", "tokens", "computed", "cells", "microseconds")
-MARKER = record({**dict.fromkeys(_SHARD_COUNTS, integer(0)), "digest": text()}, required=("rows",), others=integer(0))
+_SHARD_COUNTS = ("rows", "truncated", "sequences", "tokens", "computed", "cells", "microseconds", "attempts", "bytes")
+# Sum, sum of squares and number above 0 of each column.
+_SUMS = mapping(sequence(number(), length=3))
+MARKER = record(
+    {**dict.fromkeys(_SHARD_COUNTS, integer(0)), "digest": text(), "sums": _SUMS},
+    required=("rows",),
+    others=integer(0),
+)

@@ -12,7 +12,12 @@ _count = 0
 
 def is_main_process() -> bool:
     """Whether this process writes the results."""
-    return int(os.environ.get("RANK", 0)) == 0
+    return process_rank() == 0
+
+
+def process_rank() -> int:
+    """Number of this process in its launch, from 0."""
+    return int(os.environ.get("RANK", 0))
 
 
 def num_processes() -> int:

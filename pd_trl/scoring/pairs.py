@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ from ..models.named import model_output
 from ..models.sidecar import RewardSidecar
 from .backends import Scorer
 from .reward_models import RewardModel, check_reward_models, named_models
-from .run import ScoringRun
+from .run import Scores, ScoringRun
 from .settings import PAIRS_PER_SHARD, ScoringSettings
-from .shards import job_indices
 
 logger = logging.getLogger(__name__)
+
+NO_PAIR_LEFT = "No pair is left: all are longer than `max_length`, or than the models take. Use on_long='truncate'."
 
 
 def score_pairs(
@@ -131,57 +132,34 @@ def score_pairs(
     models = named_models(reward_models, trust_remote_code)
     preferences = as_preferences(preferences)
     _check(preferences, models, length_penalty, length_correction)
-    columns: dict[str, NDArray] = {}
-    kept = np.ones(len(preferences), dtype=bool)
     with scoring_folder(output_dir) as folder, contextlib.closing(ScoringRun(preferences, settings, folder)) as run:
-        for scorer in scorers if scorers is not None else run.scorers(models):
-            gaps, delta, inside = run.merged(scorer, run.compute(scorer))
-            kept &= inside
-            columns.setdefault("delta_length", delta)
-            for k, aspect in enumerate(scorer.aspects):
-                rho, correction = _length_term(aspect, scorer.sidecars[aspect], length_penalty, length_correction)
-                columns[f"reward_gap_{aspect}"] = adjusted_gap(gaps[:, k], delta, rho, correction)
-            # The next model is loaded while the loop still holds this one.
-            del scorer
-    return _with_gaps(preferences, [f"reward_gap_{aspect}" for aspect in models], columns, kept)
+        found = run.each(scorers if scorers is not None else run.scorers(models))
+        columns, kept = gap_columns(found, len(preferences), length_penalty, length_correction)
+    return with_columns(_without_long(preferences, kept), _in_order(columns, models), kept)
 
 
-def score_shard(
-    preferences: Dataset,
-    reward_models: Mapping[str, RewardModel] | str | os.PathLike,
-    shard: str,
-    *,
-    output_dir: str | os.PathLike,
-    finished: Callable[[], None] = lambda: None,
-    **settings: Any,
-) -> dict[str, int]:
-    """
-    Scores one job's part of the pairs: every N-th shard. [`score_pairs`] with the same arguments and the shards of all jobs
-    in one `output_dir` then merges them, and scores what is missing.
+def gap_columns(
+    found: Iterable[tuple[Scorer, Scores]],
+    num_rows: int,
+    length_penalty: float | Mapping[str, float] | None,
+    length_correction: str | None,
+) -> tuple[dict[str, NDArray], NDArray[np.bool_]]:
+    """The columns that scoring adds to pairs, and whether each row is kept: the gaps of each aspect with its length term (Eq. 17)."""
+    columns: dict[str, NDArray] = {}
+    kept = np.ones(num_rows, dtype=bool)
+    for scorer, (gaps, delta, inside) in found:
+        kept &= inside
+        columns.setdefault("delta_length", delta)
+        for k, aspect in enumerate(scorer.aspects):
+            rho, correction = _length_term(aspect, scorer.sidecars[aspect], length_penalty, length_correction)
+            columns[f"reward_gap_{aspect}"] = adjusted_gap(gaps[:, k], delta, rho, correction)
+        # The next model is loaded while the loop still holds this one.
+        del scorer
+    return columns, kept
 
-    Args:
-        preferences, reward_models, output_dir:
-            See [`score_pairs`]; the same for all jobs.
-        shard (`str`):
-            `"i/N"`: job `i` of `N`, counted from 0.
-        finished (callable, *optional*):
-            Called after each shard, such as to upload it.
-        settings:
-            The fields of [`ScoringSettings`]; the same for all jobs.
 
-    Returns:
-        `dict`: `shards` of this job, and `missing`: shards of other jobs that are not in `output_dir`; both over all models.
-
-    Raises:
-        InputError: On unusable data, models or `shard`, or when `output_dir` holds shards of another run.
-    """
-    how = ScoringSettings(**settings)
-    models = named_models(reward_models, how.trust_remote_code)
-    preferences = as_preferences(preferences)
-    _check(preferences, models, None, None)
-    job_indices(shard, 1)
-    with scoring_folder(output_dir) as folder, contextlib.closing(ScoringRun(preferences, how, folder)) as run:
-        return run.job(models, shard, finished)
+def _in_order(columns: Mapping[str, NDArray], models: Iterable[str]) -> dict[str, NDArray]:
+    return {name: columns[name] for name in [*(f"reward_gap_{aspect}" for aspect in models), "delta_length"]}
 
 
 def _check(
@@ -192,7 +170,16 @@ def _check(
 ) -> None:
     check_preferences(preferences)
     check_reward_models(reward_models)
-    _check_aspects(preferences, reward_models)
+    check_models_of(aspects_of(preferences), reward_models)
+    check_length_terms(reward_models, length_penalty, length_correction)
+
+
+def check_length_terms(
+    reward_models: Mapping[str, RewardModel],
+    length_penalty: float | Mapping[str, float] | None,
+    length_correction: str | None,
+) -> None:
+    """Raises `InputError` on a length term that is out of range, has no effect, or is that of no model."""
     if isinstance(length_penalty, Mapping) and not set(length_penalty) <= set(reward_models):
         unknown = sorted(set(map(str, length_penalty)) - set(reward_models))
         raise InputError(
@@ -209,10 +196,7 @@ def _check(
             )
 
 
-def _with_gaps(
-    preferences: Dataset, names: list[str], columns: dict[str, NDArray], kept: NDArray[np.bool_]
-) -> Dataset:
-    scored = preferences
+def _without_long(preferences: Dataset, kept: NDArray[np.bool_]) -> Dataset:
     if not kept.all():
         logger.warning(
             "%d of %d pairs are longer than `max_length`, or than the models take, and are dropped.",
@@ -220,36 +204,39 @@ def _with_gaps(
             kept.size,
         )
         if not kept.any():
-            raise InputError(
-                "No pair is left: all are longer than `max_length`, or than the models take. Use on_long='truncate'."
-            )
-        scored = scored.select(np.flatnonzero(kept))
-    if getattr(scored, "_indices", None) is not None:
+            raise InputError(NO_PAIR_LEFT)
+        return preferences.select(np.flatnonzero(kept))
+    return preferences
+
+
+def with_columns(rows: Dataset, columns: Mapping[str, NDArray], kept: NDArray[np.bool_]) -> Dataset:
+    """The kept rows with columns added, of which `columns` has the values of all rows."""
+    if getattr(rows, "_indices", None) is not None:
         # Adding a column writes the selected rows into the cache otherwise.
-        scored = scored.flatten_indices(keep_in_memory=True)
-    for name in [*names, "delta_length"]:
-        if name in scored.column_names:
-            scored = scored.remove_columns(name)
-        scored = scored.add_column(name, columns[name][kept])
-    return scored
+        rows = rows.flatten_indices(keep_in_memory=True)
+    for name, values in columns.items():
+        if name in rows.column_names:
+            rows = rows.remove_columns(name)
+        rows = rows.add_column(name, values[kept])
+    return rows
 
 
-def _check_aspects(preferences: Dataset, models: Mapping[str, RewardModel]) -> None:
+def check_models_of(aspects: Sequence[str], models: Mapping[str, RewardModel], whole: bool = True) -> None:
     """
     Raises `InputError` on models of aspects that the data does not have, unless they name one of several outputs, which then only
-    votes; warns of aspects without a model.
+    votes; warns of aspects without a model. Where `aspects` are not those of the `whole` data, it warns of both.
     """
     check_aspect_names(models)
-    aspects = aspects_of(preferences)
     beyond = [name for name in models if name not in (*aspects, *RESERVED_ASPECTS)]
     unknown = [name for name in beyond if model_output(models[name]).output is None]
     if aspects and len(beyond) > len(unknown):
         logger.info("These outputs label no pair, and only vote: %s.", ", ".join(sorted(set(beyond) - set(unknown))))
     if aspects and unknown:
         hints = "".join(closest(name, aspects) for name in unknown)
-        raise InputError(
-            f"`reward_models` has {', '.join(map(repr, unknown))}, but the aspects of the data are {', '.join(aspects)}.{hints}"
-        )
+        found = f"`reward_models` has {', '.join(map(repr, unknown))}, but the aspects of the data are {', '.join(aspects)}.{hints}"
+        if whole:
+            raise InputError(found)
+        logger.warning("%s These are the aspects of a sample: other rows may have more.", found)
     without = [name for name in aspects if name not in models]
     if without:
         logger.warning(

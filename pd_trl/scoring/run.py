@@ -2,15 +2,15 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from ..data.chat import text_kind, wrap_text
 from ..data.columnar import dataset_table, table_dataset
@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..models.inputs import check_token_ids
 from ..models.sidecar import RewardSidecar
 from ..runs.identity import data_key, digest_of, shard_identity
+from ..runs.progress import Bar
 from ..text.tables import printable
 from .backends import Scorer, scorers_of
 from .batching import score_sequences
@@ -26,7 +27,7 @@ from .layout import prompt_groups, shard_rows
 from .reward_models import RewardModel
 from .settings import ScoringSettings
 from .shard_tokens import ShardReader, ShardTokens, side_name
-from .shards import ShardFolder, compute_shards, job_indices
+from .shards import ShardFolder, compute_shards
 
 logger = logging.getLogger(__name__)
 
@@ -49,15 +50,30 @@ def as_messages(texts: Dataset, sides: Sequence[str]) -> Dataset:
     return table_dataset(pa.table(columns), texts.features)
 
 
+class Scores(NamedTuple):
+    """
+    What a model says of some rows.
+
+    Args:
+        values (array of shape `(num_rows, num_aspects)`): Raw gaps in nats, or rewards of single responses.
+        lengths (array of shape `(num_rows,)`): Tokens of the chosen minus those of the rejected response, or of the response.
+        kept (array of shape `(num_rows,)`): Whether each row is kept.
+    """
+
+    values: NDArray[np.float32]
+    lengths: NDArray[np.int32]
+    kept: NDArray[np.bool_]
+
+
 class ScoringRun:
     """
     Args:
         rows ([`~datasets.Dataset`]): The pairs, or single responses (column `response`).
         settings ([`ScoringSettings`]): How they are scored.
-        folder (`Path`): Where the shards go.
+        folder (`Path`, *optional*): Where the shards go. `None` is for rows that are one shard, see [`~ScoringRun.alone`].
     """
 
-    def __init__(self, rows: Dataset, settings: ScoringSettings, folder: Path):
+    def __init__(self, rows: Dataset, settings: ScoringSettings, folder: Path | None):
         self.settings, self.folder = settings, folder
         self.sides: tuple[str, ...] = PAIR if PAIR[0] in rows.column_names else SINGLE
         self.unit = "pairs" if self.sides == PAIR else "responses"
@@ -68,14 +84,17 @@ class ScoringRun:
             self.texts, self.strings = as_messages(self.texts, self.sides), False
         self.ids = np.asarray(rows["pair_id"][:], dtype=str)
         groups = prompt_groups(rows)
-        self.rows = shard_rows(groups, settings.pairs_per_shard)
+        self.rows = shard_rows(groups, settings.pairs_per_shard if folder is not None else len(rows))
         self._reader = ShardReader(self.texts, groups, self.rows, self.sides)
         self._identity = {
             "max_length": settings.max_length,
             "on_long": settings.on_long,
             "pairs_per_shard": settings.pairs_per_shard,
         }
-        self._data = data_key(self.texts)
+
+    @cached_property
+    def _data(self) -> str:
+        return data_key(self.texts)
 
     def close(self) -> None:
         """Ends the thread that tokenises."""
@@ -96,72 +115,65 @@ class ScoringRun:
             data=self._data, model=scorer.digest, aspects=scorer.aspects, computation=scorer.computation,
             longest=self._longest(scorer), **self._identity,
         )  # fmt: skip
+        if self.folder is None:
+            raise ValueError("Rows that are scored alone have no folder of shards.")
         return ShardFolder(self.folder / "shards" / _folder_name(scorer.aspects), len(self.rows), identity)
 
-    def compute(
-        self, scorer: Scorer, job: str | None = None, finished: Callable[[], None] = lambda: None
-    ) -> ShardFolder:
-        """
-        Scores what is left of a model's shards.
-
-        Args:
-            scorer ([`RewardModelScorer`] or [`VllmScorer`]): The model.
-            job (`str`, *optional*): `"i/N"` scores every N-th shard only.
-            finished (callable, *optional*): Called after each shard.
-        """
-        self._warn_of_template(scorer)
+    def compute(self, scorer: Scorer) -> ShardFolder:
+        """Scores what is left of a model's shards."""
+        if (warning := self.template_warning(scorer)) is not None:
+            logger.warning("%s", warning)
         shards = self.shards_of(scorer)
-        indices = range(len(self.rows)) if job is None else job_indices(job, len(self.rows))
-        total = sum(self.rows[index].size for index in indices)
-        with tqdm(
-            total=total, desc=printable(f"Scoring {', '.join(scorer.aspects)}"), unit=self.unit[:-1], disable=None
+        with Bar(
+            total=len(self.ids),
+            desc=printable(f"Scoring {', '.join(scorer.aspects)}"),
+            unit=self.unit[:-1],
+            disable=None,
         ) as bar:
-            bar.update(sum(self.rows[index].size for index in indices if shards.is_done(index)))
+            bar.update(sum(rows.size for index, rows in enumerate(self.rows) if shards.is_done(index)))
 
             def compute(index: int) -> tuple[Dataset, dict[str, int]]:
-                tokens = self._reader.read(scorer.tokenizer, index, scorer.counts_responses)
-                following = next((i for i in indices if i > index and not shards.is_done(i)), None)
-                if following is not None:
+                ids, tokens = self.ids[self.rows[index]], self.read(scorer, index)
+                if (following := shards.following(index)) is not None:
                     self._reader.read_ahead(scorer.tokenizer, following, scorer.counts_responses)
-                return self._score(scorer, tokens, self.ids[self.rows[index]], bar)
+                found, counts = self._score(scorer, tokens, ids, _pairs_of(len(ids), len(tokens.tokens), bar.update))
+                content = {"pair_id": ids.tolist(), self._length: found.lengths, "kept": found.kept}
+                content |= {f"gap_{k}": found.values[:, k] for k in range(found.values.shape[1])}
+                return Dataset.from_dict(content), counts
 
-            compute_shards(shards, compute, indices, finished)
+            compute_shards(shards, compute)
         return shards
 
-    def _warn_of_template(self, scorer: Scorer) -> None:
-        """Says where texts are strings, and a model that was not trained here has a chat template, which it then does not see."""
+    def read(self, scorer: Scorer, index: int = 0) -> ShardTokens:
+        """The tokens of a shard."""
+        return self._reader.read(scorer.tokenizer, index, scorer.counts_responses)
+
+    def alone(self, scorer: Scorer) -> tuple[Scores, dict[str, int]]:
+        """Scores of all rows as one shard, of which nothing stays on the disk, and what they took."""
+        return self._score(scorer, self.read(scorer), self.ids, lambda count: None)
+
+    def template_warning(self, scorer: Scorer) -> str | None:
+        """Of texts that are strings, and a model not trained here that has a chat template, which it then does not see."""
         trained_here = any(sidecar != RewardSidecar() for sidecar in scorer.sidecars.values())
-        if self.strings and scorer.tokenizer.chat_template and not trained_here:
-            logger.warning(
-                "The texts are strings, and the model of %s has a chat template: prompt and response are joined without it. If the model was "
-                "trained on chats, use chat=True (--chat true).", ", ".join(scorer.aspects),
-            )  # fmt: skip
+        if not self.strings or not scorer.tokenizer.chat_template or trained_here:
+            return None
+        return (
+            f"The texts are strings, and the model of {', '.join(scorer.aspects)} has a chat template: prompt and response are joined "
+            "without it. If the model was trained on chats, use chat=True (--chat true)."
+        )
 
-    def job(
-        self, reward_models: Mapping[str, RewardModel], shard: str, finished: Callable[[], None]
-    ) -> dict[str, int]:
-        """Scores the shards of one job of several: how many it has, and how many of others are `missing`, over all models."""
-        found = {"shards": 0, "missing": 0}
-        for scorer in self.scorers(reward_models):
-            shards = self.compute(scorer, shard, finished)
-            found["shards"] += len(job_indices(shard, shards.num_shards))
-            found["missing"] += shards.num_shards - len(shards.done)
+    def each(self, scorers: Iterable[Scorer]) -> Iterator[tuple[Scorer, Scores]]:
+        """The scores by each model, one after the other."""
+        for scorer in scorers:
+            yield scorer, self.merged(scorer, self.compute(scorer))
+            # The next model is loaded while this frame still holds this one.
             del scorer
-        return found
 
-    def merged(
-        self, scorer: Scorer, shards: ShardFolder
-    ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.bool_]]:
-        """
-        Raw gaps (of single responses, rewards) of shape `(num_rows, num_aspects)`, `delta_length` (tokens) and whether each row is
-        kept, in the order of the rows.
-        """
+    def merged(self, scorer: Scorer, shards: ShardFolder) -> Scores:
+        """The scores in the order of the rows."""
         merged, counts = shards.merged()
         if counts["truncated"]:
-            logger.warning(
-                "%d of %d %s are longer than %s tokens for %s and were scored without the start of their prompt.",
-                counts["truncated"], counts["rows"], self.unit, self._longest(scorer), ", ".join(scorer.aspects),
-            )  # fmt: skip
+            logger.warning("%s", truncation(counts, self.unit, self._longest(scorer), scorer.aspects))
         logger.info("%s", describe(scorer.aspects, counts, self.unit))
         arrays = merged.with_format("numpy")[:]
         order = np.concatenate(self.rows)
@@ -169,7 +181,7 @@ class ScoringRun:
             raise InputError(f"The shards in {shards.folder} do not match the data. Remove the folder and run again.")
         gaps = np.stack([arrays[f"gap_{k}"] for k in range(len(scorer.aspects))], axis=1).astype(np.float32)
         back = np.argsort(order)
-        return gaps[back], arrays[self._length].astype(np.int32)[back], arrays["kept"].astype(bool)[back]
+        return Scores(gaps[back], arrays[self._length].astype(np.int32)[back], arrays["kept"].astype(bool)[back])
 
     @property
     def _length(self) -> str:
@@ -183,9 +195,9 @@ class ScoringRun:
         return f"pair_id {str(row_id)!r}" if self.sides == PAIR else f"row {row_id}"
 
     def _score(
-        self, scorer: Scorer, shard: ShardTokens, ids: NDArray[np.str_], bar: tqdm
-    ) -> tuple[Dataset, dict[str, int]]:
-        """The gaps of one shard, and what they took."""
+        self, scorer: Scorer, shard: ShardTokens, ids: NDArray[np.str_], progress: Callable[[int], Any]
+    ) -> tuple[Scores, dict[str, int]]:
+        """The scores of one shard, and what they took. `progress` is told of distinct conversations."""
         longest, on_long = self._longest(scorer), self.settings.on_long
         start = time.perf_counter()
         check_token_ids(
@@ -201,7 +213,7 @@ class ScoringRun:
             )
         rewards, counts = score_sequences(
             scorer, shard.tokens.shortened(longest, scorer.keeps_first), shard.groups, tokens_per_batch=self.settings.tokens_per_batch,
-            share_prefix=self.settings.share_prefix, progress=_pairs_of(len(ids), len(shard.tokens), bar),
+            share_prefix=self.settings.share_prefix, progress=progress,
         )  # fmt: skip
         pairs = self.sides == PAIR
         gaps = rewards[shard.places[0::2]] - rewards[shard.places[1::2]] if pairs else rewards[shard.places]
@@ -212,15 +224,12 @@ class ScoringRun:
                 f"The reward model of {', '.join(aspects)} gives rewards that are not finite, the first for "
                 f"{self._named(ids[bad[0]])} ({bad.size} such {self.unit} in this shard). Train it again."
             )
-        content: dict[str, Any] = {
-            "pair_id": ids.tolist(),
-            self._length: (lengths[:, 0] - lengths[:, 1] if pairs else lengths[:, 0]).astype(np.int32),
-            "kept": ~too_long if on_long == "drop" else np.ones(len(ids), dtype=bool),
-        }
-        content |= {f"gap_{k}": gaps[:, k] for k in range(gaps.shape[1])}
+        delta = lengths[:, 0] - lengths[:, 1] if pairs else lengths[:, 0]
+        kept: NDArray[np.bool_] = np.logical_not(too_long) if on_long == "drop" else np.ones(len(ids), dtype=bool)
         took = int(1e6 * (time.perf_counter() - start))
         truncated = int(too_long.sum()) if on_long == "truncate" else 0
-        return Dataset.from_dict(content), {"truncated": truncated, **vars(counts), "microseconds": took}
+        found = Scores(gaps.astype(np.float32), delta.astype(np.int32), kept)
+        return found, {"truncated": truncated, **vars(counts), "microseconds": took}
 
 
 def _folder_name(aspects: Sequence[str]) -> str:
@@ -244,7 +253,15 @@ def describe(aspects: Sequence[str], counts: dict[str, int], unit: str = "pairs"
     )
 
 
-def _pairs_of(num_pairs: int, num_sequences: int, bar: tqdm) -> Any:
+def truncation(counts: Mapping[str, int], unit: str, longest: int | None, aspects: Sequence[str]) -> str:
+    """One line on how many rows lost the start of their prompt."""
+    return (
+        f"{counts['truncated']} of {counts['rows']} {unit} are longer than {longest} tokens for {', '.join(aspects)} and were scored "
+        "without the start of their prompt."
+    )
+
+
+def _pairs_of(num_pairs: int, num_sequences: int, update: Callable[[int], Any]) -> Callable[[int], None]:
     """Turns counts of distinct conversations into counts of pairs, for the bar."""
     done = 0.0
 
@@ -252,6 +269,6 @@ def _pairs_of(num_pairs: int, num_sequences: int, bar: tqdm) -> Any:
         nonlocal done
         before = int(done + 1e-6)
         done += count * num_pairs / num_sequences
-        bar.update(int(done + 1e-6) - before)
+        update(int(done + 1e-6) - before)
 
     return advance

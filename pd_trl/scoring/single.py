@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,11 @@ from ..data.responses import response_texts
 from ..data.sources import require_dataset
 from ..data.validation import check_aspect_names
 from ..errors import InputError, InputTypeError
-from .pairs import scoring_folder
+from .backends import Scorer
+from .pairs import scoring_folder, with_columns
 from .reward_models import RewardModel, check_reward_models, named_models
-from .run import ScoringRun
+from .run import Scores, ScoringRun
 from .settings import ScoringSettings
-from .shards import job_indices
 
 logger = logging.getLogger(__name__)
 
@@ -131,38 +131,10 @@ def score_response_rows(
         scored = scored.select(np.flatnonzero(kept))
         if not len(scored):
             raise InputError("No response is left: all are longer than `max_length`. Use on_long='truncate'.")
-    if getattr(scored, "_indices", None) is not None:
-        scored = scored.flatten_indices(keep_in_memory=True)
-    for name, values in rewards.items():
-        column = f"{REWARD_PREFIX}{name}"
-        if column in scored.column_names:
-            logger.warning("The data have a column %r already: the new rewards take its place.", column)
-            scored = scored.remove_columns(column)
-        scored = scored.add_column(column, values[kept])
-    return scored
-
-
-def score_response_shard(
-    rows: Dataset,
-    reward_models: Mapping[str, RewardModel] | str | os.PathLike,
-    shard: str,
-    *,
-    column_mapping: Mapping[str, str] | None = None,
-    output_dir: str | os.PathLike,
-    finished: Callable[[], None] = lambda: None,
-    **settings: Any,
-) -> dict[str, int]:
-    """One job's part of [`score_response_rows`], as [`score_shard`] is of [`score_pairs`]."""
-    reward_models = named_models(reward_models, settings.get("trust_remote_code", False))
-    check_reward_models(reward_models)
-    check_aspect_names(reward_models)
-    job_indices(shard, 1)
-    texts = response_texts(require_dataset(rows, "rows"), column_mapping)
-    with (
-        scoring_folder(output_dir) as folder,
-        contextlib.closing(ScoringRun(texts, ScoringSettings(**settings), folder)) as run,
-    ):
-        return run.job(reward_models, shard, finished)
+    columns = {f"{REWARD_PREFIX}{name}": values for name, values in rewards.items()}
+    for name in set(columns) & set(scored.column_names):
+        logger.warning("The data have a column %r already: the new rewards take its place.", name)
+    return with_columns(scored, columns, kept)
 
 
 def _rewards(
@@ -172,16 +144,23 @@ def _rewards(
     output_dir: str | os.PathLike | None,
 ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.bool_]]:
     """Rewards by each model, in the order of `reward_models`, and whether each row is kept."""
-    found: dict[str, NDArray[np.float32]] = {}
-    kept = np.ones(len(texts), dtype=bool)
     with scoring_folder(output_dir) as folder, contextlib.closing(ScoringRun(texts, settings, folder)) as run:
-        for scorer in run.scorers(reward_models):
-            rewards, _, inside = run.merged(scorer, run.compute(scorer))
-            kept &= inside
-            found |= {name: rewards[:, k] for k, name in enumerate(scorer.aspects)}
-            # The next model is loaded while the loop still holds this one.
-            del scorer
-    return {name: found[name] for name in reward_models}, kept
+        rewards, kept = reward_columns(run.each(run.scorers(reward_models)), len(texts))
+    return {name: rewards[name] for name in reward_models}, kept
+
+
+def reward_columns(
+    found: Iterable[tuple[Scorer, Scores]], num_rows: int
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.bool_]]:
+    """Rewards by each model, and whether each row is kept."""
+    columns: dict[str, NDArray[np.float32]] = {}
+    kept = np.ones(num_rows, dtype=bool)
+    for scorer, (rewards, _, inside) in found:
+        kept &= inside
+        columns |= {name: rewards[:, k] for k, name in enumerate(scorer.aspects)}
+        # The next model is loaded while the loop still holds this one.
+        del scorer
+    return columns, kept
 
 
 def _flattened(

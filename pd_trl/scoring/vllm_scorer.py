@@ -60,7 +60,7 @@ class VllmScorer:
         if is_adapter(folder):
             raise InputError(
                 f"vLLM does not take the reward head of a LoRA adapter ({folder}). Merge it into its base "
-                "(`merge_and_unload`), or score with backend='engine'."
+                "(`pd-trl merge`), or score with backend='engine'."
             )
         if not isinstance(chosen, Mapping):
             chosen = {aspect: ModelOutput(str(folder)) for aspect in chosen}

@@ -10,16 +10,16 @@ import pyarrow as pa
 from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
 from numpy.typing import NDArray
 
-from ..data.ids import row_keys
+from ..data.id_columns import IdColumn, row_ids
 from ..errors import InputError, InputTypeError
 from ..method.divergence import PreferenceDivergence
 from ..method.ranking import select_ranked
 from ..safety.media import check_media_table, media_columns, undecoded
-from .aspect_columns import GAP_PREFIX, aspect_labels, numeric_column
+from .aspect_columns import GAP_PREFIX, label_codes, numeric_column
 from .fitted import FittedFilter
 from .model_gaps import STREAM_ROWS
 from .out_of_core.stream import fit_stream
-from .reasons import ALL_PAIRS, decide, split_kept, with_decision
+from .reasons import ALL_PAIRS, Decider, split_kept, with_decision
 from .report import selection_report
 from .scores import missing_column_error, selector_scores
 from .sql import divergence_sql, kept_sql
@@ -136,7 +136,7 @@ class PDFilter(FittedFilter):
             fit_stream(self, dataset)
             return self
         prepared = self._prepared(dataset)
-        self._fit(prepared, row_keys(prepared))
+        self._fit(prepared, row_ids(prepared))
         return self
 
     def transform(self, dataset: Any) -> Any:
@@ -190,7 +190,7 @@ class PDFilter(FittedFilter):
             fitted = {split: self.fit_transform(dataset[split])}
             return DatasetDict({n: fitted[n] if n in fitted else self.transform(part) for n, part in dataset.items()})
         dataset = self._prepared(dataset)
-        ids = row_keys(dataset)
+        ids = row_ids(dataset)
         return self._decided(dataset, self._fit(dataset, ids), ids)
 
     def _fit_split(self, dataset: DatasetDict | IterableDatasetDict) -> str:
@@ -218,14 +218,15 @@ class PDFilter(FittedFilter):
             )
         return dataset
 
-    def _fit(self, dataset: Dataset, ids: NDArray[np.str_]) -> PreferenceDivergence | None:
+    def _fit(self, dataset: Dataset, ids: IdColumn) -> PreferenceDivergence | None:
         votes = fitted_votes(self, dataset)
         divergence = votes.divergence if votes is not None else None
         scores = self._scores(dataset, divergence, ids)
         if self.per_aspect and "aspect" not in dataset.column_names:
             raise InputError("`per_aspect=True` needs the column 'aspect', which the data does not have.")
-        strata = aspect_labels(dataset) if self.per_aspect else None
-        kept, thresholds = select_ranked(scores, ids, self.budget, strata, ALL_PAIRS)
+        names, strata = label_codes(dataset, []) if self.per_aspect else ([ALL_PAIRS], None)
+        kept, found = select_ranked(scores, ids, self.budget, strata, "0")
+        thresholds = {names[int(code)]: threshold for code, threshold in found.items()}
         if votes is None:
             self.set_statistics([], np.empty(0, dtype=np.float32), np.empty(0), thresholds)
             self.report_ = selection_report(dataset, ids, kept, self)
@@ -242,11 +243,10 @@ class PDFilter(FittedFilter):
         return votes.divergence
 
     def _transform(self, dataset: Dataset) -> Dataset:
-        ids = np.asarray(dataset["pair_id"][:], dtype=str)
-        return self._decided(dataset, transformed_divergence(self, dataset), ids)
+        return self._decided(dataset, transformed_divergence(self, dataset), row_ids(dataset, unique=False))
 
-    def _scores(self, dataset: Dataset, divergence: PreferenceDivergence | None, ids: NDArray) -> NDArray:
-        inputs: dict[str, NDArray] = {"pair_id": ids}
+    def _scores(self, dataset: Dataset, divergence: PreferenceDivergence | None, ids: IdColumn) -> NDArray:
+        inputs: dict[str, NDArray] = {"pair_id": np.asarray(ids)} if self.rule.reads_ids else {}
         for name in self.rule.inputs:
             if name == "pd" and divergence is not None:
                 inputs[name] = divergence.values
@@ -268,10 +268,13 @@ class PDFilter(FittedFilter):
             raise InputError(f"Column {column!r} must hold finite numbers, got {values[bad[0]]} in row {bad[0]}.")
         return values
 
-    def _decided(self, dataset: Dataset, divergence: PreferenceDivergence | None, ids: NDArray[np.str_]) -> Dataset:
-        groups = aspect_labels(dataset) if self.per_aspect else np.full(len(dataset), ALL_PAIRS)
+    def _decided(self, dataset: Dataset, divergence: PreferenceDivergence | None, ids: IdColumn) -> Dataset:
+        names: list[str] = [ALL_PAIRS]
+        groups: NDArray[np.integer] = np.zeros(len(dataset), dtype=np.int8)
+        if self.per_aspect:
+            names, groups = label_codes(dataset, [])
         scores = self._scores(dataset, divergence, ids)
-        kept, reasons = decide(scores, ids, groups, self.thresholds_ or {}, self.selector)
+        kept, reasons = Decider(names, self.thresholds_ or {}, self.selector)(scores, groups, ids.column)
         values = divergence.values if divergence is not None else None
         if values is None and self.pd_column in dataset.column_names and self.needs_divergence:
             values = self._read_input(dataset, "pd").astype(np.float32)

@@ -1,7 +1,7 @@
 """The report of a selection: what it kept and dropped, and warnings about its proxies and votes."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,15 +28,25 @@ class SelectionReport:
     Report of a selection, made by [`PDFilter`]. Printed, it is a table; `to_dict()` gives its numbers.
 
     Args:
-        numbers (`dict`): What [`selection_report`] computed.
+        numbers (`dict` or callable): What [`selection_report`] computed, or what computes it when the report is first read.
     """
 
-    def __init__(self, numbers: dict[str, Any]):
-        self.numbers = numbers
+    def __init__(self, numbers: dict[str, Any] | Callable[[], dict[str, Any]]):
+        self._numbers = numbers
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The numbers, ready for json."""
+        if callable(self._numbers):
+            self._numbers = self._numbers()
+        return self._numbers
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers, ready for json."""
         return self.numbers
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_numbers": self.numbers}
 
     def __getitem__(self, name: str) -> Any:
         return self.numbers[name]
@@ -50,7 +60,7 @@ class SelectionReport:
 
 def selection_report(
     dataset: Dataset,
-    ids: NDArray[np.str_],
+    ids: Any,
     kept: NDArray[np.bool_],
     settings: SelectionSettings,
     *,
@@ -64,7 +74,8 @@ def selection_report(
     against a coin and against "longer wins", lengths before and after, correlations of the gaps with length and with
     each other, shares kept per aspect and per number of agreeing aspects, pairs with fewer votes than others, overlap
     with rival selections of the same size, and agreement with the labels that the selection did not see. Of a column
-    that only the report reads, missing values are skipped, and so is the column if it holds no numbers.
+    that only the report reads, missing values are skipped, and so is the column if it holds no numbers. Texts are measured and
+    rivals ranked when the report is first read.
 
     Args:
         dataset ([`~datasets.Dataset`]): The pairs.
@@ -81,16 +92,26 @@ def selection_report(
     columns = dataset.with_format("arrow")
     numbers = {name: numeric_column(columns, name) for name in number_columns(schema, reported)}
     basis = Basis(labels, np.empty(0, np.float32), np.empty(0), reported=reported, known=vote_names(schema))
-    batch = Batch(Gaps([], own), kept, numbers, dataset_text_lengths(dataset))
+    batch = Batch(Gaps([], own), kept, numbers)
     if matrix is not None and divergence is not None and weights is not None:
         basis.scale, basis.weights = divergence.quantiles, weights
         basis.divergence_quantiles = divergence_quantiles(divergence.values)
         batch.gaps = Gaps(list(matrix.gaps.T), own, matrix.missing)
         batch.divergence, batch.clipped = divergence.values, divergence.clipped
     sums = ReportSums(basis)
-    sums.add(batch)
-    overlap = _overlaps(dataset, ids, kept, settings, divergence)
-    return SelectionReport(report_numbers(sums, settings, proxy_metrics or {}, overlap))
+    sums.add_columns(batch)
+    values = None if divergence is None else divergence.values
+    rest = Batch(Gaps([], own[:0]), kept, {name: numbers[name] for name in ("delta_length",) if name in numbers})
+    # The settings of the filter may change before its report is read.
+    settings, metrics = SelectionSettings(**settings.to_dict()), dict(proxy_metrics or {})
+
+    def computed() -> dict[str, Any]:
+        rest.lengths = dataset_text_lengths(dataset)
+        sums.add_lengths(rest)
+        overlap = rival_overlaps(lambda column: numbers_of(dataset, column), ids, kept, settings, values)
+        return report_numbers(sums, settings, metrics, overlap)
+
+    return SelectionReport(computed)
 
 
 def divergence_quantiles(divergence: NDArray[np.floating]) -> dict[str, float]:
@@ -100,31 +121,41 @@ def divergence_quantiles(divergence: NDArray[np.floating]) -> dict[str, float]:
     return {f"{share:g}": value for share, value in zip(SHARES, found, strict=False)}
 
 
-def _overlaps(
-    dataset: Dataset,
-    ids: NDArray[np.str_],
+def rival_overlaps(
+    column_of: Callable[[str], NDArray | None],
+    ids: Any,
     kept: NDArray[np.bool_],
     settings: SelectionSettings,
-    divergence: PreferenceDivergence | None,
+    divergence: NDArray | None,
 ) -> dict[str, float]:
-    """Share of the kept pairs that each rival selection of the same size would keep too, if its columns are complete."""
-    read: dict[str, NDArray | None] = {"pd": None if divergence is None else divergence.values}
-    result = {}
+    """
+    Share of the kept pairs that each rival selection of the same size would keep too, if its columns are complete.
+
+    Args:
+        column_of (callable): A column as numbers; `None` where there is none.
+        ids (array of shape `(num_pairs,)`): `pair_id`s.
+        kept (boolean array of shape `(num_pairs,)`): The kept pairs.
+        settings ([`SelectionSettings`]): The settings of the selection.
+        divergence (array of shape `(num_pairs,)`, *optional*): PD, where it is computed.
+    """
+    read: dict[str, NDArray | None] = {"pd": divergence}
+    count, result = int(kept.sum()), {}
     for name, rival in SELECTORS.items():
         for column in rival.inputs:
             if column not in read:
-                read[column] = numbers_of(dataset, settings.column_of(column))
+                read[column] = column_of(settings.column_of(column))
         inputs = {column: values for column in rival.inputs if (values := read[column]) is not None}
         complete = len(inputs) == len(rival.inputs) and all(np.isfinite(values).all() for values in inputs.values())
         if name == settings.selector or not complete:
             continue
         try:
-            scores = selector_scores(rival, {"pair_id": ids, **inputs}, settings.seed)
+            given = {"pair_id": np.asarray(ids)} if rival.reads_ids else {}
+            scores = selector_scores(rival, {**given, **inputs}, settings.seed)
         except InputError as error:
             logger.warning("The report has no overlap with the selector %r: %s", name, error)
             continue
-        chosen, _ = select_lowest(scores, ids, int(kept.sum()))
-        result[name] = float((chosen & kept).sum() / kept.sum())
+        chosen, _ = select_lowest(scores, ids, count)
+        result[name] = float((chosen & kept).sum() / count)
     return result
 
 

@@ -9,7 +9,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from ..data.chat import normalize_text, text_length
-from ..data.columnar import dataset_table
+from ..data.columnar import arrow_column
 from ..errors import InputTypeError
 from .aspect_columns import VOTE_PREFIX, is_number_type, rated_aspects, rating_columns, scored_aspects
 from .gaps import Gaps
@@ -89,10 +89,7 @@ def text_lengths(schema: pa.Schema, read: Callable[[str], pa.ChunkedArray]) -> d
 def dataset_text_lengths(dataset: Dataset) -> dict[str, NDArray[np.int64]]:
     """[`text_lengths`] of a data set."""
 
-    def read(name: str) -> pa.ChunkedArray:
-        return dataset_table(dataset.select_columns([name])).column(name)
-
-    return text_lengths(dataset.features.arrow_schema, read)
+    return text_lengths(dataset.features.arrow_schema, lambda name: arrow_column(dataset, name))
 
 
 def length_difference(

@@ -48,6 +48,11 @@ class ReportSums:
 
     def add(self, batch: Batch) -> None:
         """Adds a batch of rows."""
+        self.add_columns(batch)
+        self.add_lengths(batch)
+
+    def add_columns(self, batch: Batch) -> None:
+        """Adds what a batch of rows has beside its lengths."""
         size = len(self.basis.labels)
         self._add("rows", _by_group(np.ones(len(batch.kept)), batch.kept))
         if size:
@@ -59,7 +64,6 @@ class ReportSums:
             self._add("missing", [batch.gaps.missing.get(name, 0) for name in self.names])
             self._add_gaps(batch.gaps, batch.numbers.get("delta_length"))
             self._add_votes(batch.gaps, batch.kept)
-        self._add_lengths(batch)
         self._add_labels(batch)
 
     def _add_divergence(self, divergence: NDArray[np.float32], kept: NDArray[np.bool_]) -> None:
@@ -92,7 +96,8 @@ class ReportSums:
         self._add("votes", [np.bincount(votes[rows], minlength=size * size) for rows in (slice(None), kept)])
         self._add("missing_votes", [np.count_nonzero((voters > 0) & (voters < most)), np.count_nonzero(voters == 0)])
 
-    def _add_lengths(self, batch: Batch) -> None:
+    def add_lengths(self, batch: Batch) -> None:
+        """Adds the lengths of a batch of rows."""
         for side, characters in batch.lengths.items():
             self._add(f"characters_{side}", _by_group(characters, batch.kept))
         delta = length_difference(batch.numbers.get("delta_length"), batch.lengths)

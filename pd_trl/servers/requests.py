@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Any
 
-from tqdm import tqdm
-
 from ..errors import InputError
+from ..runs.progress import Bar
 from ..runs.row_log import RowLog
 from ..text.tables import printable
 from .settings import RequestSettings
@@ -109,7 +108,7 @@ class RequestPool:
         open_keys = [key for key in requests if key not in known]
         if not open_keys:
             return
-        bar = tqdm(total=len(requests), initial=len(known), desc=printable(title), disable=None)
+        bar = Bar(total=len(requests), initial=len(known), desc=printable(title), disable=None)
         executor = ThreadPoolExecutor(self.settings.max_concurrency, thread_name_prefix="pd_trl-request")
         try:
             futures: dict[Future, str] = {executor.submit(self._answer, key, requests[key]): key for key in open_keys}

@@ -11,6 +11,7 @@ from ..errors import InputError
 from .arguments import check_offloading, orders_by_length, sampling_strategy
 from .prefix_sharing.sharing import SharesPrefixes, check_sharing_trainer, prefix_sharing_of
 from .preparation import check_sides, check_tokenised, describe_dropped, readable_rows
+from .progress import show_steps
 from .push import HubPushes, check_push
 
 EvalDataset: TypeAlias = (
@@ -72,6 +73,7 @@ class PreferenceTrainer(HubPushes, SharesPrefixes):
         check_tokenised(self)
         check_sharing_trainer(self)
         self._check_planned_card()
+        show_steps(self)
 
     def _check_rows(self, dataset: Any, args: Any, dataset_name: str) -> None:
         """Raises `InputError` on rows that this kind of trainer cannot use."""

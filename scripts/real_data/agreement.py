@@ -1,5 +1,6 @@
 """How far the kept and the dropped labels agree with labels the selection did not see, with intervals over prompts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,18 +19,26 @@ MIN_TRIALS = 30
 MAX_UNDEFINED = 0.05
 
 
-def divergence(real: RealSet, gaps: NDArray) -> NDArray[np.float32]:
-    """PD of each pair, each held-out fold with scales of its own (Eq. 13-15): its proxies are others than the next fold's."""
+def divergence(
+    real: RealSet, gaps: NDArray, gamma: float = GAMMA, voters: Sequence[int] | None = None
+) -> NDArray[np.float32]:
+    """
+    PD of each pair, each held-out fold with scales of its own (Eq. 13-15): its proxies are others than the next fold's. `voters`
+    are the aspects that vote (all by default).
+    """
     values = np.empty(len(real), dtype=np.float32)
+    voting = np.ones(len(real.aspects), dtype=bool)
+    if voters is not None:
+        voting = np.isin(np.arange(len(real.aspects)), voters)
     for fold in np.unique(real.folds):
         rows = real.folds == fold
         # An aspect that is tied nearly everywhere has no scale, hence no vote.
-        weights = (np.nan_to_num(gap_quantiles(gaps[rows], real.own[rows], GAMMA)) > 0).astype(float)
+        scales = np.nan_to_num(gap_quantiles(gaps[rows], real.own[rows], gamma))
         values[rows] = preference_divergence(
             gaps[rows],
             real.own[rows],
-            GAMMA,
-            weights,
+            gamma,
+            ((scales > 0) & voting).astype(float),
             aspect_names=real.aspects,
             allow_missing=True,
             allow_no_votes=True,
@@ -43,12 +52,12 @@ def ranking(real: RealSet, row: str, **inputs: NDArray) -> NDArray[np.floating]:
     return SELECTORS[row].score({"pair_id": real.pair_ids, **inputs}, real.seed)
 
 
-def keep(real: RealSet, scores: NDArray, budget: float) -> NDArray[np.bool_]:
-    """Mask of the pairs kept: the same share of each fold."""
+def keep(real: RealSet, scores: NDArray, budget: float, among: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """Mask of the pairs kept: the same share of each fold, of its pairs in `among` where given."""
     kept = np.zeros(len(real), dtype=bool)
     ids = real.pair_ids
     for fold in np.unique(real.folds):
-        rows = np.flatnonzero(real.folds == fold)
+        rows = np.flatnonzero((real.folds == fold) & (True if among is None else among))
         kept[rows] = select_lowest(scores[rows], ids[rows], resolve_budget(budget, len(rows)))[0]
     return kept
 

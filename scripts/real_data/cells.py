@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +90,9 @@ class CellStore:
             self._sets[name, seed] = load_set(self.data / f"{name}.parquet", seed, self.folds, self.max_prompts)
         return self._sets[name, seed]
 
-    def cell(self, name: str, seed: int, proxy: str, handling: str) -> Cell:
-        """The cell, from disk where it is there."""
-        real = self.real(name, seed)
+    def cell(self, name: str, seed: int, proxy: str, handling: str, train_share: float = 1.0) -> Cell:
+        """The cell, from disk where it is there; `train_share` is that of [`RealSet`]."""
+        real = replace(self.real(name, seed), train_share=train_share)
         chosen = HANDLINGS[handling]
         manifest = Manifest(
             "bench_real_cell",
@@ -102,14 +102,16 @@ class CellStore:
                 "handling": repr(chosen),
                 "seed": seed,
                 "settings": _settings(proxy, chosen.auto) | ({"model": self.lm.key} if proxy == "lm" else {}),
+                **({} if train_share == 1 else {"train_share": train_share}),
             },
         )
         folder = self.folder / name / f"seed-{seed}" / proxy / handling.replace(" ", "_")
+        folder = folder if train_share == 1 else folder.with_name(f"{folder.name}-share-{train_share:g}")
         if manifest.is_done_in(folder):
             done = Manifest.load(folder)
             return _read(folder, real, proxy, handling, done.results["notes"], done.seconds)  # type: ignore[union-attr]
         start = time.perf_counter()
-        unified = handling in UNIFIED and (proxy not in TRAINED or handling == "none")
+        unified = handling in UNIFIED and (proxy not in TRAINED or handling == "none") and train_share == 1
         gaps, margin, notes, delta = self.gaps(real, proxy, chosen, unified)
         manifest.results, manifest.seconds = {"notes": notes}, time.perf_counter() - start
         manifest.counts = {"pairs": len(real)}

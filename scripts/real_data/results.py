@@ -65,9 +65,9 @@ def set_results(
     plain = cells["none"]
     measured = [outcomes(real, cell.delta_length) for real, cell in zip(reals, plain, strict=True)]
     draws = prompt_draws(int(reals[0].prompts.max()) + 1, resamples)
-    book = _Book(reals, measured, draws)
+    book = Book(reals, measured, draws)
 
-    rows = _fixed_rows(reals, plain) + [_pd_row(reals, cells[h]) for h in handlings]
+    rows = fixed_rows(reals, plain) + [_pd_row(reals, cells[h]) for h in handlings]
     same = [h for h in handlings if h in UNIFIED and h != "none" and all(c.margin is not None for c in cells[h])]
     rows += [_raf_row(reals, cells[h]) for h in same]
     return {
@@ -102,7 +102,8 @@ def _raf_row(reals: list[RealSet], cells: list[Cell]) -> Row:
     return Row(name, scores)
 
 
-def _fixed_rows(reals: list[RealSet], plain: list[Cell]) -> list[Row]:
+def fixed_rows(reals: list[RealSet], plain: list[Cell]) -> list[Row]:
+    """The rules that PD is compared with: a draw, PD of the ratings, the length ruler, RAF."""
     deltas = [cell.delta_length for cell in plain]
     # Where no pair has labels of two aspects, ratings say nothing of a pair beyond its label.
     rated = [divergence(real, gap_matrix(real.rows, "ratings").gaps) for real in reals if real.hidden.any()]
@@ -114,15 +115,16 @@ def _fixed_rows(reals: list[RealSet], plain: list[Cell]) -> list[Row]:
     ]
 
 
-class _Book:
+class Book:
     """Counts of every row, so that differences between rows use the same resamples."""
 
     def __init__(self, reals: list[RealSet], measured: list[dict[str, NDArray]], draws: NDArray):
         self.reals, self.measured, self.draws = reals, measured, draws
         self.tallies: dict[tuple[str, float], dict[str, dict[str, Tally]]] = {}
-        self.all = self._tallies([np.ones(len(real), dtype=bool) for real in reals])
+        self.all = self.masked([np.ones(len(real), dtype=bool) for real in reals])
 
-    def _tallies(self, masks: list[NDArray]) -> dict[str, Tally]:
+    def masked(self, masks: list[NDArray]) -> dict[str, Tally]:
+        """Counts of the pairs in `masks`, one mask for each assignment, by measure."""
         found = {}
         for name in self.measured[0]:
             parts = list(zip(self.reals, [m[name] for m in self.measured], masks, strict=True))
@@ -136,7 +138,7 @@ class _Book:
 
     def _entry(self, row: Row, budget: float) -> dict[str, Any]:
         masks = [keep(real, scores, budget) for real, scores in zip(self.reals, row.scores, strict=True)]
-        groups = {"all": self.all, "kept": self._tallies(masks), "dropped": self._tallies([~mask for mask in masks])}
+        groups = {"all": self.all, "kept": self.masked(masks), "dropped": self.masked([~mask for mask in masks])}
         self.tallies[row.name, budget] = groups
         entry: dict[str, Any] = {"row": row.name, "budget": budget, "kept": [int(mask.sum()) for mask in masks]}
         for name in self.measured[0]:

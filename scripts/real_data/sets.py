@@ -38,6 +38,7 @@ class RealSet:
         texts (`list[tuple[str, str]]`): Distinct prompts with responses.
         chosen, rejected (arrays of shape `(num_pairs,)`): Positions in `texts`.
         digest (`str`): Hash of the rows.
+        train_share (`float`): Share of the rows outside a fold that its proxies train on.
     """
 
     name: str
@@ -53,6 +54,7 @@ class RealSet:
     chosen: NDArray[np.integer]
     rejected: NDArray[np.integer]
     digest: str
+    train_share: float = 1.0
 
     def __len__(self) -> int:
         return len(self.own)
@@ -69,12 +71,13 @@ class RealSet:
 
     def training_rows(self, fold: int) -> tuple[NDArray[np.integer], int]:
         """
-        Rows outside `fold` that share no response with it, and how many were left out because they do.
+        Rows outside `fold` that share no response with it, `train_share` of them, and how many were left out because they do.
         """
         held_out = self.folds == fold
         seen = {self.texts[i][1] for side in (self.chosen, self.rejected) for i in side[held_out]}
         shared = np.array([self.texts[a][1] in seen or self.texts[b][1] in seen for a, b in self._sides()])
-        return np.flatnonzero(~held_out & ~shared), int((~held_out & shared).sum())
+        drawn = random_keys(self.pair_ids, self.seed) < self.train_share
+        return np.flatnonzero(~held_out & ~shared & drawn), int((~held_out & shared).sum())
 
     def _sides(self) -> list[tuple[int, int]]:
         return list(zip(self.chosen.tolist(), self.rejected.tolist(), strict=True))

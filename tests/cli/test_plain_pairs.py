@@ -7,7 +7,7 @@ import pytest
 from pd_trl.runs.artifacts import read_rows
 from pd_trl.runs.resources import recipe_path
 from tests.cli.test_prepare import write
-from tests.data.test_plain import as_whole, plain
+from tests.data.test_plain import plain
 from tests.models.published.checkpoints import FAMILIES
 from tests.models.published.checkpoints import write as write_checkpoint
 from tests.rating.scripted import rating, write_pairs
@@ -117,24 +117,6 @@ def test_single_responses(tmp_path, command, voters):
     assert "already done" in command(*named).out
     other = command(*score, "--column_mapping", "prompt: q\nresponse: q", "--overwrite", "true")
     assert other.code == 0
-
-
-def test_jobs_score_parts_of_single_responses(tmp_path, command, voters):
-    path = write(tmp_path / "messages.jsonl", [{"messages": as_whole(row)["chosen"]} for row in plain(6)])
-    score = (
-        "score",
-        "--dataset_name",
-        path,
-        "--reward_models",
-        voters,
-        "--output_dir",
-        tmp_path / "scored",
-        "--pairs_per_shard",
-        2,
-    )
-    for job in ("0/2", "1/2"):
-        assert command(*score, "--shard", job).code == 0
-    assert command(*score).code == 0 and len(read_rows(tmp_path / "scored" / "scored")) == 6
 
 
 def test_labels_of_several_aspects_are_chosen_by_prepare(tmp_path, command, voters):

@@ -42,7 +42,7 @@ def test_every_section_reads_the_folder_that_another_writes(own):
     assert sections["compare all: dpo"]["dataset_name"] == folders["score"]
     assert sections["dpo"]["dataset_name"] == sections["report"]["dataset_name"] == folders["select"]
     assert sections["generate PD"]["model_name_or_path"] == folders["dpo"]
-    assert sections["generate PD"]["output_dir"] == sections["evaluate alpaca"]["model_outputs"] == f"{outputs}/PD"
+    assert sections["generate PD"]["output_dir"] == sections["evaluate alpaca"]["outputs"] == f"{outputs}/PD"
     assert sections["evaluate pairwise"]["outputs"] == sections["judge"]["outputs"]["PD"] == f"{outputs}/PD"
     publish = sections["publish"]
     assert (publish["selection_dir"], publish["reward_dir"]) == (folders["select"], folders["reward"])

@@ -7,9 +7,10 @@ import pytest
 
 from pd_trl import PDFilter, load_pairs, rate_pairs, server_judge, to_preferences
 from pd_trl.errors import InputError
+from pd_trl.rating.plan import plan_rating
 from pd_trl.rating.rubric import load_rubric
 from pd_trl.rating.run import rate
-from pd_trl.runs.row_log import RowLog
+from pd_trl.runs.row_log import MemoryLog, RowLog
 from tests.rating.scripted import ASPECTS, choice, level_in, levels_of, rating, read_question, sure_rating, write_pairs
 from tests.servers.faults import body, chat
 from tests.servers.replay_server import failing, replay
@@ -47,6 +48,25 @@ def test_ratings_are_the_levels_that_the_judge_wrote(pairs):
     assert max(server.counts.values()) == 1
 
 
+@pytest.mark.parametrize(("mode", "saved"), [("pointwise", 4 * (2 + 3)), ("pairwise", 2 * 4 * 2)])
+def test_what_equal_responses_save_is_counted(tmp_path, mode, saved):
+    path = write_pairs(tmp_path / "pairs.jsonl", 6, shared=2)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    # One pair's responses are equal to each other; another pair comes twice, with its sides changed.
+    rows[4]["rejected"] = rows[4]["chosen"]
+    rows.append({**rows[5], "chosen": rows[5]["rejected"], "rejected": rows[5]["chosen"]})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pairs = load_pairs(path)
+    with replay([], rating) as server:
+        judge = judge_at(server)
+        plan = plan_rating(pairs, judge, load_rubric(), MemoryLog(), mode=mode, repeat_share=0, seed=42)
+        _, report = rate(pairs, judge, load_rubric(), mode=mode, repeat_share=0)
+        sent = sum(server.counts.values())
+    assert len(pairs) == 9 and plan.questions == report.calls["asked"] == sent == 2 * 9 * 4 - saved
+    assert plan.saved == report.calls["saved"] == saved and max(server.counts.values()) == 1
+    assert f"saved: {saved} questions" in str(report) and f"{saved} saved" in "\n".join(plan.lines())
+
+
 def test_expected_value_is_taken_where_there_are_log_probabilities(pairs):
     with replay([], sure_rating) as server:
         rated, report = rate(pairs, judge_at(server), load_rubric())
@@ -69,6 +89,18 @@ def test_server_that_refuses_log_probabilities_is_asked_without(pairs):
         refused = sum("logprobs" in entry for entry in server.bodies)
     assert rated[0]["rating_honesty_a"] == level_in(rated[0]["response_a"], "honesty")
     assert refused == 1
+
+
+@pytest.mark.parametrize("mode", ["pointwise", "pairwise"])
+def test_a_server_can_be_told_the_answers_of_each_question(pairs, mode):
+    form = {"extra_body": {"structured_outputs": {"choice": "{answers}"}, "note": "{answers} as text"}}
+    with replay([], rating) as server:
+        judge = server_judge("m", base_url=server.base_url, settings=QUICK, arguments=form)
+        rate_pairs(pairs, judge=judge, mode=mode)
+    answers = ["1", "2", "3", "4", "5"] if mode == "pointwise" else ["A", "B", "T"]
+    assert {json.dumps(sent["structured_outputs"]) for sent in server.bodies} == {json.dumps({"choice": answers})}
+    assert server.bodies[0]["note"] == "{answers} as text"
+    assert judge.identity["extra_body"] == form["extra_body"]
 
 
 def test_pairwise_averages_both_orders_and_reports_the_bias(pairs):

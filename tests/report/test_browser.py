@@ -158,7 +158,7 @@ def test_texts_of_the_data_are_shown_and_never_run(tmp_path, open_page):
     assert page.page.title() == HOSTILE and page.page.inner_text("h1") == HOSTILE
     page.page.fill("#search", "<script>")
     page.page.click("#examples tbody button >> nth=0")
-    shown = page.page.locator(".texts section div").all_inner_texts()
+    shown = page.page.locator("#examples .texts section div").all_inner_texts()
     assert shown[0] == f"[user{HOSTILE}] {HOSTILE}"
     assert shown[1].startswith(f"{HOSTILE} chosen ")
     assert "<!--<script></script><script>window.hacked = 1</script>" in shown[2]

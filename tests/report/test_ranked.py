@@ -177,7 +177,7 @@ def test_conflicts_count_decided_pairs_only():
 
 def test_packed_columns_can_be_read_back():
     ranked = rank_pairs(*decided_by(60))
-    layout, content = packed(ranked)
+    layout, content = packed(ranked.columns)
     assert {entry["name"] for entry in layout} == set(ranked.columns)
     for entry in layout:
         assert entry["offset"] % 8 == 0

@@ -20,7 +20,6 @@ from pd_trl.scoring.batching import score_sequences, token_batches
 from pd_trl.scoring.layout import shard_rows
 from pd_trl.scoring.prefixes import prefix_batches, shared_prefixes
 from pd_trl.scoring.scorer import RewardModelScorer
-from pd_trl.scoring.shards import job_indices
 from pd_trl.scoring.tokens import TokenRows
 from tests.tiny import tiny_tokenizer
 
@@ -176,13 +175,6 @@ def test_shards_keep_prompts_together(labels, size):
         assert shard.size < size + max(size, largest)
     if largest <= size:
         assert all(len({s for s, rows in enumerate(shards) if i in groups[rows]}) == 1 for i in groups)
-
-
-def test_jobs_share_the_shards():
-    assert [list(job_indices(f"{i}/3", 8)) for i in range(3)] == [[0, 3, 6], [1, 4, 7], [2, 5]]
-    for wrong in ("3/3", "1", "a/b", "-1/3", "1/0", ""):
-        with pytest.raises(ValueError, match="'i/N'"):
-            job_indices(wrong, 8)
 
 
 def test_a_prompt_with_many_responses_has_several_rows():

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pd_trl.errors import InputError
 from pd_trl.models.sidecar import RewardSidecar
-from pd_trl.scoring import score_pairs, score_shard
+from pd_trl.scoring import score_pairs
 from pd_trl.scoring.batching import run_batches
 from pd_trl.scoring.scorer import RewardModelScorer
 from tests.processes import ROOT, run_processes
@@ -452,26 +452,3 @@ def test_of_four_processes_one_is_killed_and_its_shard_is_done_by_another(reward
     expected = np.array(list(gaps_by_id(score_pairs(tiny_preferences(120), reward_folders)).values()))
     for rank in range(1, 4):
         assert np.abs(np.load(tmp_path / f"rank{rank}.npy") - expected).max() < 1e-5
-
-
-def test_jobs_score_their_shards_and_the_merge_scores_what_is_missing(reward_folders, tmp_path, monkeypatch):
-    data = tiny_preferences(20)
-    told = []
-    for job in ("0/3", "2/3"):
-        counts = score_shard(
-            data, reward_folders, job, output_dir=tmp_path, pairs_per_shard=3, finished=lambda: told.append(1)
-        )
-    assert counts == {"shards": 3 * 2, "missing": 3 * 2} and len(told) == 3 * (3 + 2)
-    scored = []
-    call = RewardModelScorer.__call__
-    monkeypatch.setattr(
-        RewardModelScorer, "__call__", lambda self, tokens: scored.append(len(tokens)) or call(self, tokens)
-    )
-    merged = score_pairs(data, reward_folders, output_dir=tmp_path, pairs_per_shard=3, share_prefix=False)
-    assert 0 < sum(scored) <= 3 * 2 * 2 * 3
-    expected = gaps_by_id(score_pairs(data, reward_folders))
-    assert max(np.abs(gap - expected[i]).max() for i, gap in gaps_by_id(merged).items()) < 1e-5
-    with pytest.raises(InputError, match="'i/N'"):
-        score_shard(data, reward_folders, "3/3", output_dir=tmp_path)
-    with pytest.raises(InputError, match="data differ"):
-        score_shard(tiny_preferences(20, seed=9), reward_folders, "0/3", output_dir=tmp_path, pairs_per_shard=3)

@@ -20,5 +20,5 @@ def test_a_shard_that_is_not_as_it_was_written_is_scored_again(tmp_path, caplog,
     shards.path(1).write_bytes({"a flipped bit": bytes(flipped), "emptied": b"", "cut short": written[:-1]}[damage])
     assert shards.done == [0] and f"{shards.path(1)} is damaged" in caplog.text
     compute_shards(shards, compute)
-    assert computed == [0, 1, 1] and shards.done == [0, 1]
+    assert sorted(computed) == [0, 1, 1] and shards.done == [0, 1]
     assert shards.merged()[0]["pair_id"][:] == ["p0", "p1"]

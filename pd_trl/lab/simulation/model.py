@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import InputError
+from ...runs.progress import Bar
 
 if TYPE_CHECKING:
     import torch
@@ -141,6 +142,10 @@ def pretrain(
     model = build_model(tokenizer, hidden_size=hidden_size, num_layers=num_layers, num_heads=num_heads, seed=seed)
     ids = [[*row, tokenizer.eos_token_id] for row in tokenizer(texts)["input_ids"]]
     batches = _batches([len(row) for row in ids], batch_size, num_epochs, seed)
+    logger.info(
+        "Pretraining a model of %s parameters on %s texts, %s steps.",
+        f"{model.num_parameters():,}", f"{len(corpus):,}", f"{len(batches):,}",
+    )  # fmt: skip
     losses = _train(model, ids, batches, tokenizer.pad_token_id, learning_rate)
     model.save_pretrained(output_dir)
     tokenizer.save_pretrained(output_dir)
@@ -153,7 +158,10 @@ def pretrain(
         "num_tokens": num_epochs * sum(map(len, ids)),
         "seconds": time.perf_counter() - start,
     }
-    logger.info("Pretrained on %d texts: %s", len(corpus), result)
+    logger.info(
+        "Pretrained in %.0f s: the loss fell from %.2f to %.2f nats per token.",
+        result["seconds"], result["initial_loss"], result["final_loss"],
+    )  # fmt: skip
     return result
 
 
@@ -180,7 +188,7 @@ def _train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_then_linear(len(batches)))
     losses = []
     model.train()
-    for batch in batches:
+    for batch in Bar(batches, desc="pretraining", unit="step", disable=None):
         input_ids, attention_mask = pad_right([ids[i] for i in batch], pad_token_id)
         labels = input_ids.masked_fill(attention_mask == 0, -100)
         loss = model(input_ids=input_ids, attention_mask=attention_mask, labels=labels, use_cache=False).loss

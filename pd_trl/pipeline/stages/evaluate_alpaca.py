@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ...errors import InputError
 from ...evaluation.alpaca import evaluate_alpaca, plan_alpaca
@@ -30,7 +30,9 @@ _STAGE = "evaluate alpaca"
 class AlpacaArguments:
     """Arguments of `pd-trl evaluate alpaca`, see [`evaluate_alpaca`]."""
 
-    model_outputs: str | None = argument(
+    OLD_WORDS: ClassVar[dict[str, str]] = {"model_outputs": "outputs"}
+
+    outputs: str | None = argument(
         None, "The outputs: a json, jsonl or parquet file, or the folder of `pd-trl generate`."
     )
     reference_outputs: str | None = argument(None, "Outputs to compare with. AlpacaEval's own where unset.")
@@ -74,8 +76,8 @@ _DECIDING = (
 def run_evaluate_alpaca(arguments: AlpacaArguments) -> StageResult:
     """Evaluates a model's outputs as AlpacaEval 2 does, and writes annotations and `eval_results.json`."""
     register_gold_judge()
-    if not arguments.model_outputs:
-        raise InputError("No outputs: name them with --model_outputs (a file, or the folder of `pd-trl generate`).")
+    if not arguments.outputs:
+        raise InputError("No outputs: name them with --outputs (a file, or the folder of `pd-trl generate`).")
     shared: dict[str, Any] = {
         "reference_outputs": arguments.reference_outputs,
         "judge": arguments.judge,
@@ -86,14 +88,14 @@ def run_evaluate_alpaca(arguments: AlpacaArguments) -> StageResult:
     }
     if arguments.dry_run:
         plan = plan_alpaca(
-            arguments.model_outputs,
+            arguments.outputs,
             output_dir=arguments.output_dir,
             price_per_million_tokens=arguments.price_per_million_tokens,
             **shared,
         )
         counts = {"instructions": plan.num_instructions, "requests": plan.num_requests}
         return StageResult(f"{_STAGE} (dry run)", arguments.output_dir, counts, str(plan).split("\n"))
-    inputs = [arguments.model_outputs, arguments.reference_outputs, arguments.annotations, arguments.difficulty_file]
+    inputs = [arguments.outputs, arguments.reference_outputs, arguments.annotations, arguments.difficulty_file]
     check_folder(_STAGE, arguments.output_dir, inputs)
     manifest = Manifest(_STAGE, _digests(arguments), deciding(arguments, _DECIDING))
     done = skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
@@ -104,7 +106,7 @@ def run_evaluate_alpaca(arguments: AlpacaArguments) -> StageResult:
     # Answers are known by their requests, so that those of another run may stay.
     with owned_folder(_STAGE, arguments.output_dir, overwrite=False), timed(manifest):
         result = evaluate_alpaca(
-            arguments.model_outputs,
+            arguments.outputs,
             output_dir=arguments.output_dir,
             base_url=arguments.base_url,
             api_key_env=arguments.api_key_env,
@@ -127,9 +129,7 @@ def run_evaluate_alpaca(arguments: AlpacaArguments) -> StageResult:
 def _digests(arguments: AlpacaArguments) -> dict[str, str]:
     """Digests of outputs and reference by their content, in whatever order, and of the files."""
     digests = {
-        "model_outputs": digest_of(
-            read_outputs(arguments.model_outputs, "model outputs", arguments.generator).outputs
-        ),
+        "model_outputs": digest_of(read_outputs(arguments.outputs, "model outputs", arguments.generator).outputs),
         "reference_outputs": digest_of(read_reference(arguments.reference_outputs).outputs),
     }
     for name in ("annotations", "difficulty_file"):

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ...hub import check_access, check_card, check_namespace
+from ...hub import HubUnreachableError, check_access, check_card, check_namespace
 from ...models.sidecar import SIDECAR_NAME, RewardSidecar
 from ...publishing.collection import (
     CollectionResult,
     check_collection,
     collection_items,
-    difference,
+    planned_collection,
     publish_collection,
 )
 from ...publishing.dataset import publish_dataset
@@ -70,6 +70,12 @@ def check_publish(arguments: PublishArguments) -> None:
     """Raises `InputError` if the Hub would refuse a part of the publication, before anything is computed."""
     if not any(getattr(arguments, name) for name in _FOLDERS):
         raise InputError(f"The section 'publish' names nothing to publish: set one of {', '.join(_FOLDERS)}.")
+    # A dry run plans a new repository where there is no token or no connection.
+    with contextlib.suppress(*[HubUnreachableError] if arguments.dry_run else []):
+        _check_hub(arguments)
+
+
+def _check_hub(arguments: PublishArguments) -> None:
     options: dict[str, Any] = {name: getattr(arguments, name) for name in ("private", "create_pr", "tag")}
     # An earlier run of this folder may have set the tag.
     folder = Path(arguments.output_dir).expanduser()
@@ -133,7 +139,7 @@ def _publish_all(arguments: PublishArguments) -> list[Publication | CollectionRe
     results: list[Publication | CollectionResult] = []
     rewards: dict[str, str] = {}
     pinned: dict[str, str] = {}
-    dataset, report = (_full(name) for name in (arguments.dataset, arguments.report))
+    dataset, report = (_full(name, arguments.dry_run) for name in (arguments.dataset, arguments.report))
     for path in sorted(Path(arguments.reward_dir or "").glob(f"*/{SIDECAR_NAME}")) if arguments.reward_models else []:
         done = publish_model(
             path.parent, f"{arguments.reward_models}-{path.parent.name}", license=arguments.license, **options
@@ -192,14 +198,20 @@ def _collect(
     )
     title, private = str(arguments.collection), bool(arguments.private)
     if arguments.dry_run:
-        owner = check_namespace(_namespace(arguments), f"collection {title!r}")
-        return difference(check_collection(title, owner, private), title, items, dry_run=True)
+        return planned_collection(title, items, namespace=_namespace(arguments), private=private, check=False)
     return publish_collection(title, items, namespace=_namespace(arguments), private=private)
 
 
-def _full(name: str | None) -> str | None:
-    """A Hub id with its namespace."""
-    return name if name is None or "/" in name else f"{check_namespace(None, name)}/{name}"
+def _full(name: str | None, dry_run: bool) -> str | None:
+    """A Hub id with its namespace, which a dry run may not know."""
+    if name is None or "/" in name:
+        return name
+    try:
+        return f"{check_namespace(None, name)}/{name}"
+    except HubUnreachableError:
+        if not dry_run:
+            raise
+        return f"your-name/{name}"
 
 
 def _namespace(arguments: PublishArguments) -> str | None:

@@ -1,14 +1,9 @@
 """Stage `score`: the reward gap of every pair by every aspect's reward model."""
 
 import logging
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from datasets import Dataset
 
 from ...errors import InputError
 from ...hub import local_model_folder
@@ -16,10 +11,9 @@ from ...method.length import check_length_penalty
 from ...models.adapters import ADAPTER_CONFIG
 from ...models.named import ModelOutput, model_output
 from ...models.sidecar import SIDECAR_NAME, RewardSidecar
-from ...publishing.shards import pull_shards, push_shards
-from ...runs.artifacts import Manifest, replaced_folder, write_rows
+from ...runs.artifacts import Manifest
 from ...runs.folders import folder_lock
-from ...runs.identity import data_key, deciding, settings_key
+from ...runs.identity import deciding, settings_key
 from ...runs.launch import is_main_process
 from ...runs.model_identity import model_key
 from ...runs.provenance import inherited_provenance, proxy_provenance
@@ -34,11 +28,12 @@ from ...runs.stage_folders import (
 )
 from ...scoring.backends import BACKENDS
 from ...scoring.reward_models import named_models
-from ...scoring.shards import OtherRunError, job_indices
+from ...scoring.units import ENGINES
 from ...text.tables import number, table
 from ..mappings import path_or_mapping
 from .arguments import OVERWRITE, REMOTE_CODE, RESUMED, argument
-from .scored_rows import OF_THE_GAP, RowsToScore, rows_to_score
+from .scored_files import ScoredFiles
+from .scored_rows import ScoredRows, what_to_score
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +69,9 @@ class ScoreArguments:
     length_correction: str | None = argument(
         None, "penalty, residual or none. Where unset, the one that each model was trained with."
     )
-    pairs_per_shard: int = argument(2048, "Number of pairs in a shard.")
+    pairs_per_shard: int = argument(
+        2048, "Number of pairs that are scored and written together; of parquet files, whole row groups."
+    )
     share_prefix: bool = argument(True, "Read a prompt once for all its responses, if that saves time.")
     backend: str = argument(
         "engine", "engine (ours), transformers (the models as they are), or vllm.", choices=list(BACKENDS)
@@ -83,13 +80,14 @@ class ScoreArguments:
         None, "Attention of the models, such as flash_attention_2. Where unset, transformers chooses."
     )
     torch_compile: bool = argument(False, "Compile the models by torch.compile.")
-    shard: str | None = argument(
-        None,
-        "i/N, with i from 0 to N - 1: score every N-th shard and merge nothing (for job arrays). Without it, "
-        "score the remaining shards and merge.",
+    engine: str = argument(
+        "process",
+        "process (this one; the same command started several times shares the work) or ray (the cluster of RAY_ADDRESS, or this machine).",
+        choices=list(ENGINES),
     )
-    shards_repo: str | None = argument(None, "Hub data set through which jobs exchange their shards.")
-    shards_path: str = argument("shards", "Folder in that data set.")
+    num_actors: int | None = argument(
+        None, "Actors of --engine ray. Where unset, one for each GPU, or for each CPU where there is none."
+    )
     chat: bool = argument(
         False, "Score strings as messages of the user and the assistant, in the chat template of each model."
     )
@@ -104,7 +102,6 @@ _SCORING = (
 )  # fmt: skip
 # Settings that change scores only by rounding.
 _HOW = ("tokens_per_batch", "share_prefix", "torch_compile")
-_SECONDS_BETWEEN_PUSHES = 600.0
 
 
 def reward_models_of(value: str | dict[str, Any] | None) -> dict[str, ModelOutput]:
@@ -154,12 +151,14 @@ def _by_aspect(folders: list[Path]) -> dict[str, ModelOutput]:
 def check_score(arguments: ScoreArguments) -> None:
     """Raises `InputError` on arguments out of range."""
     check_length_penalty(arguments.length_penalty or 0.0, arguments.length_correction or "none")
-    for name in ("max_length", "tokens_per_batch", "pairs_per_shard"):
+    for name in ("max_length", "tokens_per_batch", "pairs_per_shard", "num_actors"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise InputError(f"`{name}` must be at least 1, got {value}.")
-    if arguments.shard is not None:
-        job_indices(arguments.shard, 1)
+    if arguments.num_actors is not None and arguments.engine != "ray":
+        raise InputError(
+            "`num_actors` is of --engine ray. Other processes share the work where the command is started again."
+        )
 
 
 @shared_folder
@@ -171,7 +170,9 @@ def run_score(arguments: ScoreArguments) -> StageResult:
         check_folder(
             "score", arguments.output_dir, [arguments.dataset_name, *(model.model for model in models.values())]
         )
-    given = rows_to_score(arguments.dataset_name, arguments.column_mapping)
+    given = what_to_score(
+        arguments.dataset_name, arguments.column_mapping, arguments.engine, arguments.pairs_per_shard
+    )
     folders = {
         aspect: local_model_folder(model.model, what=f"reward model of '{aspect}'") for aspect, model in models.items()
     }
@@ -181,7 +182,7 @@ def run_score(arguments: ScoreArguments) -> StageResult:
     manifest = Manifest(
         "score",
         inputs={
-            "preferences" if given.part == "pairs" else given.part: data_key(given.rows),
+            "preferences" if given.part == "pairs" else given.part: given.digest,
             **{f"model {aspect}": model_key(folder) for aspect, folder in folders.items()},
             # The metrics of a model and its length penalty are part of the result.
             **{f"what is said of {aspect}": settings_key(asdict(sidecar)) for aspect, sidecar in sidecars.items()},
@@ -192,8 +193,8 @@ def run_score(arguments: ScoreArguments) -> StageResult:
         | ({"chat": True} if arguments.chat else {}),
     )
     if arguments.dry_run:
-        lines = [f"{len(given.rows)} {given.part}, {len(models)} reward models: {', '.join(models)}", *given.lost]
-        return dry_result(manifest, arguments.output_dir, {given.part: len(given.rows)}, lines)
+        lines = [f"{given}, {len(models)} reward models: {', '.join(models)}", *given.lost]
+        return dry_result(manifest, arguments.output_dir, {given.part: given.num_rows}, lines)
     done = skip_if_done(manifest, arguments.output_dir, arguments.overwrite)
     if done:
         return done
@@ -210,13 +211,10 @@ def run_score(arguments: ScoreArguments) -> StageResult:
     settings = {name: getattr(arguments, name) for name in (*_SCORING, "chat")}
     try:
         with owned_folder(manifest, arguments.output_dir, arguments.overwrite, exclusive=False) as root:
-            here = replace(arguments, output_dir=str(root))
-            with timed(manifest), _shards_of_others(here):
-                if arguments.shard is not None:
-                    return _run_job(here, given, models, settings)
-                scored = given.score(models, root, settings)
-            total = len(given.rows) + sum(given.dropped.values())
-            manifest.counts = {given.part: total, "scored": len(scored), "dropped": total - len(scored)}
+            with timed(manifest):
+                how = {"engine": arguments.engine, "num_actors": arguments.num_actors}
+                scored = given.score(models, root, settings, manifest, **how)
+            manifest.counts = {given.part: scored.total, "scored": scored.kept, "dropped": scored.total - scored.kept}
             if is_main_process():
                 _write(manifest, scored, root, arguments.overwrite)
     except FileNotFoundError:
@@ -227,60 +225,12 @@ def run_score(arguments: ScoreArguments) -> StageResult:
         return done
     names = ["mean", "standard deviation", "positive"] if given.part == "pairs" else ["mean", "standard deviation"]
     rows = [[given.prefix.removesuffix("_"), *names]]
-    for aspect in models:
-        values = scored.with_format("numpy")[f"{given.prefix}{aspect}"][:]
-        shown = [values.mean(), values.std(), (values > 0).mean()][: len(names)]
-        rows.append([aspect, *(number(float(value)) for value in shown)])
+    rows += [[aspect, *map(number, scored.moments[aspect][: len(names)])] for aspect in models]
     return StageResult("score", arguments.output_dir, manifest.counts, [*given.lost, *table(rows)])
 
 
-def _write(manifest: Manifest, scored: Dataset, root: Path, overwrite: bool) -> None:
-    """Writes the result, unless another process that shares the shards, or a run with other settings, has done so."""
+def _write(manifest: Manifest, scored: ScoredRows | ScoredFiles, root: Path, overwrite: bool) -> None:
+    """Writes the result, unless another process that shares the work, or a run with other settings, has done so."""
     with folder_lock(root, wait=600.0):
-        if skip_if_done(manifest, root, overwrite):
-            return
-        with replaced_folder(root / "scored") as folder:
-            write_rows(scored, folder)
-        manifest.save(root)
-
-
-@contextmanager
-def _shards_of_others(arguments: ScoreArguments) -> Iterator[None]:
-    """Downloads the shards that other jobs left in the data set; if they do not fit, the error says where they came from."""
-    if arguments.shards_repo is None:
-        yield
-        return
-    if is_main_process():
-        pull_shards(arguments.shards_repo, arguments.output_dir, path=arguments.shards_path)
-    try:
-        yield
-    except OtherRunError as error:
-        raise InputError(
-            f"{error} Some came from {arguments.shards_repo}: another --shards_path there is free for this run."
-        ) from None
-
-
-def _run_job(
-    arguments: ScoreArguments, given: RowsToScore, models: dict[str, ModelOutput], settings: dict[str, Any]
-) -> StageResult:
-    """Scores the shards of one job of several, and pushes each to the data set, if there is one."""
-    last = time.monotonic()
-
-    def push() -> None:
-        if arguments.shards_repo is not None and is_main_process():
-            push_shards(arguments.shards_repo, arguments.output_dir, path=arguments.shards_path)
-
-    def finished() -> None:
-        nonlocal last
-        if time.monotonic() - last > _SECONDS_BETWEEN_PUSHES:
-            push()
-            last = time.monotonic()
-
-    own = {name: value for name, value in settings.items() if name not in OF_THE_GAP}
-    counts = given.score_shard(models, str(arguments.shard), output_dir=arguments.output_dir, finished=finished, **own)
-    push()
-    lines = [f"The {counts['shards']} shards of job {arguments.shard} are done, over all models."]
-    if counts["missing"]:
-        lines.append(f"{counts['missing']} shards of other jobs are not here yet.")
-    lines.append("When all jobs are done, the same command without --shard merges them.")
-    return StageResult("score", arguments.output_dir, counts, lines)
+        if not skip_if_done(manifest, root, overwrite):
+            manifest.save(root, known=scored.write(root))

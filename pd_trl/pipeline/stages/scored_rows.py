@@ -10,11 +10,15 @@ from datasets import Dataset
 from ...data import aspects_of, effective_labels, prepare_preferences, read_pairs
 from ...data.responses import holds_responses, response_columns
 from ...errors import InputError
-from ...scoring import score_pairs, score_response_rows, score_response_shard, score_shard
+from ...runs.artifacts import Manifest, replaced_folder, write_rows
+from ...runs.identity import data_key
+from ...scoring import score_pairs, score_response_rows
 from ...scoring.single import REWARD_PREFIX
+from ...scoring.units import FilesToScore, parquet_files, plan_units
 from ...selection.aspect_columns import GAP_PREFIX, VOTE_PREFIX
 from ..mappings import mapping_of
 from .inputs import rows_of
+from .scored_files import StreamToScore
 
 # Arguments that single responses do not have.
 OF_THE_GAP = ("length_penalty", "length_correction")
@@ -49,18 +53,86 @@ class RowsToScore:
         """What the columns that are added begin with."""
         return GAP_PREFIX if self.part == "pairs" else REWARD_PREFIX
 
-    def score(self, models: Mapping[str, Any], root: Path, settings: dict[str, Any]) -> Dataset:
-        """The rows with what was scored."""
-        if self.part == "pairs":
-            return score_pairs(self.rows, models, output_dir=root, **settings)
-        own = {name: value for name, value in settings.items() if name not in OF_THE_GAP}
-        return score_response_rows(self.rows, models, column_mapping=self.mapping, output_dir=root, **own)
+    @property
+    def digest(self) -> str:
+        """What tells these rows from others."""
+        return data_key(self.rows)
 
-    def score_shard(self, models: Mapping[str, Any], shard: str, **options: Any) -> dict[str, int]:
-        """One job's part of them."""
+    @property
+    def num_rows(self) -> int:
+        """How many there are."""
+        return len(self.rows)
+
+    def __str__(self) -> str:
+        return f"{self.num_rows} {self.part}"
+
+    def score(
+        self, models: Mapping[str, Any], root: Path, settings: dict[str, Any], manifest: Manifest, **how: Any
+    ) -> "ScoredRows":
+        """Scores what is left of the rows, with shards in a stage's folder."""
         if self.part == "pairs":
-            return score_shard(self.rows, models, shard, **options)
-        return score_response_shard(self.rows, models, shard, column_mapping=self.mapping, **options)
+            scored = score_pairs(self.rows, models, output_dir=root, **settings)
+        else:
+            own = {name: value for name, value in settings.items() if name not in OF_THE_GAP}
+            scored = score_response_rows(self.rows, models, column_mapping=self.mapping, output_dir=root, **own)
+        moments: dict[str, tuple[float, ...]] = {}
+        for aspect in models:
+            values = scored.with_format("numpy")[f"{self.prefix}{aspect}"][:]
+            moments[aspect] = (float(values.mean()), float(values.std()), float((values > 0).mean()))
+        return ScoredRows(scored, len(self.rows) + sum(self.dropped.values()), len(scored), moments)
+
+
+@dataclass
+class ScoredRows:
+    """
+    What scoring rows gave.
+
+    Args:
+        rows ([`~datasets.Dataset`]): The rows with what was scored.
+        total (`int`): Rows that were there.
+        kept (`int`): Rows that were scored.
+        moments (`dict`): Mean, standard deviation and share above 0 by each model.
+    """
+
+    rows: Dataset
+    total: int
+    kept: int
+    moments: dict[str, tuple[float, ...]]
+
+    def write(self, root: Path) -> dict[str, str]:
+        """Writes the rows into a stage's folder. No digest is known yet."""
+        with replaced_folder(root / "scored") as folder:
+            write_rows(self.rows, folder)
+        return {}
+
+
+def what_to_score(
+    name: str | None, column_mapping: Mapping[str, Any] | str | None, engine: str, rows_per_unit: int
+) -> RowsToScore | StreamToScore:
+    """
+    Parquet files that are scored in a stream, or the rows of anything else.
+
+    Args:
+        name (`str`, *optional*): A stage's folder, a file, a pattern or address of parquet files, or a Hub id.
+        column_mapping (mapping or `str`, *optional*): Our names to those of the data.
+        engine (`str`): What scores them.
+        rows_per_unit (`int`): See [`plan_units`].
+
+    Raises:
+        InputError: When the data cannot be scored, or not by `engine`.
+    """
+    files = parquet_files(name)
+    plan = plan_units(files, rows_per_unit) if files is not None else None
+    found = FilesToScore.of(plan, mapping_of(column_mapping, "column_mapping")) if plan is not None else None
+    if found is not None:
+        return StreamToScore(found)
+    if engine == "ray" or (name and "://" in name):
+        why = f"has the columns {', '.join(plan.schema.names)}" if plan is not None else "names no parquet files"
+        raise InputError(
+            "Files at an address, and files that Ray scores, must be parquet with pair_id, prompt, chosen, rejected and aspect, or "
+            f"with single responses, but {name} {why}. Run `pd-trl prepare` first, and score the folder that it writes."
+        )
+    return rows_to_score(name, column_mapping)
 
 
 def rows_to_score(name: str | None, column_mapping: Mapping[str, Any] | str | None) -> RowsToScore:

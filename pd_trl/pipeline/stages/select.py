@@ -1,34 +1,22 @@
 """Stage `select`: computes PD and decides which pairs to keep."""
 
-import logging
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ...data.sources import is_path
 from ...errors import InputError
 from ...hub import download_file
 from ...method.votes import DECORRELATED
-from ...runs.artifacts import Manifest, replaced_folder
-from ...runs.identity import data_key
-from ...runs.provenance import inherited_provenance
-from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, skip_if_done, timed
-from ...selection.artifact import selection_manifest, write_selection
+from ...runs.artifacts import Manifest, check_complete
+from ...runs.stage_folders import StageResult, check_folder, held_folder
 from ...selection.filter import PDFilter
 from ...selection.filter_file import FILTER_NAME, read_filter
+from ...selection.out_of_core.source import RowSource
 from ...selection.settings import FORMS, SelectionSettings
 from ..mappings import mapping_of
 from .arguments import OVERWRITE, argument
 from .inputs import rows_of
-
-logger = logging.getLogger(__name__)
-
-# From this many rows on, a selection in memory warns of the memory it needs.
-MANY_ROWS = 5_000_000
 
 
 def _setting(name: str) -> Any:
@@ -60,12 +48,11 @@ class SelectArguments:
     seed: int = _setting("seed")
     out_of_core: bool = argument(
         False,
-        "Select the same pairs from parquet files that need not fit in memory. `dataset_name` is then a folder, a file, a "
-        "pattern, or a url such as `hf://datasets/me/data/scored/*.parquet`.",
+        "Read `dataset_name` as parquet files alone: a folder, a file, a pattern, or a url such as "
+        "`hf://datasets/me/data/scored/*.parquet`. The pairs are the same; the report then has no overlap with other rules, "
+        "for which ids and scores would be held in memory.",
     )
-    num_threads: int | None = argument(
-        None, "Threads of --out_of_core. Where unset, one for each core, but at most 8."
-    )
+    num_threads: int | None = argument(None, "Threads. Where unset, one for each core, but at most 8.")
     dry_run: bool = argument(False, "Show the report and write nothing.")
     overwrite: bool = argument(False, OVERWRITE)
 
@@ -84,63 +71,37 @@ def _weights(value: dict[str, float] | str | None) -> dict[str, Any] | str:
 @held_folder
 def run_select(arguments: SelectArguments) -> StageResult:
     """Selects and writes `selected/`, `dropped/`, `filter.json`, `selection.sql`, `report.json`, `report.txt` and the manifest."""
-    if arguments.out_of_core:
-        return _run_out_of_core(arguments)
-    _hint_at_out_of_core(arguments.dataset_name)
-    if not arguments.dry_run:
-        check_folder("select", arguments.output_dir, [arguments.dataset_name])
-    pd_filter = check_select(arguments)
-    scored = _scored_rows(arguments.dataset_name)
-    pd_filter.proxy_metrics = _proxy_metrics(arguments.dataset_name)
-    manifest = selection_manifest(pd_filter, data_key(scored))
-    done = None if arguments.dry_run else skip_if_done(manifest, arguments.output_dir, arguments.overwrite, hold=False)
-    if done:
-        return done
-    with timed(manifest):
-        decided = pd_filter.fit_transform(scored)
-        kept = np.asarray(decided["pd_kept"][:], dtype=bool)
-    report = pd_filter.report_
-    if report is None:
-        raise InputError("The selection has no report.")
-    manifest.counts = {"total": len(decided), "kept": int(kept.sum()), "dropped": int((~kept).sum())}
-    manifest.results = {"report": report.to_dict(), "provenance": inherited_provenance(arguments.dataset_name)}
-    if not arguments.dry_run:
-        if done := skip_if_done(manifest, arguments.output_dir, arguments.overwrite):
-            return done  # another command has made it meanwhile
-        with replaced_folder(arguments.output_dir) as folder:
-            write_selection(decided, pd_filter, manifest, folder)
-    if arguments.dry_run:
-        return dry_result(manifest, arguments.output_dir, manifest.counts, str(report).splitlines())
-    return StageResult("select", arguments.output_dir, manifest.counts, str(report).splitlines())
-
-
-def _run_out_of_core(arguments: SelectArguments) -> StageResult:
     from ...selection.out_of_core import run_out_of_core
 
-    if not arguments.dataset_name:
+    name, source = arguments.dataset_name, None
+    if arguments.out_of_core and not name:
         raise InputError("No data: name parquet files, a pattern or a folder of them with --dataset_name.")
+    if not arguments.dry_run:
+        check_folder("select", arguments.output_dir, [name])
     pd_filter = check_select(arguments)
-    if Path(arguments.dataset_name).expanduser().is_dir():
-        pd_filter.proxy_metrics = _proxy_metrics(arguments.dataset_name)
+    if not arguments.out_of_core:
+        source = _rows(name, arguments.num_threads)
+    if not arguments.out_of_core or Path(str(name)).expanduser().is_dir():
+        pd_filter.proxy_metrics = _proxy_metrics(name)
     return run_out_of_core(
-        pd_filter, arguments.dataset_name, arguments.output_dir, overwrite=arguments.overwrite, dry_run=arguments.dry_run,
-        num_threads=arguments.num_threads,
+        pd_filter, str(name), arguments.output_dir, overwrite=arguments.overwrite, dry_run=arguments.dry_run,
+        num_threads=arguments.num_threads, source=source, overlap=not arguments.out_of_core,
     )  # fmt: skip
 
 
-def _hint_at_out_of_core(name: str | None) -> None:
-    """Warns if the rows may not fit in memory, before they are read."""
+def _rows(name: str | None, num_threads: int | None) -> RowSource:
+    """The rows to select from: parquet files as they are, and anything else as `datasets` reads it."""
+    from ...selection.out_of_core.parquet import ParquetSource
+    from ...selection.out_of_core.source import DatasetSource
+
     folder = Path(name).expanduser() if name else Path()
-    files = [file for place in (folder / "scored", folder) for file in place.glob("*.parquet")] if name else []
-    try:
-        rows = sum(pq.read_metadata(file).num_rows for file in files)
-    except (pa.ArrowInvalid, OSError):
-        return  # the error comes when the rows are read
-    if rows >= MANY_ROWS:
-        logger.warning(
-            "%s holds %d rows, whose ids and gaps are all read into memory. `--out_of_core true` makes the same selection in "
-            "a fixed amount of memory.", name, rows,
-        )  # fmt: skip
+    if name and folder.is_file() and folder.suffix == ".parquet":
+        return ParquetSource(name, num_threads=num_threads)
+    for place in (folder / "scored", folder, folder / "preferences") if name else ():
+        if files := sorted(place.glob("train-*-of-*.parquet")):
+            check_complete(files)
+            return ParquetSource(files, num_threads=num_threads)
+    return DatasetSource(_scored_rows(name), num_threads=num_threads)
 
 
 def _scored_rows(name: str | None) -> Any:

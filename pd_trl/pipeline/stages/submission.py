@@ -1,7 +1,7 @@
 """Stage `submission`: the pull request to AlpacaEval's leaderboard as a folder."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ...errors import InputError
 from ...evaluation.submission import build_submission, check_submission
@@ -14,10 +14,12 @@ from .arguments import argument
 class SubmissionArguments:
     """Arguments of `pd-trl submission`, see [`build_submission`] and [`check_submission`]."""
 
+    OLD_WORDS: ClassVar[dict[str, str]] = {"model_outputs": "outputs"}
+
     output_dir: str = argument("submission", "Folder of the submission.")
     name: str | None = argument(None, "Name of the model on the leaderboard.")
     evaluation: str | None = argument(None, "The folder of `pd-trl evaluate alpaca`.")
-    model_outputs: str | None = argument(None, "The outputs, where they are not evaluated yet.")
+    outputs: str | None = argument(None, "The outputs, where they are not evaluated yet.")
     pretty_name: str | None = argument(None, "Name shown on the leaderboard.")
     link: str | None = argument(None, "Page of the model.")
     prompt_template: str | None = argument(
@@ -41,15 +43,15 @@ def run_submission(arguments: SubmissionArguments) -> StageResult:
     if not arguments.check:
         if not arguments.name:
             raise InputError("No name: give the model's with --name, or check a folder with --check.")
-        if not arguments.evaluation and not arguments.model_outputs:
+        if not arguments.evaluation and not arguments.outputs:
             raise InputError(
-                "Nothing to submit: give --evaluation (or --model_outputs, to check these before they are judged)."
+                "Nothing to submit: give --evaluation (or --outputs, to check these before they are judged)."
             )
         build_submission(
             arguments.output_dir,
             name=arguments.name,
             evaluation=arguments.evaluation,
-            model_outputs=arguments.model_outputs,
+            model_outputs=arguments.outputs,
             pretty_name=arguments.pretty_name,
             link=arguments.link,
             prompt_template=arguments.prompt_template,

@@ -16,6 +16,7 @@ const breakable = (name) => name.split(/(?<=_)/).flatMap((part, i) => (i ? [elem
 function exampleRows(examples) {
   return examples.rank.map((_, i) => {
     const row = Object.fromEntries(Object.keys(examples).map((name) => [name, examples[name][i]]));
+    row.row = row.rank;
     row.searched = [row.prompt, row.chosen, row.rejected, row.id, row.reason].join("\n").toLowerCase();
     return row;
   });
@@ -23,10 +24,15 @@ function exampleRows(examples) {
 
 function exampleColumns(state) {
   const number = (value) => (value === null || value === undefined ? "-" : decimal(value, 2));
+  // By the page's weights; that of the filter is in the row.
+  const pd = (row) => {
+    const value = state.rows ? state.columns.pd[rankOf(state, row.row)] : row.pd;
+    return value === value ? value : null;
+  };
   const columns = [
-    { key: "rank", title: "Status", value: (row) => row.rank, cell: (row) => statusCell(state, row) },
+    { key: "rank", title: "Status", value: (row) => rankOf(state, row.row), cell: (row) => statusCell(state, row) },
   ];
-  if (state.columns.pd) columns.push({ key: "pd", title: "PD", value: (row) => row.pd, text: (row) => number(row.pd), name: "n" });
+  if (state.columns.pd) columns.push({ key: "pd", title: "PD", value: pd, text: (row) => number(pd(row)), name: "n" });
   if (state.record.groups.aspect) columns.push({ key: "aspect", title: "Label of", value: (row) => row.aspect, text: (row) => row.aspect ?? "-", name: "aspect" });
   state.record.aspects.forEach((name, k) => columns.push({
     key: `gap-${k}`, title: `Gap: ${name}`, value: (row) => row.gaps[k], text: (row) => number(row.gaps[k]), name: "n",
@@ -37,7 +43,7 @@ function exampleColumns(state) {
 }
 
 function statusCell(state, row) {
-  const kept = row.rank < state.pairs;
+  const kept = rankOf(state, row.row) < state.pairs;
   return [element("span", { className: `state ${kept ? "kept" : "dropped"}`, textContent: kept ? "kept" : "dropped" })];
 }
 
@@ -54,18 +60,22 @@ function promptCell(row, state) {
   return [element("span", { textContent: row.prompt || "(no prompt)", dir: "auto" }), button];
 }
 
-function textsRow(row, width) {
+function textsOf(row) {
   const parts = ["prompt", "chosen", "rejected"].map((name) => element("section", {},
     element("h3", { textContent: name }), element("div", { textContent: row[name] || "(empty)", dir: "auto", tabIndex: 0 })));
-  const texts = element("div", { className: "texts" }, ...parts, element("p", { textContent: `pair_id ${row.id}` }));
-  return element("tr", { className: "more", aria: { role: "row" } }, element("td", { colSpan: width, aria: { role: "cell" } }, texts));
+  return element("div", { className: "texts" }, ...parts, element("p", { textContent: `pair_id ${row.id}` }));
+}
+
+function textsRow(state, row, width) {
+  const bars = state.deciding.gaps.length && state.ids.length ? [voteBars(state, row.row)] : [];
+  return element("tr", { className: "more", aria: { role: "row" } }, element("td", { colSpan: width, aria: { role: "cell" } }, ...bars, textsOf(row)));
 }
 
 function sortedExamples(state) {
   const { rows, sort, which, aspect, query } = state.table;
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   const found = rows.filter((row) =>
-    (which === "all" || (row.rank < state.pairs) === (which === "kept"))
+    (which === "all" || (rankOf(state, row.row) < state.pairs) === (which === "kept"))
     && (!aspect || row.aspect === aspect)
     && words.every((word) => row.searched.includes(word)));
   const value = exampleColumns(state).find((column) => column.key === sort.key).value;
@@ -73,7 +83,7 @@ function sortedExamples(state) {
   return found.sort((a, b) => {
     const [x, y] = [value(a), value(b)];
     if (x === null || y === null) return (x === null) - (y === null);
-    return sort.sign * compare(x, y) || a.rank - b.rank;
+    return sort.sign * compare(x, y) || rankOf(state, a.row) - rankOf(state, b.row);
   });
 }
 
@@ -106,7 +116,7 @@ function showExamples(state, page = state.table.page) {
       className: column.name ?? "", aria: { role: "cell" }, data: column.cell ? {} : { label: column.title },
     }, ...(column.cell ? column.cell(row, state) : breakable(column.text(row)))));
     body.append(element("tr", { className: "pair", data: { id: row.id }, aria: { role: "row" } }, ...cells));
-    if (state.table.open.has(row.id)) body.append(textsRow(row, columns.length));
+    if (state.table.open.has(row.id)) body.append(textsRow(state, row, columns.length));
   }
   byId("examples").replaceChildren(headRow(state, columns), body);
   byId("found").textContent = found.length

@@ -8,12 +8,14 @@ const ratio = (part, whole) => (whole > 0 ? part / whole : null);
 const decimal = (value, digits) => value.toFixed(digits).replace("-", "−");
 
 async function unpack(name) {
-  const packed = Uint8Array.from(atob(byId(`block-${name}`).textContent), (c) => c.charCodeAt(0));
+  const text = atob(byId(`block-${name}`).textContent);
+  const packed = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) packed[i] = text.charCodeAt(i);
   return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip")));
 }
 
 const ARRAYS = {
-  int8: Int8Array, uint8: Uint8Array, int32: Int32Array, uint16: Uint16Array, uint32: Uint32Array, float32: Float32Array,
+  int8: Int8Array, uint8: Uint8Array, int16: Int16Array, int32: Int32Array, uint16: Uint16Array, uint32: Uint32Array, float32: Float32Array,
 };
 
 function readColumns(layout, buffer) {

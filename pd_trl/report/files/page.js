@@ -3,7 +3,7 @@ function showNumbers(state) {
   const { columns, record, pairs, total } = state;
   const kept = sumsOf(columns, 0, pairs);
   const groups = { all: state.sums, kept, dropped: addSums(state.sums, kept, -1) };
-  for (const [key, names] of Object.entries(record.groups)) {
+  for (const [key, names] of Object.entries(state.groups)) {
     const table = document.querySelector(`[data-grouping="${key}"]`);
     if (table) showGroups(table, names, countGroups(columns[key], names.length, pairs), state.totals[key]);
   }
@@ -12,13 +12,13 @@ function showNumbers(state) {
   }
   const now = measures(kept, columns);
   const figures = { kept: thousands(pairs), agreement: percent(now.agreement ?? null), longer: percent(now.longer ?? null) };
-  if (columns.pd) figures.last = decimal(columns.pd[Math.min(pairs, state.histogram.bins.length) - 1], 3);
+  if (columns.pd) figures.last = decimal(columns.pd[Math.min(pairs, state.known) - 1], 3);
   for (const node of document.querySelectorAll("[data-figure]")) node.textContent = figures[node.dataset.figure];
   byId("share").textContent = percent(pairs / total);
   byId("slider").setAttribute("aria-valuetext", `${percent(pairs / total)}, ${thousands(pairs)} pairs`);
   if (document.activeElement !== byId("count")) byId("count").value = pairs;
   const plot = byId("histogram");
-  if (plot) plot.setAttribute("aria-label", `Histogram of the PD of ${thousands(state.histogram.bins.length)} pairs; the ${thousands(pairs)} kept reach up to ${figures.last}`);
+  if (plot) plot.setAttribute("aria-label", `Histogram of the PD of ${thousands(state.known)} pairs; the ${thousands(pairs)} kept reach up to ${figures.last}`);
 }
 
 function showGroups(table, names, kept, totals) {
@@ -27,6 +27,7 @@ function showGroups(table, names, kept, totals) {
     const row = rows.get(String(i));
     if (!row) return;
     const share = ratio(kept[i], totals[i]);
+    row.cells[1].textContent = thousands(totals[i]);
     row.querySelector('[data-cell="kept"]').textContent = thousands(kept[i]);
     row.querySelector('[data-cell="share"]').textContent = percent(share);
     row.querySelector(".bar span").style.setProperty("--w", `${100 * share}%`);
@@ -41,15 +42,48 @@ function showMeasure(name, group, value) {
   cell.querySelector(".bar span")?.style.setProperty("--w", `${100 * (value ?? 0)}%`);
 }
 
+// Totals of all pairs in their present order, and the rows of the table by votes, which other weights change.
+function countAll(state) {
+  const { columns, record, total } = state;
+  state.known = columns.pd ? state.scored : 0;
+  // Another order of the same values has the same sums.
+  if (state.sums && state.votes === state.votesShown) return;
+  state.groups = { ...record.groups, ...(record.groups.votes && { votes: state.votes }) };
+  state.sums = sumsOf(columns, 0, total);
+  state.totals = Object.fromEntries(Object.entries(state.groups).map(([key, names]) => [key, countGroups(columns[key], names.length, total)]));
+  const table = document.querySelector('[data-grouping="votes"]');
+  state.votesShown = state.votes;
+  if (!table) return;
+  const given = state.votes === record.groups.votes;
+  state.givenVotes ??= [...table.tBodies[0].rows];
+  const order = state.votes.map((_, i) => i).sort((a, b) => (state.votes[a] < state.votes[b] ? -1 : 1));
+  table.tBodies[0].replaceChildren(...(given ? state.givenVotes : order.map((i) => votesRow(state.votes[i], i))));
+}
+
+function votesRow(name, i) {
+  const cells = ["", "kept", "share"].map((cell) => element("td", { className: "n", data: cell ? { cell } : {} }));
+  const bar = element("span", { className: "bar", aria: { hidden: "true" } }, element("span"));
+  return element("tr", { data: { group: i } }, element("th", { scope: "row", textContent: name }), ...cells, element("td", { className: "wide" }, bar));
+}
+
 // Said once the slider rests, so that a screen reader is not flooded.
 function announce(state) {
   clearTimeout(state.pause);
-  state.pause = setTimeout(() => {
+  state.pause = setTimeout(async () => {
+    if (state.stale) await redraw(state);
     const figures = [...document.querySelectorAll(".figures div")].map((node) => `${node.children[0].textContent} ${node.children[1].textContent}`);
     byId("status").textContent = figures.join(", ");
     showExamples(state);
+    if (byId("find")) showPair(state);
     byId("main").removeAttribute("aria-busy");
   }, 250);
+}
+
+async function redraw(state) {
+  state.stale = false;
+  preparePlots(state);
+  showCurveTable(state);
+  state.plots = await drawPlots(state);
 }
 
 function setPairs(state, pairs) {
@@ -66,28 +100,36 @@ function setPairs(state, pairs) {
 function startControls(state) {
   const slider = byId("slider");
   const follow = () => { slider.value = Math.max(1, Math.round((1000 * state.pairs) / state.total)); };
-  slider.addEventListener("input", () => setPairs(state, pairsOf(slider.valueAsNumber, state.total)));
+  slider.addEventListener("input", () => {
+    state.share = slider.valueAsNumber;
+    setPairs(state, pairsOf(state.share, state.total));
+  });
   byId("count").addEventListener("input", (event) => {
-    if (event.target.value && event.target.checkValidity()) { setPairs(state, event.target.valueAsNumber); follow(); }
+    if (event.target.value && event.target.checkValidity()) { state.share = null; setPairs(state, event.target.valueAsNumber); follow(); }
   });
   byId("count").addEventListener("blur", (event) => { event.target.value = state.pairs; });
-  byId("reset").addEventListener("click", () => { setPairs(state, state.record.kept); follow(); });
+  byId("reset").addEventListener("click", () => { state.share = null; setPairs(state, state.record.kept); follow(); });
   byId("budget").hidden = false;
 }
 
 async function start() {
   if (!("DecompressionStream" in window)) throw new Error("this browser is too old: it cannot unpack the data");
-  const [record, buffer] = await Promise.all([
+  const [record, buffer, ids] = await Promise.all([
     unpack("record").then((response) => response.json()), unpack("numbers").then((response) => response.arrayBuffer()),
+    unpack("ids").then((response) => response.json()),
   ]);
   const columns = readColumns(record.layout, buffer);
-  const state = { record, columns, total: record.total, pairs: record.kept, plots: [], sums: sumsOf(columns, 0, record.total) };
-  state.totals = Object.fromEntries(Object.entries(record.groups).map(([key, names]) => [key, countGroups(columns[key], names.length, record.total)]));
+  const state = { record, columns, ids, total: record.total, pairs: record.kept, share: null, rows: null, plots: [], deciding: decidingOf(record, columns) };
+  state.givenScored = columns.pd ? columns.pd.reduce((sum, value) => sum + (value === value), 0) : record.total;
+  decide(state);
+  countAll(state);
   preparePlots(state);
   startControls(state);
   showNumbers(state);
   showCurveTable(state);
   startExamples(state);
+  startWhy(state);
+  startWeights(state);
   await loadLibrary();
   state.plots = await drawPlots(state);
   let drawing = Promise.resolve();

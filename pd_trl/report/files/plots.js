@@ -158,6 +158,8 @@ function showCurveTable(state) {
   const names = Object.keys(CURVES).filter((name) => name in state.curve[0]);
   if (!names.length) return;
   const legend = byId("curves-legend");
+  legend.replaceChildren();
+  byId("curves-table").replaceChildren();
   for (const name of names) {
     const [item, line] = [document.createElement("li"), document.createElement("i")];
     line.className = `line ${CURVES[name].style} ${CURVES[name].color}`;

@@ -21,7 +21,7 @@ from ..aspect_columns import (
     warn_of_no_votes,
 )
 from ..gaps import Gaps, no_gaps_error, rating_gap
-from .parquet import ParquetSource, Unit
+from .source import RowSource, Unit
 
 
 class LabelReader:
@@ -29,7 +29,7 @@ class LabelReader:
 
     names: list[str] = []
 
-    def __init__(self, source: ParquetSource):
+    def __init__(self, source: RowSource):
         self.source = source
         self.columns = ["aspect"] if "aspect" in source.column_names else []
         found = {label for part in source.each(self._labels_in) for label in part} if self.columns else set()
@@ -75,14 +75,14 @@ class GapReader(LabelReader):
     Reads gaps as [`gap_matrix`] does, from record batches.
 
     Args:
-        source ([`ParquetSource`]): The rows.
+        source ([`RowSource`]): The rows.
         kind (`str`): `"rewards"` or `"ratings"`.
 
     Raises:
         InputError: When columns are missing.
     """
 
-    def __init__(self, source: ParquetSource, kind: str):
+    def __init__(self, source: RowSource, kind: str):
         self.source, self.kind = source, kind
         present = source.column_names
         if "aspect" not in present:

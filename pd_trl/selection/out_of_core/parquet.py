@@ -2,11 +2,10 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import fsspec  # type: ignore[import-untyped]
 import pyarrow as pa
@@ -15,38 +14,14 @@ import pyarrow.parquet as pq
 from ...errors import InputError
 from ...runs.artifacts import check_read, system_error
 from ...runs.identity import digest_of, file_key
-
-Result = TypeVar("Result")
+from .source import BATCH_BYTES, BATCH_ROWS, RowSource, Unit, usual_threads
 
 # Rows of a unit: the smallest part that is read again for a look-up.
 ROWS_PER_UNIT = 250_000
-# Rows of a batch, and the bytes that a batch with texts may hold.
-_BATCH_ROWS = 65_536
-_BATCH_BYTES = 32 << 20
 _BUFFER = 1 << 20
 
 
-@dataclass(frozen=True)
-class Unit:
-    """
-    Some row groups of one file.
-
-    Args:
-        index (`int`): Its place among the units.
-        file (`int`): Index of the file.
-        row_groups (`tuple` of `int`): Its row groups.
-        first_row (`int`): Row of the file at which it starts.
-        num_rows (`int`): Its rows.
-    """
-
-    index: int
-    file: int
-    row_groups: tuple[int, ...]
-    first_row: int
-    num_rows: int
-
-
-class ParquetSource:
+class ParquetSource(RowSource):
     """
     Parquet files of one schema.
 
@@ -67,7 +42,7 @@ class ParquetSource:
         self,
         source: str | os.PathLike | Sequence[str | os.PathLike],
         *,
-        batch_rows: int = _BATCH_ROWS,
+        batch_rows: int = BATCH_ROWS,
         rows_per_unit: int = ROWS_PER_UNIT,
         num_threads: int | None = None,
     ):
@@ -79,7 +54,7 @@ class ParquetSource:
         if repeated:
             raise InputError(f"File {repeated[0]} is named more than once: its rows would count twice.")
         self.batch_rows = batch_rows
-        self.num_threads = num_threads or min(8, os.cpu_count() or 1)
+        self.num_threads = num_threads or usual_threads()
         with ThreadPoolExecutor(self.num_threads) as pool:
             self.metadata = list(pool.map(self._read_metadata, range(len(self.files))))
         self.schema: pa.Schema = self.metadata[0].schema.to_arrow_schema()
@@ -91,10 +66,6 @@ class ParquetSource:
     def name(self, file: int) -> str:
         """What to call a file in messages."""
         return str(self.files[file][1])
-
-    @property
-    def column_names(self) -> list[str]:
-        return list(self.schema.names)
 
     def digest(self) -> str:
         """
@@ -114,19 +85,6 @@ class ParquetSource:
             return file_key(path)
         known = system.info(path)
         return [_footer(self.metadata[file]), *(str(known[name]) for name in _CONTENT if known.get(name))]
-
-    def each(self, work: Callable[[Unit], Result], units: Sequence[Unit] | None = None) -> Iterator[Result]:
-        """The results of `work` on each unit, by several threads, in the order of the units."""
-        units = self.units if units is None else units
-        with ThreadPoolExecutor(self.num_threads) as pool:
-            waiting = []
-            # Few at a time, so that finished results do not pile up.
-            for unit in units:
-                waiting.append(pool.submit(work, unit))
-                if len(waiting) > 2 * self.num_threads:
-                    yield waiting.pop(0).result()
-            while waiting:
-                yield waiting.pop(0).result()
 
     def batches(
         self, unit: Unit, columns: Sequence[str] | None = None, batch_rows: int | None = None
@@ -166,7 +124,7 @@ class ParquetSource:
             return self.batch_rows
         metadata = self.metadata[unit.file]
         size = sum(metadata.row_group(group).total_byte_size for group in unit.row_groups)
-        return min(self.batch_rows, max(64, _BATCH_BYTES * unit.num_rows // max(size, 1)))
+        return min(self.batch_rows, max(64, BATCH_BYTES * unit.num_rows // max(size, 1)))
 
     def _read_metadata(self, file: int) -> Any:
         file_system, path = self.files[file]

@@ -22,9 +22,9 @@ from ..votes import check_no_votes, check_number, learned_weights, no_divergence
 from .columns import GapReader, LabelReader, divergence_of_columns, hidden
 from .decision import Decision
 from .order import Found, interpolated, quantile_ranks
-from .parquet import ParquetSource, Unit
 from .scores import ScoreReader
 from .search import Budgets, Sample, Search
+from .source import RowSource, Unit
 from .strata import stratum_counts
 from .ties import greatest_kept_id
 
@@ -35,11 +35,11 @@ class Selection:
 
     Args:
         pd_filter ([`FittedFilter`]): The filter, which gets the statistics.
-        source ([`ParquetSource`]): The rows.
+        source ([`RowSource`]): The rows.
         budgets ([`Budgets`], *optional*): Bounds of the passes.
     """
 
-    def __init__(self, pd_filter: FittedFilter, source: ParquetSource, budgets: Budgets | None = None):
+    def __init__(self, pd_filter: FittedFilter, source: RowSource, budgets: Budgets | None = None):
         self.filter, self.source, self.budgets = pd_filter, source, budgets or Budgets()
         if not source.num_rows:
             raise InputError("The data set is empty: there is nothing to select from.")
@@ -68,6 +68,11 @@ class Selection:
         """Columns that the passes read."""
         return list(dict.fromkeys([*self.gaps.columns, *self.scores.columns])) or ["pair_id"]
 
+    @property
+    def writes_divergence(self) -> bool:
+        """Whether the rows get a column `pd`: PD that is computed, or that of another column."""
+        return bool(self.gaps.names) or "pd" in self.scores.inputs
+
     def decide(self) -> Decision:
         """Both passes. Sets `aspects_`, `quantiles_`, `weights_` and `thresholds_` of the filter."""
         check_budget(self.filter.budget)
@@ -90,9 +95,9 @@ class Selection:
             self.gaps = LabelReader(self.source)
         self.apply(decision)
 
-    def report(self, sums: ReportSums) -> SelectionReport:
-        """The report, from the sums over all rows."""
-        return SelectionReport(report_numbers(sums, self.filter, self.filter.proxy_metrics_))
+    def report(self, sums: ReportSums, overlap: Mapping[str, float] | None = None) -> SelectionReport:
+        """The report, from the sums over all rows, and the overlap with rival selections where it is computed."""
+        return SelectionReport(report_numbers(sums, self.filter, self.filter.proxy_metrics_, overlap))
 
     def _votes(self) -> tuple[NDArray[np.float32], NDArray[np.float64], list[int]]:
         """Scales and weights of the votes, both empty where there are none, and the number of rows with each label."""

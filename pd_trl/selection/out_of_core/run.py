@@ -18,10 +18,12 @@ from ..report_sums import FORM
 from ..settings import SelectionSettings
 from .decision import Decision
 from .ids import check_unique
+from .overlaps import OVERLAP_ROWS, overlaps
 from .parquet import ParquetSource
 from .passes import Selection
 from .search import Budgets
-from .writing import ROWS_PER_SHARD, Decider, close_parts, output_schema, shard_tasks, summed, write_parts
+from .source import RowSource
+from .writing import ROWS_PER_SHARD, BatchDecider, close_parts, output_schema, shard_tasks, summed, write_parts
 
 _STATE = "state.json"
 # Files of the working folder that a finished selection does not keep.
@@ -62,13 +64,13 @@ def select_out_of_core(
             Threads. `None` is one per core, 8 at most. Each holds one batch of rows.
         settings:
             The settings of [`PDFilter`] that decide which pairs are kept: `source`, `gamma`, `weights`, `per_aspect`, `selector`,
-            `margin_column`, `min_proxy_accuracy`, `on_no_votes` and `seed`.
+            `margin_column`, `pd_column`, `min_proxy_accuracy`, `on_no_votes` and `seed`.
 
     Returns:
         [`Manifest`]: counts, arguments and, in `results`, the report without `overlap`.
 
     Raises:
-        InputError: On whatever [`PDFilter`] refuses, on files whose columns differ, and with `source="column"`.
+        InputError: On whatever [`PDFilter`] refuses, and on files whose columns differ.
     """
     given = SelectionSettings(budget, **settings)
     pd_filter = FittedFilter(**given.to_dict(), proxy_metrics=proxy_metrics)
@@ -90,26 +92,28 @@ def run_out_of_core(
     batch_rows: int | None = None,
     rows_per_shard: int = ROWS_PER_SHARD,
     budgets: Budgets | None = None,
+    source: RowSource | None = None,
+    overlap: bool = False,
 ) -> StageResult:
-    """[`select_out_of_core`] by a filter, as a stage that is skipped if it is done."""
-    if pd_filter.source == "column":
-        raise InputError(
-            "Out of core, PD is computed from gaps or ratings: `source='column'` is not supported. Use source='rewards' or "
-            "'ratings', or select in memory."
-        )
+    """
+    [`select_out_of_core`] by a filter, as a stage that is skipped if it is done. `source` gives the rows of `data` where they are
+    opened already; with `overlap`, the report says how many pairs rival selections keep too, unless there are too many rows.
+    """
     options = {} if batch_rows is None else {"batch_rows": batch_rows, "rows_per_unit": 4 * batch_rows}
-    source = ParquetSource(data, num_threads=num_threads, **options)
+    if source is None:
+        source = ParquetSource(data, num_threads=num_threads, **options)
+    overlap = overlap and source.num_rows <= OVERLAP_ROWS
     folder = Path(output_dir).expanduser()
     if not dry_run:
         check_folder("select", folder, [path for system, path in source.files if system is None])
     manifest = selection_manifest(pd_filter, source.digest())
     with nullcontext() if dry_run else folder_lock(folder):
-        return _held(pd_filter, source, manifest, data, folder, overwrite, dry_run, rows_per_shard, budgets)
+        return _held(pd_filter, source, manifest, data, folder, overwrite, dry_run, rows_per_shard, budgets, overlap)
 
 
 def _held(
-    pd_filter: FittedFilter, source: ParquetSource, manifest: Manifest, data: Data, folder: Path, overwrite: bool, dry_run: bool,
-    rows_per_shard: int, budgets: Budgets | None,
+    pd_filter: FittedFilter, source: RowSource, manifest: Manifest, data: Data, folder: Path, overwrite: bool, dry_run: bool,
+    rows_per_shard: int, budgets: Budgets | None, overlap: bool,
 ) -> StageResult:  # fmt: skip
     """Makes the selection in a folder that no other command writes to."""
     done = None if dry_run else skip_if_done(manifest, folder, overwrite)
@@ -120,13 +124,14 @@ def _held(
     manifest.results = {"provenance": inherited_provenance(name) if name and "://" not in name else {}}
     if dry_run:
         decision = selection.decide()
-        pd_filter.report_ = selection.report(summed(Decider(selection, decision)))
+        decider = BatchDecider(selection, decision)
+        pd_filter.report_ = selection.report(summed(decider), overlaps(decider) if overlap else None)
         return dry_result(manifest, str(folder), _counts(decision), _lines(pd_filter))
     partial = beside(folder, "partial")
     check_folder("select", partial, [])
     with owned_folder("select", partial, overwrite=False, exclusive=False):
         with timed(manifest):
-            _write(selection, manifest, partial, rows_per_shard)
+            _write(selection, manifest, partial, rows_per_shard, overlap)
         for scratch in _SCRATCH:
             _remove(partial / scratch)
         write_documents(pd_filter, manifest, partial)
@@ -137,18 +142,19 @@ def _held(
     return StageResult("select", str(folder), manifest.counts, _lines(pd_filter))
 
 
-def _write(selection: Selection, manifest: Manifest, folder: Path, rows_per_shard: int) -> None:
+def _write(selection: Selection, manifest: Manifest, folder: Path, rows_per_shard: int, overlap: bool) -> None:
     source, pd_filter = selection.source, selection.filter
     decision = _decision(selection, manifest, folder, rows_per_shard)
     tasks = shard_tasks(source, rows_per_shard)
-    sums = write_parts(Decider(selection, decision), tasks, folder)
+    decider = BatchDecider(selection, decision)
+    sums = write_parts(decider, tasks, folder)
     try:
         check_unique(source, sorted((folder / "ids").glob("*.npy")), decision.total)
     except InputError:
         _clear(folder)
         raise
-    close_parts(folder, sums, output_schema(source.schema, bool(selection.gaps.names)))
-    pd_filter.report_ = selection.report(sums)
+    close_parts(folder, sums, output_schema(source.schema, selection.writes_divergence))
+    pd_filter.report_ = selection.report(sums, overlaps(decider) if overlap else None)
     manifest.counts = _counts(decision)
     manifest.results = {"report": pd_filter.report_.to_dict(), **manifest.results}
 

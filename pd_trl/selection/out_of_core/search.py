@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from .order import Bracket, Digits, Found, sampled_bracket
-from .parquet import ParquetSource, Unit
+from .source import RowSource, Unit
 
 # The values that a batch adds to each stream, given the row of the file at which it starts; NaN does not count.
 Values = Callable[[pa.RecordBatch, Unit, int], list[NDArray]]
@@ -38,7 +38,7 @@ class Search:
     Finds the values of ranks in streams of values: in one pass if the sample was right, in further ones if it misled.
     """
 
-    def __init__(self, source: ParquetSource, budgets: Budgets):
+    def __init__(self, source: RowSource, budgets: Budgets):
         self.source, self.budgets = source, budgets
         self.passes = 0
 

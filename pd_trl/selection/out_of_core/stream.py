@@ -10,16 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, IterableDataset
 
+from ...data.id_columns import id_hashes
 from ...errors import InputError
 from ..aspect_columns import GAP_PREFIX, VOTE_PREFIX, is_number_type
 from ..fitted import FittedFilter
 from ..model_gaps import STREAM_ROWS, ModelGaps
 from .columns import check_numeric
-from .ids import check_unique, id_hashes, write_hashes
+from .ids import check_unique, write_hashes
 from .parquet import ParquetSource
 from .passes import Selection
 from .search import Budgets
-from .writing import Decider, summed
+from .writing import BatchDecider, summed
 
 _ROWS = 50_000
 _DECISIVE = ("pair_id", "aspect", "delta_length")
@@ -56,7 +57,7 @@ def fit_stream(
         selection = Selection(pd_filter, source, budgets)
         check_unique(source, hashes, source.num_rows)
         decision = selection.decide()
-        pd_filter.report_ = selection.report(summed(Decider(selection, decision)))
+        pd_filter.report_ = selection.report(summed(BatchDecider(selection, decision)))
 
 
 class _Spool:

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ...data.id_columns import text_ids
 from ...errors import InputError
-from .parquet import ParquetSource, Unit
-from .scores import text_ids
+from .source import RowSource, Unit
 
 TiedIds = Callable[[Unit], Iterator[pa.Array]]
 
@@ -16,13 +16,13 @@ _SAMPLE = 100_000
 
 
 def greatest_kept_id(
-    source: ParquetSource, units: Sequence[Unit], tied_ids: TiedIds, tied: int, needed: int, held: int
+    source: RowSource, units: Sequence[Unit], tied_ids: TiedIds, tied: int, needed: int, held: int
 ) -> str:
     """
     The `needed`-th of the `tied` ids in ascending order.
 
     Args:
-        source ([`ParquetSource`]): The rows.
+        source ([`RowSource`]): The rows.
         units (sequence of [`Unit`]): Units that hold tied rows.
         tied_ids (callable): The ids of a unit's tied rows.
         tied, needed (`int`): Number of tied rows, and of those to keep.
@@ -48,7 +48,7 @@ def greatest_kept_id(
 
 
 def _pivots(
-    source: ParquetSource,
+    source: RowSource,
     units: Sequence[Unit],
     tied_ids: TiedIds,
     after: str | None,
@@ -90,7 +90,7 @@ def _within(ids: pa.Array, after: str | None, upto: str | None) -> pa.Array:
     return ids
 
 
-def _count(source: ParquetSource, units: Sequence[Unit], tied_ids: TiedIds, after: str | None, upto: str) -> int:
+def _count(source: RowSource, units: Sequence[Unit], tied_ids: TiedIds, after: str | None, upto: str) -> int:
     def counted(unit: Unit) -> int:
         return sum(len(_within(text_ids(ids), after, upto)) for ids in tied_ids(unit))
 

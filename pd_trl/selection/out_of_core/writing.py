@@ -4,9 +4,8 @@ import contextlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,17 +14,18 @@ import pyarrow.parquet as pq
 from datasets import Features, Value
 from numpy.typing import NDArray
 
+from ...data.id_columns import id_hashes
 from ...runs.artifacts import read_json, write_json
 from ...safety.media import check_media_table
-from ..reasons import ALL_PAIRS, decide
+from ..gaps import Gaps
+from ..reasons import ALL_PAIRS, Decider
 from ..report_inputs import Batch, number_columns, text_lengths
 from ..report_sums import ReportSums
 from .columns import to_float64
 from .decision import Decision
-from .ids import id_hashes, write_hashes
-from .parquet import ParquetSource, Unit
+from .ids import write_hashes
 from .passes import Selection
-from .scores import text_ids
+from .source import RowSource, Unit
 
 PARTS = ("selected", "dropped")
 _ADDED = {"pd": "float32", "pd_kept": "bool", "pd_reason": "string"}
@@ -35,54 +35,51 @@ _GROUP_ROWS = 100_000
 _GROUP_BYTES = 64 << 20
 
 
-@dataclass
-class Decider:
+class BatchDecider:
     """Decides for each row of a batch whether it is kept, and why."""
 
-    selection: Selection
-    decision: Decision
+    def __init__(self, selection: Selection, decision: Decision):
+        self.selection, self.decision = selection, decision
+        self.per_aspect = selection.filter.per_aspect
+        names = decision.labels if self.per_aspect else [ALL_PAIRS]
+        self.decides = Decider(names, decision.thresholds, selection.filter.selector)
 
-    def __post_init__(self) -> None:
-        per_aspect = self.selection.filter.per_aspect
-        self.names = np.array(self.decision.labels if per_aspect else [ALL_PAIRS], dtype=object)
-        limits = [self.decision.thresholds.get(name) for name in self.names]
-        self.limits = np.array([np.nan if limit is None else limit.score for limit in limits])
-        self.last = np.array(["" if limit is None else limit.pair_id for limit in limits], dtype=object)
-        self.per_aspect = per_aspect
-
-    def __call__(self, scores: NDArray, own: NDArray[np.integer], ids: Any) -> tuple[NDArray[np.bool_], pa.Array]:
-        """Mask of the kept rows, and the reasons. [`decide`] gives the reason once for each case."""
-        group = own if self.per_aspect else np.zeros_like(own)
-        limit = self.limits[group]
-        case = 5 * group.astype(np.int64) + (scores > limit)
-        case[np.isnan(scores)] += 4
-        tied = np.flatnonzero(scores == limit)
-        names = np.full(len(scores), "", dtype=object)
-        if tied.size:
-            names[tied] = text_ids(ids.take(pa.array(tied))).to_pylist()
-            case[tied] += np.where(names[tied] <= self.last[group[tied]], 2, 3)
-        _, first, inverse = np.unique(case, return_index=True, return_inverse=True)
-        kept, reasons = decide(
-            scores[first],
-            names[first],
-            self.names[group[first]],
-            self.decision.thresholds,
-            self.selection.filter.selector,
-        )
-        return kept[inverse], pa.array(reasons, pa.string()).take(pa.array(inverse))
-
-    def decide(self, batch: pa.RecordBatch, unit: Unit, row: int) -> tuple[Batch, pa.Array]:
-        """A batch that starts at `row` of the unit's file in the form that the report's sums take, and the reasons."""
+    def kept(self, batch: pa.RecordBatch, unit: Unit, row: int) -> "Decided":
+        """The decision about a batch that starts at `row` of the unit's file."""
         selection, decision = self.selection, self.decision
         gaps = selection.gaps.read(batch, unit, row)
         clipped = np.zeros(len(decision.weights), dtype=np.int64)
         divergence = selection.divergence(gaps, decision, clipped)
         scores = selection.scores.read(batch, divergence, unit, row)
-        kept, reasons = self(scores, gaps.own, batch.column("pair_id"))
-        columns = number_columns(batch.schema, decision.reported)
+        group = gaps.own if self.per_aspect else np.zeros_like(gaps.own)
+        return Decided(gaps, divergence, clipped, *self.decides(scores, group, batch.column("pair_id")))
+
+    def decide(self, batch: pa.RecordBatch, unit: Unit, row: int) -> tuple[Batch, pa.Array]:
+        """The batch in the form that the report's sums take, and the reasons."""
+        gaps, divergence, clipped, kept, reasons = self.kept(batch, unit, row)
+        columns = number_columns(batch.schema, self.decision.reported)
         numbers = {name: to_float64(batch.column(name)) for name in columns}
         lengths = text_lengths(batch.schema, lambda name: pa.chunked_array([batch.column(name)]))
         return Batch(gaps, kept, numbers, lengths, divergence, clipped), reasons
+
+
+class Decided(NamedTuple):
+    """
+    What is decided about a batch.
+
+    Args:
+        gaps ([`Gaps`]): Labels, and gaps where there are any.
+        divergence (array of shape `(num_rows,)`, *optional*): PD.
+        clipped (array of shape `(num_aspects,)`): Gaps of each aspect that count and exceed their scale.
+        kept (boolean array of shape `(num_rows,)`): Which rows are kept.
+        reasons (`pa.Array`): Why.
+    """
+
+    gaps: Gaps
+    divergence: NDArray[np.float32] | None
+    clipped: NDArray[np.int64]
+    kept: NDArray[np.bool_]
+    reasons: pa.Array
 
 
 def output_schema(schema: pa.Schema, has_divergence: bool) -> pa.Schema:
@@ -99,7 +96,7 @@ def output_schema(schema: pa.Schema, has_divergence: bool) -> pa.Schema:
     return pa.schema([*kept, *added], metadata=metadata)
 
 
-def shard_tasks(source: ParquetSource, rows_per_shard: int = ROWS_PER_SHARD) -> list[list[Unit]]:
+def shard_tasks(source: RowSource, rows_per_shard: int = ROWS_PER_SHARD) -> list[list[Unit]]:
     """Groups of consecutive units, each for one pair of shards."""
     tasks: list[list[Unit]] = []
     rows = 0
@@ -112,7 +109,7 @@ def shard_tasks(source: ParquetSource, rows_per_shard: int = ROWS_PER_SHARD) -> 
     return tasks
 
 
-def write_parts(decider: Decider, tasks: Sequence[Sequence[Unit]], folder: Path) -> ReportSums:
+def write_parts(decider: BatchDecider, tasks: Sequence[Sequence[Unit]], folder: Path) -> ReportSums:
     """
     Writes the shards of all tasks into `folder`, except those that an earlier run finished, and returns the sums of
     the report. A finished shard has its sums beside it.
@@ -132,13 +129,13 @@ def write_parts(decider: Decider, tasks: Sequence[Sequence[Unit]], folder: Path)
     return total
 
 
-def _write_task(decider: Decider, tasks: Sequence[Sequence[Unit]], index: int, folder: Path) -> Path:
+def _write_task(decider: BatchDecider, tasks: Sequence[Sequence[Unit]], index: int, folder: Path) -> Path:
     # The sums are written last: if they exist, so do the shards and the ids.
     done = folder / "sums" / f"{index:05d}.json"
     if done.exists():
         return done
     source = decider.selection.source
-    schema = output_schema(source.schema, bool(decider.selection.gaps.names))
+    schema = output_schema(source.schema, decider.selection.writes_divergence)
     features = Features.from_arrow_schema(source.schema)
     sums = ReportSums(decider.decision)
     hashes: list[NDArray[np.uint64]] = []
@@ -150,7 +147,7 @@ def _write_task(decider: Decider, tasks: Sequence[Sequence[Unit]], index: int, f
                 hashes.append(id_hashes(batch.column("pair_id")))
                 rows, reasons = decider.decide(batch, unit, row)
                 sums.add(rows)
-                decided = _with_decision(batch, rows, reasons, schema)
+                decided = _with_decision(batch, rows, reasons, schema, decider.selection.scores.inputs.get("pd"))
                 mask = pa.array(rows.kept)
                 for writer, part in zip(writers, (mask, pc.invert(mask)), strict=True):
                     writer.write(decided.filter(part))
@@ -164,15 +161,19 @@ def _write_task(decider: Decider, tasks: Sequence[Sequence[Unit]], index: int, f
     return done
 
 
-def _with_decision(batch: pa.RecordBatch, rows: Batch, reasons: pa.Array, schema: pa.Schema) -> pa.RecordBatch:
+def _with_decision(
+    batch: pa.RecordBatch, rows: Batch, reasons: pa.Array, schema: pa.Schema, given: str | None
+) -> pa.RecordBatch:
+    """The batch with the columns of the decision; `given` is the column that holds PD, where it is not computed."""
     added = {"pd_kept": pa.array(rows.kept), "pd_reason": reasons}
-    if rows.divergence is not None:
-        added["pd"] = pa.array(rows.divergence, from_pandas=True)
+    divergence = rows.divergence if given is None else to_float64(batch.column(given)).astype(np.float32)
+    if divergence is not None:
+        added["pd"] = pa.array(divergence, from_pandas=True)
     columns = [added[field.name] if field.name in added else batch.column(field.name) for field in schema]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def summed(decider: Decider) -> ReportSums:
+def summed(decider: BatchDecider) -> ReportSums:
     """The sums of the report without texts, for a dry run."""
     selection, decision = decider.selection, decider.decision
     source = selection.source

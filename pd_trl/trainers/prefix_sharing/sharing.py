@@ -172,6 +172,11 @@ def check_sharing_trainer(trainer: Any) -> None:
             "`share_prefix=True` does not work with the load-balancing loss of a mixture of experts, which counts the tokens of "
             "the padded batch. Set `router_aux_loss_coef=0.0`, or train without."
         )
+    if trainer.is_fsdp_enabled:
+        raise InputError(
+            "`share_prefix=True` does not work with FSDP, which gathers the weights of a layer only while the whole model is called. Set "
+            "`share_prefix=False`, or use ZeRO."
+        )
     trainer.prefix_sharing_.check(*_models_of(trainer))
 
 

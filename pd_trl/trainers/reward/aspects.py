@@ -22,7 +22,9 @@ from ...runs.artifacts import Manifest
 from ...runs.checkpoints import last_checkpoint
 from ...runs.identity import data_key
 from ...runs.model_identity import model_key, peft_settings, tokenizer_key
+from ...runs.progress import part_of
 from ...runs.training_fields import training_identity
+from ...text.names import display_name
 from ..arguments import device_arguments
 from ..push import check_push
 from .config import PDRewardConfig
@@ -124,9 +126,10 @@ def train_aspect_rewards(
         folder = Path(output_dir) / HEADS_FOLDER
         return _train(names, model, train, test, folder, args, peft_config, processing_class, resume, inputs)
     results: dict[str, AspectReward] = {}
-    for aspect, (train, test) in parts.items():
+    for i, (aspect, (train, test)) in enumerate(parts.items(), 1):
         folder = Path(output_dir) / aspect
-        results |= _train(aspect, model, train, test, folder, args, peft_config, processing_class, resume, inputs)
+        with part_of(f"{display_name(aspect)} ({i} of {len(parts)})"):
+            results |= _train(aspect, model, train, test, folder, args, peft_config, processing_class, resume, inputs)
     return results
 
 

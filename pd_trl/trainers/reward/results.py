@@ -106,7 +106,8 @@ def warn_of_weakness(aspect: str, metrics: Mapping[str, float]) -> None:
         )  # fmt: skip
     elif found == "no better than length":
         logger.warning(
-            "The reward model of '%s' is no better than 'longer wins' (%.1f %%): %s.",
+            "The reward model of '%s' is no better than 'longer wins' (%.1f %%): %s. Its gaps may only count words: try "
+            "`length_penalty='auto'`, or leave it out with a weight of 0.",
             aspect, 100 * metrics["length_accuracy"], measured,
         )  # fmt: skip
     else:

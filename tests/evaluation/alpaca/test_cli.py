@@ -15,7 +15,7 @@ from tests.servers.replay_server import replay
 
 
 def arguments(paths, folder, *more):
-    return ["evaluate", "alpaca", "--model_outputs", paths["model"], "--reference_outputs", paths["reference"],
+    return ["evaluate", "alpaca", "--outputs", paths["model"], "--reference_outputs", paths["reference"],
             "--judge", OFFICIAL, "--output_dir", folder, *more]  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def test_dry_run(command, files, tmp_path):  # noqa: F811
 
 def test_refusals(command, files, tmp_path):  # noqa: F811
     paths = files(made_up(20))
-    command("evaluate", "alpaca").refused("--model_outputs")
+    command("evaluate", "alpaca").refused("--outputs")
     command("evaluate", "alpacas").refused("Did you mean 'alpaca'")
     command(*arguments(paths, tmp_path / "o", "--judge", "nobody")).refused("no annotator 'nobody'")
     command(*arguments(paths, tmp_path / "o", "--judge_arguments", "{broken")).refused("judge_arguments")

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from pd_trl import PDFilter
-from pd_trl.pipeline.stages import select as select_stage
 from pd_trl.runs.artifacts import Manifest, read_rows, write_json, write_rows
+from pd_trl.selection.out_of_core import run as out_of_core_run
 from tests.selection.out_of_core.data import same, scored_rows, write_files
 
 
@@ -60,7 +60,6 @@ def test_bad_input_is_one_line(command, tmp_path):
     shared = ["--output_dir", tmp_path / "out", "--out_of_core", "true"]
     command("select", *shared).refused("--dataset_name")
     command("select", "--dataset_name", tmp_path / "none", *shared).refused("hf://datasets")
-    command("select", "--dataset_name", folder, "--source", "column", *shared).refused("source='column'")
     command("select", "--dataset_name", folder, "--budget", 41, *shared).refused("only 40")
     command("select", "--dataset_name", folder, "--output_dir", tmp_path / "in", "--out_of_core", "true").refused(
         "holds the input"
@@ -68,11 +67,42 @@ def test_bad_input_is_one_line(command, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_large_input_is_told_of_the_other_way(command, tmp_path, monkeypatch):
-    monkeypatch.setattr(select_stage, "MANY_ROWS", 40)
-    folder = write_files(scored_rows(40), tmp_path / "in", 2)
-    outcome = command("select", "--dataset_name", folder, "--output_dir", tmp_path / "out")
-    assert outcome.code == 0 and "--out_of_core true" in outcome.err
+def test_rows_of_any_format_are_selected_alike_and_more_rows_only_lack_the_overlap(command, tmp_path, monkeypatch):
+    data = scored_rows(60, levels=2)
+    write_rows(data, tmp_path / "parquet" / "scored", rows_per_shard=25)
+    data.to_json(str(tmp_path / "rows.jsonl"))
+    reports = []
+    for place, name in enumerate(("parquet", "parquet", "rows.jsonl")):
+        monkeypatch.setattr(out_of_core_run, "OVERLAP_ROWS", 59 if place == 1 else 60)
+        outcome = command("select", "--dataset_name", tmp_path / name, "--output_dir", tmp_path / str(place))
+        assert outcome.code == 0, outcome.err
+        assert ("Not computed" in outcome.out) == (place == 1)
+        reports.append(json.loads((tmp_path / str(place) / "report.json").read_text()))
+        for part in ("selected", "dropped"):
+            rows = [read_rows(tmp_path / str(i) / part)["pair_id"][:] for i in (0, place)]
+            assert rows[0] == rows[1]
+    pd_filter = PDFilter()
+    pd_filter.fit(data)
+    assert (
+        reports[0]["overlap"] == pd_filter.report_["overlap"] == reports[2]["overlap"]
+        and "random" in reports[0]["overlap"]
+    )
+    assert reports[1]["overlap"] == {} and same(reports[0], pd_filter.report_.to_dict())
+
+
+@pytest.mark.parametrize("column", ["pd", "other"])
+def test_a_given_column_is_ranked_as_in_memory(command, tmp_path, column):
+    data = scored_rows(90, levels=1)
+    data = data.add_column(column, [float(i % 7) / 3 for i in range(90)])
+    write_rows(data, tmp_path / "scored", rows_per_shard=40)
+    options = {"source": "column", "pd_column": column, "per_aspect": True}
+    flags = ["--source", "column", "--pd_column", column, "--per_aspect", "true"]
+    outcome = command("select", "--dataset_name", tmp_path, "--output_dir", tmp_path / "out", *flags)
+    assert outcome.code == 0, outcome.err
+    decided = PDFilter(**options).fit_transform(data)
+    for part, kept in (("selected", True), ("dropped", False)):
+        expected = decided.filter(lambda row, kept=kept: row["pd_kept"] == kept).to_dict()
+        assert same(read_rows(tmp_path / "out" / part).to_dict(), expected, exact=True)
 
 
 def test_a_pattern_and_a_url(command, tmp_path):

@@ -7,9 +7,9 @@ import pytest
 from datasets import Dataset
 
 from pd_trl import PDFilter, select_out_of_core
+from pd_trl.data.id_columns import id_hashes
 from pd_trl.errors import InputError
 from pd_trl.selection.out_of_core import run_out_of_core
-from pd_trl.selection.out_of_core.ids import id_hashes
 from pd_trl.selection.out_of_core.search import Budgets
 from tests.selection.out_of_core.data import scored_rows, write_files
 
