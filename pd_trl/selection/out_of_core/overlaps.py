@@ -43,8 +43,8 @@ def overlaps(decider: BatchDecider) -> dict[str, float]:
             for name, values in arrays.items():
                 parts[name].append(values)
     column = IdColumn(pa.chunked_array(ids, pa.large_string()).combine_chunks())
-    kept, values = np.concatenate(parts.pop("")), parts.pop("pd")
-    divergence = np.concatenate(values) if values else None
+    kept, found = np.concatenate(parts.pop("")), parts.pop("pd")
+    divergence = np.concatenate(found) if found else None
     return rival_overlaps(
         lambda name: np.concatenate(parts[name]) if name in names else None, column, kept, settings, divergence
     )
