@@ -120,9 +120,8 @@ def choose(bench: PolicyBench, options: argparse.Namespace, settings: PolicySett
                 tried.append({"set": name, "learning_rate": rate, "beta": beta, **training, "own": measured["own"]})
                 rows.append([name, f"{rate:g}", f"{beta:g}", str(training["steps"]), points([measured["own"]])]
                             + [f"{v:.3f}" for v in (training["first_loss"], training["last_loss"], measured["margin"])])  # fmt: skip
-    write_json(
-        options.output / "choice.json", {"seed": CHOSEN_ON_SEED, "versions": library_versions(), "tried": tried}
-    )
+                content = {"seed": CHOSEN_ON_SEED, "versions": library_versions(), "tried": tried}
+                write_json(options.output / "choice.json", content)
     print("\n".join(markdown(rows)))
 
 
