@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..method.accuracy import verdict
-from ..selection.wording import wording_of
+from ..selection.wording import said_of, wording_of
 from ..text.names import MAX_MATRIX
 from .facts import DatasetFacts, ProxyFacts
 from .text import Safe, accuracy, code, count, number, percent, repo_link, table
@@ -89,6 +89,11 @@ def proxy_table(facts: DatasetFacts) -> Safe:
 
 
 def _proxy_model(proxy: ProxyFacts) -> Safe:
+    words = [said if name is None else f"{said} {code(name)}" for said, name in said_of(proxy.read)]
+    return Safe(", ".join([_named_model(proxy), *words]))
+
+
+def _named_model(proxy: ProxyFacts) -> Safe:
     if proxy.model:
         return repo_link(proxy.model, "model", proxy.revision)
     digest = f", {code(proxy.revision[:10])}" if proxy.revision else ""

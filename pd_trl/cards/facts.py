@@ -46,6 +46,7 @@ class ProxyFacts:
         base_model (`str`, *optional*): Hub id of the model it was trained from.
         num_train (`int`, *optional*): Training pairs.
         metrics (`dict`): Held-out metrics, see [`pair_metrics`].
+        read (`dict`): What is read of it, see [`read_outputs`].
     """
 
     aspect: str
@@ -54,6 +55,7 @@ class ProxyFacts:
     base_model: str | None = None
     num_train: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    read: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -131,6 +133,7 @@ class DatasetFacts:
         models (`list` of `str`): Hub ids of models aligned on it.
         versions (`dict`): Versions of the libraries that made it.
         created (`str`, *optional*): Day it was made, UTC.
+        sql (`str`, *optional*): The selection as a condition of SQL.
     """
 
     repo_id: str
@@ -157,6 +160,7 @@ class DatasetFacts:
     models: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     created: str | None = None
+    sql: str | None = None
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """[`outputs_of`]: the outputs of a reward model, by its configuration or the names of its tensors, before it is loaded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,11 @@ from transformers import AutoConfig
 
 from ..data.validation import check_aspect_names
 from ..errors import InputError
+from ..hub import local_model_folder
 from .adapters import is_adapter
 from .heads.configuration import MultiAspectRewardConfig
 from .loading import foreign
-from .named import ModelOutput
+from .named import ModelOutput, model_output
 from .published import Checkpoint, Family, family_of
 from .published.families import REWARD, head_of
 from .sidecar import RewardSidecar
@@ -111,6 +112,30 @@ def voters_of(folder: Path, name: str, trust_remote_code: bool = False) -> dict[
         return {f"output_{k}": ModelOutput(name, str(k)) for k in range(len(outputs.names))}
     check_aspect_names(outputs.names)
     return {output: ModelOutput(name, None if outputs.kind == HEADS else output) for output in outputs.names}
+
+
+def read_outputs(reward_models: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """
+    By aspect, what is read of its reward model beside the only output as it is: `output` (its name or number, of several), `sign`
+    (-1, less is better: as the caller or the model's family says) and `scale`. Models in memory are left out, and so are those of
+    which nothing is to be said.
+    """
+    found = {}
+    for aspect, model in reward_models.items():
+        given = model_output(model)
+        if not given.is_named:
+            continue
+        folder = local_model_folder(given.model, what=f"reward model of aspect '{aspect}'")
+        outputs = outputs_of(folder)
+        place = outputs.index(given, aspect, f"The reward model in {folder}")
+        entry: dict[str, Any] = {"output": outputs.names[place]} if len(outputs.names) > 1 else {}
+        if (outputs.signs[place] if given.sign is None else given.sign) < 0:
+            entry["sign"] = -1
+        if given.scale != 1:
+            entry["scale"] = given.scale
+        if entry:
+            found[aspect] = entry
+    return found
 
 
 def _plain(names: Sequence[str], kind: str, named: bool = True) -> Outputs:

@@ -170,6 +170,8 @@ _SOURCE = record(
     },
     others=anything,
 )
+# What is read of a reward model.
+_OUTPUT = {"output": optional(text()), "sign": optional(integer(-1, 1)), "scale": optional(number(0, above=0))}
 _PROXY = record(
     {
         "model": optional(text()),
@@ -177,6 +179,7 @@ _PROXY = record(
         "base_model": optional(text()),
         "num_train": optional(integer(0)),
         "metrics": METRICS,
+        **_OUTPUT,
     },
     others=anything,
 )

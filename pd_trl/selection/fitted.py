@@ -44,6 +44,8 @@ class FittedFilter(SelectionSettings):
     def __post_init__(self) -> None:
         self.check()
         self.proxy_metrics = {name: dict(metrics) for name, metrics in (self.proxy_metrics or {}).items()}
+        # Of the reward models behind gap columns, as `pd-trl score` recorded it.
+        self.recorded_outputs: Mapping[str, Mapping[str, Any]] = {}
         self.models = ModelGaps(self.reward_models if self.source == "rewards" else None, self.output_dir, self.chat)
         self.aspects_: list[str] | None = None
         self.quantiles_: dict[str, float] = {}
@@ -55,6 +57,14 @@ class FittedFilter(SelectionSettings):
     def measured(self) -> dict[str, Mapping[str, float]]:
         """The held-out metrics of the reward models: those given, and those found in the models' folders."""
         return {**proxy_metrics_of(self.models.reward_models), **(self.proxy_metrics or {})}
+
+    def outputs_read(self) -> dict[str, Mapping[str, Any]]:
+        """What is read of each reward model: its output of several, its sign and its scale, where there is something to say."""
+        if not self.models.reward_models:
+            return dict(self.recorded_outputs)
+        from ..models.outputs import read_outputs
+
+        return {**self.recorded_outputs, **read_outputs(self.models.reward_models)}
 
     def vote_weights(self, names: Sequence[str], *, warn: bool = False) -> NDArray[np.float64]:
         """Weights of the votes according to the settings, shape `(num_aspects,)`; see [`~method.votes.vote_weights`]."""

@@ -68,6 +68,7 @@ def selection_report(
     divergence: PreferenceDivergence | None = None,
     weights: NDArray[np.float64] | None = None,
     proxy_metrics: Mapping[str, Mapping[str, float]] | None = None,
+    outputs: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> SelectionReport:
     """
     Numbers about a selection in memory: range of the PD, clipped shares and scales per aspect, accuracy of the proxies
@@ -85,6 +86,7 @@ def selection_report(
         matrix ([`GapMatrix`]), divergence ([`PreferenceDivergence`]), weights (array, *optional*):
             Gaps, PD and weights of the votes, where there is a PD.
         proxy_metrics (`dict`, *optional*): Held-out metrics of each aspect's reward model.
+        outputs (`dict`, *optional*): What is read of each aspect's reward model, see [`read_outputs`].
     """
     schema = dataset.features.arrow_schema
     labels, own = label_codes(dataset, matrix.names if matrix is not None else [])
@@ -109,7 +111,7 @@ def selection_report(
         rest.lengths = dataset_text_lengths(dataset)
         sums.add_lengths(rest)
         overlap = rival_overlaps(lambda column: numbers_of(dataset, column), ids, kept, settings, values)
-        return report_numbers(sums, settings, metrics, overlap)
+        return report_numbers(sums, settings, metrics, overlap, outputs)
 
     return SelectionReport(computed)
 

@@ -24,6 +24,7 @@ def report_numbers(
     settings: SelectionSettings,
     proxy_metrics: Mapping[str, Mapping[str, float]],
     overlap: Mapping[str, float] | None = None,
+    outputs: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """
     The numbers of the report.
@@ -35,6 +36,7 @@ def report_numbers(
         overlap (`dict`, *optional*):
             Shares of the kept pairs that rival selectors keep too. `None` where the rows were not ranked by the rivals;
             `not_computed` then says so.
+        outputs (`dict`, *optional*): What is read of each aspect's reward model, see [`read_outputs`].
     """
     basis, sums = report.basis, report.sums
     total, kept, dropped = (int(count) for count in sums["rows"])
@@ -63,6 +65,8 @@ def report_numbers(
             },
             "missing_votes": {"fewer": fewer, "none": none},
         }
+        read = {name: dict(entry) for name, entry in (outputs or {}).items() if name in numbers["aspects"]}
+        numbers |= {"outputs": read} if read else {}
     return numbers if overlap is not None else {**numbers, "not_computed": ["overlap"]}
 
 

@@ -7,7 +7,7 @@ from ..method.accuracy import binomial_error, verdict
 from ..method.ranking import SELECTORS
 from ..text.names import MAX_MATRIX, display_name, display_names
 from ..text.tables import number, percent, table
-from .wording import Wording, wording_of
+from .wording import Wording, said_of, wording_of
 
 # The report warns when an aspect's gaps correlate with length more than this.
 LENGTH_ALONE = 0.9
@@ -59,7 +59,7 @@ def _pd_lines(numbers: Mapping[str, Any]) -> list[str]:
         f"kept {number(divergence['mean_kept'])}, dropped {number(divergence['mean_dropped'])}; "
         f"{percent(divergence['share_negative'])} negative"
     ]
-    lines += ["", *table(_aspect_rows(numbers))]
+    lines += ["", *table(_aspect_rows(numbers)), *_output_lines(numbers)]
     if len(numbers["gap_correlation"]) < 2:
         return lines
     names = list(numbers["gap_correlation"])[:MAX_MATRIX]
@@ -88,6 +88,15 @@ def _aspect_rows(numbers: Mapping[str, Any]) -> list[list[str]]:
             display_name(name), f"{entry['weight']:g}", *cells, *[accuracy] * (measured or not label)
         ])  # fmt: skip
     return rows
+
+
+def _output_lines(numbers: Mapping[str, Any]) -> list[str]:
+    """What is read of reward models with several outputs, or of which less is better."""
+    lines = []
+    for aspect, entry in (numbers.get("outputs") or {}).items():
+        words = [said if name is None else f"{said} '{display_name(name)}'" for said, name in said_of(entry)]
+        lines.append(f"'{display_name(aspect)}' reads of its reward model: {', '.join(words)}.")
+    return lines
 
 
 def _group_lines(numbers: Mapping[str, Any]) -> list[str]:

@@ -39,3 +39,15 @@ def wording_of(numbers: Mapping[str, Any]) -> Wording:
     """The wording for the numbers of a [`SelectionReport`]."""
     names = list(numbers.get("kept_by_aspect") or ())
     return Wording(_LABELS.get(names[0]) if len(names) == 1 else None)
+
+
+def said_of(entry: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    """What `models.outputs.read_outputs` found of a model as words, each with the name that belongs to it."""
+    words: list[tuple[str, str | None]] = []
+    if entry.get("output") is not None:
+        words.append(("output", str(entry["output"])))
+    if entry.get("sign") == -1:
+        words.append(("less is better", None))
+    if entry.get("scale", 1) != 1:
+        words.append((f"times {entry['scale']:g}", None))
+    return words

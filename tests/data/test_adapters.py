@@ -244,6 +244,18 @@ def test_binarized_scores_make_ties_and_do_not_reverse_the_sides(caplog):
     assert pairs[3]["prompt"] == [user("same?")] and pairs[3]["response_b"] == [assistant("same")]
 
 
+@pytest.mark.parametrize("sides", [("chosen", "rejected"), ("a", "b")])
+def test_binarized_with_a_score_and_an_overall_rating(sides):
+    rows = [{"prompt": f"q{i}", "chosen": f"x{i}", "rejected": f"y{i}"} for i in range(2)]
+    scores = [{"score_chosen": 5.0, "score_rejected": 1.0}, {"score_chosen": 3.0, "score_rejected": 3.0}]
+    rated = [dict(zip((f"rating_overall_{side}" for side in sides), pair, strict=True)) for pair in [(4, 4), (2, 3)]]
+    pairs = load_pairs(Dataset.from_list([a | b | c for a, b, c in zip(rows, scores, rated, strict=True)]))
+    # Equal overall ratings are a tie, equal scores are none, and the order of the source is the label.
+    assert pairs["pref_overall"][:] == [0.5, 1.0]
+    assert pairs["rating_overall_b"][:] == [4.0, 3.0] and pairs["score_a"][:] == [5.0, 3.0]
+    assert not any(name.endswith(("chosen", "rejected")) for name in pairs.column_names)
+
+
 def test_binarized_variants():
     h4 = load_pairs(schemas.h4_binarized())
     assert list(h4["prompt_id"]) == ["id0", "id1", "id2"]

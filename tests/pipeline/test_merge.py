@@ -85,7 +85,11 @@ def test_what_cannot_be_merged(tiny_models, tmp_path, capsys):
     tied.save_pretrained(tmp_path / "tied")
     tied = AutoModelForCausalLM.from_pretrained(tmp_path / "tied")
     save_adapter(tied, tmp_path / "lora", "CAUSAL_LM", target_modules=["embed_tokens"])
-    with pytest.raises(InputError, match="changes embed_tokens"):
-        merged(tmp_path / "lora", tmp_path / "b", dry_run=True)
+    path = tmp_path / "lora" / "adapter_config.json"
+    content = json.loads(path.read_text())
+    for targets, changed in ((["embed_tokens"], "embed_tokens"), (r".*\.q_proj|lm_head", "lm_head")):
+        path.write_text(json.dumps({**content, "target_modules": targets}))
+        with pytest.raises(InputError, match=f"changes {changed}"):
+            merged(tmp_path / "lora", tmp_path / "b", dry_run=True)
     assert main(["merge", "--output_dir", str(tmp_path / "c")]) == 2
     assert "No adapter: name one with --model_name_or_path" in capsys.readouterr().err

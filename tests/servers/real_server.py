@@ -23,7 +23,7 @@ import pytest
 
 ADDRESS, PYTHON, MODEL = "PD_TRL_JUDGE_SERVER", "PD_TRL_VLLM_PYTHON", "PD_TRL_LANGUAGE_MODEL"
 # Seconds until a server must answer, on a machine that others use too.
-_STARTS_IN = 600
+_STARTS_IN = 1500
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,24 @@ from ..sided import CHOSEN_REJECTED, rename, side_tokens, to_sides
 from .base import Adapter, Converted, Options, pass_through
 from .columns import has_sided_ratings, other_model, own_label
 
-# Our column: its names in the sources.
+# Our column: its names in the sources, those of a side in the same order as those of the other.
 _NAMES = {
     "prompt": ("prompt", "instruction"),
     "response_a": ("chosen", "chosen_response"),
     "response_b": ("rejected", "rejected_response"),
-    "rating_overall_a": ("score_chosen", "chosen_score", "chosen-rating", "chosen_rating", "chosen_avg_rating"),
+    # A column that says that it is the overall rating goes before a score, which may be anything, such as a reward model's.
+    "rating_overall_a": (
+        "rating_overall_a",
+        "rating_overall_chosen",
+        "score_chosen",
+        "chosen_score",
+        "chosen-rating",
+        "chosen_rating",
+        "chosen_avg_rating",
+    ),
     "rating_overall_b": (
+        "rating_overall_b",
+        "rating_overall_rejected",
         "score_rejected",
         "rejected_score",
         "rejected-rating",
@@ -33,11 +44,17 @@ _NAMES = {
 
 def find_names(found: Mapping[str, object]) -> dict[str, str]:
     """Returns the columns found: our name of each, and its name in the source."""
-    return {
+    names = {
         ours: next(name for name in names if name in found)
         for ours, names in _NAMES.items()
         if any(name in found for name in names)
     }
+    # Both sides are of one kind where there is one that has both.
+    both = zip(*(_NAMES[f"rating_overall_{side}"] for side in "ab"), strict=True)
+    pair = next((pair for pair in both if set(pair) <= set(found)), None)
+    if pair is not None:
+        names |= {"rating_overall_a": pair[0], "rating_overall_b": pair[1]}
+    return names
 
 
 def _matches(fields: Mapping[str, pa.DataType]) -> bool:
@@ -52,8 +69,9 @@ def convert(table: pa.Table, options: Options) -> Converted:
     """
     Returns pairs with the chosen response as side a, which the source's own label prefers: the overall label.
 
-    Scores of the source become the overall ratings. Equal scores are a tie. If the chosen side has the lower score,
-    the label stays. A `messages` column that copies the chosen conversation is left out.
+    The label is which response the source calls chosen: that is what its makers decided, whatever they rated. `rating_overall_*`
+    of the source is the overall rating, or else its score; a score beside such a rating stays as `score_a` and `score_b`, which
+    nothing votes by. Equal overall ratings are a tie. If the chosen side has the lower one, the label stays. A `messages` column that copies the chosen conversation is left out.
     """
     names = find_names(dict.fromkeys(table.column_names))
     missing = {"response_a", "response_b"} - set(names)

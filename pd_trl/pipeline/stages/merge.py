@@ -1,5 +1,7 @@
 """Stage `merge`: an adapter and its base as one model."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ from ...runs.stage_folders import (
     timed,
 )
 from .arguments import OVERWRITE, argument
+
+# Names that tables of words, and the layers that may have the same weights, have in language models.
+_EMBEDDINGS = ("lm_head", "model.embed_tokens", "transformer.wte", "embed_out", "gpt_neox.embed_in")
 
 
 @dataclass
@@ -73,6 +78,13 @@ def run_merge(arguments: MergeArguments) -> StageResult:
     return StageResult("merge", arguments.output_dir, manifest.counts, lines)
 
 
+def _adapts(name: str, targets: str | Iterable[str]) -> bool:
+    """Whether a module is among those of an adapter: a pattern of whole names, or ends of names."""
+    if isinstance(targets, str):
+        return re.fullmatch(targets, name) is not None
+    return any(name == target or name.endswith(f".{target}") for target in targets)
+
+
 def _described(folder: Path, base: Path) -> tuple[str, list[str]]:
     """What the adapter makes of its base, and the modules that it changes or holds. Raises `InputError` where merging would be wrong."""
     from peft import PeftConfig
@@ -92,7 +104,8 @@ def _described(folder: Path, base: Path) -> tuple[str, list[str]]:
         return f"with heads for {', '.join(outputs.names)}", modules
     if is_reward_adapter(adapter_config(folder)):
         return "a reward model", modules
-    shared = {"embed_tokens", "lm_head", "wte"} & {module.split(".")[-1] for module in modules}
+    names = [name for name in _EMBEDDINGS if _adapts(name, targets) or _adapts(name, config.modules_to_save or [])]
+    shared = {name.split(".")[-1] for name in names}
     if shared and read_config(base / "config.json").get("tie_word_embeddings", True):
         raise InputError(
             f"The adapter in {folder} changes {', '.join(sorted(shared))}, and {base} may have the same weights for input and output: merged, "
@@ -132,13 +145,16 @@ def merge_adapter(
         stored = AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code).dtype
     kept = getattr(torch, dtype) if dtype else stored or torch.float32
     sidecar = RewardSidecar.load(folder)
-    if sidecar.heads or is_reward_adapter(adapter_config(folder)):
-        aspects = list(sidecar.heads) or [sidecar.aspect or "reward"]
-        (scorer,) = load_scorers(dict.fromkeys(aspects, str(folder)), dtype=kept, trust_remote_code=trust_remote_code)
-        adapted, tokenizer, pad_token_id = scorer.model, scorer.tokenizer, scorer.pad_token_id
-    else:
-        source = PolicySource(str(folder), dtype=kept, trust_remote_code=trust_remote_code)
-        adapted, tokenizer, pad_token_id = source.loaded, source.tokenizer, None
+    with foreign(f"The adapter in {folder}"):
+        if sidecar.heads or is_reward_adapter(adapter_config(folder)):
+            aspects = list(sidecar.heads) or [sidecar.aspect or "reward"]
+            (scorer,) = load_scorers(
+                dict.fromkeys(aspects, str(folder)), dtype=kept, trust_remote_code=trust_remote_code
+            )
+            adapted, tokenizer, pad_token_id = scorer.model, scorer.tokenizer, scorer.pad_token_id
+        else:
+            source = PolicySource(str(folder), dtype=kept, trust_remote_code=trust_remote_code)
+            adapted, tokenizer, pad_token_id = source.loaded, source.tokenizer, None
     try:
         merged = adapted.merge_and_unload(safe_merge=True)
     except ValueError as error:

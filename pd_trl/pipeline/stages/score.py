@@ -10,11 +10,12 @@ from ...hub import local_model_folder
 from ...method.length import check_length_penalty
 from ...models.adapters import ADAPTER_CONFIG
 from ...models.named import ModelOutput, model_output
+from ...models.outputs import read_outputs
 from ...models.sidecar import SIDECAR_NAME, RewardSidecar
 from ...runs.artifacts import Manifest
 from ...runs.folders import folder_lock
 from ...runs.identity import deciding, settings_key
-from ...runs.launch import is_main_process
+from ...runs.launch import is_main_process, num_processes
 from ...runs.model_identity import model_key
 from ...runs.provenance import inherited_provenance, proxy_provenance
 from ...runs.stage_folders import (
@@ -159,6 +160,8 @@ def check_score(arguments: ScoreArguments) -> None:
         raise InputError(
             "`num_actors` is of --engine ray. Other processes share the work where the command is started again."
         )
+    if arguments.engine == "ray" and num_processes() > 1:
+        raise InputError("--engine ray needs no launcher: start one process, and Ray has the others (`num_actors`).")
 
 
 @shared_folder
@@ -202,6 +205,8 @@ def run_score(arguments: ScoreArguments) -> StageResult:
     proxies = {
         aspect: proxy_provenance(models[aspect].model, folder, sidecars[aspect]) for aspect, folder in folders.items()
     }
+    for aspect, entry in read_outputs(models).items():
+        proxies[aspect] |= entry
     provenance = {**inherited_provenance(arguments.dataset_name), "proxies": proxies}
     manifest.results = {
         "proxy_metrics": metrics,

@@ -9,6 +9,7 @@ from ...errors import InputError
 from ...hub import download_file
 from ...method.votes import DECORRELATED
 from ...runs.artifacts import Manifest, check_complete
+from ...runs.provenance import inherited_provenance
 from ...runs.stage_folders import StageResult, check_folder, held_folder
 from ...selection.filter import PDFilter
 from ...selection.filter_file import FILTER_NAME, read_filter
@@ -83,6 +84,7 @@ def run_select(arguments: SelectArguments) -> StageResult:
         source = _rows(name, arguments.num_threads)
     if not arguments.out_of_core or Path(str(name)).expanduser().is_dir():
         pd_filter.proxy_metrics = _proxy_metrics(name)
+        pd_filter.recorded_outputs = _recorded_outputs(name)
     return run_out_of_core(
         pd_filter, str(name), arguments.output_dir, overwrite=arguments.overwrite, dry_run=arguments.dry_run,
         num_threads=arguments.num_threads, source=source, overlap=not arguments.out_of_core,
@@ -121,3 +123,13 @@ def _proxy_metrics(name: str | None) -> dict[str, dict[str, float]]:
         return read_filter(published)["arguments"].get("proxy_metrics", {}) if published is not None else {}
     manifest = Manifest.load(Path(name).expanduser()) if name and Path(name).expanduser().is_dir() else None
     return manifest.results.get("proxy_metrics", {}) if manifest is not None else {}
+
+
+def _recorded_outputs(name: str | None) -> dict[str, dict[str, Any]]:
+    """What `pd-trl score` read of each reward model."""
+    if not name or not is_path(name):
+        return {}
+    proxies = inherited_provenance(name).get("proxies", {})
+    keys = ("output", "sign", "scale")
+    found = {aspect: {key: entry[key] for key in keys if key in entry} for aspect, entry in proxies.items()}
+    return {aspect: entry for aspect, entry in found.items() if entry}

@@ -97,7 +97,8 @@ class Selection:
 
     def report(self, sums: ReportSums, overlap: Mapping[str, float] | None = None) -> SelectionReport:
         """The report, from the sums over all rows, and the overlap with rival selections where it is computed."""
-        return SelectionReport(report_numbers(sums, self.filter, self.filter.proxy_metrics_, overlap))
+        outputs = self.filter.outputs_read()
+        return SelectionReport(report_numbers(sums, self.filter, self.filter.proxy_metrics_, overlap, outputs))
 
     def _votes(self) -> tuple[NDArray[np.float32], NDArray[np.float64], list[int]]:
         """Scales and weights of the votes, both empty where there are none, and the number of rows with each label."""
