@@ -30,6 +30,7 @@ from real_data.settings import LM
 from real_data.tables import markdown
 from real_policy.cells import PolicyBench
 from real_policy.costs import dry_run
+from real_policy.generation import generation_table, prompts_of
 from real_policy.pairs import ARMS
 from real_policy.settings import BETAS, CHOSEN_ON_SEED, LEARNING_RATES, QUICK, PolicySettings
 from real_policy.tables import points, report
@@ -69,6 +70,10 @@ def make_parser() -> argparse.ArgumentParser:
             type=type(value),
             help=f"see PolicySettings (default {value:g}; {getattr(QUICK, name):g} when quick)",
         )
+    parser.add_argument(
+        "--generate", type=int, default=0, metavar="N",
+        help="let policies answer this many prompts of prompts.parquet too, rated by heads trained on the held-out prompts (default 0)",
+    )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="one seed and small sizes")
     parser.add_argument(
         "--dry_run", action="store_true", help="only show the cells that are left and the hours they take"
@@ -89,6 +94,8 @@ def settings_of(options: argparse.Namespace) -> PolicySettings:
         raise InputError(
             "--budget must be between 0 and 1, and the numbers of pairs, layers and the batch at least 1."
         )
+    if options.generate and not found.lora_rank:
+        raise InputError("--generate needs the adapters of the policies, which --lora_rank 0 does not have.")
     return found
 
 
@@ -104,8 +111,8 @@ def choose(bench: PolicyBench, options: argparse.Namespace, settings: PolicySett
     tried = []
     rows = [["set", "learning rate", "beta", "steps", "carried labels", "first loss", "last loss", "margin, nats"]]
     for name in options.sets:
-        for rate in LEARNING_RATES:
-            for beta in BETAS:
+        for beta in BETAS:
+            for rate in LEARNING_RATES:
                 record = bench.cell(
                     name, CHOSEN_ON_SEED, ARMS["ALL, one epoch"], settings.changed(learning_rate=rate, beta=beta)
                 )
@@ -113,9 +120,8 @@ def choose(bench: PolicyBench, options: argparse.Namespace, settings: PolicySett
                 tried.append({"set": name, "learning_rate": rate, "beta": beta, **training, "own": measured["own"]})
                 rows.append([name, f"{rate:g}", f"{beta:g}", str(training["steps"]), points([measured["own"]])]
                             + [f"{v:.3f}" for v in (training["first_loss"], training["last_loss"], measured["margin"])])  # fmt: skip
-    write_json(
-        options.output / "choice.json", {"seed": CHOSEN_ON_SEED, "versions": library_versions(), "tried": tried}
-    )
+                content = {"seed": CHOSEN_ON_SEED, "versions": library_versions(), "tried": tried}
+                write_json(options.output / "choice.json", content)
     print("\n".join(markdown(rows)))
 
 
@@ -132,6 +138,12 @@ def run(bench: PolicyBench, options: argparse.Namespace, settings: PolicySetting
         }  # fmt: skip
         write_json(options.output / "bench_policy.json", found)
         (options.output / "bench_policy.md").write_text(report(found), encoding="utf-8")
+    if options.generate:
+        lines, found["answers"] = generation_table(
+            bench, cells, settings, prompts_of(options.data / "prompts.parquet", options.generate, bench)
+        )
+        write_json(options.output / "bench_policy.json", found)
+        (options.output / "bench_policy.md").write_text("\n".join([report(found), *lines]), encoding="utf-8")
     print(options.output / "bench_policy.md")
 
 

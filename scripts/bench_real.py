@@ -72,7 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--budgets", nargs="+", type=float, default=list(BUDGETS), help="shares to keep; 0.3 is always there"
     )
     parser.add_argument("--resamples", type=int, default=2000, help="bootstrap resamples (default 2000)")
-    parser.add_argument("--max_prompts", type=int, help="use the first prompts of each set only")
+    parser.add_argument("--max_prompts", type=int, help="use this many prompts of each set only")
     parser.add_argument("--lm", type=Path, default=Path("runs/smollm2"),
                         help="folder of the language model of the proxies 'lm' (default runs/smollm2)")  # fmt: skip
     parser.add_argument("--lm_layers", nargs="+", type=int, default=list(LM_LAYERS),

@@ -133,6 +133,7 @@ class DatasetFacts:
         models (`list` of `str`): Hub ids of models aligned on it.
         versions (`dict`): Versions of the libraries that made it.
         created (`str`, *optional*): Day it was made, UTC.
+        sql (`str`, *optional*): The selection as a condition of SQL.
     """
 
     repo_id: str
@@ -159,6 +160,7 @@ class DatasetFacts:
     models: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     created: str | None = None
+    sql: str | None = None
 
 
 @dataclass

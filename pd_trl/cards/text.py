@@ -18,6 +18,7 @@ from ..text.names import visible
 # Longer texts are cut in a card: the data set has the complete text.
 MAX_CHARACTERS = 1200
 MAX_CELL = 200
+MAX_PREFORMATTED = 20_000
 _SHA = re.compile(r"[0-9a-f]{40}")
 
 
@@ -54,6 +55,13 @@ def passage(value: object) -> Safe:
     """Longer untrusted text inside an HTML element: only its line breaks are kept as markup."""
     lines = visible(shortened(str(value), MAX_CHARACTERS)).strip().split("\n")
     return Safe("<br>".join(html.escape(line.strip(), quote=False) for line in lines) or "&nbsp;")
+
+
+def preformatted(value: object, most: int = MAX_PREFORMATTED) -> Safe:
+    """Untrusted text with its line breaks, as an element of HTML that markdown does not look into."""
+    lines = visible(shortened(str(value), most)).strip().split("\n")
+    # A blank line would end the element in some readers of markdown.
+    return Safe(f"<pre>{'&#10;'.join(html.escape(line) for line in lines)}</pre>")
 
 
 def literal(value: object) -> Safe:
@@ -133,7 +141,7 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         cell=cell, code=code, passage=passage, literal=literal, count=count, number=number, percent=percent, table=table,
-        repo_link=repo_link, path=path, url=url,
+        repo_link=repo_link, path=path, url=url, preformatted=preformatted,
     )  # fmt: skip
     return environment
 

@@ -18,9 +18,13 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+# `json.dumps` makes an encoder for each value that it writes.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
 def canonical_json(value: object) -> str:
     """Returns the JSON that ids are hashes of: sorted keys, no spaces, and no escapes that JSON does not require."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return json.encoder.encode_basestring(value) if type(value) is str else _ENCODER.encode(value)
 
 
 def content_ids(

@@ -15,7 +15,8 @@ from ..runs import forms
 from ..runs.artifacts import MANIFEST_NAME, Manifest, read_rows
 from ..runs.provenance import source_provenance
 from ..safety.media import without_media
-from ..safety.schema import anything, check_content, integer, optional, read_document, record
+from ..safety.schema import anything, check_content, integer, optional, read_document, read_text, record
+from ..selection.artifact import SQL_NAME
 from ..selection.settings import FORMS
 
 _COUNTS = ("total", "kept", "dropped")
@@ -24,6 +25,7 @@ _SHOWN = record({
     "counts": record(dict.fromkeys(_COUNTS, integer(0)), required=_COUNTS, others=anything),
     "arguments": record({**{name: optional(form) for name, form in FORMS.items()}, "weights": anything}),
 })  # fmt: skip
+_SQL_BYTES = 1 << 20
 _ADVICE = "Run `pd-trl select` again."
 
 
@@ -78,6 +80,7 @@ def dataset_facts(
         example_dropped=typical_example(dropped),
         versions=manifest.versions,
         created=manifest.created[:10],
+        sql=read_text(folder / SQL_NAME, _SQL_BYTES) if (folder / SQL_NAME).is_file() else None,
         **choices,
     )
 

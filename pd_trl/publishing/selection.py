@@ -20,7 +20,7 @@ from ..hub.readme import join_readme, name_of
 from ..runs.artifacts import MANIFEST_NAME, read_json, read_rows
 from ..runs.identity import data_key
 from ..safety.schema import anything, mapping, optional, read_document, record
-from ..selection.artifact import selection_manifest, write_selection
+from ..selection.artifact import SQL_NAME, selection_manifest, write_selection
 from ..selection.filter import PDFilter
 from .facts import check_manifest, features_to_yaml
 from .privacy import published_json, published_value
@@ -28,6 +28,7 @@ from .privacy import published_json, published_value
 # Files that are published beside the rows, with their descriptions.
 FILES = {
     "filter.json": "statistics of the selection: scales of the gaps, thresholds, arguments; PDFilter.load reads it",
+    SQL_NAME: "the selection as a condition of SQL, over the columns of the scored pairs",
     "report.json": "numbers of the report",
     "report.txt": "the report",
     MANIFEST_NAME: "what made it: arguments, counts, versions",

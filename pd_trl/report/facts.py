@@ -7,6 +7,7 @@ from ..runs.artifacts import library_versions
 from ..selection.filter import PDFilter
 from ..selection.report_numbers import GROUPS
 from ..selection.report_text import warning_lines
+from ..selection.sql import shown_sql
 from ..selection.wording import wording_of
 from ..text.names import MAX_MATRIX, display_name, display_names
 from ..text.tables import number, percent
@@ -45,6 +46,7 @@ def page_facts(
         "arguments": {name: _plain(value) for name, value in pd_filter.shown().items()},
         "source": {display_name(name): _plain(value) for name, value in (provenance.get("source") or {}).items()},
         "versions": library_versions(),
+        "sql": shown_sql(pd_filter),
     }
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..models.inputs import check_token_ids, with_eos
 from .batching import score_sequences
-from .encoding import Text, encode_responses
+from .encoding import Text, encode_responses, response_counts
 from .scorer import RewardModelScorer
 from .tokens import TokenRows
 
@@ -54,6 +54,9 @@ def score_conversations(
 
     Returns:
         `tuple`: rewards in nats, shape `(num_conversations, num_aspects)`, and how many conversations were cut.
+
+    Raises:
+        InputError: Where the model reads the mean over the response, and a conversation is a text, which holds its prompt.
     """
     strings = [i for i, text in enumerate(conversations) if isinstance(text, str)]
     chats = [i for i, text in enumerate(conversations) if not isinstance(text, str)]
@@ -62,7 +65,10 @@ def score_conversations(
         found = encode_responses(scorer.tokenizer, [conversations[i] for i in rows], name=_at(rows, name))
         for i, ids in zip(rows, found, strict=True):
             encoded[i] = ids
-    tokens = TokenRows.of(encoded)
+    counts = None
+    if scorer.counts_responses:
+        counts = response_counts(scorer.tokenizer, encoded, [{}] * len(encoded), conversations, name)
+    tokens = TokenRows.of(encoded, counts)
     check_token_ids(tokens.ids, tokens.lengths, scorer.num_embeddings, scorer.tokenizer, name)
     longest = max_length if max_length is not None else scorer.longest
     cut = int((tokens.lengths > longest).sum()) if longest is not None else 0

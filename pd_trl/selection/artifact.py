@@ -9,7 +9,7 @@ from ..runs.identity import settings_key
 from .filter_file import FILTER_NAME
 from .fitted import FittedFilter
 from .reasons import split_kept
-from .sql import kept_sql
+from .sql import shown_sql
 
 SQL_NAME = "selection.sql"
 
@@ -33,10 +33,10 @@ def write_selection(decided: Dataset, pd_filter: FittedFilter, manifest: Manifes
 def write_documents(pd_filter: FittedFilter, manifest: Manifest, folder: Path) -> None:
     """Writes what lies beside the rows of a selection: the filter's statistics, the report, and the manifest."""
     pd_filter.save(folder / FILTER_NAME)
-    if pd_filter.rule.sign:
+    if sql := shown_sql(pd_filter):
         (folder / SQL_NAME).write_text(
             "-- DuckDB: true for the pairs that this selection keeps, over the columns of the scored pairs.\n"
-            f"-- Other databases: PDFilter.load(FOLDER).to_sql('spark') or 'bigquery'.\n{kept_sql(pd_filter)}\n",
+            f"-- Other databases: PDFilter.load(FOLDER).to_sql('spark') or 'bigquery'.\n{sql}\n",
             encoding="utf-8",
         )
     if pd_filter.report_ is not None:

@@ -224,8 +224,8 @@ class PDFilter(FittedFilter):
         scores = self._scores(dataset, divergence, ids)
         if self.per_aspect and "aspect" not in dataset.column_names:
             raise InputError("`per_aspect=True` needs the column 'aspect', which the data does not have.")
-        names, strata = label_codes(dataset, []) if self.per_aspect else ([ALL_PAIRS], None)
-        kept, found = select_ranked(scores, ids, self.budget, strata, "0")
+        names, strata = self._groups(dataset)
+        kept, found = select_ranked(scores, ids, self.budget, strata if self.per_aspect else None, "0")
         thresholds = {names[int(code)]: threshold for code, threshold in found.items()}
         if votes is None:
             self.set_statistics([], np.empty(0, dtype=np.float32), np.empty(0), thresholds)
@@ -268,11 +268,14 @@ class PDFilter(FittedFilter):
             raise InputError(f"Column {column!r} must hold finite numbers, got {values[bad[0]]} in row {bad[0]}.")
         return values
 
-    def _decided(self, dataset: Dataset, divergence: PreferenceDivergence | None, ids: IdColumn) -> Dataset:
-        names: list[str] = [ALL_PAIRS]
-        groups: NDArray[np.integer] = np.zeros(len(dataset), dtype=np.int8)
+    def _groups(self, dataset: Dataset) -> tuple[list[str], NDArray[np.integer]]:
+        """Names of the groups with a threshold of their own, and each row's group."""
         if self.per_aspect:
-            names, groups = label_codes(dataset, [])
+            return label_codes(dataset, [])
+        return [ALL_PAIRS], np.zeros(len(dataset), dtype=np.int8)
+
+    def _decided(self, dataset: Dataset, divergence: PreferenceDivergence | None, ids: IdColumn) -> Dataset:
+        names, groups = self._groups(dataset)
         scores = self._scores(dataset, divergence, ids)
         kept, reasons = Decider(names, self.thresholds_ or {}, self.selector)(scores, groups, ids.column)
         values = divergence.values if divergence is not None else None

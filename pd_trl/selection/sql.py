@@ -96,6 +96,11 @@ def kept_sql(fitted: FittedFilter, dialect: str = "duckdb", voted: Sequence[str]
     return f"({score} < {first} OR ({score} <= {last} AND {pair_id} <= {ids}))"
 
 
+def shown_sql(fitted: FittedFilter) -> str | None:
+    """The condition as DuckDB reads it, for cards and reports; `None` for a rule that SQL cannot say."""
+    return kept_sql(fitted) if fitted.rule.sign else None
+
+
 def divergence_sql(fitted: FittedFilter, dialect: str = "duckdb", voted: Sequence[str] = ()) -> str:
     """The expression of PD (Eq. 13-15) by the scales and weights of a fit, as a double; see [`kept_sql`]."""
     sql = _dialect(dialect)

@@ -71,7 +71,7 @@ def outcomes(real: RealSet, delta_length: NDArray) -> dict[str, NDArray[np.int64
     chosen response is the longer and those whose it is the shorter one: with the strata's weights held as they are in all
     pairs, a selection gains nothing by keeping the longer response.
     """
-    others = (real.own[:, None] != np.arange(len(real.aspects))) & (real.votes != 0)
+    others = real.hidden
     found = {"hidden": np.stack([(others & (real.votes > 0)).sum(1), others.sum(1)], axis=1)}
     if real.overall is not None:
         found["overall"] = np.stack([real.overall > 0, real.overall != 0], axis=1).astype(np.int64)
@@ -125,9 +125,9 @@ def tally(real: RealSet, outcome: NDArray[np.int64], rows: NDArray[np.bool_]) ->
 
 
 def stratum_weights(outcome: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Share of the trials in each stratum of all pairs."""
+    """Share of the trials in each stratum of all pairs; equal ones where there is no trial at all."""
     trials = outcome[..., 1].sum(axis=0)
-    return trials / trials.sum()
+    return trials / trials.sum() if trials.any() else np.full(len(trials), 1 / len(trials))
 
 
 def prompt_draws(num_prompts: int, num_resamples: int, seed: int = 0) -> NDArray[np.float64]:

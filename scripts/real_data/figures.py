@@ -25,12 +25,16 @@ def draw_figures(found: dict[str, Any], headline: Sequence[str], folder: Path) -
     import matplotlib
 
     matplotlib.use("Agg")
-    names = list(dict.fromkeys(result["set"] for result in found["results"]))
+    # Without hidden labels there is nothing to draw.
+    compared = [result for result in found["results"] if result["conflict"]["hidden majority"] is not None]
+    names = list(dict.fromkeys(result["set"] for result in compared))
+    if not names:
+        return []
     paths = []
     for name in names:
-        results = [result for result in found["results"] if result["set"] == name]
+        results = [result for result in compared if result["set"] == name]
         paths += [_budget_figure(results, headline, folder / f"agreement-{name}.png")]
-    return [*paths, _handling_figure(found["results"], names, folder / "length-handling.png")]
+    return [*paths, _handling_figure(compared, names, folder / "length-handling.png")]
 
 
 def _budget_figure(results: list[dict[str, Any]], headline: Sequence[str], path: Path) -> Path:
@@ -74,9 +78,9 @@ def _budget_panel(axis: Any, result: dict[str, Any], measure: str, headline: Seq
         at = 100 * (np.array(shown) + (n - len(rows) / 2) * _SHIFT)
         axis.errorbar(at, 100 * mean, 100 * errors, label=row, capsize=2, markersize=4, linewidth=1.2, **styles[row])
     everything = entry_of(result, rows[0], budgets[0])[measure]["all"]
-    axis.axhline(
-        100 * everything["mean"], color="black", linewidth=1, linestyle="--", label="all = random in expectation"
-    )
+    if everything["mean"] is not None:
+        label = "all = random in expectation"
+        axis.axhline(100 * everything["mean"], color="black", linewidth=1, linestyle="--", label=label)
     axis.grid(alpha=0.25)
 
 

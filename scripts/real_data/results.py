@@ -105,9 +105,11 @@ def _raf_row(reals: list[RealSet], cells: list[Cell]) -> Row:
 def fixed_rows(reals: list[RealSet], plain: list[Cell]) -> list[Row]:
     """The rules that PD is compared with: a draw, PD of the ratings, the length ruler, RAF."""
     deltas = [cell.delta_length for cell in plain]
+    # Where no pair has labels of two aspects, ratings say nothing of a pair beyond its label.
+    rated = [divergence(real, gap_matrix(real.rows, "ratings").gaps) for real in reals if real.hidden.any()]
     return [
         Row(RANDOM, [ranking(real, "random") for real in reals]),
-        Row(RATINGS, [divergence(real, gap_matrix(real.rows, "ratings").gaps) for real in reals]),
+        *([Row(RATINGS, rated)] if len(rated) == len(reals) else []),
         Row(LENGTH, [ranking(real, "length", delta_length=d) for real, d in zip(reals, deltas, strict=True)]),
         _raf_row(reals, plain),
     ]
@@ -178,9 +180,7 @@ class Book:
         """A handling's PD at the reference budget against no handling, RAF and the length ruler."""
         row = f"{PD} [{handling}]"
         rivals = {"no handling": f"{PD} [none]", RAF: RAF, LENGTH: LENGTH, RATINGS: RATINGS}
-        same = f"{RAF_SAME} [{handling}]"
-        if (same, REFERENCE_BUDGET) in self.tallies:
-            rivals[RAF_SAME] = same
+        rivals[RAF_SAME] = f"{RAF_SAME} [{handling}]"
         return {
             "handling": handling,
             "budget": REFERENCE_BUDGET,
@@ -189,6 +189,7 @@ class Book:
                     name: self.difference(row, rival, REFERENCE_BUDGET, name) for name in self.measured[0]
                 }
                 for label, rival in rivals.items()
+                if (rival, REFERENCE_BUDGET) in self.tallies
             },
         }
 
@@ -198,13 +199,13 @@ def _conflict_shares(reals: list[RealSet]) -> dict[str, float | None]:
     shares: dict[str, list[float]] = {"overall": [], "hidden majority": []}
     for real in reals:
         for name, (conflict, decided) in _conflicts(real).items():
-            shares[name].append(float(conflict[decided].mean()))
+            if decided.any():
+                shares[name].append(float(conflict[decided].mean()))
     return {name: float(np.mean(values)) if values else None for name, values in shares.items()}
 
 
 def _conflicts(real: RealSet) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    others = real.own[:, None] != np.arange(len(real.aspects))
-    balance = (real.votes * others).sum(1)
+    balance = (real.votes * real.hidden).sum(1)
     found = {"hidden majority": (balance < 0, balance != 0)}
     if real.overall is not None:
         found["overall"] = (real.overall < 0, real.overall != 0)

@@ -16,6 +16,8 @@ from pd_trl.selection.gaps import gap_matrix
 
 # One split of the prompts for every assignment of aspects, so that seeds differ by their labels alone.
 FOLD_SEED = 0
+# Counts of faults, of which fewer are better: a rating is better where it is higher.
+NO_RATINGS = {"haluquestqa": ("n_factual_errors", "n_irrelevant_spans", "n_missing")}
 
 
 @dataclass
@@ -58,6 +60,11 @@ class RealSet:
         return len(self.own)
 
     @property
+    def hidden(self) -> NDArray[np.bool_]:
+        """Decided votes of the aspects whose label a pair does not carry, shape `(num_pairs, num_aspects)`."""
+        return (self.own[:, None] != np.arange(len(self.aspects))) & (self.votes != 0)
+
+    @property
     def pair_ids(self) -> NDArray[np.str_]:
         """Ids of the pairs, shape `(num_pairs,)`."""
         return np.asarray(self.rows["pair_id"][:], dtype=str)
@@ -84,13 +91,19 @@ def load_set(path: Path, seed: int, folds: int, max_prompts: int | None = None, 
         path (`Path`): Parquet file.
         seed (`int`): Seed of the assignment.
         folds (`int`): Number of folds, at least 2.
-        max_prompts (`int`, *optional*): Keep the pairs of the first prompts only (for quick runs and tests).
+        max_prompts (`int`, *optional*): Keep the pairs of this many prompts only (for quick runs and tests).
         relabel (`str`, *optional*): `"overall"` labels by the overall label, for sets without aspects.
     """
     pairs = load_pairs(str(path), on_invalid="drop")
     if max_prompts is not None:
-        first = set(list(dict.fromkeys(pairs["prompt_id"][:]))[:max_prompts])
-        pairs = pairs.select([i for i, prompt in enumerate(pairs["prompt_id"][:]) if prompt in first])
+        # By a draw: a file may hold one aspect's pairs after another's.
+        every = np.array(list(dict.fromkeys(map(str, pairs["prompt_id"][:]))))
+        first = set(every[np.argsort(random_keys(every, FOLD_SEED + 1), kind="stable")][:max_prompts].tolist())
+        pairs = pairs.select([i for i, prompt in enumerate(pairs["prompt_id"][:]) if str(prompt) in first])
+    counts = NO_RATINGS.get(path.stem, ())
+    pairs = pairs.remove_columns(
+        [c for c in pairs.column_names for n in counts if c.startswith((f"rating_{n}_", f"pref_{n}"))]
+    )
     rows = to_preferences(pairs, seed=seed, relabel=relabel)
     if relabel is None:
         matrix = gap_matrix(rows, "ratings")

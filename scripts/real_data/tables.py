@@ -110,6 +110,9 @@ def handling_summary(results: Sequence[dict[str, Any]]) -> list[str]:
 
 def _about(result: dict[str, Any]) -> list[str]:
     conflict = result["conflict"]
+    if conflict["hidden majority"] is None:
+        about = "No pair has labels of two aspects: there are no hidden labels to compare with."
+        return [f"{result['pairs']} pairs, {result['prompts']} prompts. {about}"]
     overall = "" if conflict["overall"] is None else f" and {100 * conflict['overall']:.1f} % their overall label"
     return [
         f"{result['pairs']} pairs, {result['prompts']} prompts. {100 * conflict['hidden majority']:.1f} % of the labels contradict "

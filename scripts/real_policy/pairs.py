@@ -23,6 +23,8 @@ from .settings import PolicySettings
 
 # One order of the pairs for all assignments, so that seeds share what they can.
 ORDER_SEED = 0
+# Empty: the default one of SmolLM2's template is as long as a short pair.
+SYSTEM = {"role": "system", "content": ""}
 
 
 @dataclass(frozen=True)
@@ -168,12 +170,15 @@ class PolicyPairs:
         if arm.selector is None:
             return self.pool, turned
         budget = min(self.settings.kept, len(self.pool))
+        # Proxies are trained only where a rule reads them.
+        reads_proxies = arm.source == "rewards" and arm.selector != "random"
+        rows = self.scored() if reads_proxies else self.labelled.rows.select(self.pool)
         kept = PDFilter(budget, selector=arm.selector, source=arm.source, seed=self.labelled.seed, on_no_votes="drop")(
-            self.scored()
+            rows
         )
         position = {name: i for i, name in enumerate(self.labelled.pair_ids[self.pool].tolist())}
-        rows = np.sort([position[name] for name in kept["pair_id"]])
-        return rows, turned[rows]
+        chosen = np.sort([position[name] for name in kept["pair_id"]])
+        return chosen, turned[chosen]
 
     def steps_of(self, arm: Arm) -> int:
         """Steps of an arm's training."""
@@ -182,17 +187,14 @@ class PolicyPairs:
 
 
 def conversations(real: RealSet, rows: NDArray[np.integer], turned: NDArray[np.bool_] | None = None) -> Dataset:
-    """
-    Pairs as messages. The system message is empty: the default one of SmolLM2's template is as long as a short pair.
-    """
+    """Pairs as messages; those that are `turned` have their sides exchanged."""
     sides = [real.chosen[rows], real.rejected[rows]]
     if turned is not None:
         sides = [np.where(turned, sides[1], sides[0]), np.where(turned, sides[0], sides[1])]
-    system = {"role": "system", "content": ""}
     return Dataset.from_list(
         [
             {
-                "prompt": [system, {"role": "user", "content": real.texts[chosen][0]}],
+                "prompt": [SYSTEM, {"role": "user", "content": real.texts[chosen][0]}],
                 "chosen": [{"role": "assistant", "content": real.texts[chosen][1]}],
                 "rejected": [{"role": "assistant", "content": real.texts[rejected][1]}],
             }

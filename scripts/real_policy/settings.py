@@ -5,7 +5,7 @@ from typing import Any
 
 CHOSEN_ON_SEED = 0
 # Strengths that `--choose` tries, each on ALL at one epoch.
-LEARNING_RATES = (2e-4, 1e-3)
+LEARNING_RATES = (1e-3, 2e-4)
 BETAS = (0.1, 0.5)
 
 

@@ -83,6 +83,8 @@ def nodes(count: int = 3) -> Iterator[Nodes]:
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray kills workers where the memory of the machine is nearly full, whoever fills it: not what is tried here.
+    os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
     started = Nodes(count)
     try:
         ray.init(started.address, logging_level="ERROR", log_to_driver=False)

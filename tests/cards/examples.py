@@ -44,7 +44,7 @@ def dataset_facts(text: str = "plain words", **changes: Any) -> DatasetFacts:
         ],
         "example_kept": example, "example_dropped": example, "picture": "assets/pd.png", "files": {"filter.json": text},
         "report_url": "https://huggingface.co/spaces/me/uf-report", "revision_tag": "v1", "models": ["me/policy"],
-        "versions": {"pd_trl": "0.1.0", "trl": "1.16.0"}, "created": "2026-11-24",
+        "versions": {"pd_trl": "0.1.0", "trl": "1.16.0"}, "created": "2026-11-24", "sql": text,
     }  # fmt: skip
     return DatasetFacts(**{**values, **changes})
 

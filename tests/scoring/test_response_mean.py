@@ -7,6 +7,7 @@ from datasets import Dataset
 
 from pd_trl import score_pairs, score_responses
 from pd_trl.errors import InputError
+from pd_trl.evaluation.judges.reward_model import RewardModelJudge
 from pd_trl.models.heads import MultiAspectRewardModel
 from pd_trl.scoring.vllm_scorer import sequence_classifier_folder
 from tests.tiny import ASPECTS, tiny_preferences, tiny_tokenizer
@@ -115,3 +116,15 @@ def test_what_is_cut_off_is_the_prompt(mean_model):
 def test_vllm_is_refused(mean_model, tmp_path):
     with pytest.raises(InputError, match="read the mean over the response's tokens.*backend='engine'"):
         sequence_classifier_folder(tmp_path, mean_model[0].config, tmp_path)
+
+
+def test_a_judge_reads_the_mean_too(mean_model, tmp_path):
+    model, tokenizer = mean_model
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    pairs = [(row["prompt"], row["chosen"]) for row in rows()]
+    expected = score_responses(*zip(*pairs, strict=True), {ASPECTS[1]: (model, tokenizer)}, chat=True)[ASPECTS[1]]
+    found = RewardModelJudge(str(tmp_path), aspect=ASPECTS[1]).score(pairs)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    with pytest.raises(InputError, match="nothing says where it begins"):
+        RewardModelJudge(str(tmp_path), aspect=ASPECTS[1], chat=False).score(pairs)

@@ -18,6 +18,7 @@ pytest.importorskip("peft", reason="peft is not installed: pip install peft")
 import bench_policy  # noqa: E402
 from real_data.cells import CellStore  # noqa: E402
 from real_data.settings import LM  # noqa: E402
+from real_policy import generation  # noqa: E402
 from real_policy.cells import PolicyBench  # noqa: E402
 from real_policy.costs import dry_run  # noqa: E402
 from real_policy.measures import mean_and_error, measures  # noqa: E402
@@ -139,6 +140,29 @@ def test_measures_by_hand(make, tmp_path):
     assert found["length_correlation"] == pytest.approx(np.corrcoef([2, -1, 0], [4, 2, -6])[0, 1])
     assert measures(real, np.zeros(3), np.array([4, 2, -6]))["length_correlation"] is None
     assert mean_and_error([1.0, 3.0, None]) == (2.0, 1.0) and mean_and_error([1.0]) == (1.0, None)
+
+
+def test_answers_are_compared_with_those_of_the_base(make, shared_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(generation, "MAX_NEW_TOKENS", 4)
+    bench = make(tmp_path)
+    prompts = generation.prompts_of(shared_data / "prompts.parquet", 3, bench)
+    assert len(set(prompts)) == 3 and max(bench.reference.lengths(prompts)) <= generation.MAX_PROMPT_TOKENS
+    # A policy that did not move answers as the base does.
+    still, arm = SETTINGS.changed(learning_rate=1e-12), ARMS["ALL"]
+    bench.cell(OASST, 1, arm, still)
+    lines, (entry,) = generation.generation_table(bench, [(OASST, 1, arm)], still, prompts)
+    assert set(entry["wins"]) == set(bench.pairs(OASST, 1, still).labelled.aspects)
+    assert set(entry["wins"].values()) == {0.5} and any("| ALL | 1 | 50.0 |" in line for line in lines)
+    # The heads learn which side each label prefers.
+    judge = generation.HeldOutJudge(bench, OASST, 1, still)
+    real = bench.pairs(OASST, 1, still).held_out
+    texts = [list(zip(*(real.texts[i] for i in side), strict=True)) for side in (real.chosen, real.rejected)]
+    chosen, rejected = (judge.rewards(*side) for side in texts)
+    right = [
+        np.sign(chosen[a] - rejected[a])[real.votes[:, k] != 0] == real.votes[real.votes[:, k] != 0, k]
+        for k, a in enumerate(real.aspects)
+    ]
+    assert np.concatenate(right).mean() > 0.55
 
 
 def test_arms_that_a_set_does_not_have_are_said(make, tmp_path):

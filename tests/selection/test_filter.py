@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from pd_trl import PDFilter, preference_divergence
 from pd_trl.errors import InputError
 from pd_trl.method.ranking import SELECTORS
+from pd_trl.selection import report_inputs
+from tests.selection.out_of_core.data import scored_rows
 from tests.tiny import ASPECTS, tiny_preferences
 
 
@@ -299,3 +301,22 @@ def test_a_filter_without_a_single_vote_is_loaded_again(tmp_path):
     loaded = PDFilter.load(tmp_path / "filter.json")
     assert str(loaded.report_) == str(pd_filter.report_)
     assert loaded.transform(kept)["pd_kept"][:] == [True, True]
+
+
+def test_a_selection_neither_reads_nor_copies_texts(monkeypatch):
+    data = scored_rows(60, levels=2)
+    expected = PDFilter(0.4)(data)
+    shuffled = data.shuffle(seed=3)
+    read = []
+    whole = report_inputs.text_length
+    monkeypatch.setattr(report_inputs, "text_length", lambda column: (read.append(column.type), whole(column))[1])
+    for rows in (data, shuffled):
+        pd_filter = PDFilter(0.4)
+        kept = pd_filter(rows)
+        assert not read and sorted(kept["pair_id"]) == sorted(expected["pair_id"])
+        stored = [
+            part.data.column("chosen").chunk(0).buffers()[2].address for part in (rows, kept, pd_filter.dropped_)
+        ]
+        assert len(set(stored)) == 1
+        assert kept[0]["chosen"] in rows.filter(lambda row, i=kept[0]["pair_id"]: row["pair_id"] == i)["chosen"]
+    assert pd_filter.report_["lengths"]["kept"]["mean_characters_chosen"] > 0 and len(read) == 2

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..columnar import is_text
 from ..json_columns import Problems
@@ -12,6 +13,8 @@ from .values import json_column, mark, set_column
 
 _TURN = re.compile(r"(?:^\s*|\n\s*\n)(?:### ?)?(Human|User|Assistant|System): ?", re.IGNORECASE)
 _BEGINS = re.compile(r"\s*(?:### ?)?(?:Human|User|System): ?", re.IGNORECASE)
+# What every text that `_BEGINS` matches matches too: Arrow's expressions know fewer kinds of space.
+_MAY_BEGIN = r"(?i)^\W*(human|user|system):"
 _ROLES = {"human": "user", "user": "user", "assistant": "assistant", "system": "system"}
 _SIDES = (("chosen", "rejected"), ("chosen_response", "rejected_response"), ("response_a", "response_b"))
 
@@ -33,6 +36,8 @@ def _named(mapping: Mapping[str, str]) -> bool:
 
 
 def _read_sides(table: pa.Table, pair: tuple[str, str], prompt: str, problems: Problems) -> pa.Table:
+    if not _may_hold(table, pair, prompt):
+        return table
     sides = {name: table.column(name).to_pylist() for name in pair}
     whole = [[_is_whole(text) for text in texts] for texts in sides.values()]
     known = [[text is not None and bool(text.strip()) for text in texts] for texts in sides.values()]
@@ -55,6 +60,13 @@ def _read_sides(table: pa.Table, pair: tuple[str, str], prompt: str, problems: P
                 stripped = [None if text is None else text.strip() for text in texts]
                 table = set_column(table, name, pa.chunked_array([pa.array(stripped, pa.string())]))
     return table
+
+
+def _may_hold(table: pa.Table, pair: tuple[str, str], prompt: str) -> bool:
+    """Whether a side, or the prompt, may begin like a transcript."""
+    columns = [table.column(name) for name in (*pair, prompt) if name in table.column_names]
+    texts = [column for column in columns if is_text(column.type)]
+    return any(pc.any(pc.match_substring_regex(column, _MAY_BEGIN)).as_py() for column in texts)
 
 
 def _is_whole(text: str | None) -> bool:

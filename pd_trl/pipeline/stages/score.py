@@ -15,7 +15,7 @@ from ...models.sidecar import SIDECAR_NAME, RewardSidecar
 from ...runs.artifacts import Manifest
 from ...runs.folders import folder_lock
 from ...runs.identity import deciding, settings_key
-from ...runs.launch import is_main_process
+from ...runs.launch import is_main_process, num_processes
 from ...runs.model_identity import model_key
 from ...runs.provenance import inherited_provenance, proxy_provenance
 from ...runs.stage_folders import (
@@ -160,6 +160,8 @@ def check_score(arguments: ScoreArguments) -> None:
         raise InputError(
             "`num_actors` is of --engine ray. Other processes share the work where the command is started again."
         )
+    if arguments.engine == "ray" and num_processes() > 1:
+        raise InputError("--engine ray needs no launcher: start one process, and Ray has the others (`num_actors`).")
 
 
 @shared_folder

@@ -143,8 +143,9 @@ function preparePlots(state) {
     state.histogram.all = countGroups(state.histogram.bins, 80, known.length);
   }
   if (columns.delta) {
-    const sorted = columns.delta.slice().sort();
-    const reach = Math.max(1, Math.abs(sorted[Math.floor(0.01 * (total - 1))]), Math.abs(sorted[Math.ceil(0.99 * (total - 1))]));
+    // The same in any order of the pairs.
+    const sorted = state.reach ? [] : columns.delta.slice().sort();
+    const reach = state.reach ??= Math.max(1, Math.abs(sorted[Math.floor(0.01 * (total - 1))]), Math.abs(sorted[Math.ceil(0.99 * (total - 1))]));
     // Bins of whole numbers, an odd number of them, so that equal lengths are in the middle and no bin holds more values than another.
     const width = 2 * Math.floor(reach / 61) + 1;
     const half = Math.ceil(reach / width) + 0.5;

@@ -39,6 +39,10 @@ class UnitFolder(ShardFolder):
     def _is_as_written(self, path: Path, marker: Mapping[str, Any]) -> bool:
         return path.stat().st_size == marker.get("bytes")
 
+    def marked(self) -> list[int]:
+        """Indices of the units that have a marker."""
+        return [int(path.stem) for path in self.folder.glob("*.done") if path.stem.isdecimal()]
+
     def digests(self) -> dict[str, str]:
         """Digest of each file, by its path in the stage's folder."""
         return {

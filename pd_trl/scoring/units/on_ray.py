@@ -1,8 +1,10 @@
 """Units on Ray: Ray Data streams them to a pool of actors, each of which reads, scores and writes its own."""
 
 import contextlib
+import functools
 import logging
 import os
+import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +19,7 @@ logger = logging.getLogger(__name__)
 # Units that an actor is given at a time: it reads the next while it scores one. More would make the end uneven.
 _UNITS_PER_TASK = 4
 _TASKS_PER_ACTOR = 8
+_ERROR = "error"
 # What decides how an actor works, beside what `ray start` gave its machine. Keys and tokens are not handed on.
 _HANDED_ON = ("PYTHONPATH", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "TOKENIZERS_PARALLELISM", "OMP_NUM_THREADS")
 
@@ -51,17 +54,19 @@ def score_on_ray(work: UnitWork, units: Sequence[Unit], num_actors: int | None, 
         InputError: Without Ray, or where an actor raises it.
     """
     ray = import_ray()
-    with _cluster(ray), _own_errors(ray):
+    with _cluster(ray):
         found = ray.cluster_resources()
         gpus, cpus = int(found.get("GPU", 0)), int(found.get("CPU", 0))
-        count = num_actors or max(1, gpus or cpus)
-        if count > max(gpus, cpus):
+        most = gpus or cpus
+        count = num_actors or max(1, most)
+        if count > most:
             raise InputError(
-                f"`num_actors` is {count}, but the Ray cluster has {gpus} GPUs and {cpus} CPUs. Each actor needs one: ask for fewer."
+                f"`num_actors` is {count}, but the Ray cluster has {gpus} GPUs and {cpus} CPUs, and each actor has one{' GPU' if gpus else ''}."
+                " Ask for fewer."
             )
         count = min(count, len(units))
         logger.info("%d Ray actors (%d GPUs, %d CPUs) score %d units.", count, gpus, cpus, len(units))
-        for result in _results(ray, work, units, count, count <= gpus):
+        for result in _results(ray, work, units, count, gpus > 0):
             progress.add(result)
 
 
@@ -77,19 +82,33 @@ def _results(ray: Any, work: UnitWork, units: Sequence[Unit], count: int, on_gpu
         runtime_env={"env_vars": {name: os.environ[name] for name in _HANDED_ON if name in os.environ}},
     )  # fmt: skip
     for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"):
-        yield from batch["result"]
+        for result in batch["result"]:
+            if _ERROR in result:
+                raise InputError(result[_ERROR])
+            yield result
 
 
 class _Actor:
     """[`UnitScorer`] as Ray Data calls it: a batch is one task, the units of which follow each other."""
 
     def __init__(self, work: UnitWork):
-        self.scorer = UnitScorer(work)
+        self.work = work
+
+    @functools.cached_property
+    def scorer(self) -> UnitScorer:
+        # Not before the first task: Ray tells an error there from the death of an actor.
+        return UnitScorer(self.work)
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
         units = [Unit(**{**unit, "row_groups": tuple(unit["row_groups"])}) for unit in batch["units"][0]]
-        for result in self.scorer.each(self._begun(units)):
-            yield {"result": [result]}
+        # Ray would hand on the trace of an error and not the error itself.
+        try:
+            for result in self.scorer.each(self._begun(units)):
+                yield {"result": [result]}
+        except InputError as error:
+            yield {"result": [{_ERROR: str(error)}]}
+        except OSError as error:
+            yield {"result": [{_ERROR: f"On {platform.node()}: {error}"}]}
 
     def _begun(self, units: Sequence[Unit]) -> Iterator[Unit]:
         for unit in units:
@@ -118,21 +137,3 @@ def _cluster(ray: Any) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-@contextlib.contextmanager
-def _own_errors(ray: Any) -> Iterator[None]:
-    """An actor's `InputError` in its own words."""
-    try:
-        yield
-    except ray.exceptions.RayError as error:
-        cause: BaseException | None = error
-        seen: list[BaseException] = []
-        while cause is not None and cause not in seen:
-            seen.append(cause)
-            own = getattr(cause, "cause", None)
-            for candidate in (cause, own):
-                if isinstance(candidate, InputError) and not isinstance(candidate, ray.exceptions.RayError):
-                    raise candidate from None
-            cause = own if isinstance(own, BaseException) else cause.__cause__
-        raise

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fsspec  # type: ignore[import-untyped]
 import pyarrow as pa
@@ -92,7 +92,7 @@ def parquet_files(name: str | None) -> list[str] | None:
         return None
     if "://" in name:
         return _remote_files(name)
-    path = Path(name).expanduser()
+    path = Path(name).expanduser().absolute()
     for folder in (path / "preferences", path):
         if files := sorted(folder.glob("train-*-of-*.parquet")):
             expected = files[0].stem.rsplit("-", 1)[1]
@@ -133,27 +133,36 @@ def plan_units(files: Sequence[str], rows_per_unit: int) -> Plan:
         InputError: When a file is no parquet, their columns differ, or there are no rows.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
-        footers = list(pool.map(_keyed_footer, files))
-    schema = footers[0][0].schema.to_arrow_schema()
+        footers = list(pool.map(_read_footer, files))
+    schema = footers[0].schema
     units: list[Unit] = []
-    for path, (metadata, _, _) in zip(files, footers, strict=True):
-        _check_schema(schema, metadata.schema.to_arrow_schema(), files[0], path)
+    for path, footer in zip(files, footers, strict=True):
+        _check_schema(schema, footer.schema, files[0], path)
         groups: list[int] = []
         rows = 0
-        for group in range(metadata.num_row_groups):
+        for group, count in enumerate(footer.rows):
             groups.append(group)
-            rows += metadata.row_group(group).num_rows
-            if rows and (rows >= rows_per_unit or group == metadata.num_row_groups - 1):
+            rows += count
+            if rows and (rows >= rows_per_unit or group == len(footer.rows) - 1):
                 units.append(Unit(len(units), path, tuple(groups), rows))
                 groups, rows = [], 0
     if not units:
         raise InputError(f"There are no rows in {files[0]}{' and the other files' if len(files) > 1 else ''}.")
-    return Plan(units, schema, _digest(files, [key for _, key, _ in footers], sum(size for *_, size in footers)))
+    return Plan(units, schema, _digest(files, footers))
 
 
-def _digest(files: Sequence[str], keys: Sequence[str], size: int) -> str:
-    if size > _READ_WHOLE or any("://" in path for path in files):
-        return digest_of(list(keys))
+class _Footer(NamedTuple):
+    """What is kept of a file's footer: columns, rows of each row group, size of the file, and the digest of the footer's bytes."""
+
+    schema: pa.Schema
+    rows: list[int]
+    size: int
+    key: str
+
+
+def _digest(files: Sequence[str], footers: Sequence[_Footer]) -> str:
+    if sum(footer.size for footer in footers) > _READ_WHOLE or any("://" in path for path in files):
+        return digest_of([[footer.size, footer.key] for footer in footers])
     check_read([Path(path) for path in files])
     return digest_of([file_key(path) for path in files])
 
@@ -169,8 +178,7 @@ def _check_schema(ours: pa.Schema, theirs: pa.Schema, first: str, path: str) -> 
         )
 
 
-def _keyed_footer(path: str) -> tuple[Any, str, int]:
-    """The footer of a file, the digest of its bytes, and the size of the file."""
+def _read_footer(path: str) -> _Footer:
     with _reading(path) as handle:
         size = handle.seek(0, 2)
         handle.seek(max(0, size - _TAIL))
@@ -178,7 +186,9 @@ def _keyed_footer(path: str) -> tuple[Any, str, int]:
         handle.seek(max(0, size - _TAIL - length))
         key = hashlib.blake2b(handle.read(length), digest_size=16).hexdigest()
         handle.seek(0)
-        return pq.read_metadata(handle), f"{size} {key}", size
+        metadata = pq.read_metadata(handle)
+        rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        return _Footer(metadata.schema.to_arrow_schema(), rows, size, key)
 
 
 @functools.lru_cache(maxsize=8)

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...text.tables import printable
@@ -11,18 +11,18 @@ from ...text.tables import printable
 logger = logging.getLogger(__name__)
 
 # Seconds between two lines of a log, and between two states of a terminal's line.
-_LOG, _TERMINAL = 30.0, 0.5
+_LOG, _TERMINAL = 30.0, 2.0
 
 
 class Progress:
     """
     Args:
         num_rows (`int`): Rows of the run.
-        done (`int`): Those that were there at the start.
+        done (callable): How many of them are finished, by this process and others.
         what (`str`): What the rows are.
     """
 
-    def __init__(self, num_rows: int, done: int, what: str = "pairs"):
+    def __init__(self, num_rows: int, done: Callable[[], int], what: str = "pairs"):
         self.num_rows, self.done, self.what = num_rows, done, what
         self.tokens = self.again = 0
         self._said: set[str] = set()
@@ -31,7 +31,6 @@ class Progress:
 
     def add(self, result: Mapping[str, Any]) -> None:
         """Counts a unit, see [`~UnitScorer.each`]."""
-        self.done += result["total"]
         self.tokens += result["tokens"]
         self.again += result.get("attempts", 1) - 1
         for warning in result["said"]:
@@ -52,7 +51,7 @@ class Progress:
     def __str__(self) -> str:
         speed = self.tokens / max(1e-9, time.monotonic() - self._start)
         again = f", {self.again} units begun again" if self.again else ""
-        return f"Scored {self.done:,} of {self.num_rows:,} {self.what}, {speed:,.0f} tokens/s{again}"
+        return f"Scored {self.done():,} of {self.num_rows:,} {self.what}, {speed:,.0f} tokens/s{again}"
 
     def _show(self) -> None:
         if self._terminal:

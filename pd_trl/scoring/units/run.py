@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,20 +95,31 @@ def score_files(
     if engine == "ray":
         import_ray()
     work = UnitWork(
-        str(root.resolve()), len(files.plan.units), dict(identity), dict(models), own, files.part, files.mapping,
+        str(root.resolve()), len(files.plan.units), dict(identity), _placed(models), own, files.part, files.mapping,
         settings.get("length_penalty"), settings.get("length_correction"),
     )  # fmt: skip
     folder = work.folder()
     left = [unit for unit in files.plan.units if not folder.is_done(unit.index)]
     if left:
-        done = files.plan.num_rows - sum(unit.num_rows for unit in left)
-        with contextlib.closing(Progress(files.plan.num_rows, done, files.part)) as progress:
+        rows = [unit.num_rows for unit in files.plan.units]
+        with contextlib.closing(
+            Progress(files.plan.num_rows, lambda: sum(rows[index] for index in folder.marked()), files.part)
+        ) as progress:
             if engine == "ray":
                 score_on_ray(work, left, num_actors, progress)
             else:
                 _score_here(work, files.plan.units, folder, progress)
     _tell(folder, files, models)
     return folder
+
+
+def _placed(models: Mapping[str, ModelOutput]) -> dict[str, ModelOutput]:
+    """The models, folders by their whole path: actors work in another folder."""
+    folders = {aspect: Path(str(model.model)).expanduser() for aspect, model in models.items()}
+    return {
+        aspect: replace(model, model=str(folders[aspect].absolute())) if folders[aspect].is_dir() else model
+        for aspect, model in models.items()
+    }
 
 
 def _score_here(work: UnitWork, units: list[Unit], folder: UnitFolder, progress: Progress) -> None:

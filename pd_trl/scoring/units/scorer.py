@@ -22,6 +22,7 @@ from ...hub import local_model_folder
 from ...models.loading import model_device
 from ...models.named import ModelOutput
 from ...runs.folders import OWNER_NAME
+from ...runs.identity import digest_of
 from ...safety.media import check_media
 from ..backends import Scorer, scorers_of
 from ..pairs import gap_columns, with_columns
@@ -106,8 +107,7 @@ class UnitScorer:
         self.settings = ScoringSettings(**work.settings)
         self._scorers: list[Scorer] | None = list(self._loaded()) if self._fit_together() else None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="read")
-        if self._scorers is not None:
-            self._check_alike(self._scorers)
+        self._check_alike(self._scorers or ())
 
     def each(self, units: Iterable[Unit | None]) -> Iterator[dict[str, Any]]:
         """
@@ -144,8 +144,10 @@ class UnitScorer:
 
     def _check_alike(self, scorers: Iterable[Scorer]) -> None:
         """All processes of a run must have the same models, and round alike."""
-        found = {"+".join(scorer.aspects): {"model": scorer.digest, **scorer.computation} for scorer in scorers}
-        check_same_run(self.folder.folder / "computation.json", found)
+        for scorer in scorers:
+            name = digest_of(scorer.aspects)[:12]
+            found = {"aspects": scorer.aspects, "model": scorer.digest, **scorer.computation}
+            check_same_run(self.folder.folder / f"computation-{name}.json", found)
 
     def _read(self, unit: Unit) -> _Read | _Done:
         if self.folder.is_done(unit.index):
@@ -180,6 +182,8 @@ class UnitScorer:
 
         def each() -> Iterator[tuple[Scorer, Scores]]:
             for scorer in self._scorers if self._scorers is not None else self._loaded():
+                if self._scorers is None:
+                    self._check_alike([scorer])
                 found, took = read.run.alone(scorer)
                 for name in _COUNTS:
                     counts[name] += took[name]

@@ -45,7 +45,7 @@ def test_the_units_of_a_folder_are_what_score_pairs_gives(pairs, models, tmp_pat
 
 def test_a_run_goes_on_with_what_is_missing_and_another_run_is_refused(pairs, models, tmp_path, monkeypatch):
     output = tmp_path / "out"
-    score(pairs, models, output)
+    score(pairs, models, output, share_prefix=False)
     before = {path.name: path.read_bytes() for path in (output / "scored").iterdir()}
     (output / "manifest.json").unlink()
     (output / "shards/units/00002.done").unlink()
@@ -59,7 +59,7 @@ def test_a_run_goes_on_with_what_is_missing_and_another_run_is_refused(pairs, mo
     assert {path.name: path.read_bytes() for path in (output / "scored").iterdir()} == before
     (output / "manifest.json").unlink()
     with pytest.raises(InputError, match="holds shards of another run: .*max_length"):
-        score(pairs, models, output, max_length=9)
+        score(pairs, models, output, max_length=9, share_prefix=False)
 
 
 def test_what_is_too_long_is_counted(pairs, models, tmp_path, caplog):
