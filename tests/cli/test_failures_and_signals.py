@@ -50,7 +50,7 @@ def test_a_fault_in_a_stage_is_logged_in_its_folder_which_stays_usable(command, 
 
     arguments = ["select", "--dataset_name", sources["scored"], "--output_dir", tmp_path / "out"]
     with monkeypatch.context() as patch:
-        patch.setattr("pd_trl.selection.filter.PDFilter.fit_transform", broken)
+        patch.setattr("pd_trl.selection.out_of_core.passes.Selection.decide", broken)
         outcome = command(*arguments)
     assert outcome.code == 1 and str(tmp_path / "out" / "error.log") in outcome.err
     assert "a fault of ours" in (tmp_path / "out" / "error.log").read_text()

@@ -130,8 +130,13 @@ def _held(
     partial = beside(folder, "partial")
     check_folder("select", partial, [])
     with owned_folder("select", partial, overwrite=False, exclusive=False):
-        with timed(manifest):
-            _write(selection, manifest, partial, rows_per_shard, overlap)
+        try:
+            with timed(manifest):
+                _write(selection, manifest, partial, rows_per_shard, overlap)
+        except InputError:
+            if not (partial / _STATE).exists():
+                _remove(partial.parent)  # there is nothing to go on with
+            raise
         for scratch in _SCRATCH:
             _remove(partial / scratch)
         write_documents(pd_filter, manifest, partial)
