@@ -95,6 +95,7 @@ function showPair(state) {
 function choosePair(state, row) {
   state.pair = row;
   byId("found-pairs").replaceChildren();
+  byId("find-status").textContent = "";
   showPair(state);
 }
 
