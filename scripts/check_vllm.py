@@ -63,13 +63,14 @@ class Clock:
 
     def __exit__(self, *exception: object) -> None:
         self.seconds = time.perf_counter() - self._start[0]
-        self.cpu = self._cpu() - self._start[1]
+        # Those that ended meanwhile belong to an earlier model.
+        self.cpu = sum(used - self._start[1].get(pid, 0.0) for pid, used in self._cpu().items())
 
     @staticmethod
-    def _cpu() -> float:
+    def _cpu() -> dict[int, float]:
         own = psutil.Process()
-        times = [process.cpu_times() for process in (own, *own.children(recursive=True))]
-        return sum(entry.user + entry.system for entry in times)
+        times = {process.pid: process.cpu_times() for process in (own, *own.children(recursive=True))}
+        return {pid: entry.user + entry.system for pid, entry in times.items()}
 
 
 def reward_models(model: str, place: Path) -> dict[str, str]:
