@@ -134,8 +134,7 @@ def _held(
             with timed(manifest):
                 _write(selection, manifest, partial, rows_per_shard, overlap)
         except InputError:
-            if not (partial / _STATE).exists():
-                _remove(partial.parent)  # there is nothing to go on with
+            _remove(partial.parent)  # the rows are refused: the same command would not go on either
             raise
         for scratch in _SCRATCH:
             _remove(partial / scratch)
@@ -153,11 +152,7 @@ def _write(selection: Selection, manifest: Manifest, folder: Path, rows_per_shar
     tasks = shard_tasks(source, rows_per_shard)
     decider = BatchDecider(selection, decision)
     sums = write_parts(decider, tasks, folder)
-    try:
-        check_unique(source, sorted((folder / "ids").glob("*.npy")), decision.total)
-    except InputError:
-        _clear(folder)
-        raise
+    check_unique(source, sorted((folder / "ids").glob("*.npy")), decision.total)
     close_parts(folder, sums, output_schema(source.schema, selection.writes_divergence))
     pd_filter.report_ = selection.report(sums, overlaps(decider) if overlap else None)
     manifest.counts = _counts(decision)
