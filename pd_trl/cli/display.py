@@ -114,7 +114,8 @@ def show_short(result: StageResult, seconds: float) -> None:
     for line in filter(str.strip, lines[:most]):
         say(_cut(f"    {line}", width))
     if left := sum(bool(line.strip()) for line in lines[most:]):
-        say(_cut(f"    … {left} more lines: {result.folder}", width), paths=[result.folder])
+        # A path is of use whole only.
+        say(f"    … {left} more lines: {result.folder}", paths=[result.folder])
 
 
 def _cut(line: str, width: int) -> str:

@@ -12,14 +12,16 @@ from tests.cards.examples import dataset_facts, policy_facts, reward_facts
 from tests.hub.server.validation import metadata_errors
 
 GOLDEN = Path(__file__).parent / "golden"
+# Hostile to HTML and to a fence of code alike.
+SQL = "pd < -1.25 OR (pd = -1.25 AND pair_id <= '</pre>```')"
 CARDS = {
-    "dataset": ("dataset", lambda old: dataset_card(dataset_facts(pretty_name="UltraFeedback, scored"), old)),
+    "dataset": ("dataset", lambda old: dataset_card(dataset_facts(pretty_name="UltraFeedback, scored", sql=SQL), old)),
     "dataset-by-ratings": (
         "dataset",
         lambda old: dataset_card(
             dataset_facts(
                 pretty_name=None, proxies=[], picture=None, report_url=None, conflict={}, example_kept=None, models=[],
-                example_dropped=None, files={}, revision_tag=None, versions={},
+                example_dropped=None, files={}, revision_tag=None, versions={}, sql=SQL,
                 arguments={"budget": 3, "source": "ratings", "gamma": 0.9, "selector": "pd"},
             ),
             old,

@@ -236,7 +236,7 @@ def test_saferlhf_wrong_id():
 def test_binarized_scores_make_ties_and_do_not_reverse_the_sides(caplog):
     pairs = load_pairs(schemas.trl_binarized())
     assert list(pairs["pref_overall"]) == [1.0, 0.5, 1.0, 0.5]
-    assert pairs[2]["rating_overall_a"] < pairs[2]["rating_overall_b"] and "The label is kept" in caplog.text
+    assert pairs[2]["rating_overall_a"] < pairs[2]["rating_overall_b"] and "The labels are kept" in caplog.text
     assert set(pairs["label_aspect"]) == {"overall"}
     assert pairs[1]["prompt"] == [user("Hi"), assistant("Hello"), user("question 1")]
     assert pairs[1]["response_a"] == [assistant("good 1")]

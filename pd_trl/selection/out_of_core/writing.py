@@ -1,6 +1,7 @@
 """Kept and dropped rows as parquet shards, copied batch by batch; no value becomes a Python object."""
 
 import contextlib
+import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Features, Value
+from datasets.config import DEFAULT_CDC_OPTIONS
 from numpy.typing import NDArray
 
 from ...data.id_columns import id_hashes
@@ -214,7 +216,11 @@ class _ShardWriter:
     def __init__(self, path: Path, schema: pa.Schema):
         self.path, self.schema = path, schema
         self.temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        self.writer = pq.ParquetWriter(self.temporary, schema)
+        # As `datasets` writes: chunks that later versions of a published file share are stored once by the Hub.
+        self.writer = pq.ParquetWriter(
+            self.temporary, schema, use_content_defined_chunking=DEFAULT_CDC_OPTIONS, write_page_index=True
+        )
+        self.writer.add_key_value_metadata({"content_defined_chunking": json.dumps(DEFAULT_CDC_OPTIONS)})
         self.waiting: list[pa.RecordBatch] = []
         self.rows = self.bytes = 0
 
