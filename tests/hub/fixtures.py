@@ -22,14 +22,14 @@ def hubs(tmp_path_factory) -> Iterator[Callable[[str], LocalHub]]:
         yield start
 
 
-@pytest.fixture(scope="session", params=["xet", "lfs"])
+@pytest.fixture(scope="session", params=["xet", pytest.param("lfs", marks=pytest.mark.slow)])
 def hub_of_session(request, hubs) -> LocalHub:
     return hubs(request.param)
 
 
 @pytest.fixture
 def hub(hub_of_session) -> Iterator[LocalHub]:
-    """A local Hub, once with clients that upload by Xet and once by git-lfs; faults end with the test."""
+    """A local Hub whose clients upload by Xet, in slow tests also by git-lfs; faults end with the test."""
     hub_of_session.reset()
     yield hub_of_session
     hub_of_session.reset()

@@ -67,6 +67,7 @@ def test_a_run_publishes_and_does_it_once(plain_hub, tmp_path, write):
     assert again.value[0] == 2 and "pass --overwrite" in again.value[1]
 
 
+@pytest.mark.slow
 def test_an_interrupted_publication_with_a_tag_goes_on(plain_hub, tmp_path, write):
     """The Space has its tag when the data set is refused; the same command ends it, and another run finds the tag in use."""
     publish = {"dataset": "me/torn", "report": "me/torn-report", "tag": "v1"}

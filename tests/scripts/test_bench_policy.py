@@ -71,6 +71,7 @@ def test_arms_train_on_what_the_filter_keeps_and_nothing_held_out(make, tmp_path
     assert len(held_out) == 12 and len(pairs.pool) == 24 and len(real) == 60
 
 
+@pytest.mark.slow
 def test_a_stopped_benchmark_goes_on_as_if_it_had_not(make, tmp_path):
     arms = [ARMS[name] for name in ("RAND", "ALL, one epoch")]
     whole = make(tmp_path / "whole")
@@ -142,6 +143,7 @@ def test_measures_by_hand(make, tmp_path):
     assert mean_and_error([1.0, 3.0, None]) == (2.0, 1.0) and mean_and_error([1.0]) == (1.0, None)
 
 
+@pytest.mark.slow
 def test_answers_are_compared_with_those_of_the_base(make, shared_data, tmp_path, monkeypatch):
     monkeypatch.setattr(generation, "MAX_NEW_TOKENS", 4)
     bench = make(tmp_path)

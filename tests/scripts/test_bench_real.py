@@ -322,6 +322,7 @@ def run(*arguments, **kwargs):
     return subprocess.run(command, capture_output=True, text=True, env=environment, **kwargs)
 
 
+@pytest.mark.slow
 def test_the_command_writes_numbers_tables_and_figures(shared_data, tmp_path):
     pytest.importorskip("matplotlib")
     done = run(

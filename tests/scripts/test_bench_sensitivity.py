@@ -74,6 +74,7 @@ def test_a_share_of_the_training_rows_is_nested(shared_data):
     assert abs(len(rows[0.25]) / len(rows[1.0]) - 0.25) < 0.1
 
 
+@pytest.mark.slow
 def test_the_command_and_its_refusals(shared_data, tmp_path):
     script = [sys.executable, str(ROOT / "scripts" / "bench_sensitivity.py"), "--data", str(shared_data)]
     script += ["--output", str(tmp_path), "--proxies", "ngrams", "--handlings", "none", "--sets", "summeval"]

@@ -40,6 +40,7 @@ def test_a_job_whose_results_would_be_lost_is_refused(tmp_path):
     assert wrong.returncode == 2 and "Did you mean 'quickstart'" in wrong.stderr and "Traceback" not in wrong.stderr
 
 
+@pytest.mark.slow
 def test_it_is_the_run_command(tmp_path):
     planned = start("--config", "quickstart", "--output_dir", str(tmp_path / "run"), "--dry-run")
     assert planned.returncode == 0 and "simulate (dry run)" in planned.stdout, planned.stderr

@@ -48,6 +48,7 @@ def test_states_are_what_the_packages_heads_read(tiny_models, tmp_path, pooling,
     np.testing.assert_allclose(np.stack([found[a] for a in ASPECTS], axis=1), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_cells_of_a_language_model(shared_data, tiny_models, tmp_path):
     store = CellStore(shared_data, tmp_path, 2, 30, tiny_models["causal"], (1, 2))
     real = store.real("oasst1_en_validation", 1)
