@@ -33,7 +33,8 @@ def import_ray() -> Any:
         import ray.data
 
         for handler in logging.getLogger("ray.data").handlers:
-            if isinstance(handler, logging.StreamHandler):
+            # Its own only: others, which a program or pytest added, serve other loggers too.
+            if isinstance(handler, logging.StreamHandler) and type(handler).__module__.startswith("ray."):
                 handler.setLevel(logging.ERROR)
     except ImportError as error:
         raise InputError(f'Ray cannot be imported ({error}). Install it with `pip install "pd_trl[ray]"`.') from None
