@@ -25,6 +25,8 @@ def test_columns_are_the_functions_and_select_ranks_by_them(command, scored, tin
         scored,
         "--policy",
         policy,
+        "--beta",
+        0.5,
         "--batch_size",
         4,
         "--output_dir",
@@ -44,7 +46,7 @@ def test_columns_are_the_functions_and_select_ranks_by_them(command, scored, tin
     assert done.code == 0, done.err
     assert "Selectors that can rank: pd, pd_high, random, margin, length, pareto, difficulty, alignment_potential, dcrm, bees, selective_dpo." in done.out  # fmt: skip
     rows = read_rows(tmp_path / "rivals" / "scored")
-    expected = rival_scores(policy_margins(read_rows(tmp_path / "rivals" / "scored"), policy, batch_size=4))
+    expected = rival_scores(policy_margins(read_rows(tmp_path / "rivals" / "scored"), policy, beta=0.5, batch_size=4))
     for name in ("implicit_margin", "edit_distance", "worst_gap", "bees", "alignment_potential"):
         np.testing.assert_allclose(rows[name][:], expected[name][:], rtol=1e-5, atol=1e-6, err_msg=name)
     assert np.isfinite(rows["validation_loss"][:]).all()

@@ -29,7 +29,7 @@ from ...runs.stage_folders import (
 )
 from ...scoring.backends import BACKENDS
 from ...scoring.reward_models import named_models
-from ...scoring.units import ENGINES
+from ...scoring.units import ENGINES, import_ray
 from ...text.tables import number, table
 from ..mappings import path_or_mapping
 from .arguments import OVERWRITE, REMOTE_CODE, RESUMED, argument
@@ -176,6 +176,8 @@ def run_score(arguments: ScoreArguments) -> StageResult:
     given = what_to_score(
         arguments.dataset_name, arguments.column_mapping, arguments.engine, arguments.pairs_per_shard
     )
+    if arguments.engine == "ray":
+        import_ray()  # before a folder is made
     folders = {
         aspect: local_model_folder(model.model, what=f"reward model of '{aspect}'") for aspect, model in models.items()
     }

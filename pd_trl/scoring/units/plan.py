@@ -207,6 +207,6 @@ def _reading(path: str) -> Iterator[Any]:
         if (full := system_error(error)) is not None:
             raise full from None
         raise InputError(
-            f"{path} cannot be read as parquet: {' '.join(str(error).split())}. It is damaged, is none, or has changed since it was "
+            f"{path} cannot be read as parquet: {' '.join(str(error).split()).rstrip('.')}. It is damaged, is none, or has changed since it was "
             "opened."
         ) from None

@@ -16,7 +16,7 @@ from ..reward_models import check_reward_models
 from ..run import describe
 from ..settings import ScoringSettings
 from .folder import UnitFolder
-from .on_ray import import_ray, score_on_ray
+from .on_ray import score_on_ray
 from .plan import Plan, Unit
 from .progress import Progress
 from .scorer import UnitScorer, UnitWork
@@ -92,8 +92,6 @@ def score_files(
         _check_aspects(files.plan, models)
     else:
         check_aspect_names(models)
-    if engine == "ray":
-        import_ray()
     work = UnitWork(
         str(root.resolve()), len(files.plan.units), dict(identity), _placed(models), own, files.part, files.mapping,
         settings.get("length_penalty"), settings.get("length_correction"),

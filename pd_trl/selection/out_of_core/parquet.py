@@ -132,7 +132,7 @@ class ParquetSource(RowSource):
             with file_system.open(path, "rb") if file_system is not None else pa.OSFile(path) as handle:
                 return pq.read_metadata(handle)
         except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"{path} cannot be read as parquet: {error}.") from None
+            raise InputError(f"{path} cannot be read as parquet: {str(error).rstrip('.')}.") from None
 
     def _check_schema(self, file: int) -> None:
         schema = self.metadata[file].schema.to_arrow_schema()

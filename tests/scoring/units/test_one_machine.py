@@ -102,6 +102,7 @@ def test_ray_is_named_where_it_is_missing_and_where_the_data_are_none_of_its(pai
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r'pip install "pd_trl\[ray\]"'):
         score(pairs, models, tmp_path / "out", engine="ray")
+    assert not (tmp_path / "out").exists()
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
     with pytest.raises(InputError, match="pd-trl prepare"):
         score(tmp_path / "rows.jsonl", models, tmp_path / "other", engine="ray")
