@@ -1,21 +1,13 @@
 """Stage `convert`: a published reward model as one of ours."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from ...errors import InputError
 from ...runs.artifacts import Manifest
 from ...runs.model_identity import model_key
-from ...runs.stage_folders import (
-    StageResult,
-    check_folder,
-    dry_result,
-    held_folder,
-    owned_folder,
-    skip_if_done,
-    timed,
-)
+from ...runs.stage_folders import StageResult, held_folder
 from .arguments import OVERWRITE, argument
+from .written_model import dtype_argument, written_model
 
 
 @dataclass
@@ -28,11 +20,7 @@ class ConvertArguments:
     tokenizer: str | None = argument(
         None, "Folder or Hub id of the tokenizer, where the model's own needs code of its own."
     )
-    dtype: str | None = argument(
-        None,
-        "Type of the weights. Where unset, the one that they are stored in.",
-        choices=["float32", "bfloat16", "float16"],
-    )
+    dtype: str | None = dtype_argument("the one that they are stored in")
     dry_run: bool = argument(False, "Show the outputs and write nothing.")
     overwrite: bool = argument(False, OVERWRITE)
 
@@ -61,16 +49,7 @@ def run_convert(arguments: ConvertArguments) -> StageResult:
     names = head_of(family, checkpoint).names
     count = f"{len(names)} output{'s' if len(names) != 1 else ''}"
     lines = [f"{name} is read as {family.name}.", f"{count}: {', '.join(names)}"]
-    if arguments.dry_run:
-        return dry_result(manifest, arguments.output_dir, {"outputs": len(names)}, lines)
-    place = Path(arguments.output_dir).expanduser()
-    check_folder("convert", place, [name, arguments.tokenizer])
-    done = skip_if_done(manifest, place, arguments.overwrite)
-    if done:
-        return done
-    manifest.counts = {"outputs": len(names)}
-    with owned_folder(manifest, place, arguments.overwrite) as root:
-        with timed(manifest):
-            convert_reward_model(folder, root, tokenizer=arguments.tokenizer, dtype=arguments.dtype)
-        manifest.save(root)
-    return StageResult("convert", arguments.output_dir, manifest.counts, lines)
+    return written_model(
+        manifest, arguments, [name, arguments.tokenizer], {"outputs": len(names)}, lines,
+        lambda root: convert_reward_model(folder, root, tokenizer=arguments.tokenizer, dtype=arguments.dtype),
+    )  # fmt: skip

@@ -9,16 +9,9 @@ from typing import Any
 from ...errors import InputError
 from ...runs.artifacts import Manifest
 from ...runs.model_identity import model_key
-from ...runs.stage_folders import (
-    StageResult,
-    check_folder,
-    dry_result,
-    held_folder,
-    owned_folder,
-    skip_if_done,
-    timed,
-)
+from ...runs.stage_folders import StageResult, held_folder
 from .arguments import OVERWRITE, argument
+from .written_model import dtype_argument, written_model
 
 # Names that tables of words, and the layers that may have the same weights, have in language models.
 _EMBEDDINGS = ("lm_head", "model.embed_tokens", "transformer.wte", "embed_out", "gpt_neox.embed_in")
@@ -31,11 +24,7 @@ class MergeArguments:
     model_name_or_path: str | None = argument(None, "The adapter: a folder or a Hub id.")
     output_dir: str = argument("merged", "Folder of the result.")
     model_revision: str | None = argument(None, "Branch, tag or commit of the adapter on the Hub.")
-    dtype: str | None = argument(
-        None,
-        "Type of the weights. Where unset, the one that the base is stored in.",
-        choices=["float32", "bfloat16", "float16"],
-    )
+    dtype: str | None = dtype_argument("the one that the base is stored in")
     trust_remote_code: bool = argument(False, "Run code that comes with the base model.")
     dry_run: bool = argument(False, "Say what would be merged and write nothing.")
     overwrite: bool = argument(False, OVERWRITE)
@@ -63,19 +52,12 @@ def run_merge(arguments: MergeArguments) -> StageResult:
     # The key of an adapter holds that of its base.
     manifest = Manifest("merge", inputs={"model": model_key(folder)}, arguments={"dtype": arguments.dtype})
     lines = [f"{name} is a LoRA adapter of {base.name}, {kind}.", f"adapted: {', '.join(modules)}"]
-    if arguments.dry_run:
-        return dry_result(manifest, arguments.output_dir, {"adapted": len(modules)}, lines)
-    place = Path(arguments.output_dir).expanduser()
-    check_folder("merge", place, [name, str(base)])
-    done = skip_if_done(manifest, place, arguments.overwrite)
-    if done:
-        return done
-    manifest.counts = {"adapted": len(modules)}
-    with owned_folder(manifest, place, arguments.overwrite) as root:
-        with timed(manifest):
-            merge_adapter(folder, root, dtype=arguments.dtype, trust_remote_code=arguments.trust_remote_code)
-        manifest.save(root)
-    return StageResult("merge", arguments.output_dir, manifest.counts, lines)
+    return written_model(
+        manifest, arguments, [name, str(base)], {"adapted": len(modules)}, lines,
+        lambda root: merge_adapter(
+            folder, root, dtype=arguments.dtype, trust_remote_code=arguments.trust_remote_code
+        ),
+    )  # fmt: skip
 
 
 def _adapts(name: str, targets: str | Iterable[str]) -> bool:

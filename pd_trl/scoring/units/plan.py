@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from ...errors import InputError
 from ...runs.artifacts import check_read, system_error
 from ...runs.identity import digest_of, file_key
+from ...runs.remote_files import remote_parquet_files
 
 # Local files up to this size together are known by all their bytes, larger ones by their footers.
 _READ_WHOLE = 256 << 20
@@ -108,16 +109,8 @@ def parquet_files(name: str | None) -> list[str] | None:
 
 def _remote_files(name: str) -> list[str]:
     scheme = name.partition("://")[0]
-    try:
-        system, path = fsspec.core.url_to_fs(name)
-        if system.isdir(path):
-            path = f"{path.rstrip('/')}/*.parquet"
-        found = sorted(system.glob(path)) if any(c in path for c in "*?[") else [path]
-    except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"The files at {name} cannot be listed: {' '.join(str(error).split())}.") from None
-    if not found:
-        raise InputError(f"There are no parquet files at {name}.")
-    return [f"{scheme}://{str(file).removeprefix(f'{scheme}://')}" for file in found]
+    _, found = remote_parquet_files(name)
+    return [f"{scheme}://{file.removeprefix(f'{scheme}://')}" for file in found]
 
 
 def plan_units(files: Sequence[str], rows_per_unit: int) -> Plan:

@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import fsspec  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import InputError
 from ...runs.artifacts import check_read, system_error
 from ...runs.identity import digest_of, file_key
+from ...runs.remote_files import remote_parquet_files
 from .source import BATCH_BYTES, BATCH_ROWS, RowSource, Unit, usual_threads
 
 # Rows of a unit: the smallest part that is read again for a look-up.
@@ -164,28 +164,17 @@ class ParquetSource(RowSource):
 
 def _files_of(name: str) -> list[tuple[Any, str]]:
     if "://" in name:
-        try:
-            file_system, path = fsspec.core.url_to_fs(name)
-            if any(c in path for c in "*?["):
-                found = file_system.glob(path)
-            elif file_system.isdir(path):
-                found = file_system.glob(f"{path.rstrip('/')}/*.parquet")
-            else:
-                found = [path]
-        except (OSError, ValueError, ImportError) as error:
-            raise InputError(f"The files at {name} cannot be listed: {' '.join(str(error).split())}.") from None
-        if not found:
-            raise InputError(f"There are no parquet files at {name}.")
-        return [(file_system, str(file)) for file in sorted(found)]
+        file_system, found = remote_parquet_files(name)
+        return [(file_system, file) for file in found]
     path = Path(name).expanduser()
     if path.is_dir():
         return [(None, str(file)) for file in _folder_files(path)]
     if path.is_file():
         return [(None, str(path))]
     if any(c in name for c in "*?["):
-        found = sorted(path.parent.glob(path.name)) if not any(c in str(path.parent) for c in "*?[") else []
-        if found:
-            return [(None, str(file)) for file in found]
+        local = sorted(path.parent.glob(path.name)) if not any(c in str(path.parent) for c in "*?[") else []
+        if local:
+            return [(None, str(file)) for file in local]
     raise InputError(
         f"There is no file, folder or pattern of parquet files {name}. For data on the Hub, give its url, such as "
         "hf://datasets/me/data/scored/*.parquet."
