@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from pd_trl import score_pairs
@@ -50,6 +51,9 @@ def test_a_policy(tiny_models, tmp_path):
         "chat_template.jinja",
     } <= names and "adapter_config.json" not in names
     assert merged(tmp_path / "lora", tmp_path / "whole").skipped
+    merged(tmp_path / "lora", tmp_path / "half", dtype="bfloat16")
+    stored = load_file(tmp_path / "half" / "model.safetensors")
+    assert {weight.dtype for weight in stored.values()} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("kind", ["one output", "heads"])
