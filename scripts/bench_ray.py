@@ -104,12 +104,15 @@ def steady(output: Path) -> tuple[float, float]:
 
 
 def overhead(folder: Path, arguments: argparse.Namespace) -> list[list[Any]]:
-    """Seconds of one process of one core, and of one and two actors of one core each, without their start."""
-    width, words, pairs = (128, 60, 480) if arguments.quick else (256, 200, 2400)
+    """
+    Seconds of one process of one core, and of one and two actors of one core each, without their start. One node only: the
+    processes of three would take their part of this machine's cores from the actors, which Ray starts at the lowest priority.
+    """
+    width, words, pairs = (128, 60, 480) if arguments.quick else (256, 200, 1200)
     data, models, size = make_data(folder, pairs, width, words)
     head = ["run", "round", "seconds", "seconds of the models", "all / models", "one process / this"]
     rows: list[list[Any]] = [head]
-    with ray_cluster.nodes():
+    with ray_cluster.nodes(1):
         for number in range(arguments.rounds):
             base = 0.0
             for name, count in (("one process", None), ("1 actor", 1), ("2 actors", 2)):
