@@ -122,7 +122,12 @@ function keptSql(state) {
   return `(${score} < ${first} OR (${score} <= ${last} AND CAST("pair_id" AS VARCHAR) <= ${ids}))`;
 }
 
+// A frame may forbid downloads, without an error: the text stands on the page, too.
 function download(name, type, text) {
+  const saved = byId("saved");
+  saved.querySelector("summary").textContent = `${name} as text, if it was not saved`;
+  saved.querySelector("pre").textContent = text;
+  saved.hidden = false;
   const link = element("a", { download: name, href: URL.createObjectURL(new Blob([text], { type })) });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
