@@ -22,7 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 LONGEST_SECONDS = 60
 # What the installation may need of the surroundings: nothing else is passed on.
 PASSED_ON = re.compile(r"PIP_(?!CACHE)\w+|PD_TRL_(TORCH|PYTHON)|\w+_proxy|SSL_CERT_\w+", re.IGNORECASE)
-PAIRS = {state: re.compile(rf"^{state}: \w.* \(pd -?\d", re.IGNORECASE | re.MULTILINE) for state in ("kept", "dropped")}
+PAIRS = {
+    state: re.compile(rf"^{state}: \w.* \(pd -?\d", re.IGNORECASE | re.MULTILINE) for state in ("kept", "dropped")
+}
 
 
 class Failed(Exception):
@@ -57,7 +59,7 @@ def copy_checkout(target: Path) -> None:
 def set_up(checkout: Path, environment: dict[str, str]) -> str:
     """Runs the first command of "Set-up" up to its first pairs, and returns the command that activates what it made."""
     commands = re.search(r"```bash\n(.*?)```", section("Set-up"), re.DOTALL)[1].splitlines()
-    activate = next(line for line in commands if line.startswith("source "))
+    activate = next(line.partition(" #")[0].strip() for line in commands if line.startswith("source "))
     start = time.perf_counter()
     installed, printed = None, []
     # In a group of its own: the pipeline that follows the first pairs is minutes long, and is stopped.

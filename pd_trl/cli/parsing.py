@@ -58,8 +58,15 @@ def pop_option(arguments: list[str], name: str) -> str | None:
 
 
 def unknown(name: str, known: Iterable[str], where: str) -> InputError:
-    """The error of an unknown key, with the closest known ones."""
-    return InputError(f"Unknown {where} '{name}'.{did_you_mean(name, set(known), most=3)} `--help` lists all.")
+    """The error of an unknown key, with the closest known one."""
+    return InputError(f"Unknown {where} '{name}'.{did_you_mean(name, set(known))} `--help` lists all.")
+
+
+def unknown_flag(flag: str, known: Iterable[str]) -> InputError:
+    """The error of an unknown flag, with the closest known one as it is typed: each has a form with dashes, too."""
+    names = {f"--{option[2:].replace('-', '_')}" for option in known if option.startswith("--")}
+    hint = did_you_mean(f"--{flag[2:].replace('-', '_')}", names)
+    return InputError(f"Unknown argument '{flag}'.{hint} `--help` lists all.")
 
 
 class StageParser:
@@ -251,8 +258,7 @@ def check_launch_flags(left: Sequence[str], ours: Iterable[str]) -> None:
         flag = argument.split("=", 1)[0]
         if flag.startswith("--"):
             if flag not in theirs:
-                names = [option.lstrip("-") for option in ours]
-                raise unknown(flag.lstrip("-"), names, "argument")
+                raise unknown_flag(flag, ours)
             takes_value = "=" not in argument
         elif not takes_value:
             raise InputError(

@@ -73,6 +73,9 @@ def check_folder(stage: str, output_dir: str | os.PathLike, inputs: Iterable[str
     put_back(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"`output_dir` must be a folder, but {output_dir} is a file. Choose another.")
+    above = next(parent for parent in folder.parents if parent.exists())
+    if not above.is_dir():
+        raise InputError(f"`output_dir` cannot be {output_dir}: {above} is a file. Choose another.")
     for name in inputs:
         path = Path(name).expanduser().absolute() if name else None
         # Also by a link, or by `..`.

@@ -104,7 +104,8 @@ def test_pairs_with_an_overall_label_alone_keep_it(command, write, tmp_path):
         (["--adapter", "helpster"], "Did you mean 'helpsteer'"),
         (["--column_mapping", "{a:"], "column_mapping"),
         (["--column_mapping", '{"prompt": "question"}'], "not a column"),
-        (["--max_pair", "3"], "Did you mean 'max_pairs'"),
+        (["--max_pair", "3"], "Unknown argument '--max_pair'. Did you mean '--max_pairs'? "),
+        (["--dataset-nam", "x"], "Unknown argument '--dataset-nam'. Did you mean '--dataset_name'? "),
         (["3"], "Unexpected argument '3'"),
     ],
 )

@@ -29,7 +29,11 @@ class Space:
         self.problems = []
         self.context.route("**", lambda route: (self.problems.append(route.request.url), route.abort()))
         outer = f'<!doctype html><title>me/report</title><iframe src="{PAGE}" sandbox="{sandbox}" width=1200 height=800></iframe>'
-        for address, body in ((SPACE, outer), (PAGE, html), ("https://arxiv.org/**", "<!doctype html><title>arXiv</title>")):
+        for address, body in (
+            (SPACE, outer),
+            (PAGE, html),
+            ("https://arxiv.org/**", "<!doctype html><title>arXiv</title>"),
+        ):
             self.serve(address, body)
         self.page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))

@@ -7,7 +7,9 @@ import pytest
 from tests.docs.pages import ROOT
 
 SCRIPT = runpy.run_path(str(ROOT / "scripts/follow_readme.py"))
-PRINTED = "kept: pd within budget (pd -3.25; honesty +1)\n  prompt ...\ndropped: pd over budget (pd 2.50; honesty -1)\n"
+PRINTED = (
+    "kept: pd within budget (pd -3.25; honesty +1)\n  prompt ...\ndropped: pd over budget (pd 2.50; honesty -1)\n"
+)
 
 
 def test_both_pairs_in_time_pass():
