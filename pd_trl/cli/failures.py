@@ -11,9 +11,10 @@ from ..errors import InputError
 from ..runs.folders import ERROR_LOG
 from .processes import StageEnded
 
-# Of the disk: full, read-only, no permission, too many open files, a name that is too long.
+# Of the disk: full, read-only, no permission, too many open files, a name that is too long, a file in place of a folder.
 _OF_THE_USER = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG,
+    errno.ENOTDIR, errno.EISDIR,
 )  # fmt: skip
 
 

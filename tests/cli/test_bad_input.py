@@ -119,6 +119,13 @@ def test_prepare_refuses_arguments(command, sources, tmp_path, arguments, words)
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_above_the_output_folder_is_named(command, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    given = ("prepare", "--dataset_name", "sample", "--output_dir", tmp_path / "file" / "new" / "out")
+    command(*given).refused(f"{tmp_path / 'file'} is a file. Choose another.")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_a_folder_of_splits_and_a_broken_file_are_refused(command, tmp_path):
     rows = Dataset.from_list(make_pairs(4))
     DatasetDict(first=rows, second=rows).save_to_disk(tmp_path / "splits")
