@@ -77,6 +77,9 @@ def test_works_in_the_frame_of_a_space(space, sandbox):
             frame.locator(button).click()
         assert download.value.suggested_filename == name
         assert Path(download.value.path()).read_text("utf-8") == frame.locator("#saved pre").text_content()
+    frame.locator("#count").fill("60")
+    frame.locator("#main:not([aria-busy])").wait_for()
+    assert frame.locator("#saved").is_hidden()
     with shown.context.expect_page() as opened:
         frame.locator("a[href*=arxiv]").click()
     assert opened.value.url.startswith("https://arxiv.org/") and opened.value.evaluate("window.opener") is None

@@ -70,6 +70,8 @@ function votesRow(name, i) {
 // Said once the slider rests, so that a screen reader is not flooded.
 function announce(state) {
   clearTimeout(state.pause);
+  // It holds the selection of before.
+  if (byId("saved")) byId("saved").hidden = true;
   state.pause = setTimeout(() => {
     if (state.stale) renewPlots(state);
     const figures = [...document.querySelectorAll(".figures div")].map((node) => `${node.children[0].textContent} ${node.children[1].textContent}`);
