@@ -8,7 +8,7 @@ import sys
 def main(command: str, arguments: list[str]) -> int:
     """Prints versions, devices and the Hub's address; never a token."""
     if arguments:
-        from .parsing import unknown_flag
+        from .unknown import unknown_flag
 
         if arguments[0] in ("-h", "--help"):
             sys.stdout.write("usage: pd-trl env\n\nPrints the versions that a bug report needs.\n")

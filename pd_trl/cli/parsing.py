@@ -13,10 +13,10 @@ from ..pipeline.mappings import is_mapping_text
 from ..pipeline.recipe_rules import check_file, check_servers, set_environment
 from ..safety.schema import parse_yaml
 from ..safety.secrets import parsed_json
-from ..text.names import did_you_mean
 from .help import short_help
 from .processes import run_forwarding
 from .renamed import old_words, with_current_words
+from .unknown import unknown, unknown_flag
 
 HELP_ALL = {"--help-all", "--help_all"}
 HELP = {"-h", "--help"} | HELP_ALL
@@ -55,18 +55,6 @@ def pop_option(arguments: list[str], name: str) -> str | None:
         else:
             i += 1
     return value
-
-
-def unknown(name: str, known: Iterable[str], where: str) -> InputError:
-    """The error of an unknown key, with the closest known one."""
-    return InputError(f"Unknown {where} '{name}'.{did_you_mean(name, set(known))} `--help` lists all.")
-
-
-def unknown_flag(flag: str, known: Iterable[str]) -> InputError:
-    """The error of an unknown flag, with the closest known one as it is typed: each has a form with dashes, too."""
-    names = {f"--{option[2:].replace('-', '_')}" for option in known if option.startswith("--")}
-    hint = did_you_mean(f"--{flag[2:].replace('-', '_')}", names)
-    return InputError(f"Unknown argument '{flag}'.{hint} `--help` lists all.")
 
 
 class StageParser:
