@@ -69,13 +69,14 @@ def check_folder(stage: str, output_dir: str | os.PathLike, inputs: Iterable[str
     """
     if not is_main_process():
         return
+    if not str(output_dir).strip():
+        raise InputError("`output_dir` is empty: name a folder.")
     folder = Path(output_dir).expanduser().absolute()
     put_back(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"`output_dir` must be a folder, but {output_dir} is a file. Choose another.")
-    above = next(parent for parent in folder.parents if parent.exists())
-    if not above.is_dir():
-        raise InputError(f"`output_dir` cannot be {output_dir}: {above} is a file. Choose another.")
+    found = next(place for place in (folder, *folder.parents) if place.exists())
+    if not found.is_dir():
+        name = output_dir if found == folder else found
+        raise InputError(f"`output_dir` must be a folder, but {name} is a file. Choose another.")
     for name in inputs:
         path = Path(name).expanduser().absolute() if name else None
         # Also by a link, or by `..`.

@@ -105,6 +105,7 @@ def test_pairs_with_an_overall_label_alone_keep_it(command, write, tmp_path):
         (["--column_mapping", "{a:"], "column_mapping"),
         (["--column_mapping", '{"prompt": "question"}'], "not a column"),
         (["--max_pair", "3"], "Unknown argument '--max_pair'. Did you mean '--max_pairs'? "),
+        (["--output_dir="], "`output_dir` is empty"),
         (["--dataset-nam", "x"], "Unknown argument '--dataset-nam'. Did you mean '--dataset_name'? "),
         (["3"], "Unexpected argument '3'"),
     ],
