@@ -20,6 +20,7 @@ from .folders import (
     at_work,
     beside,
     check_local,
+    check_place,
     folder_lock,
     is_empty,
     places_beside,
@@ -69,14 +70,9 @@ def check_folder(stage: str, output_dir: str | os.PathLike, inputs: Iterable[str
     """
     if not is_main_process():
         return
-    if not str(output_dir).strip():
-        raise InputError("`output_dir` is empty: name a folder.")
     folder = Path(output_dir).expanduser().absolute()
     put_back(folder)
-    found = next(place for place in (folder, *folder.parents) if place.exists())
-    if not found.is_dir():
-        name = output_dir if found == folder else found
-        raise InputError(f"`output_dir` must be a folder, but {name} is a file. Choose another.")
+    check_place(output_dir)
     for name in inputs:
         path = Path(name).expanduser().absolute() if name else None
         # Also by a link, or by `..`.
