@@ -172,9 +172,9 @@ def test_masking_twice_is_masking_once(value):
     ],
 )
 def test_hostile_texts_take_no_time(piece):
-    start = time.perf_counter()
+    start = time.process_time()
     masked(piece * (100_000 // len(piece)))
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("body", ["Kd83hfKq0sPz7Lm2Xc9vBn5T"])
