@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,6 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
-os.environ["OPENAI_API_KEY"] = "none"
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -134,22 +134,19 @@ def main() -> None:
 
 def profile(run: Callable[[], int]) -> None:
     """Prints what the functions of a run cost, all threads together."""
-    found = pstats.Stats()
-    import threading
+    profilers = [cProfile.Profile(time.thread_time)]
 
-    def traced(*_: object) -> None:
-        profiler = cProfile.Profile(time.thread_time)
-        profilers.append(profiler)
-        profiler.enable()
+    def begin(*_: object) -> None:
+        profilers.append(cProfile.Profile(time.thread_time))
+        profilers[-1].enable()
 
-    profilers: list[cProfile.Profile] = []
-    threading.setprofile(traced)
-    profiler = cProfile.Profile(time.thread_time)
-    profiler.runcall(run)
+    threading.setprofile(begin)
+    profilers[0].runcall(run)
     threading.setprofile(None)
-    for each in [profiler, *profilers]:
-        each.create_stats()
-        found.add(each)
+    found = pstats.Stats()
+    for profiler in profilers:
+        profiler.create_stats()
+        found.add(profiler)
     found.sort_stats("tottime").print_stats(45)
 
 
