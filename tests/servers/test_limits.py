@@ -11,8 +11,8 @@ import pytest
 
 from pd_trl.errors import InputError
 from pd_trl.evaluation.judges import Comparison, load_judge
-from pd_trl.servers.limits import RequestLimits
-from pd_trl.servers.requests import RequestSettings
+from pd_trl.servers.limits import Deadline
+from pd_trl.servers.requests import RequestFailed, RequestSettings
 from tests.servers import faults
 from tests.servers.faults import HEAD, body, bomb, chat, drip, packed, raw
 from tests.servers.replay_server import replay
@@ -153,7 +153,7 @@ def test_limits_of_settings():
 
 
 def test_a_wait_is_no_longer_than_what_is_left_of_its_request():
-    limits = RequestLimits(60.0, 100)
-    with limits.deadline():
-        assert limits._left(100.0) < 60.0 and limits._left(None) < 60.0 and limits._left(0.01) == 0.01
-    assert limits._left(100.0) == 100.0
+    deadline = Deadline(60.0)
+    assert 59.0 < deadline.left() < 60.0
+    with pytest.raises(RequestFailed, match="no whole answer within 1e-09 s"):
+        Deadline(1e-9).left()
