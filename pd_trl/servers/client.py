@@ -18,12 +18,9 @@ from ..safety.secrets import known_secrets, masked, masked_text
 from ..text.tables import printable
 from ..text.waits import asked_wait
 from .answers import read_answer
-from .connections import Connections, Unreachable
+from .connections import Connections, Lost, Reply, Unreachable, tls_context
 from .forms import Form, Forms, http_package, recording_client, request_body
-from .limits import Deadline
-from .replies import Lost, Reply
 from .requests import RequestFailed
-from .routes import tls_context
 from .settings import RequestSettings
 
 # Arguments that servers refuse, and what to do about it.
@@ -116,10 +113,10 @@ class OpenAIClient:
         given = request.get("timeout")
         seconds = min(self.timeout, given) if isinstance(given, (int, float)) else self.timeout
         try:
-            reply = self._connections.exchange(form.route, form.message(body), Deadline(seconds))
+            reply = self._connections.post(form.url, form.headers, body, seconds)
         except Unreachable as error:
             raise self._connection_failure("no connection to", error) from None
-        except (Lost, OSError) as error:
+        except Lost as error:
             raise self._connection_failure("connection lost to", error) from None
         # Texts go to the address that the user named: an answer that points to another is a failure.
         if not 200 <= reply.status < 300:

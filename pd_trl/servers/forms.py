@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from .answers import CHAT, COMPLETION
-from .routes import Route, route_to
 
 # Parts of a request that its body does not hold under their names.
 _APART = frozenset(("endpoint", "extra_headers", "extra_query", "extra_body", "timeout"))
@@ -20,16 +19,12 @@ class Form:
     What requests of the same arguments have in common.
 
     Args:
-        route ([`Route`]): The way to the server.
-        head (`bytes`): First line and headers, up to the length of the body.
+        url (`str`): The address.
+        headers (`tuple` of pairs): Names and values.
     """
 
-    route: Route
-    head: bytes
-
-    def message(self, body: bytes) -> bytes:
-        """A whole request."""
-        return b"%bContent-Length: %d\r\n\r\n%b" % (self.head, len(body), body)
+    url: str
+    headers: tuple[tuple[str, str], ...]
 
 
 class Forms:
@@ -79,14 +74,13 @@ def _form(client: Any, request: Mapping[str, Any]) -> Form:
     calls = {CHAT: client.chat.completions, COMPLETION: client.completions}
     arguments = {name: value for name, value in request.items() if name != "endpoint"}
     made = calls[request["endpoint"]].with_raw_response.create(**arguments).http_request
-    route = route_to(made.url)
-    lines = [route.start(made.url.raw_path)]
+    headers = []
     for name, value in made.headers.raw:
         if any(mark in name + value for mark in (b"\r", b"\n", b"\0")):
             raise ValueError(f"the header {name.decode('latin-1')!r} has a line break")
         if name.lower() not in (b"content-length", b"transfer-encoding"):
-            lines.append(b"%b: %b\r\n" % (name, value))
-    return Form(route, b"".join(lines))
+            headers.append((name.decode("latin-1"), value.decode("latin-1")))
+    return Form(str(made.url), tuple(headers))
 
 
 def request_body(request: Mapping[str, Any]) -> bytes:

@@ -1,8 +1,7 @@
 """Limits that a request keeps whatever the server does: a deadline for all of it, and a size for the whole answer."""
 
-import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from .requests import RequestFailed
 
@@ -10,60 +9,49 @@ from .requests import RequestFailed
 _ERROR_BYTES = 65_536
 
 
-class Deadline:
+def timed_out(seconds: float) -> RequestFailed:
+    """The failure of a request that took too long."""
+    return RequestFailed(f"time-out: no whole answer within {seconds:g} s", retry=True)
+
+
+class Body:
     """
-    The moment at which a request ends. Time-outs of a socket hold for each piece of data, and a server that sends a byte now and
-    then is never timed out.
+    The body of an answer as it comes, unpacked; of an error's the beginning.
 
     Args:
-        seconds (`float`): Longest time from now.
-    """
-
-    def __init__(self, seconds: float):
-        self.seconds = seconds
-        self._moment = time.monotonic() + seconds
-
-    def left(self) -> float:
-        """
-        Seconds that are left.
-
-        Raises:
-            RequestFailed: When there are none.
-        """
-        left = self._moment - time.monotonic()
-        if left <= 0:
-            raise self.passed()
-        return left
-
-    def passed(self) -> RequestFailed:
-        """The failure of a request that took too long."""
-        return RequestFailed(f"time-out: no whole answer within {self.seconds:g} s", retry=True)
-
-
-def limited_body(pieces: Iterable[bytes], coding: str, is_error: bool, max_bytes: int) -> tuple[bytes, bool]:
-    """
-    The unpacked body of an answer, of an error's the beginning, and whether all of it was read.
-
-    Args:
-        pieces (iterable of `bytes`): The body as it comes.
         coding (`str`): Its `content-encoding`.
         is_error (`bool`): Whether the answer's status is one of a failure.
         max_bytes (`int`): Largest answer, both as sent and unpacked.
 
     Raises:
-        RequestFailed: When it is larger, or cannot be unpacked.
+        RequestFailed: When it is packed in a way that was not asked for.
     """
-    decode = _decoder(coding)
-    limit = min(max_bytes, _ERROR_BYTES) if is_error else max_bytes
-    body, received = bytearray(), 0
-    for piece in pieces:
-        received += len(piece)
-        body += decode(piece, limit + 1 - len(body))
-        if len(body) > limit or received > limit:
-            if is_error:
-                return bytes(body[:limit]), False
-            raise RequestFailed(f"answer larger than {limit:,} bytes (`max_answer_bytes`)", retry=True, answered=True)
-    return bytes(body), True
+
+    def __init__(self, coding: str, is_error: bool, max_bytes: int):
+        self._decode = _decoder(coding)
+        self._is_error, self._limit = is_error, min(max_bytes, _ERROR_BYTES) if is_error else max_bytes
+        self._body, self._received = bytearray(), 0
+
+    def add(self, piece: bytes) -> bool:
+        """
+        Takes the next piece, and says whether more is wanted.
+
+        Raises:
+            RequestFailed: When the answer is too large, or cannot be unpacked.
+        """
+        self._received += len(piece)
+        self._body += self._decode(piece, self._limit + 1 - len(self._body))
+        if len(self._body) <= self._limit and self._received <= self._limit:
+            return True
+        if self._is_error:
+            return False
+        raise RequestFailed(
+            f"answer larger than {self._limit:,} bytes (`max_answer_bytes`)", retry=True, answered=True
+        )
+
+    def content(self) -> bytes:
+        """What came."""
+        return bytes(self._body[: self._limit])
 
 
 def _decoder(coding: str) -> Callable[[bytes, int], bytes]:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pd_trl.servers import OpenAIClient, RequestFailed, RequestSettings
-from pd_trl.servers.routes import tls_context
+from pd_trl.servers.connections import tls_context
 from tests.servers.faults import chat, json_bytes
 from tests.servers.raw_server import raw_server, whole
 
@@ -84,7 +84,6 @@ BROKEN = {
     "a trailer without end": CHUNKED + b"0\r\n" + b"X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n" * 10_000,
     "a length that is none": b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
     "a length below zero": b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
-    "a coding that is none": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
     "a header that is none": b"HTTP/1.1 200 OK\r\nhello\r\n\r\n",
     "HTTP of another kind": b"HTTP/2 200 OK\r\n\r\n",
 }
@@ -135,9 +134,7 @@ def test_a_plain_proxy_is_told_the_whole_address(monkeypatch):
             assert server.requests[0][0].startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
 
 
-@pytest.mark.parametrize(
-    "address", ["socks5://user:hidden@127.0.0.1:9", "https://127.0.0.1:9", "http://127.0.0.1:port"]
-)
+@pytest.mark.parametrize("address", ["socks5://user:hidden@127.0.0.1:9", "http://127.0.0.1:port"])
 def test_other_proxies_are_refused(monkeypatch, address):
     monkeypatch.setenv("all_proxy", address)
     with pytest.raises(RequestFailed, match="proxy for judge.invalid is not at an address such as http://") as caught:
