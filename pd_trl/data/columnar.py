@@ -192,18 +192,24 @@ def table_dataset(table: pa.Table, features: dict[str, Any] | None = None) -> da
             Features to keep (e.g. a `ClassLabel`), by column; used if the Arrow type agrees.
     """
     table = table.replace_schema_metadata(None)
-    inferred = datasets.Features.from_arrow_schema(table.schema)
-    for name, feature in (features or {}).items():
-        if (
-            name in inferred
-            and datasets.Features({name: feature}).arrow_schema.field(0).type == table.field(name).type
-        ):
-            inferred[name] = feature
+    inferred = features_of(table.schema, features)
     # The default fingerprint concatenates each column and fails beyond 2 GiB of text.
     sink = _HashSink()
     with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), table.schema) as writer:
         writer.write_table(table, max_chunksize=CHUNK_ROWS)
     return datasets.Dataset(table, info=datasets.DatasetInfo(features=inferred), fingerprint=sink.hasher.hexdigest())
+
+
+def features_of(schema: pa.Schema, features: dict[str, Any] | None = None) -> datasets.Features:
+    """The features of columns: those given, where the Arrow type agrees, else those of the type."""
+    inferred = datasets.Features.from_arrow_schema(schema)
+    for name, feature in (features or {}).items():
+        if (
+            name in inferred
+            and datasets.Features({name: feature}).arrow_schema.field(0).type == schema.field(name).type
+        ):
+            inferred[name] = feature
+    return inferred
 
 
 def pair_hashes(seed: int, salt: str, ids: Iterable[str]) -> np.ndarray:

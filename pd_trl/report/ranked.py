@@ -179,7 +179,7 @@ def _opinions(matrix: GapMatrix) -> NDArray[np.float64]:
 
 
 def _conflicts(opinions: NDArray[np.float64]) -> Matrix:
-    """[`disagreement`] of every two aspects, in blocks of rows that bound the memory."""
+    """Share of the pairs that two aspects both decide on which they differ, for every two, in blocks of rows that bound the memory."""
     size = opinions.shape[1]
     both, product = np.zeros((size, size)), np.zeros((size, size))
     for start in range(0, len(opinions), _BLOCK):

@@ -11,7 +11,6 @@ from datasets import Dataset
 from pd_trl import PDFilter
 from pd_trl.cards.dataset_tables import matrix_table
 from pd_trl.cards.text import number
-from pd_trl.data.label_report import disagreement
 from pd_trl.data.validation import MAX_ASPECT
 from pd_trl.errors import InputError
 from pd_trl.report import write_report
@@ -162,6 +161,11 @@ def test_a_card_shows_a_matrix_of_so_many():
     names = [f"a{i}" for i in range(40)]
     table = matrix_table({a: dict.fromkeys(names, 0.5) for a in names}, "", number)
     assert table.count("\n") == 33 and table.endswith("The first 30 of 40 aspects.")
+
+
+def disagreement(first, second):
+    both = np.isin(first, (0.0, 1.0)) & np.isin(second, (0.0, 1.0))
+    return float((first[both] != second[both]).mean()) if both.any() else None
 
 
 def test_conflicts_are_the_disagreement_of_every_two():
