@@ -32,18 +32,16 @@ def row_batches(dataset: Dataset, rows: int = BATCH_ROWS) -> Iterator[pa.Table]:
 
 
 def _hold(files: list[Path], dataset: Dataset) -> bool:
-    """Whether files are streams of Arrow with the columns of the data set, and with as many rows, by the batches that are mapped."""
+    """Whether files are streams of Arrow with the columns of the data set."""
     schema = dataset.data.schema.remove_metadata()
-    total = 0
     for path in files:
         try:
-            with pa.memory_map(str(path)) as mapped, pa.ipc.open_stream(mapped) as reader:
+            with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
                 if reader.schema.remove_metadata() != schema:
                     return False
-                total += sum(batch.num_rows for batch in reader)
         except (pa.ArrowInvalid, OSError):
             return False
-    return total == len(dataset)
+    return True
 
 
 def _from_files(files: list[Path], dataset: Dataset, rows: int) -> Iterator[pa.Table]:
@@ -55,10 +53,12 @@ def _from_files(files: list[Path], dataset: Dataset, rows: int) -> Iterator[pa.T
             for batch in reader:
                 waiting.append(batch)
                 count, size, seen = count + batch.num_rows, size + batch.nbytes, seen + batch.num_rows
+                if seen > len(dataset):  # only some of the rows are in the data set
+                    raise NeedsWholeError("a part of a split")
                 if count >= rows or size >= _BATCH_BYTES:
                     yield pa.Table.from_batches(waiting).cast(schema)
                     waiting, count, size = [], 0, 0
     if waiting:
         yield pa.Table.from_batches(waiting).cast(schema)
     if seen != len(dataset):
-        raise NeedsWholeError("files that hold other rows than the data set")
+        raise NeedsWholeError("a part of a split")

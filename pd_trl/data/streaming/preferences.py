@@ -81,10 +81,10 @@ class LabelStream:
             some = table.column("pair_id").take(pa.array(rows[place:last] - first))
             keys[place:last] = pair_hashes(self.seed, "aspect", some.to_pylist())
             first, place = first + len(table), last
-        patterns, inverse = np.unique(codes[rows], return_inverse=True)
+        patterns, inverse = _places(codes[rows])
         width = len(self.plan.aspects)
         candidates = (patterns[:, None].astype(np.uint64) >> np.arange(width, dtype=np.uint64)[::-1]) & np.uint64(1)
-        assigned[rows] = assign_patterns(candidates.astype(bool), inverse.astype(np.int32), keys)
+        assigned[rows] = assign_patterns(candidates.astype(bool), inverse, keys)
         return assigned
 
     def write(
@@ -102,6 +102,17 @@ class LabelStream:
             if folder is not None:
                 shutil.rmtree(folder)
         return report
+
+
+def _places(codes: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """The different codes, sorted, and the place of each row's among them."""
+    if codes.dtype.itemsize > 2:
+        patterns, inverse = np.unique(codes, return_inverse=True)
+        return patterns, inverse
+    patterns = np.flatnonzero(np.bincount(codes))
+    place = np.zeros(int(patterns[-1]) + 1, dtype=np.uint16)
+    place[patterns] = np.arange(len(patterns))
+    return patterns, place[codes]
 
 
 class _Rows:
