@@ -99,12 +99,6 @@ def numeric_column(dataset: Dataset, name: str) -> NDArray[np.float64]:
     return np.require(values.cast("double").to_numpy(), np.float64, "W")
 
 
-def aspect_labels(dataset: Dataset) -> NDArray[np.str_]:
-    """The column `aspect` as text, shape `(num_rows,)`."""
-    labels, codes = encoded_labels(dataset)
-    return np.array([str(label) for label in labels], dtype=str)[codes]
-
-
 def label_codes(dataset: Dataset, names: Sequence[str]) -> tuple[list[str], NDArray[np.integer]]:
     """The labels in the column `aspect`, with the aspects `names` first, and the index of each row's label."""
     if "aspect" not in dataset.column_names:
