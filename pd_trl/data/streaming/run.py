@@ -30,7 +30,7 @@ def prepare_stream(
 ) -> LabelReport:
     """
     Writes the pairs of a source into `pairs/` of a folder and their preferences into `preferences/`: the same rows, ids and counts
-    as of [`load_pairs`] and [`to_preferences`]. Memory holds some batches, and at most 19 bytes a pair.
+    as of [`load_pairs`] and [`to_preferences`]. Memory holds some batches, and a few bytes of each pair.
 
     Args:
         opened ([`OpenedPairs`]): The source.
