@@ -9,7 +9,6 @@ The cluster has three nodes of four logical CPUs each on this machine (`ray.clus
 """
 
 import argparse
-import json
 import os
 import random
 import resource
@@ -27,28 +26,16 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 from pd_trl.text.tables import table  # noqa: E402
-from scripts.speed import ray_cluster, scoring  # noqa: E402
+from scripts.speed import ray_cluster, ray_overhead  # noqa: E402
 
 PARTS = ("equality", "failures", "overhead", "startup")
 KINDS = ("an actor killed", "a node removed", "the driver killed with -9")
 UNITS_IN_FLIGHT = 2
 
 
-def make_data(folder: Path, num_pairs: int, hidden: int, words: int) -> tuple[Path, dict[str, str], int]:
-    """Pairs in 40 row groups, models of a width, and the pairs of a unit."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _, models = scoring.save_models(folder, hidden)
-    generator = random.Random(0)
-    texts = lambda longest: lambda: scoring.varied(generator, longest)  # noqa: E731
-    data = scoring.pairs_of(num_pairs // 6, texts(words), texts(2 * words))
-    size = max(1, len(data) // 40)
-    data.to_parquet(folder / "pairs.parquet", batch_size=size)
-    return folder / "pairs.parquet", models, size
-
-
 def equality(folder: Path, arguments: argparse.Namespace) -> list[list[Any]]:
     """Rows and scores of 1, 2 and 3 actors against one process."""
-    data, models, size = make_data(folder, arguments.num_pairs, 64, 12)
+    data, models, size = ray_cluster.make_data(folder, arguments.num_pairs, 64, 12)
     ray_cluster.score(data, models, folder / "one", pairs_per_shard=size)
     rows = [["run", "rows", "same rows", "largest difference", "units begun again"]]
     with ray_cluster.nodes():
@@ -62,7 +49,7 @@ def equality(folder: Path, arguments: argparse.Namespace) -> list[list[Any]]:
 
 def failures(folder: Path, arguments: argparse.Namespace) -> list[list[Any]]:
     """What is lost, twice or done again when something dies at a random point."""
-    data, models, size = make_data(folder, arguments.num_pairs, 64, 12)
+    data, models, size = ray_cluster.make_data(folder, arguments.num_pairs, 64, 12)
     ray_cluster.score(data, models, folder / "one", pairs_per_shard=size)
     total = len(ray_cluster.markers(folder / "one"))
     generator = random.Random(arguments.seed)
@@ -95,30 +82,17 @@ def failures(folder: Path, arguments: argparse.Namespace) -> list[list[Any]]:
     return rows
 
 
-def steady(output: Path) -> tuple[float, float]:
-    """Seconds from the first finished unit to the last, and those of the models in between."""
-    found = sorted(
-        (path.stat().st_mtime, json.loads(path.read_text())["microseconds"]) for path in ray_cluster.markers(output)
-    )
-    return found[-1][0] - found[0][0], sum(took for _, took in found[1:]) / 1e6
-
-
 def overhead(folder: Path, arguments: argparse.Namespace) -> list[list[Any]]:
     """Seconds of one process of one core, and of one and two actors of one core each, without their start."""
-    width, words, pairs = (128, 60, 480) if arguments.quick else (256, 200, 2400)
-    data, models, size = make_data(folder, pairs, width, words)
-    head = ["run", "round", "seconds", "seconds of the models", "all / models", "one process / this"]
-    rows: list[list[Any]] = [head]
-    with ray_cluster.nodes():
-        for number in range(arguments.rounds):
-            base = 0.0
-            for name, count in (("one process", None), ("1 actor", 1), ("2 actors", 2)):
-                output = folder / f"{name} {number}"
-                ray_cluster.score(data, models, output, pairs_per_shard=size, num_actors=count)
-                wall, model = steady(output)
-                base = base or wall
-                share = wall * (count or 1) / model
-                rows.append([name, number, f"{wall:.2f}", f"{model:.2f}", f"{share:.3f}", f"{base / wall:.2f}"])
+    rows: list[list[Any]] = [
+        ["run", "round", "seconds", "seconds of the models", "all / models", "one process / this"]
+    ]
+    for number, found in enumerate(ray_overhead.rounds(folder, arguments.quick, arguments.rounds)):
+        for name, (wall, model, count) in found.items():
+            base = found[ray_overhead.ALONE][0]
+            rows.append(
+                [name, number, f"{wall:.2f}", f"{model:.2f}", f"{wall * count / model:.3f}", f"{base / wall:.2f}"]
+            )
     return rows
 
 

@@ -13,8 +13,9 @@ cd "$ROOT"
 BIN=$VENV/bin
 "$BIN/ruff" check .
 "$BIN/ruff" format --check .
-"$BIN/mypy" pd_trl
+"$BIN/mypy" pd_trl &
 "$BIN/lint-imports" >/dev/null || "$BIN/lint-imports"
+wait $!
 
 # One thread a process and two processes: tiny models gain nothing from more threads, and two processes halve the time.
 export OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1

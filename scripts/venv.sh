@@ -60,7 +60,7 @@ pip_install() {
     local venv=$1 log
     shift
     log=$(mktemp)
-    if "$venv/bin/python" -m pip install -q --disable-pip-version-check "$@" >"$log" 2>&1; then
+    if "$venv/bin/python" -m pip install -q --no-compile --disable-pip-version-check "$@" >"$log" 2>&1; then
         rm -f "$log"
         return
     fi

@@ -10,15 +10,13 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel, PrinterCallback, set_seed
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from pd_trl import PDRewardConfig, PDRewardTrainer
+from pd_trl import PDRewardTrainer
 from pd_trl.method.length import adjusted_gap
 
 from .features import FrozenEncoder
 from .handling import Handling
-from .sets import RealSet, prompt_folds
-
-# One of them chooses the penalty, where a rule does.
-HELD_OUT_FOLDS = 5
+from .sets import RealSet
+from .training import held_out_rows, training_arguments
 
 
 class HeadConfig(PretrainedConfig):
@@ -98,20 +96,9 @@ class EncoderProxies:
         seed = self.real.seed
         set_seed(seed)
         model = EmbeddingReward(HeadConfig(self.encoder.width, int(self.settings["hidden"])), self.encoder, self.known)
-        held_out = np.zeros(len(rows), dtype=bool)
-        if handling.at_scoring:
-            names, numbers = np.unique(self.real.prompts[rows].astype(str), return_inverse=True)
-            held_out = prompt_folds(names, min(HELD_OUT_FOLDS, len(names)))[numbers] == 0
+        held_out = held_out_rows(self.real, rows, handling)
         with tempfile.TemporaryDirectory() as folder:
-            args = PDRewardConfig(
-                folder,
-                length_balance_temperature=handling.temperature, length_correction=handling.correction,
-                length_penalty=handling.rule if handling.at_scoring else rho,
-                learning_rate=self.settings["learning_rate"], num_train_epochs=self.settings["num_train_epochs"],
-                per_device_train_batch_size=int(self.settings["batch_size"]), weight_decay=self.settings["weight_decay"],
-                max_length=None, seed=seed, bf16=False, use_cpu=True, gradient_checkpointing=False, save_strategy="no",
-                logging_strategy="no", report_to="none", disable_tqdm=True,
-            )  # fmt: skip
+            args = training_arguments(folder, self.settings, handling, rho, seed)
             trainer = PDRewardTrainer(
                 model=model,
                 args=args,

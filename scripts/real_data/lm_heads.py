@@ -9,17 +9,16 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PrinterCallback, set_seed
 
-from pd_trl import PDRewardConfig, PDRewardTrainer
+from pd_trl import PDRewardTrainer
 from pd_trl.method.length import adjusted_gap
 from pd_trl.models.heads import MultiAspectRewardModel
 from pd_trl.trainers.reward.heads.reading import RESPONSE_TOKENS
 
 from .handling import Handling
 from .language_model import FrozenLanguageModel, features_of
-from .sets import RealSet, prompt_folds
+from .sets import RealSet
+from .training import held_out_rows, training_arguments
 
-# One of them chooses the penalty, where a rule does.
-HELD_OUT_FOLDS = 5
 UNIFIED_HEAD = "overall"
 
 
@@ -60,21 +59,12 @@ class LanguageModelProxies:
         real, chosen, aspects = self.real, self.settings, sorted(set(labels))
         set_seed(real.seed)
         model = self._new_model(aspects)
-        held_out = np.zeros(len(rows), dtype=bool)
-        if handling.at_scoring:
-            names, numbers = np.unique(real.prompts[rows].astype(str), return_inverse=True)
-            held_out = prompt_folds(names, min(HELD_OUT_FOLDS, len(names)))[numbers] == 0
+        held_out = held_out_rows(real, rows, handling)
         own = np.array(labels)
         with tempfile.TemporaryDirectory() as folder:
-            args = PDRewardConfig(
-                folder, freeze_backbone=True,
-                length_balance_temperature=handling.temperature, length_correction=handling.correction,
-                length_penalty=handling.rule if handling.at_scoring else rho,
-                learning_rate=chosen["learning_rate"], num_train_epochs=chosen["num_train_epochs"],
-                per_device_train_batch_size=chosen["batch_size"], per_device_eval_batch_size=chosen["batch_size"],
-                weight_decay=chosen["weight_decay"], max_length=None, seed=real.seed, bf16=False, use_cpu=True,
-                gradient_checkpointing=False, save_strategy="no", logging_strategy="no", report_to="none",
-                disable_tqdm=True,
+            args = training_arguments(
+                folder, chosen, handling, rho, real.seed,
+                freeze_backbone=True, per_device_eval_batch_size=chosen["batch_size"],
             )  # fmt: skip
             trainer = PDRewardTrainer(
                 model=model, args=args, train_dataset=self._tokens(rows[~held_out], own[~held_out]),

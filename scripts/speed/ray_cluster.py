@@ -18,8 +18,22 @@ import pyarrow.parquet as pq
 from pd_trl.pipeline.stages.score import ScoreArguments, run_score
 from pd_trl.runs.stage_folders import StageResult
 
+from . import scoring
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 _STORE = 100 << 20
+
+
+def make_data(folder: Path, num_pairs: int, hidden: int, words: int) -> tuple[Path, dict[str, str], int]:
+    """Pairs in 40 row groups, models of a width, and the pairs of a unit."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _, models = scoring.save_models(folder, hidden)
+    generator = random.Random(0)
+    texts = lambda longest: lambda: scoring.varied(generator, longest)  # noqa: E731
+    data = scoring.pairs_of(num_pairs // 6, texts(words), texts(2 * words))
+    size = max(1, len(data) // 40)
+    data.to_parquet(folder / "pairs.parquet", batch_size=size)
+    return folder / "pairs.parquet", models, size
 
 
 class Nodes:

@@ -120,6 +120,30 @@ def evaluation_work(chosen: NDArray, rejected: NDArray, batch_size: int) -> Work
     return work
 
 
+def reading_work(lengths: PairLengths, batch_size: int) -> Work:
+    """
+    Each distinct conversation once, as a backbone that is not trained reads them in the first epoch: with the padding of the batch
+    in which it comes first.
+
+    Args:
+        lengths ([`PairLengths`]): The pairs.
+        batch_size (`int`): Pairs of a batch.
+    """
+    if not len(lengths):
+        return Work()
+    sizes = np.column_stack([lengths.chosen, lengths.rejected]).ravel()
+    first = np.unique(lengths.keys.ravel(), return_index=True)[1]
+    starts = np.arange(0, sizes.size, 2 * batch_size)
+    widths = np.maximum.reduceat(sizes, starts)
+    rows = np.bincount(first // (2 * batch_size), minlength=starts.size)
+    largest = int(np.argmax(rows * widths))
+    return Work(
+        sequences=int(first.size), tokens=int(sizes[first].sum()), padded=int((rows * widths).sum()),
+        squares=float((rows * widths.astype(float) ** 2).sum()), batches=int((rows > 0).sum()),
+        largest=(int(rows[largest]), int(widths[largest])),
+    )  # fmt: skip
+
+
 def scoring_work(
     lengths: PairLengths, *, longest: int | None, tokens_per_batch: int, pairs_per_shard: int, share_prefix: bool
 ) -> Work:

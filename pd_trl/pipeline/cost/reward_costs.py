@@ -1,6 +1,7 @@
 """Cost of training the proxies and of scoring with them."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from ...hub.names import is_repo_id
 from ...method.ranking import resolve_budget
 from ...models.named import model_output
 from ..mappings import is_mapping_text
-from .batches import TOKENS_PER_BATCH, evaluation_work, scoring_work
+from .batches import TOKENS_PER_BATCH, evaluation_work, reading_work, scoring_work
 from .formulas import forward_flops, inference_memory, training_flops
 from .lengths import PairLengths
 from .parts import Part, Recipe, StageCost
@@ -43,10 +44,15 @@ def reward_cost(parsed: ParsedStep, pairs: Pairs, recipe: Recipe) -> StageCost:
         train, test = lengths.select(rows), lengths.select(test_rows)
         heads = np.unique(pairs.aspects[rows], return_inverse=True)[1] if count > 1 else None
         work = epochs_work(train.chosen, train.rejected, train.prompt, args, heads=heads)
+        held_out = evaluation_work(test.chosen, test.rejected, args.per_device_eval_batch_size)
         flops = training_flops(shape, work, checkpointing=args.gradient_checkpointing)
+        if args.freeze_backbone:
+            # The heads themselves cost next to nothing: the backbone is read once, whatever the number of epochs.
+            seen = min(1.0, work.sequences / max(1, 2 * len(train)))
+            work = replace(reading_work(train, args.per_device_train_batch_size).times(seen), steps=work.steps)
+            held_out, flops = reading_work(test, args.per_device_eval_batch_size), forward_flops(shape, work)
         setup = {"training": training, "shape": shape}
         cost.add(Part("reward", flops, work, prepared=given.size + len(test), setup=setup))
-        held_out = evaluation_work(test.chosen, test.rejected, args.per_device_eval_batch_size)
         cost.add(Part("reward evaluation", forward_flops(shape, held_out), held_out, models=0, setup=setup))
         cost.pairs += len(train)
         largest = max(largest, work.largest, key=lambda pair: pair[0] * pair[1])
@@ -55,7 +61,10 @@ def reward_cost(parsed: ParsedStep, pairs: Pairs, recipe: Recipe) -> StageCost:
             f"{dropped:,} training pairs of the rewards are longer than max_length={args.max_length} and left out."
         )
     cost.token_error = lengths.standard_error * sum(part.work.sequences for part in cost.parts) / 2
-    cost.memory = memory_of(training, shape, largest, recipe)
+    if args.freeze_backbone:
+        cost.memory = inference_memory(shape, largest, weight_bytes=training.weight_bytes)
+    else:
+        cost.memory = memory_of(training, shape, largest, recipe)
     return cost
 
 

@@ -53,6 +53,10 @@ def test_heads_score_once_and_lora_holds_less(command, recipe, tmp_path):
 
     apart, heads = stages(), stages("--reward.heads", "true")
     assert heads["score"]["tokens"] * 3 == apart["score"]["tokens"]
+    long = ["--reward.heads", "true", "--reward.max_steps", -1, "--reward.num_train_epochs", 3]
+    heads, frozen = stages(*long), stages(*long, "--reward.freeze_backbone", "true")
+    assert frozen["reward"]["flops"] < heads["reward"]["flops"] / 6
+    assert frozen["reward"]["memory"]["total"] < heads["reward"]["memory"]["total"]
     lora = stages("--dpo.use_peft", "true", "--dpo.lora_r", 1)
     assert lora["dpo"]["flops"] < apart["dpo"]["flops"]
     assert lora["dpo"]["memory"]["reference"] == 0 < apart["dpo"]["memory"]["reference"]

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from pd_trl import PDDPOConfig, PDDPOTrainer, PDRewardConfig, PDRewardTrainer, score_pairs
 from pd_trl.errors import InputError
-from pd_trl.pipeline.cost.batches import scoring_work, training_work
+from pd_trl.pipeline.cost.batches import reading_work, scoring_work, training_work
 from pd_trl.pipeline.cost.lengths import assumed_lengths, pair_lengths
 from pd_trl.pipeline.cost.training import epochs_work
 from tests.tiny import tiny_preferences, tiny_tokenizer
@@ -52,6 +52,33 @@ def test_the_reward_trainer(tiny_models, tmp_path, chat, grouped):
     left = lengths.select(fits)
     work = epochs_work(left.chosen, left.rejected, left.prompt, args)
     assert (work.tokens, work.padded, work.steps) == (counting.tokens, counting.computed, trainer.state.global_step)
+
+
+def test_a_frozen_backbone_reads_each_conversation_once(tiny_models, tmp_path, monkeypatch):
+    from pd_trl.models.heads import MultiAspectRewardModel
+
+    rows = tiny_preferences(30)
+    # Every other pair comes twice, with another label.
+    rows = Dataset.from_list([*rows.to_list(), *({**row, "aspect": "b"} for row in rows.to_list()[::2])])
+    rows = rows.map(lambda row: {"aspect": row["aspect"] if row["aspect"] == "b" else "a"})
+    read, computed = [], []
+    inner = MultiAspectRewardModel.read
+
+    def counted(self, input_ids, attention_mask, **more):
+        read.append(int(attention_mask.sum()))
+        computed.append(input_ids.numel())
+        return inner(self, input_ids=input_ids, attention_mask=attention_mask, **more)
+
+    monkeypatch.setattr(MultiAspectRewardModel, "read", counted)
+    args = PDRewardConfig(
+        str(tmp_path), freeze_backbone=True, per_device_train_batch_size=4, num_train_epochs=3,
+        length_balance_temperature=None, **COMMON,
+    )  # fmt: skip
+    model = MultiAspectRewardModel.from_backbone(tiny_models["causal"], ["a", "b"], pooling="mean")
+    PDRewardTrainer(model, args, train_dataset=rows).train()
+    work = reading_work(lengths_of(rows), 4)
+    assert work.tokens == sum(read) and work.sequences == 60
+    assert work.padded == pytest.approx(sum(computed), rel=0.1)
 
 
 @pytest.mark.parametrize("implicit", [False, True])

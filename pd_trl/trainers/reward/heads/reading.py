@@ -100,7 +100,8 @@ class FrozenFeatures:
         counts = [0] * len(ids) if responses is None else responses.sum(1).tolist()
         rows = zip(ids.cpu(), mask.cpu(), counts, strict=True)
         keys = [_row_key(row[inside].numpy(), count) for row, inside, count in rows]
-        missing = [i for i, key in enumerate(keys) if key not in self.known]
+        # A batch may hold a conversation twice.
+        missing = list({key: i for i, key in enumerate(keys) if key not in self.known}.values())
         if missing:
             names = ("input_ids", "attention_mask", "response_mask")
             part = {name: inputs[name][missing] for name in names if inputs.get(name) is not None}
