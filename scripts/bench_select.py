@@ -1,9 +1,10 @@
 """
-CPU seconds and peak memory of `pd-trl select`, of `PDFilter` on a data set, and of `pd-trl prepare`, each in a process of its own,
-by the number of rows. Another checkout gives the figures to compare with; the two take turns.
+CPU seconds and peak memory of `pd-trl select`, of `PDFilter` on a data set, of `pd-trl report`, `publish` (a dry run) and `prepare`, and
+of what `pd-trl score` does before the first unit, each in a process of its own, by the number of rows. Another checkout gives the
+figures to compare with; the two take turns.
 
     python scripts/bench_select.py                                   # 0.1 and 1 million rows
-    python scripts/bench_select.py --rows 10000000 --parts select    # needs 3 GB of disk
+    python scripts/bench_select.py --rows 10000000 --short --parts select report publish score   # needs 2 GB of disk
     python scripts/bench_select.py --against ../other-checkout
 """
 
@@ -22,6 +23,8 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).resolve().parent.parent
 ASPECTS = ("helpfulness", "honesty", "instruction_following", "truthfulness")
 ROWS_PER_FILE = 250_000
+# These read what `select` left.
+OF_A_SELECTION = ("report", "publish")
 # What each process runs after it imported what the commands import.
 PARTS = {
     "select": "from pd_trl.cli.main import main; main(['select', '--dataset_name', DATA, '--output_dir', OUT])",
@@ -32,6 +35,10 @@ PARTS = {
     "PDFilter, report read": "import datasets; from pd_trl import PDFilter; f = PDFilter(0.3)\n"
     "d = datasets.load_dataset('parquet', data_files=DATA + '/scored/*.parquet', split='train')\nBEGIN = cpu(); f(d); str(f.report_)",
     "report": "from pd_trl.cli.main import main; main(['report', '--dataset_name', SELECTED, '--output_dir', OUT])",
+    "publish": "from pd_trl.cli.main import main; "
+    "main(['publish', 'dataset', '--dataset_name', SELECTED, '--repo_id', 'me/pairs', '--dry_run', 'true'])",
+    "score": "from pd_trl.pipeline.stages.scored_rows import what_to_score; import pd_trl.pipeline.stages.score\nBEGIN = cpu()\n"
+    "what_to_score(DATA + '/scored', None, 'process', 2048).files.plan.sample(['aspect'])",
     "prepare": "from pd_trl.cli.main import main; main(['prepare', '--dataset_name', DATA + '/source', '--output_dir', OUT])",
 }
 PROGRAM = """
@@ -49,12 +56,13 @@ print(json.dumps([cpu() - BEGIN, resource.getrusage(resource.RUSAGE_SELF).ru_max
 """
 
 
-def write_data(folder: Path, rows: int) -> None:
-    """Scored pairs with texts in `scored/`, and pairs with ratings in `source/`, the same in every run."""
+def write_data(folder: Path, rows: int, short: bool = False) -> None:
+    """Scored pairs with texts, or with short ones, in `scored/`, and pairs with ratings in `source/`, the same in every run."""
     count = -(-rows // ROWS_PER_FILE)
     for part in ("scored", "source"):
         (folder / part).mkdir()
-    words = pa.array([f"Reply {i} " + "lorem ipsum dolor sit amet " * (1 + i % 10) for i in range(5000)])
+    filling = "" if short else "lorem ipsum dolor sit amet "
+    words = pa.array([f"Reply {i} " + filling * (1 + i % 10) for i in range(5000)])
     for file in range(count):
         size = min(ROWS_PER_FILE, rows - file * ROWS_PER_FILE)
         generator = np.random.default_rng(file)
@@ -102,6 +110,7 @@ def main() -> None:
         "--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=f"some of {', '.join(PARTS)}"
     )
     parser.add_argument("--against", type=Path, help="another checkout, whose figures stand beside")
+    parser.add_argument("--short", action="store_true", help="texts of one or two words")
     options = parser.parse_args()
     checkouts = [options.against.resolve()] if options.against else []
     print("| what | rows |" + " CPU s, before | peak MB, before |" * len(checkouts) + " CPU s | peak MB |")
@@ -109,9 +118,9 @@ def main() -> None:
     for rows in options.rows:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            write_data(folder, rows)
+            write_data(folder, rows, options.short)
             selected = folder / "selected"
-            if "report" in options.parts:
+            if set(OF_A_SELECTION) & set(options.parts):
                 measured("select", ROOT, folder, selected, selected)
             for part in options.parts:
                 cells = []

@@ -87,10 +87,28 @@ def assign_balanced(candidates: np.ndarray, keys: np.ndarray) -> np.ndarray:
     if len(rows) == 0:
         return assigned
     patterns, inverse = _patterns(candidates[rows])
+    assigned[rows] = assign_patterns(patterns, inverse, keys[rows])
+    return assigned
+
+
+def assign_patterns(patterns: np.ndarray, inverse: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """
+    [`assign_balanced`] of rows that can all take an aspect.
+
+    Args:
+        patterns (`np.ndarray`):
+            The different rows of candidates, in their order, shape `(num_patterns, num_aspects)`.
+        inverse (`np.ndarray`):
+            Index of each row's pattern, shape `(num_rows,)`.
+        keys (`np.ndarray`):
+            Pseudo-random keys, shape `(num_rows,)`.
+    """
     counts = balanced_counts(patterns, np.bincount(inverse, minlength=len(patterns)))
-    order = np.lexsort((keys[rows], inverse))
-    aspects = np.tile(np.arange(candidates.shape[1]), len(patterns))
-    assigned[rows[order]] = np.repeat(aspects, counts.ravel())
+    assigned = np.empty(len(inverse), dtype=np.int16)
+    aspects = np.arange(patterns.shape[1], dtype=np.int16)
+    for pattern, of_each in enumerate(counts):
+        rows = np.flatnonzero(inverse == pattern)
+        assigned[rows[np.argsort(keys[rows], kind="stable")]] = np.repeat(aspects, of_each)
     return assigned
 
 

@@ -9,6 +9,8 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from datasets.fingerprint import Hasher
+from datasets.table import InMemoryTable
 
 from ..errors import InputError
 
@@ -132,15 +134,31 @@ def dataset_table(dataset: datasets.Dataset) -> pa.Table:
 
 
 def arrow_column(dataset: datasets.Dataset, name: str) -> pa.ChunkedArray:
-    """
-    Returns one column. Who reads many passes the dataset in the arrow format: each change of format copies the features of all.
-    """
+    """Returns one column as it is stored, whatever the format of the dataset."""
     rows = stored_rows(dataset)
-    if rows is not None:
-        # `datasets` would slice the table once for each row.
-        return take(dataset.data.column(name), rows)
-    formatted = dataset if dataset.format["type"] == "arrow" else dataset.with_format("arrow")
-    return chunked(formatted[name][:])
+    # `datasets` would copy the features of all columns for another format, and slice the table once for each row of a selection.
+    return chunked(dataset.data.column(name)) if rows is None else take(dataset.data.column(name), rows)
+
+
+def select_rows(dataset: datasets.Dataset, rows: np.ndarray) -> datasets.Dataset:
+    """Returns the rows `rows` in this order, as `dataset.select` does, which makes a Python object of each."""
+    rows = rows.astype(np.int64, copy=False)
+    if len(rows) == 0 or (rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all()):
+        first = int(rows[0]) if len(rows) else 0
+        return dataset.select(range(first, first + len(rows)))
+    stored = stored_rows(dataset)
+    places = np.ascontiguousarray(rows if stored is None else stored[rows], dtype=np.uint64)
+    selected = datasets.Dataset(
+        dataset.data,
+        dataset.info,
+        dataset.split,
+        InMemoryTable(pa.table({"indices": places})),
+        Hasher.hash_bytes([dataset._fingerprint.encode(), places.data]),
+    )
+    shown = dataset.format
+    if shown["type"] is None and len(shown["columns"]) == len(dataset.column_names):
+        return selected
+    return selected.with_format(shown["type"], shown["columns"], shown["output_all_columns"], **shown["format_kwargs"])
 
 
 def stored_rows(dataset: datasets.Dataset) -> np.ndarray | None:
@@ -174,18 +192,24 @@ def table_dataset(table: pa.Table, features: dict[str, Any] | None = None) -> da
             Features to keep (e.g. a `ClassLabel`), by column; used if the Arrow type agrees.
     """
     table = table.replace_schema_metadata(None)
-    inferred = datasets.Features.from_arrow_schema(table.schema)
-    for name, feature in (features or {}).items():
-        if (
-            name in inferred
-            and datasets.Features({name: feature}).arrow_schema.field(0).type == table.field(name).type
-        ):
-            inferred[name] = feature
+    inferred = features_of(table.schema, features)
     # The default fingerprint concatenates each column and fails beyond 2 GiB of text.
     sink = _HashSink()
     with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), table.schema) as writer:
         writer.write_table(table, max_chunksize=CHUNK_ROWS)
     return datasets.Dataset(table, info=datasets.DatasetInfo(features=inferred), fingerprint=sink.hasher.hexdigest())
+
+
+def features_of(schema: pa.Schema, features: dict[str, Any] | None = None) -> datasets.Features:
+    """The features of columns: those given, where the Arrow type agrees, else those of the type."""
+    inferred = datasets.Features.from_arrow_schema(schema)
+    for name, feature in (features or {}).items():
+        if (
+            name in inferred
+            and datasets.Features({name: feature}).arrow_schema.field(0).type == schema.field(name).type
+        ):
+            inferred[name] = feature
+    return inferred
 
 
 def pair_hashes(seed: int, salt: str, ids: Iterable[str]) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Columns of ids as Arrow holds them: checked and compared without a Python object a row."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from .columnar import arrow_column, single_array
+
+# Ids hashed at a time, so that what is computed on the way stays in the processor's cache.
+_BLOCK = 16_384
 
 
 class IdColumn:
@@ -29,6 +33,22 @@ class IdColumn:
     @property
     def shape(self) -> tuple[int]:
         return (len(self.column),)
+
+    @cached_property
+    def hashes(self) -> NDArray[np.uint64]:
+        """A 64-bit hash of each id, shape `(num_rows,)`."""
+        return id_hashes(self.column)
+
+    def draws(self, seed: int) -> NDArray[np.float64]:
+        """
+        A number in [0, 1) for each id, shape `(num_rows,)`, by id and seed alone. [`~method.ranking.random_keys`] gives others: it
+        is a cryptographic hash, and makes a Python object a row.
+        """
+        salt = _mixed(np.array([seed % 2**64], dtype=np.uint64))
+        drawn = np.empty(len(self))
+        for start in range(0, len(self), _BLOCK):
+            drawn[start : start + _BLOCK] = _mixed(self.hashes[start : start + _BLOCK] ^ salt)
+        return drawn / 2.0**64
 
     def __getitem__(self, rows: NDArray) -> NDArray[np.str_]:
         places = np.flatnonzero(rows) if rows.dtype == bool else rows
@@ -61,9 +81,10 @@ def row_ids(dataset: Dataset, unique: bool = True) -> IdColumn:
         ids = column.cast(pa.large_string())
     else:
         ids = pa.array(np.asarray(column.to_pylist(), dtype=str).tolist(), pa.large_string())
+    found = IdColumn(ids)
     if unique:
-        _check_unique(ids)
-    return IdColumn(ids)
+        _check_unique(found)
+    return found
 
 
 def text_ids(column: Any) -> Any:
@@ -79,8 +100,10 @@ def id_hashes(column: Any) -> NDArray[np.uint64]:
     """A 64-bit hash of each id of a column without nulls."""
     ids = text_ids(column).cast(pa.large_binary())
     result = np.empty(len(ids), dtype=np.uint64)
-    for rows, text in _by_length(ids):
-        result[rows] = _hashes_of_one_length(text)
+    for start in range(0, len(ids), _BLOCK):
+        block = result[start : start + _BLOCK]
+        for rows, text in _by_length(ids.slice(start, _BLOCK)):
+            block[rows] = _hashes_of_one_length(text)
     return result
 
 
@@ -88,13 +111,12 @@ def _can_be_ids(dtype: pa.DataType) -> bool:
     return pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_integer(dtype)
 
 
-def _check_unique(ids: pa.LargeStringArray) -> None:
-    hashes = id_hashes(ids)
-    ranked = np.sort(hashes)
+def _check_unique(ids: IdColumn) -> None:
+    ranked = np.sort(ids.hashes)
     suspects = np.unique(ranked[1:][ranked[1:] == ranked[:-1]])
     if not suspects.size:
         return
-    unique, counts = np.unique(_strings(ids.filter(pa.array(np.isin(hashes, suspects)))), return_counts=True)
+    unique, counts = np.unique(ids[np.isin(ids.hashes, suspects)], return_counts=True)
     repeated = unique[counts > 1]
     if repeated.size:
         raise InputError(

@@ -1,6 +1,8 @@
 """Report of the labels of a preference set: counts, ties, and how often labels contradict each other."""
 
-from collections.abc import Mapping
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -109,28 +111,31 @@ def _agreement(conflict: float | None) -> float | None:
     return None if conflict is None else 1 - conflict
 
 
-def disagreement(first: np.ndarray, second: np.ndarray) -> float | None:
-    """Returns the share of pairs in which two labels differ, among the pairs that both decide; `None` if there are none."""
-    both = np.isin(first, (0.0, 1.0)) & np.isin(second, (0.0, 1.0))
-    return float((first[both] != second[both]).mean()) if both.any() else None
-
-
 def own_labels(pairs: datasets.Dataset) -> tuple[np.ndarray, np.ndarray] | None:
     """
     Returns the aspect of the source's own label (`None` for a pair without one) and that label (1: side a, 0: side b,
     0.5: a tie), both of shape `(num_pairs,)`; `None` if no pair has such a label.
     """
-    if OWN_LABEL not in pairs.column_names:
+    wanted = [name for name in pairs.column_names if name == OWN_LABEL or name.startswith("pref_")]
+    if OWN_LABEL not in wanted:
         return None
-    given = np.array(pairs[OWN_LABEL][:], dtype=object)
-    names = np.full(len(given), None, dtype=object)
-    values = np.full(len(given), np.nan)
+    names, values = own_of_each(dataset_table(pairs.select_columns(wanted)))
+    return (names, values) if any(name is not None for name in names) else None
+
+
+def own_of_each(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """The same of the rows of a table, of which none may have a label."""
+    names = np.full(len(table), None, dtype=object)
+    values = np.full(len(table), np.nan)
+    if OWN_LABEL not in table.column_names:
+        return names, values
+    given = np.array(table.column(OWN_LABEL).to_pylist(), dtype=object)
     for name in {name for name in given.tolist() if isinstance(name, str)}:
-        if f"pref_{name}" in pairs.column_names:
+        if f"pref_{name}" in table.column_names:
             rows = given == name
             names[rows] = name
-            values[rows] = to_numpy(dataset_table(pairs.select_columns(f"pref_{name}")).column(0))[rows]
-    return (names, values) if any(name is not None for name in names) else None
+            values[rows] = to_numpy(table.column(f"pref_{name}"))[rows]
+    return names, values
 
 
 def _num_reversed(pairs: datasets.Dataset, table: pa.Table, pair_ids: list[str]) -> int | None:
@@ -161,40 +166,95 @@ def label_report(
             Counts by reason. Without it, all pairs without a row have one reason.
     """
     aspects = [name for name in aspects_of(pairs) if f"vote_{name}" in preferences.column_names]
-    names = aspects + ([OVERALL] if f"pref_{OVERALL}" in pairs.column_names else [])
-    labelled = dataset_table(pairs.select_columns([f"pref_{name}" for name in names]))
-    labels = {name: to_numpy(labelled.column(f"pref_{name}")) for name in names}
+    sums = LabelSums(aspects)
+    sums.add_pairs(dataset_table(pairs.select_columns([n for n in pairs.column_names if n.startswith("pref_")])))
     table = dataset_table(preferences)
-    row_aspects = np.array(table.column("aspect").to_pylist(), dtype=object)
-    longer = text_length(table.column("chosen")) > text_length(table.column("rejected"))
-    against = None
-    if f"vote_{OVERALL}" in table.column_names:
-        votes = to_numpy(table.column(f"vote_{OVERALL}"))
-        decided = np.abs(votes) == 1
-        against = float((votes[decided] < 0).mean()) if decided.any() else None
-    present = sorted(set(row_aspects))
+    sums.add_rows(table)
     known = set(dataset_table(pairs.select_columns("pair_id")).column("pair_id").to_pylist())
     # With labels="all" the id of a row is "<pair_id>/<aspect>".
-    ids = zip(table.column("pair_id").to_pylist(), row_aspects, strict=True)
+    ids = zip(table.column("pair_id").to_pylist(), table.column("aspect").to_pylist(), strict=True)
     pair_ids = [name if name in known else name.removesuffix(f"/{aspect}") for name, aspect in ids]
     kept = len({*pair_ids})
     if dropped is None:
         dropped = {"not in the preferences": len(pairs) - kept} if kept < len(pairs) else {}
-    return LabelReport(
-        pairs=len(pairs),
-        kept=kept,
-        rows=len(table),
-        dropped=dict(dropped),
-        chat=text_kind(table.column("chosen").type) == "chat",
-        rows_per_aspect={name: int((row_aspects == name).sum()) for name in present},
-        decided={name: int(np.isin(values, (0.0, 1.0)).sum()) for name, values in labels.items()},
-        ties={name: int((values == 0.5).sum()) for name, values in labels.items()},
-        unlabelled={name: int(np.isnan(values).sum()) for name, values in labels.items()},
-        conflict={k: {j: disagreement(labels[k], labels[j]) for j in aspects if j != k} for k in aspects},
-        conflict_with_overall={k: disagreement(labels[k], labels[OVERALL]) for k in aspects}
-        if OVERALL in labels
-        else {},
-        rows_against_overall=against,
-        chosen_longer={name: float(longer[row_aspects == name].mean()) for name in present},
-        reversed=_num_reversed(pairs, table, pair_ids),
-    )
+    return sums.report(kept, dropped, _num_reversed(pairs, table, pair_ids))
+
+
+class LabelSums:
+    """
+    Sums from which a [`LabelReport`] is made; those of parts of the data add up.
+
+    Args:
+        aspects (sequence of `str`): Aspects that have votes.
+    """
+
+    def __init__(self, aspects: Sequence[str]):
+        self.aspects = list(aspects)
+        self.names: list[str] = []
+        self.pairs = self.rows = 0
+        self.chat = False
+        self.counts: Counter[Any] = Counter()
+
+    def add_pairs(self, table: pa.Table) -> None:
+        """Adds the labels of pairs."""
+        self.names = self.aspects + [OVERALL] * (f"pref_{OVERALL}" in table.column_names)
+        self.pairs += len(table)
+        labels = {name: to_numpy(table.column(f"pref_{name}")) for name in self.names}
+        decided = {name: np.isin(values, (0.0, 1.0)) for name, values in labels.items()}
+        for name, values in labels.items():
+            self.counts["decided", name] += int(decided[name].sum())
+            self.counts["ties", name] += int((values == 0.5).sum())
+            self.counts["unlabelled", name] += int(np.isnan(values).sum())
+        for first, second in itertools.combinations(self.names, 2):
+            both = decided[first] & decided[second]
+            differ = int((labels[first][both] != labels[second][both]).sum())
+            for one, other in ((first, second), (second, first)):
+                self.counts["both", one, other] += int(both.sum())
+                self.counts["differ", one, other] += differ
+
+    def add_rows(self, table: pa.Table) -> None:
+        """Adds rows of preferences."""
+        self.rows += len(table)
+        self.chat = text_kind(table.column("chosen").type) == "chat"
+        encoded = table.column("aspect").combine_chunks().dictionary_encode()
+        place = encoded.indices.to_numpy()
+        longer = text_length(table.column("chosen")) > text_length(table.column("rejected"))
+        for code, name in enumerate(encoded.dictionary.to_pylist()):
+            self.counts["rows", name] += int((place == code).sum())
+            self.counts["longer", name] += int(longer[place == code].sum())
+        if f"vote_{OVERALL}" in table.column_names:
+            votes = to_numpy(table.column(f"vote_{OVERALL}"))
+            self.counts["voted"] += int((np.abs(votes) == 1).sum())
+            self.counts["against"] += int((votes == -1).sum())
+
+    def _conflict(self, first: str, second: str) -> float | None:
+        both = self.counts["both", first, second]
+        return self.counts["differ", first, second] / both if both else None
+
+    def report(self, kept: int, dropped: Mapping[str, int], reversed: int | None) -> LabelReport:
+        """
+        The report.
+
+        Args:
+            kept (`int`): Pairs with a row.
+            dropped (`Mapping[str, int]`): Pairs without one, by reason.
+            reversed (`int`, *optional*): Rows that reverse the source's own label.
+        """
+        present = sorted(key[1] for key in self.counts if key[0] == "rows" and self.counts[key])
+        counts, aspects = self.counts, self.aspects
+        return LabelReport(
+            pairs=self.pairs,
+            kept=kept,
+            rows=self.rows,
+            dropped=dict(dropped),
+            chat=self.chat,
+            rows_per_aspect={name: counts["rows", name] for name in present},
+            decided={name: counts["decided", name] for name in self.names},
+            ties={name: counts["ties", name] for name in self.names},
+            unlabelled={name: counts["unlabelled", name] for name in self.names},
+            conflict={k: {j: self._conflict(k, j) for j in aspects if j != k} for k in aspects},
+            conflict_with_overall={k: self._conflict(k, OVERALL) for k in aspects} if OVERALL in self.names else {},
+            rows_against_overall=counts["against"] / counts["voted"] if counts["voted"] else None,
+            chosen_longer={name: counts["longer", name] / counts["rows", name] for name in present},
+            reversed=reversed,
+        )

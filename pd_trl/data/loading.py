@@ -1,87 +1,16 @@
 """From any source to pairs: open, convert, normalise, check, and give ids."""
 
-import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import datasets
-import numpy as np
-import pyarrow as pa
 
 from ..errors import InputError, InputTypeError
 from ..hub import split_revision
-from .adapters import ADAPTERS, Adapter, Converted, Options, get_adapter, hub_adapter, recognize
-from .chat import equal_text, text_kind
-from .checks import first_reasons, raise_problems
-from .columnar import dataset_table, table_dataset
-from .forms import read_forms
-from .labels import label_columns
-from .normal_form import add_ids, column_order, id_problems, row_problems, unify_texts
+from .adapters import ADAPTERS, Adapter, Options, get_adapter, hub_adapter
+from .opened import LoadReport, OnInvalid, OpenedPairs, Pairing
 from .pairing import check_pairing
-from .prompts import warn_of_parts, with_system
-from .readable import readable_rows, without_odd
 from .sources import SourceLike, open_source
-
-logger = logging.getLogger(__name__)
-
-Pairing: TypeAlias = Literal["all", "adjacent", "best_worst", "random"]
-OnInvalid: TypeAlias = Literal["error", "drop"]
-
-
-@dataclass
-class LoadReport:
-    """
-    Report of [`load_pairs`].
-
-    Args:
-        source (`str`):
-            Name of the source.
-        adapter (`str`):
-            Adapter used.
-        pairing (`str`, *optional*):
-            Pairing rule used; `None` if each row of the source is a pair.
-        rows (`int`):
-            Rows of the source.
-        skipped (`dict[str, int]`):
-            Rows, prompts or responses that formed no pair, by reason.
-        formed (`int`):
-            Pairs formed: `kept` plus all of `dropped`.
-        kept (`int`):
-            Pairs returned.
-        dropped (`dict[str, int]`):
-            Pairs dropped, by reason. Each pair has one reason.
-        identical (`int`):
-            Returned pairs with two identical responses.
-        labelled (`dict[str, int]`):
-            Labelled pairs of each aspect (and `overall`), ties included.
-        chat (`bool`):
-            Whether the pairs are conversational.
-        left_out (`list[str]`):
-            Columns or fields of the source that were not passed through.
-    """
-
-    source: str
-    adapter: str
-    pairing: str | None
-    rows: int
-    skipped: dict[str, int]
-    formed: int = 0
-    kept: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    identical: int = 0
-    labelled: dict[str, int] = field(default_factory=dict)
-    chat: bool = False
-    left_out: list[str] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the report as a dictionary that JSON can hold."""
-        return asdict(self)
-
-
-def _filter(columns: dict[str, pa.ChunkedArray], keep: np.ndarray) -> dict[str, pa.ChunkedArray]:
-    mask = pa.chunked_array([pa.array(keep)])
-    return {name: column.filter(mask) for name, column in columns.items()}
 
 
 def resolve(
@@ -123,6 +52,28 @@ def read_pairs(
     """
     Returns pairs, and the report of what was read, skipped, dropped and kept. For the arguments see [`load_pairs`].
     """
+    opened = open_pairs(
+        name_or_path, split=split, config=config, revision=revision, adapter=adapter, column_mapping=column_mapping,
+        pairing=pairing, on_invalid=on_invalid, rating_range=rating_range, seed=seed, num_proc=num_proc,
+    )  # fmt: skip
+    return opened.pairs()
+
+
+def open_pairs(
+    name_or_path: SourceLike,
+    *,
+    split: str = "train",
+    config: str | None = None,
+    revision: str | None = None,
+    adapter: str | None = None,
+    column_mapping: Mapping[str, str] | None = None,
+    pairing: Pairing | None = None,
+    on_invalid: OnInvalid = "error",
+    rating_range: tuple[float, float] | None = None,
+    seed: int = 42,
+    num_proc: int | None = None,
+) -> OpenedPairs:
+    """Opens a source of pairs. For the arguments see [`load_pairs`]."""
     if on_invalid not in ("error", "drop"):
         raise InputError(f"on_invalid must be 'error' or 'drop', but got {on_invalid!r}.")
     if pairing is not None:
@@ -139,86 +90,7 @@ def read_pairs(
         load_kwargs=load_kwargs,
         hub_split=hub_split,
     )
-    table = dataset_table(source.dataset)
-    num_rows = len(table)
-    table, invalid, unreadable = readable_rows(table, source, on_invalid)
-    table, odd = read_forms(table, column_mapping)
-    if odd and on_invalid == "error":
-        raise_problems(odd, len(table), "Mend them, or drop them with on_invalid='drop'.")
-    if chosen is None:
-        chosen = recognize({field.name: field.type for field in table.schema}, source.hub_id, source.name)
-    if chosen.pairing is None and pairing is not None:
-        raise InputError(
-            f"pairing={pairing!r} is for sources with several responses per prompt, but each row of {source.name} "
-            f"(adapter {chosen.name!r}) is one pair already. Leave pairing out."
-        )
-    rule = pairing or chosen.pairing
-    table, more = without_odd(table, odd, invalid, source, by_two=rule == chosen.pairing == "adjacent")
-    unreadable |= more
-    converted = chosen.convert(table, Options(rule or "all", seed, split, column_mapping, on_invalid))
-    skipped = unreadable | converted.skipped
-    report = LoadReport(source.name, chosen.name, rule, num_rows, skipped, left_out=converted.left_out)
-    if len(converted.table) == 0:
-        raise InputError(f"{source.name} ({num_rows:,} rows) gives no pairs: {skipped}.")
-    columns = _finish(converted, rating_range or chosen.rating_range, on_invalid, report)
-    pairs = pa.table({name: columns[name] for name in column_order(columns)})
-    _log(report)
-    return table_dataset(pairs, source.dataset.features), report
-
-
-def _finish(
-    converted: Converted, rating_range: tuple[float, float] | None, on_invalid: str, report: LoadReport
-) -> dict[str, pa.ChunkedArray]:
-    """Normalises the columns of an adapter, checks them, and fills in the report."""
-    table, found = converted.table, dict(converted.problems)
-    columns = unify_texts({name: table.column(name) for name in table.column_names}, found)
-    columns = with_system(columns, found)
-    warn_of_parts(columns)
-    columns |= label_columns(columns, rating_range, found if on_invalid == "drop" else None)
-    found |= row_problems(columns)
-    if on_invalid == "drop":
-        found |= id_problems(columns)
-    report.formed = report.kept = len(table)
-    if found:
-        if on_invalid == "error":
-            raise_problems(found, len(table), "Fix these rows, or drop them with on_invalid='drop'.", unit="pair")
-        invalid, report.dropped = first_reasons(found, len(table))
-        report.kept = int((~invalid).sum())
-        if report.kept == 0:
-            raise InputError(f"No pair of {report.source} is left: {report.dropped}.")
-        columns = _filter(columns, ~invalid)
-    columns = add_ids(columns)
-    report.identical = int(equal_text(columns["response_a"], columns["response_b"]).sum())
-    report.chat = text_kind(columns["prompt"].type) == "chat"
-    report.labelled = {
-        name.removeprefix("pref_"): len(column) - column.null_count
-        for name, column in columns.items()
-        if name.startswith("pref_")
-    }
-    return columns
-
-
-def _log(report: LoadReport) -> None:
-    logger.info(
-        "%s: %d rows (adapter %s, pairing %s), %d pairs formed, %d kept.",
-        report.source,
-        report.rows,
-        report.adapter,
-        report.pairing,
-        report.formed,
-        report.kept,
-    )
-    for reason, count in report.skipped.items():
-        logger.warning("%s: %d %s formed no pair.", report.source, count, reason)
-    for reason, count in report.dropped.items():
-        logger.warning("%s: %d pairs dropped, %s.", report.source, count, reason)
-    if report.identical:
-        logger.warning("%s: %d pairs have two identical responses.", report.source, report.identical)
-    for aspect, count in report.labelled.items():
-        if count == 0:
-            logger.warning("%s: aspect %r has no labelled pair.", report.source, aspect)
-    if report.left_out:
-        logger.info("%s: not passed through: %s.", report.source, ", ".join(report.left_out))
+    return OpenedPairs(source, chosen, pairing, Options("all", seed, split, column_mapping, on_invalid), rating_range)
 
 
 def load_pairs(

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from ..errors import InputError, InputTypeError
 from .columnar import as_mask, chunked, find_rows, from_numpy, is_numeric, is_text, to_numpy
 from .json_columns import Problems, decode_json, is_json
+from .parts import needs_whole
 from .scales import read_scale
 
 # Texts that annotation pipelines write for a missing rating.
@@ -95,6 +96,7 @@ def _on_scale(text: pa.ChunkedArray, beside: pa.ChunkedArray | None) -> pa.Chunk
         counts.update({entry["values"]: entry["counts"] for entry in counted if entry["values"] is not None})
     if all(re.match(_NUMBER, value) for value in counts):
         return text
+    needs_whole("ratings in words, or on a scale")
     values = read_scale(counts)
     if all(re.match(_NUMBER, value) for value in values):
         return text

@@ -52,14 +52,13 @@ def _swap(source: dict[str, pa.ChunkedArray], sides: tuple[str, str], a_wins: np
 
 
 def _passed_through(
-    source: dict[str, pa.ChunkedArray], names: list[str], a_wins: np.ndarray, own: bool
+    source: dict[str, pa.ChunkedArray], names: list[str], a_wins: np.ndarray, own: bool, swapped: bool
 ) -> tuple[dict[str, pa.ChunkedArray], list[str]]:
     """
     The columns without a side (signed ones with the sign for the chosen response), and the names of columns that would
     become false.
     """
     columns, left = {}, []
-    swapped = not bool(a_wins.all())
     for name in names:
         column = source[name]
         if is_signed(name) and swapped and not pa.types.is_null(column.type):
@@ -68,16 +67,14 @@ def _passed_through(
                 continue
             column = column.cast(pa.int64()) if pa.types.is_unsigned_integer(column.type) else column
             column = pc.if_else(pa.chunked_array([pa.array(a_wins)]), column, pc.negate(column))
-        elif (swapped and compares_sides(name, _few_values(column))) or (
-            names_a_choice(name) and (swapped or not own)
-        ):
+        elif (swapped and compares_sides(name, few_values(column))) or (names_a_choice(name) and (swapped or not own)):
             left.append(name)
             continue
         columns[name] = column
     return columns, left
 
 
-def _few_values(column: pa.ChunkedArray) -> list[object]:
+def few_values(column: pa.ChunkedArray) -> list[object]:
     """The distinct values of a column of texts, numbers or switches; none where there are more than a choice would have."""
     if is_json(column.type):
         distinct = {value for value in decode_json(column) if isinstance(value, (str, int, float))}
@@ -88,7 +85,9 @@ def _few_values(column: pa.ChunkedArray) -> list[object]:
     return values.to_pylist() if len(values) <= _MOST_VALUES + 1 else []
 
 
-def build_columns(table: pa.Table, labels: Labels, aspects: list[str], unique: bool) -> dict[str, pa.ChunkedArray]:
+def build_columns(
+    table: pa.Table, labels: Labels, aspects: list[str], unique: bool, swapped: bool | None = None
+) -> dict[str, pa.ChunkedArray]:
     """
     Returns the columns of preferences.
 
@@ -101,6 +100,8 @@ def build_columns(table: pa.Table, labels: Labels, aspects: list[str], unique: b
             Aspects whose ratings and votes are kept.
         unique (`bool`):
             Whether each pair has at most one label, so that its id can stay.
+        swapped (`bool`, *optional*):
+            Whether side b is chosen in some row; of a part of the rows, in any. `None` looks.
     """
     whole = len(labels.rows) == len(table) and bool((labels.rows == np.arange(len(table))).all())
     columns_of = {name: table.column(name) for name in table.column_names}
@@ -133,8 +134,9 @@ def build_columns(table: pa.Table, labels: Labels, aspects: list[str], unique: b
     if taken := [name for name in rest if name in columns]:
         logger.warning("Columns %s of the pairs are left out: preferences have columns of these names.", taken)
     kept, left = _passed_through(
-        source, [name for name in rest if name not in columns], a_wins, own=OWN_LABEL in table.column_names
-    )
+        source, [name for name in rest if name not in columns], a_wins, own=OWN_LABEL in table.column_names,
+        swapped=not bool(a_wins.all()) if swapped is None else swapped,
+    )  # fmt: skip
     if left:
         logger.warning(
             "Columns %s of the pairs are left out: they describe one response, or compare both, and cannot be swapped "

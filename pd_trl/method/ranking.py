@@ -230,7 +230,7 @@ def select_per_stratum(
     position = np.empty(values.size)
     for group in np.unique(groups):
         rows = np.flatnonzero(groups == group)
-        position[_ranked(rows, values, ids)] = (np.arange(rows.size) + 0.5) / rows.size
+        position[ranked_rows(rows, values, ids)] = (np.arange(rows.size) + 0.5) / rows.size
     order = np.lexsort((groups, position))[:count]
     kept = np.zeros(values.size, dtype=bool)
     kept[order] = True
@@ -247,7 +247,7 @@ def _readable(pair_ids: Any) -> Any:
     return pair_ids if hasattr(pair_ids, "shape") else np.asarray(pair_ids)
 
 
-def _ranked(rows: NDArray[np.integer], values: NDArray, ids: Any) -> NDArray[np.integer]:
+def ranked_rows(rows: NDArray[np.integer], values: NDArray, ids: Any) -> NDArray[np.integer]:
     """`rows` by value, ties by id. Only the ids of ties are read."""
     rows = rows[np.argsort(values[rows], kind="stable")]
     equal = values[rows][1:] == values[rows][:-1]

@@ -16,6 +16,7 @@ from ..cards.dataset import dataset_metadata
 from ..hub import planned_access, split_revision
 from ..hub.readme import join_readme, merge_metadata
 from ..runs.artifacts import Manifest, read_json, read_rows
+from ..selection.aspect_columns import numeric_column
 from ..selection.filter import PDFilter
 from ..selection.wording import wording_of
 from .facts import dataset_facts
@@ -164,7 +165,7 @@ def _picture(folder: Path, scratch: Path) -> Path | None:
         return None
     from ..report.plots import divergence_histogram
 
-    values = np.concatenate([np.asarray(part["pd"][:], dtype=np.float64) for part in parts])
+    values = np.concatenate([numeric_column(part, "pd") for part in parts])
     kept = np.repeat([True, False], [len(part) for part in parts])
     known = np.isfinite(values)  # a pair on which no other aspect votes has no PD
     if not known.any():

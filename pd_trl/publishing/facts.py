@@ -10,13 +10,16 @@ import numpy as np
 from datasets import Dataset
 
 from ..cards import ConfigFacts, DatasetFacts, ExampleFacts, ProxyFacts, SourceFacts
+from ..data.id_columns import row_ids
 from ..errors import InputError
+from ..method.ranking import ranked_rows
 from ..runs import forms
 from ..runs.artifacts import MANIFEST_NAME, Manifest, read_rows
 from ..runs.provenance import source_provenance
 from ..safety.media import without_media
 from ..safety.schema import anything, check_content, integer, optional, read_document, read_text, record
 from ..selection.artifact import SQL_NAME
+from ..selection.aspect_columns import numeric_column
 from ..selection.settings import FORMS
 
 _COUNTS = ("total", "kept", "dropped")
@@ -120,12 +123,9 @@ def typical_example(dataset: Dataset) -> ExampleFacts | None:
         return None
     dataset = without_media(dataset)
     columns = dataset.column_names
-    order = (
-        np.argsort(np.asarray(dataset["pair_id"][:], dtype=str)) if "pair_id" in columns else np.arange(len(dataset))
-    )
-    if "pd" in columns:
-        values = np.nan_to_num(np.asarray(dataset["pd"][:], dtype=np.float64))
-        order = order[np.argsort(values[order], kind="stable")]
+    values = np.nan_to_num(numeric_column(dataset, "pd")) if "pd" in columns else np.zeros(len(dataset))
+    ids = row_ids(dataset, unique=False) if "pair_id" in columns else np.arange(len(dataset))
+    order = ranked_rows(np.arange(len(dataset)), values, ids)
     # From the median outwards: the example is neither the best nor the worst.
     middle = len(order) // 2
     nearest = order[np.argsort(np.abs(np.arange(len(order)) - middle), kind="stable")][:50]

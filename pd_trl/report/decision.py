@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from .._version import __version__
 from ..data.ids import row_keys
 from ..safety.secrets import masked
-from ..selection.aspect_columns import VOTE_PREFIX, aspect_labels, rating_columns
+from ..selection.aspect_columns import VOTE_PREFIX, label_codes, rating_columns
 from ..selection.filter import PDFilter
 from ..text.names import display_names
-from .ranked import RankedPairs, grouped
+from .ranked import RankedPairs, narrow
 
 # Most numbers of gaps and ids in a page: 4 bytes each before compression.
 MAX_VALUES = 16_000_000
@@ -54,8 +54,8 @@ def decision_of(decided: Dataset, ranked: RankedPairs, pd_filter: PDFilter) -> D
         found.columns[f"gap_{k}"] = ranked.matrix.gaps[ranked.rows, k]
     strata = None
     if pd_filter.per_aspect:
-        names, codes = grouped(aspect_labels(decided))
-        found.columns["stratum"], strata = codes[ranked.rows], names
+        names, codes = label_codes(decided, [])
+        found.columns["stratum"], strata = narrow(codes)[ranked.rows], names
     found.record = _settings(pd_filter, aspects, strata, decided.column_names)
     return found
 

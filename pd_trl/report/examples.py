@@ -7,7 +7,7 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from ..method.ranking import random_keys
+from ..data.id_columns import row_ids
 from ..safety.media import without_media
 from ..text.names import display_name, display_names
 from .ranked import RankedPairs
@@ -57,9 +57,8 @@ def sample_examples(decided: Dataset, ranked: RankedPairs, most: int, seed: int)
 
 def _draw(decided: Dataset, ranked: RankedPairs, most: int, seed: int) -> NDArray[np.integer]:
     """Ranks of the sample. Kept and dropped pairs alternate, so the first pairs are a fair sample too."""
-    ids = np.asarray(decided["pair_id"][:], dtype=str)[ranked.rows]
-    keys = random_keys(ids, seed)
-    kept, dropped = np.arange(ranked.kept), np.arange(ranked.kept, len(ids))
+    keys = row_ids(decided, unique=False).draws(seed)[ranked.rows]
+    kept, dropped = np.arange(ranked.kept), np.arange(ranked.kept, len(keys))
     parts = [part[np.argsort(keys[part], kind="stable")] for part in (kept, dropped)]
     turn = np.concatenate([np.arange(part.size) for part in parts])
     return np.concatenate(parts)[np.argsort(turn, kind="stable")][:most]

@@ -29,6 +29,9 @@ _SCRIPTS = (
     "page.js",
 )
 
+# Bytes from which on a block is compressed fast.
+_MUCH = 1 << 20
+
 
 def render_page(facts: Mapping[str, Any], blocks: Mapping[str, bytes]) -> str:
     """
@@ -88,4 +91,6 @@ def _policy(*scripts: str) -> str:
 
 
 def _compressed(content: bytes) -> str:
-    return base64.b64encode(gzip.compress(content, compresslevel=9, mtime=0)).decode("ascii")
+    # The numbers of many pairs hardly get smaller at the highest level, which takes five times as long.
+    level = 9 if len(content) < _MUCH else 3
+    return base64.b64encode(gzip.compress(content, compresslevel=level, mtime=0)).decode("ascii")

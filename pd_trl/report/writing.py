@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from datasets import Dataset, concatenate_datasets
 
+from ..data.columnar import arrow_column, as_mask
 from ..errors import InputError, InputTypeError
 from ..hub import dataset_snapshot
 from ..runs.artifacts import MANIFEST_NAME, Manifest, read_rows
@@ -172,7 +172,7 @@ def read_selection(source: str | os.PathLike | Dataset, pd_filter: PDFilter | No
     given = [name for name, count in (("selected", "kept"), ("dropped", "dropped")) if manifest.counts.get(count) != 0]
     parts = [part for name in given if len(part := read_rows(folder / name))]
     decided = concatenate_datasets(parts)
-    counts = {"total": len(decided), "kept": int(np.asarray(decided["pd_kept"][:], dtype=bool).sum())}
+    counts = {"total": len(decided), "kept": int(as_mask(arrow_column(decided, "pd_kept")).sum())}
     changed = {name: count for name, count in counts.items() if manifest.counts.get(name) != count}
     if changed:
         found = ", ".join(f"{name} {count} instead of {manifest.counts.get(name)}" for name, count in changed.items())

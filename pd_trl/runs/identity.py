@@ -8,17 +8,20 @@ import os
 import re
 import time
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from datasets import Dataset
 
 from ..errors import InputError
 from ..safety.schema import parse_yaml
 
 _BLOCK = 1 << 22
+# Rows that a digest of rows takes at a time: it depends on it.
+_KEY_ROWS = 1000
 # A file that changed so recently could change again within the clock's tick: its digest is not remembered.
 _SETTLED_SECONDS = 2.0
 _remembered: dict[tuple[int, ...], str] = {}
@@ -97,15 +100,51 @@ def _parsed(value: Any, hint: Any) -> Any:
 def data_key(dataset: Dataset, columns: list[str] | None = None) -> str:
     """Hex digest of the rows of `dataset` (of `columns`, where given), in order, however and wherever they are stored."""
     names = sorted(columns if columns is not None else dataset.column_names)
-    media = {name for name in names if hasattr(dataset.features[name], "decode")}
-    digest = hashlib.blake2b(json.dumps(names).encode(), digest_size=16)
+    key = DataKey(names, {name for name in names if hasattr(dataset.features[name], "decode")})
     # The format of Arrow leaves images and sounds as they are stored.
-    for table in dataset.select_columns(names).with_format("arrow").iter(batch_size=1000):
-        cells = {name: table.column(name).to_pylist() for name in names}
-        for name in media:
-            cells[name] = [_media_key(cell) for cell in cells[name]]
-        digest.update(json.dumps([cells[name] for name in names], ensure_ascii=False, default=_cell).encode())
-    return digest.hexdigest()
+    for table in dataset.select_columns(names).with_format("arrow").iter(batch_size=_KEY_ROWS):
+        key.add(table)
+    return key.digest()
+
+
+class DataKey:
+    """
+    [`data_key`] of rows that come in parts.
+
+    Args:
+        names (sequence of `str`): Columns.
+        media (container of `str`, *optional*): Those of images and sounds.
+    """
+
+    def __init__(self, names: Sequence[str], media: Container[str] = ()):
+        self.names, self.media = sorted(names), media
+        self._hash = hashlib.blake2b(json.dumps(self.names).encode(), digest_size=16)
+        self._rest: pa.Table | None = None
+
+    def add(self, table: pa.Table) -> None:
+        """Adds the next rows, in a table of any size."""
+        table = table.select(self.names)
+        if self._rest is not None:
+            table = pa.concat_tables([self._rest, table])
+        whole = len(table) - len(table) % _KEY_ROWS
+        for start in range(0, whole, _KEY_ROWS):
+            self._add(table.slice(start, _KEY_ROWS))
+        self._rest = table.slice(whole) if whole < len(table) else None
+
+    def _add(self, table: pa.Table) -> None:
+        cells = {name: table.column(name).to_pylist() for name in self.names}
+        for name in self.names:
+            if name in self.media:
+                cells[name] = [_media_key(cell) for cell in cells[name]]
+        text = json.dumps([cells[name] for name in self.names], ensure_ascii=False, default=_cell)
+        self._hash.update(text.encode())
+
+    def digest(self) -> str:
+        """Hex digest of the rows so far, after which no more can be added."""
+        if self._rest is not None:
+            self._add(self._rest)
+            self._rest = None
+        return self._hash.hexdigest()
 
 
 def _media_key(cell: Any) -> Any:

@@ -96,13 +96,7 @@ def numeric_column(dataset: Dataset, name: str) -> NDArray[np.float64]:
         raise InputError(
             f"Column {name!r} must hold numbers, but its type is {values.type}; it starts with {first!r:.80}."
         )
-    return values.cast("double").to_numpy().astype(np.float64, copy=True)
-
-
-def aspect_labels(dataset: Dataset) -> NDArray[np.str_]:
-    """The column `aspect` as text, shape `(num_rows,)`."""
-    labels, codes = encoded_labels(dataset)
-    return np.array([str(label) for label in labels], dtype=str)[codes]
+    return np.require(values.cast("double").to_numpy(), np.float64, "W")
 
 
 def label_codes(dataset: Dataset, names: Sequence[str]) -> tuple[list[str], NDArray[np.integer]]:
@@ -123,17 +117,16 @@ def labels_of(dataset: Dataset) -> set[Any]:
 
 def encoded_labels(dataset: Dataset) -> tuple[list[Any], NDArray[np.integer]]:
     """The different values of the column `aspect`, null included, and the index of each row's value."""
-    column = arrow_column(dataset, "aspect").combine_chunks()
-    encoded = column.dictionary_encode(null_encoding="encode")
-    labels = encoded.dictionary.to_pylist()
+    column = arrow_column(dataset, "aspect").dictionary_encode(null_encoding="encode").combine_chunks()
+    labels = column.dictionary.to_pylist()
     short_names({str(label): "column 'aspect'" for label in labels})
-    return labels, encoded.indices.to_numpy(zero_copy_only=False)
+    return labels, column.indices.to_numpy(zero_copy_only=False)
 
 
 def voted_aspects(dataset: Dataset, candidates: Sequence[str], known: Sequence[str]) -> list[str]:
     """The `candidates` that have votes in their column `vote_<name>`; `known` are names of aspects."""
     found = []
-    dataset, schema = dataset.with_format("arrow"), dataset.features.arrow_schema
+    schema = dataset.features.arrow_schema
     for name in candidates:
         column = f"{VOTE_PREFIX}{name}"
         dtype = schema.field(column).type

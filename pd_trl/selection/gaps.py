@@ -88,7 +88,6 @@ def gap_matrix(dataset: Dataset, source: str, names: Sequence[str] | None = None
     absent = [name for name in names if name not in found]
     if absent or not names:
         raise no_gaps_error(source, dataset.column_names, absent)
-    dataset = dataset.with_format("arrow")
     own = _own_aspects(dataset, names)
     gaps = np.empty((len(dataset), len(names)), dtype=np.float32)
     missing = {}

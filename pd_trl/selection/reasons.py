@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
+from datasets.fingerprint import Hasher
 from numpy.typing import NDArray
 
-from ..data.columnar import arrow_column, as_mask, stored_rows
+from ..data.columnar import arrow_column, as_mask, select_rows, stored_rows
 from ..data.id_columns import text_ids
 from ..data.validation import RESERVED_ASPECTS
 from ..method.ranking import Threshold
@@ -104,16 +105,22 @@ def with_decision(
     rows = stored_rows(dataset)
     if rows is None:
         # `add_column` would pickle every reason to compute its fingerprint.
-        return concatenate_datasets([dataset, Dataset(added)], axis=1)
+        return concatenate_datasets([dataset, _unpickled(added)], axis=1)
     # A selection or shuffle of rows: joined as it is, `datasets` would write all texts anew.
     stored = Dataset(dataset.data, dataset.info.copy(), dataset.split)
     places = np.full(len(stored), -1)
     places[rows] = np.arange(len(rows))
     added = added.take(pa.array(places, mask=places < 0))
-    return concatenate_datasets([stored, Dataset(added)], axis=1).select(rows)
+    return select_rows(concatenate_datasets([stored, _unpickled(added)], axis=1), rows)
+
+
+def _unpickled(table: pa.Table) -> Dataset:
+    """The table as a data set whose fingerprint is a hash of its memory."""
+    buffers = [buffer for column in table.columns for chunk in column.chunks for buffer in chunk.buffers() if buffer]
+    return Dataset(table, fingerprint=Hasher.hash_bytes([str(table.schema).encode(), *buffers]))
 
 
 def split_kept(dataset: Dataset) -> tuple[Dataset, Dataset]:
     """The kept and the dropped rows of a decided data set."""
     kept = as_mask(arrow_column(dataset, "pd_kept"))
-    return dataset.select(np.flatnonzero(kept)), dataset.select(np.flatnonzero(~kept))
+    return select_rows(dataset, np.flatnonzero(kept)), select_rows(dataset, np.flatnonzero(~kept))

@@ -1,6 +1,6 @@
 """What the report of a selection is computed from: columns of numbers, lengths of the texts, and votes."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -60,6 +60,27 @@ class Batch:
     lengths: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     divergence: NDArray[np.float32] | None = None
     clipped: NDArray[np.int64] | None = None
+
+    def parts(self, rows: int, names: Sequence[str]) -> Iterator["Batch"]:
+        """The batch in parts of `rows` rows, whose gaps are those of `names`. What is counted over all rows goes to the first."""
+        clipped = self.clipped
+        for start in range(0, len(self.kept), rows):
+            part = slice(start, start + rows)
+            gaps = [gap[part] for gap in self.gaps.gaps]
+            missing = {
+                name: int(np.isnan(gap).sum())
+                for name, gap in zip(names, gaps, strict=False)
+                if self.gaps.missing.get(name)
+            }
+            yield Batch(
+                Gaps(gaps, self.gaps.own[part], missing),
+                self.kept[part],
+                {name: values[part] for name, values in self.numbers.items()},
+                {name: values[part] for name, values in self.lengths.items()},
+                None if self.divergence is None else self.divergence[part],
+                clipped,
+            )
+            clipped = None if clipped is None else np.zeros_like(clipped)
 
 
 def reported_columns(column_names: Sequence[str], settings: SelectionSettings) -> list[str]:

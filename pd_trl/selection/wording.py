@@ -1,11 +1,8 @@
 """What a report calls the aspects that vote: the other ones, or simply the aspects where no label is an aspect's own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 _LABELS = {"overall": "overall label", "mean": "mean of the ratings"}
 
@@ -30,9 +27,9 @@ class Wording:
         return f"the {self.label}" if self.label else "the pair's label"
 
 
-def holds_one_label(labels: NDArray[np.str_]) -> bool:
-    """Whether all pairs carry one label that is no aspect's; `labels` has shape `(num_pairs,)`."""
-    return labels.size > 0 and labels[0] in _LABELS and bool((labels == labels[0]).all())
+def holds_one_label(labels: Sequence[str]) -> bool:
+    """Whether all pairs carry one label that is no aspect's; `labels` are the different ones."""
+    return len(labels) == 1 and labels[0] in _LABELS
 
 
 def wording_of(numbers: Mapping[str, Any]) -> Wording:

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from pd_trl.pipeline.stages import prepare
+from pd_trl.runs.artifacts import Manifest, read_rows
 from tests.data.test_own_labels import rated
 
 
@@ -76,3 +78,30 @@ def test_the_path_of_ratings_needs_no_torch(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[0, 0, 0, 0] set()", done.stderr
     assert (tmp_path / "r" / "report.html").is_file()
+
+
+def test_what_is_prepared_in_a_stream_is_skipped_refused_and_replaced_as_a_whole(tmp_path, command, monkeypatch):
+    rows = [{"prompt": f"q{i}", "response_a": "a", "response_b": "b"} for i in range(9)]
+    rows = [
+        row | {"rating_x_a": i % 3, "rating_x_b": 1, "rating_y_a": 1, "rating_y_b": 0} for i, row in enumerate(rows)
+    ]
+    source, folder = tmp_path / "rows.jsonl", tmp_path / "out"
+    write(source, rows)
+    options = ["prepare", "--dataset_name", source, "--output_dir", folder]
+    with monkeypatch.context() as patch:  # nothing is left to memory
+        patch.setattr(prepare, "_in_memory", None)
+        dry = command(*options, "--dry_run", "true")
+        assert dry.code == 0 and "would write" in dry.out and not folder.exists(), dry.err
+        assert command(*options).code == 0
+        assert len(read_rows(folder / "pairs")) == len(read_rows(folder / "preferences")) == 9
+        assert "already done" in command(*options).out
+        other = command(*options, "--seed", "1")
+        assert other.code == 2 and "another run (different: `seed`)" in other.err
+        assert command(*options, "--seed", "1", "--overwrite", "true").code == 0
+    before = Manifest.load(folder).key
+    write(source, [*rows, rows[0] | {"response_a": " "}])
+    refused = command(*options, "--overwrite", "true")
+    assert refused.code == 2 and "response_a is empty: 1 of 10 pairs, the first pairs [9]" in refused.err
+    assert Manifest.load(folder).key == before and sorted(
+        path.name for path in tmp_path.iterdir() if path.is_dir()
+    ) == ["out"]

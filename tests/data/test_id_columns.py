@@ -1,8 +1,10 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 from datasets import Dataset
 
-from pd_trl.data.id_columns import row_ids
+from pd_trl.data.columnar import select_rows
+from pd_trl.data.id_columns import IdColumn, row_ids
 from pd_trl.errors import InputError
 
 
@@ -30,3 +32,27 @@ def test_null_and_repeated_ids_are_refused_by_name():
     with pytest.raises(InputError, match="2 ids occur more than once, such as 'a'"):
         row_ids(repeated)
     assert len(row_ids(repeated, unique=False)) == 5
+
+
+def test_draws_depend_on_id_and_seed_alone_and_are_spread_evenly():
+    texts = [f"{i:x}" for i in range(40_000)]
+    drawn = IdColumn(pa.array(texts, pa.large_string())).draws(3)
+    some = np.random.default_rng(0).permutation(len(texts))[:20_001]
+    again = IdColumn(pa.array([texts[i] for i in some], pa.large_string()))
+    assert np.array_equal(again.draws(3), drawn[some])
+    assert abs(np.corrcoef(drawn[some], again.draws(4))[0, 1]) < 0.03
+    assert drawn.min() >= 0 and drawn.max() < 1
+    assert np.histogram(drawn, 20, (0, 1))[0] == pytest.approx(np.full(20, 2000), rel=0.1)
+
+
+def test_selected_rows_are_those_of_datasets():
+    data = Dataset.from_dict({"pair_id": [f"{i:03d}" for i in range(50)], "n": list(range(50))}).with_format(
+        "numpy", ["n"]
+    )
+    for source in (data, data.shuffle(seed=1)):
+        for rows in ([], [4, 5, 6], [7], [30, 2, 9, 9], list(range(50))):
+            found, expected = select_rows(source, np.array(rows, dtype=np.int64)), source.select(rows)
+            assert found.with_format(None).to_list() == expected.with_format(None).to_list()
+            assert found.format == expected.format
+    assert select_rows(data, np.array([3, 1]))._fingerprint == select_rows(data, np.array([3, 1]))._fingerprint
+    assert select_rows(data, np.array([3, 1]))._fingerprint != select_rows(data, np.array([1, 3]))._fingerprint

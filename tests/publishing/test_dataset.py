@@ -43,7 +43,7 @@ def test_published_selection_is_there_whole(hub, selection):
     assert sizes == done["rows"]
 
 
-def test_parquet_is_written_as_datasets_writes_it(plain_hub, selection):
+def test_parquet_says_what_its_columns_are(plain_hub, selection):
     import pyarrow.parquet as pq
 
     plain_hub.run(clients.publish, selection, "me/parquet")
@@ -52,7 +52,7 @@ def test_parquet_is_written_as_datasets_writes_it(plain_hub, selection):
     assert len(shards) == 2
     for path in shards:
         metadata = pq.read_metadata(plain_hub.root / "blobs" / tree[path]["sha256"])
-        assert b"huggingface" in metadata.metadata and b"content_defined_chunking" in metadata.metadata
+        assert b"huggingface" in metadata.metadata
 
 
 def test_another_lambda_without_a_model(hub, selection):

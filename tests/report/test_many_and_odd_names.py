@@ -11,7 +11,6 @@ from datasets import Dataset
 from pd_trl import PDFilter
 from pd_trl.cards.dataset_tables import matrix_table
 from pd_trl.cards.text import number
-from pd_trl.data.label_report import disagreement
 from pd_trl.data.validation import MAX_ASPECT
 from pd_trl.errors import InputError
 from pd_trl.report import write_report
@@ -164,9 +163,14 @@ def test_a_card_shows_a_matrix_of_so_many():
     assert table.count("\n") == 33 and table.endswith("The first 30 of 40 aspects.")
 
 
+def disagreement(first, second):
+    both = np.isin(first, (0.0, 1.0)) & np.isin(second, (0.0, 1.0))
+    return float((first[both] != second[both]).mean()) if both.any() else None
+
+
 def test_conflicts_are_the_disagreement_of_every_two():
     opinions = np.random.default_rng(0).choice([0.0, 0.5, 1.0], (70_000, 4), p=[0.3, 0.3, 0.4])
     opinions[:, 3] = 0.5
     expected = [[None if i == j else disagreement(opinions[:, i], opinions[:, j]) for j in range(4)] for i in range(4)]
-    found = _conflicts(opinions)
+    found = _conflicts([opinions[:65_536], opinions[65_536:]])
     assert [[None if v is None else pytest.approx(v) for v in row] for row in expected] == found

@@ -85,6 +85,9 @@ class Adapter:
             For a config name, arguments of `load_dataset` in place of the config.
         hub_splits (`Mapping[str, Mapping[str, str]]`, *optional*):
             For a Hub id (or `<id>/<config>`), the real name of each requested split.
+        by_row (`bool`, defaults to `False`):
+            Whether a row of the source becomes the same pairs whatever other rows there are, so that rows can be read in
+            parts. Not for the pairing `"best_worst"`.
     """
 
     name: str
@@ -96,6 +99,7 @@ class Adapter:
     rating_range: tuple[float, float] | None = None
     load_kwargs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     hub_splits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    by_row: bool = False
 
 
 def has_columns(*required: str) -> Callable[[Mapping[str, pa.DataType]], bool]:

@@ -127,5 +127,6 @@ ADAPTER = Adapter(
     columns=("prompt", "chosen", "rejected", "score_chosen", "score_rejected"),
     matches=_matches,
     convert=convert,
+    by_row=True,
     hub_splits={"HuggingFaceH4/ultrafeedback_binarized": {"train": "train_prefs", "test": "test_prefs"}},
 )

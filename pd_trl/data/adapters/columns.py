@@ -204,4 +204,5 @@ ADAPTER = Adapter(
     columns=("prompt", "response_a", "response_b", "rating_<aspect>_a", "rating_<aspect>_b", "pref_<aspect>"),
     matches=_matches,
     convert=convert,
+    by_row=True,
 )

@@ -32,4 +32,5 @@ ADAPTER = Adapter(
     columns=_COLUMNS,
     matches=has_columns(*_COLUMNS),
     convert=convert,
+    by_row=True,
 )

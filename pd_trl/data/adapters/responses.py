@@ -83,5 +83,6 @@ ADAPTER = Adapter(
     columns=("prompt", "responses", "responses[].response", "responses[].ratings.<aspect>"),
     matches=_matches,
     convert=convert,
+    by_row=True,
     pairing="all",
 )

@@ -64,4 +64,5 @@ ADAPTER = Adapter(
     columns=("prompt", "response_0", "response_1", "better_response_id", "safer_response_id"),
     matches=_matches,
     convert=convert,
+    by_row=True,
 )

@@ -128,6 +128,7 @@ ADAPTER = Adapter(
     columns=("instruction", "completions"),
     matches=_matches,
     convert=convert,
+    by_row=True,
     pairing="all",
     rating_range=(1, 5),
 )

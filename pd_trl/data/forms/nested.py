@@ -48,6 +48,11 @@ def read(table: pa.Table, mapping: Mapping[str, str], problems: Problems) -> pa.
     return table
 
 
+def may_hold_ratings(name: str) -> bool:
+    """Whether a column of this name is read as ratings where its values are."""
+    return any(pattern.fullmatch(name) for pattern in (_ONE, _OF_A_SIDE, _BOTH))
+
+
 def _is_nested(dtype: pa.DataType) -> bool:
     return pa.types.is_struct(dtype) or is_json(dtype) or is_list(dtype) or pa.types.is_map(dtype)
 

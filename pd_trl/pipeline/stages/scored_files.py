@@ -1,5 +1,6 @@
 """Parquet files that `score` reads in a stream, and what it leaves of them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +13,30 @@ from ...scoring.units import FilesToScore, UnitFolder, score_files
 from ...selection.aspect_columns import GAP_PREFIX
 
 
+class ToScore(ABC):
+    """What is scored, in memory or not."""
+
+    @property
+    @abstractmethod
+    def part(self) -> str:
+        """`"pairs"` or `"responses"`."""
+
+    @property
+    @abstractmethod
+    def num_rows(self) -> int:
+        """How many rows there are."""
+
+    @property
+    def prefix(self) -> str:
+        """What the columns that are added begin with."""
+        return GAP_PREFIX if self.part == "pairs" else REWARD_PREFIX
+
+    def __str__(self) -> str:
+        return f"{self.num_rows} {self.part}"
+
+
 @dataclass
-class StreamToScore:
+class StreamToScore(ToScore):
     """
     [`RowsToScore`] of files that are never in memory as a whole.
 
@@ -44,13 +67,8 @@ class StreamToScore:
         """Rows of all files."""
         return self.files.plan.num_rows
 
-    @property
-    def prefix(self) -> str:
-        """What the columns that are added begin with."""
-        return GAP_PREFIX if self.part == "pairs" else REWARD_PREFIX
-
     def __str__(self) -> str:
-        return f"{self.num_rows} {self.part} in {len(self.files.plan.units)} units"
+        return f"{super().__str__()} in {len(self.files.plan.units)} units"
 
     def score(
         self, models: Mapping[str, ModelOutput], root: Path, settings: dict[str, Any], manifest: Manifest, **how: Any

@@ -13,12 +13,11 @@ from ...errors import InputError
 from ...runs.artifacts import Manifest, replaced_folder, write_rows
 from ...runs.identity import data_key
 from ...scoring import score_pairs, score_response_rows
-from ...scoring.single import REWARD_PREFIX
 from ...scoring.units import FilesToScore, parquet_files, plan_units
-from ...selection.aspect_columns import GAP_PREFIX, VOTE_PREFIX
+from ...selection.aspect_columns import VOTE_PREFIX
 from ..mappings import mapping_of
 from .inputs import rows_of
-from .scored_files import StreamToScore
+from .scored_files import StreamToScore, ToScore
 
 # Arguments that single responses do not have.
 OF_THE_GAP = ("length_penalty", "length_correction")
@@ -27,7 +26,7 @@ _EXAMPLE = "'prompt': '<column>', 'response': '<column>'"
 
 
 @dataclass
-class RowsToScore:
+class RowsToScore(ToScore):
     """
     What is scored.
 
@@ -49,11 +48,6 @@ class RowsToScore:
         return [f"dropped, {reason}: {count:,}" for reason, count in self.dropped.items() if count]
 
     @property
-    def prefix(self) -> str:
-        """What the columns that are added begin with."""
-        return GAP_PREFIX if self.part == "pairs" else REWARD_PREFIX
-
-    @property
     def digest(self) -> str:
         """What tells these rows from others."""
         return data_key(self.rows)
@@ -62,9 +56,6 @@ class RowsToScore:
     def num_rows(self) -> int:
         """How many there are."""
         return len(self.rows)
-
-    def __str__(self) -> str:
-        return f"{self.num_rows} {self.part}"
 
     def score(
         self, models: Mapping[str, Any], root: Path, settings: dict[str, Any], manifest: Manifest, **how: Any

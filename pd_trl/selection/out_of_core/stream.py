@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, IterableDataset
 
+from ...data.hash_files import write_hashes
 from ...data.id_columns import id_hashes
 from ...errors import InputError
 from ..aspect_columns import GAP_PREFIX, VOTE_PREFIX, is_number_type
 from ..fitted import FittedFilter
 from ..model_gaps import STREAM_ROWS, ModelGaps
 from .columns import check_numeric
-from .ids import check_unique, write_hashes
+from .ids import check_unique
 from .parquet import ParquetSource
 from .passes import Selection
 from .search import Budgets

@@ -16,6 +16,7 @@ from datasets import Features, Value
 from datasets.config import DEFAULT_CDC_OPTIONS
 from numpy.typing import NDArray
 
+from ...data.hash_files import write_hashes
 from ...data.id_columns import id_hashes
 from ...runs.artifacts import read_json, write_json
 from ...safety.media import check_media_table
@@ -25,7 +26,6 @@ from ..report_inputs import Batch, number_columns, text_lengths
 from ..report_sums import ReportSums
 from .columns import to_float64
 from .decision import Decision
-from .ids import write_hashes
 from .passes import Selection
 from .source import RowSource, Unit
 

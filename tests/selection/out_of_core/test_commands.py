@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
+from datasets import Dataset
 
-from pd_trl import PDFilter
+from pd_trl import PDFilter, select_out_of_core
 from pd_trl.runs.artifacts import Manifest, read_rows, write_json, write_rows
 from pd_trl.selection.out_of_core import run as out_of_core_run
 from tests.selection.out_of_core.data import same, scored_rows, write_files
@@ -113,3 +115,20 @@ def test_a_pattern_and_a_url(command, tmp_path):
         outcome = command("select", "--dataset_name", name, "--output_dir", out, "--out_of_core", "true")
         assert outcome.code == 0, outcome.err
         assert read_rows(out / "selected")["pair_id"][:] == read_rows(tmp_path / "0" / "selected")["pair_id"][:]
+
+
+def test_shards_of_a_later_version_share_most_of_their_bytes(tmp_path):
+    """One row less at the beginning: the Hub then stores few new bytes, as of what `datasets` writes."""
+    texts = [np.random.default_rng(i).bytes(200).hex() for i in range(15_000)]
+    written = []
+    for skipped in (0, 1):
+        rows = {"pair_id": [f"{i:08d}" for i in range(skipped, len(texts))], "chosen": texts[skipped:]}
+        rows["delta_length"] = list(range(skipped, len(texts)))
+        Dataset.from_dict(rows).to_parquet(tmp_path / f"in{skipped}.parquet")
+        select_out_of_core(tmp_path / f"in{skipped}.parquet", tmp_path / f"out{skipped}", 1.0, selector="length")
+        (shard,) = (tmp_path / f"out{skipped}" / "selected").glob("*.parquet")
+        written.append(shard.read_bytes())
+    # Whole pages: shorter parts of texts are found in any file.
+    size = 1 << 16
+    parts = [written[0][start : start + size] for start in range(0, len(written[0]) - size, size)]
+    assert sum(part in written[1] for part in parts) / len(parts) > 0.6
