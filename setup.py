@@ -38,6 +38,7 @@ INSTALL_REQUIRES = ["torch>=2.6"] + [f"{name}>={low}{EXCLUDED.get(name, '')}" fo
 # alpaca_eval imports pkg_resources (gone in setuptools 82) and passes arguments that leave scikit-learn in 1.10; scikit-learn
 # 1.8 and newer do not run on Python 3.10.
 ALPACA_REQUIRES = [
+    "aiohttp>=3.14",
     "alpaca_eval>=0.6.6",
     "openai>=1.40",
     "setuptools<82",

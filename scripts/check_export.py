@@ -69,11 +69,11 @@ TRAINERS = {
     ),
     "axolotl": Trainer(
         "axolotl==0.19.0",
-        "transformers==5.16.1 datasets==4.8.4 pydantic==2.12.5 addict fire pyyaml requests einops colorama psutil typer==0.25.1 python-dotenv evaluate scipy numba pillow distro".split(),
+        "transformers==5.16.1 datasets==4.8.4 pydantic==2.12.5 addict fire pyyaml requests einops colorama psutil typer==0.25.1 python-dotenv evaluate scipy numba pillow distro six backoff python-dateutil".split(),
         "trl==1.9.0 peft==0.20.0 accelerate==1.13.0 posthog==6.7.11".split(),
     ),
     "openrlhf": Trainer("openrlhf==0.11.2", "transformers==5.15.0 datasets jsonlines pylatexenc".split(), []),
-    "verl": Trainer("verl==0.9.1", "transformers<5.11,>=5.5.3 datasets pandas codetiming ray".split(), ["tensordict==0.10.0"]),
+    "verl": Trainer("verl==0.9.1", "transformers<5.11,>=5.5.3 datasets pandas codetiming ray cloudpickle importlib-metadata omegaconf orjson pillow pyvers<0.2".split(), ["tensordict==0.10.0"]),
 }  # fmt: skip
 
 

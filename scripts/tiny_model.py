@@ -11,9 +11,11 @@ import argparse
 import sys
 from pathlib import Path
 
+import datasets
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from pd_trl import load_pairs
 from pd_trl.data.validation import check_aspect_names
@@ -39,6 +41,8 @@ def main() -> None:
     parser.add_argument("--max_length", type=int, default=4096)
     parser.add_argument("--seed", type=int, default=42)
     options = parser.parse_args()
+    datasets.disable_progress_bars()
+    transformers_logging.disable_progress_bar()
     try:
         check(options)
         mapping = mapping_of(options.column_mapping, "column_mapping") or None

@@ -8,12 +8,12 @@ import sys
 def main(command: str, arguments: list[str]) -> int:
     """Prints versions, devices and the Hub's address; never a token."""
     if arguments:
-        from .parsing import unknown
+        from .unknown import unknown_flag
 
         if arguments[0] in ("-h", "--help"):
             sys.stdout.write("usage: pd-trl env\n\nPrints the versions that a bug report needs.\n")
             return 0
-        raise unknown(arguments[0].lstrip("-"), [], "argument")
+        raise unknown_flag(arguments[0], [])
     import torch
 
     from ..runs.artifacts import library_versions

@@ -11,9 +11,10 @@ from ..errors import InputError
 from ..runs.folders import ERROR_LOG
 from .processes import StageEnded
 
-# Of the disk: full, read-only, no permission, too many open files, a name that is too long.
+# Of the disk: full, read-only, no permission, too many open files, a name that is too long, a file in place of a folder.
 _OF_THE_USER = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG,
+    errno.ENOTDIR, errno.EISDIR,
 )  # fmt: skip
 
 
@@ -29,6 +30,11 @@ def describe(error: Exception) -> tuple[str, int]:
         return f"No space left on the disk ({line[:160]}). Make room or choose another folder, and run it again.", 2
     if isinstance(error, OSError) and error.errno in _OF_THE_USER:
         place = f": {error.filename}" if error.filename else ""
+        if _is_of_the_cache(error):
+            return (
+                f"{error.strerror}{place}, where Hugging Face's libraries keep their files. Set HF_HOME to a folder that can be written.",
+                2,
+            )
         return (
             f"{error.strerror}{place}. Finished work is kept. Fix this or choose another folder, and run the command again.",
             2,
@@ -46,6 +52,18 @@ def _disk_is_full(error: Exception) -> bool:
     # torch and safetensors have errors of their own for a file that cannot be written.
     text = str(error)
     return "No space left" in text or "PytorchStreamWriter failed" in text or "unexpected pos" in text
+
+
+def _is_of_the_cache(error: OSError) -> bool:
+    """Whether a path is in the cache of the Hub's libraries, or above it and not above the command's own folder."""
+    if not isinstance(error.filename, (str, os.PathLike)):
+        return False
+    from huggingface_hub.constants import HF_HOME
+
+    path, cache = Path(error.filename).absolute(), Path(HF_HOME).expanduser().absolute()
+    output_dir = getattr(error, "output_dir", None)
+    own = Path(output_dir).expanduser().absolute() if output_dir else None
+    return cache in (path, *path.parents) or (path in cache.parents and (own is None or path not in own.parents))
 
 
 def _is_named(error: Exception, package: str, name: str) -> bool:

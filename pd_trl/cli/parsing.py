@@ -13,10 +13,10 @@ from ..pipeline.mappings import is_mapping_text
 from ..pipeline.recipe_rules import check_file, check_servers, set_environment
 from ..safety.schema import parse_yaml
 from ..safety.secrets import parsed_json
-from ..text.names import did_you_mean
 from .help import short_help
 from .processes import run_forwarding
 from .renamed import old_words, with_current_words
+from .unknown import unknown, unknown_flag
 
 HELP_ALL = {"--help-all", "--help_all"}
 HELP = {"-h", "--help"} | HELP_ALL
@@ -55,11 +55,6 @@ def pop_option(arguments: list[str], name: str) -> str | None:
         else:
             i += 1
     return value
-
-
-def unknown(name: str, known: Iterable[str], where: str) -> InputError:
-    """The error of an unknown key, with the closest known ones."""
-    return InputError(f"Unknown {where} '{name}'.{did_you_mean(name, set(known), most=3)} `--help` lists all.")
 
 
 class StageParser:
@@ -251,8 +246,7 @@ def check_launch_flags(left: Sequence[str], ours: Iterable[str]) -> None:
         flag = argument.split("=", 1)[0]
         if flag.startswith("--"):
             if flag not in theirs:
-                names = [option.lstrip("-") for option in ours]
-                raise unknown(flag.lstrip("-"), names, "argument")
+                raise unknown_flag(flag, ours)
             takes_value = "=" not in argument
         elif not takes_value:
             raise InputError(

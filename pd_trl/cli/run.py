@@ -21,10 +21,11 @@ from ..runs.artifacts import library_versions, write_json
 from ..runs.resources import list_recipes, recipe_path
 from ..safety.secrets import masked
 from .display import is_terminal, show_short, stage_line, verbose
-from .parsing import check_launch_flags, launch, load_yaml, refuse, string_to_bool, unknown
+from .parsing import check_launch_flags, launch, load_yaml, refuse, string_to_bool
 from .processes import StageEnded
 from .stage_commands import set_up_logging, show, stage_parser
 from .terminal import complain, say
+from .unknown import unknown
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -7,7 +7,6 @@ from typing import Any
 from ..errors import InputError
 from ..hub import local_model_folder
 from ..models.inputs import TEMPLATE_FAULTS, check_eos
-from ..models.loading import load_tokenizer
 from ..runs.model_identity import tokenizer_key
 from ..text.names import display_name
 from .pairs import Pair
@@ -25,12 +24,12 @@ class Texts:
     """
 
     def __init__(self, tokenizer: Any):
-        named = not hasattr(tokenizer, "apply_chat_template")
-        self.tokenizer: Any = (
-            load_tokenizer(local_model_folder(tokenizer, what="tokenizer"), f"the model {tokenizer}")
-            if named
-            else tokenizer
-        )
+        if not hasattr(tokenizer, "apply_chat_template"):
+            # Imports torch, which an export without a tokenizer has no need of.
+            from ..models.loading import load_tokenizer
+
+            tokenizer = load_tokenizer(local_model_folder(tokenizer, what="tokenizer"), f"the model {tokenizer}")
+        self.tokenizer: Any = tokenizer
         check_eos(self.tokenizer)
         ids = self.tokenizer(_PROBE)["input_ids"]
         bare = self.tokenizer(_PROBE, add_special_tokens=False)["input_ids"]

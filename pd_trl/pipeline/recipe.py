@@ -248,7 +248,7 @@ def _needs(section: Mapping[str, Any], folders: Mapping[str, Path]) -> list[str]
         "model_outputs",
     )
     values: list[Any] = [section.get(key) for key in keys]
-    for key in ("policies", "outputs", "baselines"):
+    for key in ("policies", "outputs", "reference_outputs", "baselines"):
         named = section.get(key)
         values += named.values() if isinstance(named, Mapping) else [named]
     judge = section.get("judge")

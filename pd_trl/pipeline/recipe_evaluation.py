@@ -66,14 +66,15 @@ def evaluate_sections(
     others = {name: folder for name, folder in outputs.items() if name != PD}
     defaults: dict[str, dict[str, Any]] = {
         "alpaca": {"outputs": main},
-        "pairwise": {"outputs": main, "baselines": others, "judge": world and f"gold:{world}", "seed": seed},
+        "pairwise": {"outputs": main, "reference_outputs": others, "judge": world and f"gold:{world}", "seed": seed},
         "rewards": {"reward_models": str(folders["reward"])},
     }
     filled = {}
     for kind, arguments in evaluations_of(section).items():
         known = {key: value for key, value in defaults[kind].items() if value}
-        if "model_outputs" in arguments:  # the old word, which the stage's parser notes
-            known.pop("outputs", None)
+        for old, new in {"model_outputs": "outputs", "baselines": "reference_outputs"}.items():
+            if old in arguments:  # the old word, which the stage's parser notes
+                known.pop(new, None)
         own = arguments.pop("output_dir", None)
         place = Path(str(own)).expanduser() if own else folders["evaluate"] / kind
         filled[kind] = {"output_dir": str(place), **known, **arguments}

@@ -57,14 +57,15 @@ def expected_value(
     """
     if not tokens or any(len(label) > 1 for label in scale):
         return None
+    digits = all(label.isdigit() for label in scale)
     # The answer comes last: a judge that writes "Rating: 4" thinks of 4 there.
     for token in reversed(list(tokens)):
-        label = _label(token.get("token"), scale) if token else None
+        label = _label(token.get("token"), scale, digits) if token else None
         if token is None or label is None or scale[label] != written:
             continue
         shares: dict[str, float] = {}
         for top in filter(None, token.get("top_logprobs") or []):
-            name, logprob = _label(top.get("token"), scale), top.get("logprob")
+            name, logprob = _label(top.get("token"), scale, digits), top.get("logprob")
             if name is not None and logprob is not None:
                 shares[name] = shares.get(name, 0.0) + math.exp(min(logprob, 0.0))
         mass = sum(shares.values())
@@ -75,9 +76,9 @@ def expected_value(
     return None
 
 
-def _label(token: Any, scale: Mapping[str, float]) -> str | None:
+def _label(token: Any, scale: Mapping[str, float], digits: bool) -> str | None:
     text = str(token or "").strip(_QUOTES + "▁Ġ")
-    text = text if all(label.isdigit() for label in scale) else text.upper()
+    text = text if digits else text.upper()
     return text if text in scale else None
 
 

@@ -17,7 +17,17 @@ from ..text.tables import percent
 
 _FILES = Path(__file__).parent / "files"
 # Each builds on those before it. Together they are one script of the page.
-_SCRIPTS = ("numbers.js", "ranking.js", "plots.js", "examples.js", "exports.js", "why.js", "weights.js", "page.js")
+_SCRIPTS = (
+    "numbers.js",
+    "sums.js",
+    "ranking.js",
+    "plots.js",
+    "examples.js",
+    "exports.js",
+    "why.js",
+    "weights.js",
+    "page.js",
+)
 
 # Bytes from which on a block is compressed fast.
 _MUCH = 1 << 20

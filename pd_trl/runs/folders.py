@@ -39,6 +39,17 @@ def check_local(name: object) -> None:
         )
 
 
+def check_place(name: str | os.PathLike) -> None:
+    """Raises `InputError` where a folder to write into has no name, is a file, or lies below one."""
+    if not str(name).strip():
+        raise InputError("`output_dir` is empty: name a folder.")
+    folder = Path(name).expanduser().absolute()
+    found = next(place for place in (folder, *folder.parents) if place.exists())
+    if not found.is_dir():
+        shown = name if found == folder else found
+        raise InputError(f"`output_dir` must be a folder, but {shown} is a file. Choose another.")
+
+
 def is_empty(folder: Path) -> bool:
     """Whether a folder holds nothing but our own marks."""
     return all(path.name == ERROR_LOG or path.name.startswith(_OWN) for path in folder.iterdir())

@@ -20,6 +20,7 @@ from .folders import (
     at_work,
     beside,
     check_local,
+    check_place,
     folder_lock,
     is_empty,
     places_beside,
@@ -71,8 +72,7 @@ def check_folder(stage: str, output_dir: str | os.PathLike, inputs: Iterable[str
         return
     folder = Path(output_dir).expanduser().absolute()
     put_back(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"`output_dir` must be a folder, but {output_dir} is a file. Choose another.")
+    check_place(output_dir)
     for name in inputs:
         path = Path(name).expanduser().absolute() if name else None
         # Also by a link, or by `..`.

@@ -39,10 +39,12 @@ _HARMLESS = frozenset(
 _QUERIES = ("extra_query", "default_query", "query_params")
 # The keys of these mappings are names that users give to aspects, policies and files, and no names of settings.
 _NAMED_BY_USERS = frozenset(
-    "reward_models policies outputs baselines weights aspects models thresholds quantiles metrics column_mapping counts inputs "
+    "reward_models policies outputs baselines reference_outputs weights aspects models thresholds quantiles metrics column_mapping counts inputs "
     "proxies proxy_metrics conflict rows_per_aspect decided ties unlabelled kept_by_aspect kept_by_votes unseen_labels missing_gaps "
     "gap_correlation overlap heads".split()
 )
+# What a shell calls its working folder, and the one before it.
+_FOLDERS = frozenset(("PWD", "OLDPWD"))
 # Where a run lies on this machine, and how it was started, says nothing to others.
 _LOCAL = frozenset(("env", "output_dir", "overwrite", "dry_run"))
 
@@ -167,7 +169,11 @@ def _is_harmless(name: object) -> bool:
 
 def known_secrets() -> list[str]:
     """Values of the environment variables whose names are those of secrets, such as HF_TOKEN."""
-    return [value for name, value in os.environ.items() if len(value) >= 8 and is_secret_name(name)]
+    return [
+        value
+        for name, value in os.environ.items()
+        if len(value) >= 8 and name not in _FOLDERS and is_secret_name(name)
+    ]
 
 
 def masked(value: Any, *, public: bool = False) -> Any:

@@ -17,6 +17,8 @@ _LARGEST = 1e15
 def _is_text(value: Any) -> bool:
     if not isinstance(value, str):
         return False
+    if value.isascii():
+        return True
     try:
         value.encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which no file takes
@@ -60,29 +62,55 @@ _KEPT = {
 _DECODED = {"decoder": _is_text, "text": _is_text}
 
 
-def _shaped(value: Any, shape: Any, where: str) -> Any:
+class _Misshaped(Exception):
+    """A value of another shape than `expected`; `steps` lead to it, from the inside out."""
+
+    def __init__(self, value: Any, expected: str):
+        super().__init__(expected)
+        self.value, self.expected = value, expected
+        self.steps: list[str] = []
+
+
+def _shaped(value: Any, shape: Any) -> Any:
     """`value` with what its shape names, and of the rest what is plain text or a number."""
     if value is None:
         return None
     if isinstance(shape, list):
         if not isinstance(value, list):
-            raise _wrong(where, value, "a list")
-        return [_shaped(entry, shape[0], f"{where}[{i}]") for i, entry in enumerate(value)]
+            raise _Misshaped(value, "a list")
+        return [_step(i, entry, shape[0]) for i, entry in enumerate(value)]
     if isinstance(shape, dict):
         if not isinstance(value, dict):
-            raise _wrong(where, value, "a mapping")
-        found = {}
+            raise _Misshaped(value, "a mapping")
+        found, others = {}, shape.get("*")
         for name, entry in value.items():
-            if not _is_text(name):
-                raise _wrong(where, name, "a mapping of texts")
-            if name in shape or "*" in shape:
-                found[name] = _shaped(entry, shape.get(name, shape.get("*")), f"{where}.{printable(name)[:40]}")
+            inner = shape.get(name, others)
+            if name not in shape and not _is_text(name):
+                raise _Misshaped(name, "a mapping of texts")
+            if inner is not None:
+                found[name] = _step(name, entry, inner)
             elif _is_text(entry) or _is_number(entry) or isinstance(entry, bool):
                 found[name] = entry
         return found
     if not shape(value):
-        raise _wrong(where, value, _NAMES[shape])
+        raise _Misshaped(value, _NAMES[shape])
     return value
+
+
+def _step(step: str | int, value: Any, shape: Any) -> Any:
+    try:
+        return _shaped(value, shape)
+    except _Misshaped as error:
+        error.steps.append(f"[{step}]" if isinstance(step, int) else f".{printable(step)[:40]}")
+        raise
+
+
+def _checked(value: Any, shape: Any) -> Any:
+    """See `_shaped`; raises [`RequestFailed`] with the place of what has another shape."""
+    try:
+        return _shaped(value, shape)
+    except _Misshaped as error:
+        raise _wrong("it" + "".join(reversed(error.steps)), error.value, error.expected) from None
 
 
 def _wrong(where: str, value: Any, expected: str) -> RequestFailed:
@@ -96,7 +124,7 @@ def _wrong(where: str, value: Any, expected: str) -> RequestFailed:
 def _with_choices(answer: Any, endpoint: str, shape: Any) -> dict[str, Any]:
     if not isinstance(answer, Mapping):
         raise _wrong("it", answer, "a mapping")
-    found: dict[str, Any] = _shaped(dict(answer), shape, "it")
+    found: dict[str, Any] = _checked(dict(answer), shape)
     if not found.get("choices"):
         raise RequestFailed("the answer has no choices", retry=True, answered=True)
     for i, choice in enumerate(found["choices"]):
@@ -174,5 +202,5 @@ def check_decoded(answer: Any) -> None:
     """
     if not isinstance(answer, Mapping):
         raise _wrong("it", answer, "a mapping")
-    if _shaped(dict(answer), _DECODED, "it").get("decoder") is None:
+    if _checked(dict(answer), _DECODED).get("decoder") is None:
         raise RequestFailed("the answer has a wrong shape: it names no decoder", retry=True, answered=True)

@@ -1,7 +1,9 @@
 """An OpenAI-compatible server: its clients, their keys, and what its errors mean."""
 
 import datetime
+import functools
 import itertools
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -15,8 +17,9 @@ from ..safety.schema import parse_yaml
 from ..safety.secrets import known_secrets, masked, masked_text
 from ..text.tables import printable
 from ..text.waits import asked_wait
-from .answers import CHAT, COMPLETION, read_answer
-from .limits import RequestLimits
+from .answers import read_answer
+from .connections import Connections, Lost, Reply, Unreachable, tls_context
+from .forms import Form, Forms, http_package, recording_client, request_body
 from .requests import RequestFailed
 from .settings import RequestSettings
 
@@ -64,20 +67,16 @@ class OpenAIClient:
                 'A server is asked with the package openai: install it with `pip install "pd_trl[alpaca]"`.'
             ) from None
         self._openai = openai
-        # Its own retries are off. They are not counted, one thread's wait does not hold the others back, and nonsense is paid for
-        # without end: test_server_that_refuses_everything_is_asked_little, test_waits_are_capped,
-        # test_nonsense_costs_what_the_bound_says.
+        # The package makes the requests and does not send them: its retries are not counted, one thread's wait does not hold the
+        # others back, and nonsense is paid for without end (test_nonsense_costs_what_the_bound_says).
         settings = settings or RequestSettings()
-        timeout = settings.timeout
-        self._limits = RequestLimits(timeout, settings.max_answer_bytes)
-        http_client = openai.DefaultHttpxClient(
-            event_hooks=self._limits.hooks,
-            headers={"accept-encoding": "gzip"},
-            timeout=timeout,
-            # Texts go to the address that the user named, and to no other.
-            follow_redirects=False,
+        self.timeout = settings.timeout
+        self._forms = Forms()
+        self._connections = Connections(
+            settings.max_answer_bytes, functools.partial(tls_context, http_package(openai))
         )
-        common: dict[str, Any] = {"max_retries": 0, "timeout": timeout, "http_client": http_client}
+        http_client = recording_client(openai, settings.timeout)
+        common: dict[str, Any] = {"max_retries": 0, "timeout": settings.timeout, "http_client": http_client}
         base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
         if client_config is None and base_url is None:
             client_config = os.environ.get("OPENAI_CLIENT_CONFIG_PATH") or None
@@ -95,9 +94,10 @@ class OpenAIClient:
             self.clients = [
                 openai.OpenAI(api_key=key, base_url=base_url, **common) for key in keys or ["no key needed"]
             ]
-        self.endpoints = sorted({public_address(str(client.base_url)) for client in self.clients})
+        addresses = [public_address(str(client.base_url)) for client in self.clients]
+        self.endpoints = sorted(set(addresses))
         self._secrets = {client.api_key for client in self.clients if client.api_key}
-        self._next = itertools.cycle(self.clients)
+        self._next = itertools.cycle(zip(self.clients, addresses, strict=True))
 
     def send(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """
@@ -107,34 +107,36 @@ class OpenAIClient:
         Raises:
             RequestFailed: When there is no answer.
         """
-        openai = self._openai
-        client = next(self._next)
-        arguments = {name: value for name, value in request.items() if name != "endpoint"}
-        calls = {CHAT: client.chat.completions, COMPLETION: client.completions}
+        client, address = next(self._next)
         start = time.perf_counter()
+        form, body = self._prepared(client, request)
+        given = request.get("timeout")
+        seconds = min(self.timeout, given) if isinstance(given, (int, float)) else self.timeout
         try:
-            with self._limits.deadline():
-                response = calls[request["endpoint"]].with_raw_response.create(**arguments)
-        except openai.APITimeoutError:
-            raise self._limits.timed_out() from None
-        except openai.APIConnectionError as error:
-            cause = error.__cause__ or error
-            # Older versions of the client pack whatever a hook raises into this.
-            raise (cause if isinstance(cause, RequestFailed) else self._connection_failure(cause)) from None
-        except openai.APIStatusError as error:
-            raise self._status_failure(error) from None
-        except openai.OpenAIError as error:
+            reply = self._connections.post(form.url, form.headers, body, seconds)
+        except Unreachable as error:
+            raise self._connection_failure("no connection to", error) from None
+        except Lost as error:
+            raise self._connection_failure("connection lost to", error) from None
+        # Texts go to the address that the user named: an answer that points to another is a failure.
+        if not 200 <= reply.status < 300:
+            raise self._status_failure(reply)
+        return {
+            **self._read(reply.body, request["endpoint"]),
+            "seconds": round(time.perf_counter() - start, 4),
+            "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "endpoint": address,
+        }
+
+    def _prepared(self, client: Any, request: Mapping[str, Any]) -> tuple[Form, bytes]:
+        try:
+            return self._forms.of(client, request), request_body(request)
+        except self._openai.OpenAIError as error:
             raise RequestFailed(self._redacted(error)) from None
         except (TypeError, ValueError) as error:
             raise RequestFailed(
                 f"the request is not one of the client's: {self._redacted(error)}", fatal=isinstance(error, TypeError)
             ) from None
-        return {
-            **self._read(response.content, request["endpoint"]),
-            "seconds": round(time.perf_counter() - start, 4),
-            "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "endpoint": public_address(str(client.base_url)),
-        }
 
     def _read(self, body: bytes, endpoint: str) -> dict[str, Any]:
         try:
@@ -142,14 +144,13 @@ class OpenAIClient:
         except RequestFailed as error:
             raise RequestFailed(self._redacted(error), retry=error.retry, answered=error.answered) from None
 
-    def _connection_failure(self, cause: BaseException) -> RequestFailed:
-        what = "no connection to" if "Connect" in type(cause).__name__ else "connection lost to"
+    def _connection_failure(self, what: str, cause: Exception) -> RequestFailed:
         return RequestFailed(f"{what} {', '.join(self.endpoints)} ({self._redacted(cause)})", retry=True)
 
-    def _status_failure(self, error: Any) -> RequestFailed:
-        status = error.status_code
-        message = f"status {status}: {self._redacted(error)}"
-        if "insufficient_quota" in str(error) or status in (401, 403, 404):
+    def _status_failure(self, reply: Reply) -> RequestFailed:
+        status, said = reply.status, _said(reply.body)
+        message = f"status {status}: {self._redacted(said)}"
+        if "insufficient_quota" in said or status in (401, 403, 404):
             hints = {
                 401: " Check the key.",
                 403: " The key may not use this model.",
@@ -157,12 +158,23 @@ class OpenAIClient:
             }
             return RequestFailed(message + hints.get(status, ""), fatal=True)
         if status in (408, 409, 429) or status >= 500:
-            return RequestFailed(message, retry=True, wait=asked_wait(error.response.headers))
+            return RequestFailed(message, retry=True, wait=asked_wait(reply.headers))
         return RequestFailed(message + next((hint for word, hint in _HINTS.items() if word in message), ""))
 
-    def _redacted(self, error: BaseException) -> str:
+    def _redacted(self, error: BaseException | str) -> str:
         text = printable(" ".join(str(error).split()))
         return masked_text(text, [*self._secrets, *known_secrets()])[:300]
+
+
+def _said(body: bytes) -> str:
+    """The text of an error's body; of json its content, where nothing hides behind escapes."""
+    text = body.decode("utf-8", "replace")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    error = content.get("error") if isinstance(content, dict) else None
+    return str(error if error else content)
 
 
 def public_address(url: str) -> str:

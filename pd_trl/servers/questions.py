@@ -1,5 +1,7 @@
 """What is sent to a server: arguments of requests, the keys of their answers, and texts put into templates."""
 
+import functools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,7 +32,19 @@ def request_arguments(
 def request_key(request: Mapping[str, Any]) -> str:
     """Digest of what decides an answer: the texts as they are, and the other arguments without keys and passwords."""
     texts = {name: request[name] for name in ("messages", "prompt") if name in request}
-    return digest_of({**masked({name: value for name, value in request.items() if name not in texts}), **texts})
+    others = {name: value for name, value in request.items() if name not in texts}
+    try:
+        shown = _masked_json(json.dumps(others))
+    except TypeError:  # no json
+        shown = masked(others)
+    return digest_of({**shown, **texts})
+
+
+@functools.lru_cache(maxsize=64)
+def _masked_json(text: str) -> dict[str, Any]:
+    """Arguments without secrets: the same for most requests of a run, and to look for secrets takes longer than to send them."""
+    found: dict[str, Any] = masked(json.loads(text))
+    return found
 
 
 def estimated_tokens(request: Mapping[str, Any]) -> int:

@@ -156,7 +156,6 @@ class RequestPool:
             self._give_up(f"{self._useless_in_a_row} answers in a row are of no use, the last", reason, UselessAnswers)
 
     def _answer(self, key: str, request: Any) -> Any:
-        generator = random.Random(key)
         left = self.settings.max_askings - self.log.count(key)
         left = max(1, min(left, math.ceil(self.settings.max_askings / 2)))
         failed = 0
@@ -174,13 +173,13 @@ class RequestPool:
                 if not error.retry or failed == self.settings.max_retries:
                     self._count_failure(error)
                     raise
-                self._back_off(failed, error.wait, str(error), generator)
+                self._back_off(key, failed, error.wait, str(error))
                 failed += 1
                 continue
             left -= 1
             if reason is None or not left:
                 return answer
-            self._back_off(failed, None, reason, generator)
+            self._back_off(key, failed, None, reason)
 
     def _keep(self, key: str, answer: Any) -> str | None:
         """Writes an answer down, and gives the reason why it says nothing, where it does."""
@@ -201,7 +200,7 @@ class RequestPool:
                 self.failures[key] = reason
         return reason
 
-    def _back_off(self, attempt: int, asked: float | None, reason: str, generator: random.Random) -> None:
+    def _back_off(self, key: str, attempt: int, asked: float | None, reason: str) -> None:
         if asked is not None:
             # What the server says holds for all threads.
             wait = min(asked, self.settings.max_wait)
@@ -214,10 +213,12 @@ class RequestPool:
                 self._not_before = max(self._not_before, time.monotonic() + wait)
             return
         wait = min(self.settings.max_wait, self.settings.retry_wait * 2.0 ** min(attempt, 60))
-        self._wait_until(time.monotonic() + wait * generator.uniform(0.5, 1.0))
+        # Requests that failed together are not sent together again.
+        self._wait_until(time.monotonic() + wait * random.Random(f"{key} {attempt}").uniform(0.5, 1.0))
 
     def _wait_until(self, moment: float) -> None:
-        if self._stop.wait(max(0.0, moment - time.monotonic())):
+        left = moment - time.monotonic()
+        if self._stop.wait(left) if left > 0 else self._stop.is_set():
             raise RequestFailed("Stopped before it was sent.")
 
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 def printable(text: str) -> str:
     """`text` without control characters: names and texts of data must not steer a terminal."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 

@@ -104,7 +104,9 @@ def test_pairs_with_an_overall_label_alone_keep_it(command, write, tmp_path):
         (["--adapter", "helpster"], "Did you mean 'helpsteer'"),
         (["--column_mapping", "{a:"], "column_mapping"),
         (["--column_mapping", '{"prompt": "question"}'], "not a column"),
-        (["--max_pair", "3"], "Did you mean 'max_pairs'"),
+        (["--max_pair", "3"], "Unknown argument '--max_pair'. Did you mean '--max_pairs'? "),
+        (["--output_dir="], "`output_dir` is empty"),
+        (["--dataset-nam", "x"], "Unknown argument '--dataset-nam'. Did you mean '--dataset_name'? "),
         (["3"], "Unexpected argument '3'"),
     ],
 )
@@ -116,6 +118,13 @@ def test_prepare_refuses_arguments(command, sources, tmp_path, arguments, words)
     )
     command("prepare", "--output_dir", tmp_path / "out", *given).refused(words)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_above_the_output_folder_is_named(command, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    given = ("prepare", "--dataset_name", "sample", "--output_dir", tmp_path / "file" / "new" / "out")
+    command(*given).refused(f"{tmp_path / 'file'} is a file. Choose another.")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_folder_of_splits_and_a_broken_file_are_refused(command, tmp_path):

@@ -1,5 +1,6 @@
 """Errors that are no one's input, signals to a launched command, and a disk that is full."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -76,6 +77,16 @@ of_peft = type("NoMatchingPeftModuleError", (ValueError,), {"__module__": "peft.
 def test_only_what_a_user_can_mend_is_one_line(error, code, words):
     line, found = describe(error)
     assert found == code and words in line and "\n" not in line
+
+
+def test_a_cache_that_cannot_be_written_is_no_output_folder(monkeypatch, tmp_path):
+    """As where HOME is another's: the folder that is refused lies above the cache."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "home" / ".cache" / "huggingface"))
+    error = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "home"))
+    error.output_dir = str(tmp_path / "out")
+    assert "HF_HOME" in describe(error)[0] and describe(error)[1] == 2
+    error.output_dir = str(tmp_path / "home" / "out")
+    assert "HF_HOME" not in describe(error)[0] and "choose another folder" in describe(error)[0]
 
 
 def test_arguments_that_trl_refuses_are_the_users(command, sources, tiny_models, tmp_path):

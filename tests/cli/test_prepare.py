@@ -66,16 +66,17 @@ def test_the_bundled_sample_is_prepared_and_selected(tmp_path, command, monkeypa
     command("prepare", "--dataset_name", "sample", "--output_dir", "sample").refused("holds the input sample")
 
 
-def test_selecting_by_ratings_needs_no_torch(tmp_path):
+def test_the_path_of_ratings_needs_no_torch(tmp_path):
     program = (
         "import sys; from pd_trl.cli.main import main; "
         "codes = [main(['prepare', '--dataset_name', 'sample', '--output_dir', 'p']), "
         "main(['select', '--dataset_name', 'p', '--source', 'ratings', '--output_dir', 's']), "
-        "main(['report', '--dataset_name', 's', '--output_dir', 'r'])]; "
+        "main(['report', '--dataset_name', 's', '--output_dir', 'r']), "
+        "main(['export', '--dataset_name', 's', '--to', 'axolotl', '--output_dir', 'x'])]; "
         "print(codes, {'torch', 'trl'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "[0, 0, 0] set()", done.stderr
+    assert done.stdout.splitlines()[-1] == "[0, 0, 0, 0] set()", done.stderr
     assert (tmp_path / "r" / "report.html").is_file()
 
 

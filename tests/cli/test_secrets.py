@@ -120,7 +120,7 @@ def test_the_variables_that_it_may_set_are_set_when_it_runs(command, recipe, tmp
 )
 def test_a_recipe_sends_no_key_of_the_user_elsewhere(command, recipe, tmp_path, monkeypatch, kind, settings):
     monkeypatch.setenv("OPENAI_API_KEY", "the-users")
-    files = {"outputs": "x.json"} if kind == "alpaca" else {"outputs": "x.json", "baselines": "y.json"}
+    files = {"outputs": "x.json"} if kind == "alpaca" else {"outputs": "x.json", "reference_outputs": "y.json"}
     section = {kind: {"judge": "openai:m", **files, **settings}}
     for flags in ([], ["--dry_run"]):
         outcome = command("run", "--config", recipe({"evaluate": section}), "--stages", "evaluate", *flags)
@@ -212,7 +212,7 @@ def test_what_a_judge_leaves(pd_trl, tmp_path):
             flags = [
                 "--outputs",
                 tmp_path / "model.json",
-                "--baselines",
+                "--reference_outputs",
                 tmp_path / "reference.json",
                 "--judge",
                 "openai:m",

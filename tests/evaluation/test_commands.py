@@ -31,7 +31,7 @@ def sides(tmp_path):
 
 def test_pairwise_judges_each_baseline(command, sides, tiny_models, tmp_path):  # noqa: F811
     baselines = json.dumps({"b": str(sides[1]), "c": str(sides[2])})
-    arguments = ["evaluate", "pairwise", "--outputs", sides[0], "--baselines", baselines]
+    arguments = ["evaluate", "pairwise", "--outputs", sides[0], "--reference_outputs", baselines]
     arguments += ["--judge", f"reward:{tiny_models['reward']}", "--output_dir", tmp_path / "out"]
     dry = command(*arguments, "--dry-run")
     assert dry.code == 0 and "at most 32 judgements" in dry.out and not (tmp_path / "out").exists()
@@ -52,12 +52,12 @@ def test_pairwise_judges_each_baseline(command, sides, tiny_models, tmp_path):  
         ({"--judge": "gpt-4"}, "gold:VALUE, with the folder of a simulated world"),
         ({"--judge": "gold:nowhere"}, "no world.json"),
         ({"--judge": None}, "needs a `judge`"),
-        ({"--baselines": None}, "needs the `outputs`"),
-        ({"--baselines": "nowhere.json"}, "nowhere.json"),
+        ({"--reference_outputs": None}, "needs the `outputs`"),
+        ({"--reference_outputs": "nowhere.json"}, "nowhere.json"),
         ({"--max_problem_share": 1}, "`max_problem_share`"),
         ({"--num_resamples": 0}, "`num_resamples`"),
         ({"--judge_kwargs": "[1]"}, "judge_kwargs"),
-        ({"--baselines": "{}"}, "names no outputs"),
+        ({"--reference_outputs": "{}"}, "names no outputs"),
         ({"--judge": "openai:m", "--judge_kwargs": '{"settings": 3}'}, "must be a mapping"),
         ({"--judge": "openai:m", "--judge_kwargs": '{"base_url": 3}'}, "cannot be made with ['base_url']"),
         ({"--judge": "reward:REWARD", "--judge_kwargs": '{"max_length": 0}'}, "`max_length` of the judge"),
@@ -69,11 +69,16 @@ def test_pairwise_judges_each_baseline(command, sides, tiny_models, tmp_path):  
         ({"--judge": "reward:REWARD", "--judge_kwargs": '{"nope": 1}'}, "does not take ['nope']"),
         ({"--judge": "reward:REWARD#helpfulness"}, "no head for 'helpfulness'"),
         ({"--judge": "openai:m", "--judge_kwargs": '{"settings": {"tries": 1}}'}, "no setting tries"),
-        ({"--baselines": '{"../x": "b.json"}'}, "cannot name a folder"),
+        ({"--reference_outputs": '{"../x": "b.json"}'}, "cannot name a folder"),
     ],
 )
 def test_bad_arguments_of_pairwise_are_refused(command, sides, tiny_models, tmp_path, changes, words):  # noqa: F811
-    arguments = {"--outputs": sides[0], "--baselines": sides[1], "--judge": "gold:x", "--output_dir": tmp_path / "out"}
+    arguments = {
+        "--outputs": sides[0],
+        "--reference_outputs": sides[1],
+        "--judge": "gold:x",
+        "--output_dir": tmp_path / "out",
+    }
     given = {
         k: str(v).replace("REWARD", tiny_models["reward"]) if v else v for k, v in {**arguments, **changes}.items()
     }
@@ -105,7 +110,7 @@ def test_kinds_of_evaluation(command):  # noqa: F811
     assert "pairwise" in command("evaluate").out
     command("evaluate", "pairwize").refused("Did you mean 'pairwise'")
     help_text = command("evaluate", "pairwise", "--help")
-    assert help_text.code == 0 and "--baselines" in help_text.out
+    assert help_text.code == 0 and "--reference_outputs" in help_text.out
 
 
 RECIPE = {"output_dir": "runs/x", "seed": 7, "simulate": {}, "dpo": {}, "compare": ["all"]}
@@ -132,7 +137,7 @@ def test_a_recipe_generates_for_every_policy_and_compares_pd_with_the_others():
     assert set(generate.needs) == {"runs/x/world/prompts.json", "runs/x/dpo"}
     folders = {name: f"runs/x/outputs/{name}" for name in ("SFT", "PD", "all")}
     assert judge.section["outputs"] == folders and "policies" not in judge.section
-    assert pairwise.section["outputs"] == folders.pop("PD") and pairwise.section["baselines"] == folders
+    assert pairwise.section["outputs"] == folders.pop("PD") and pairwise.section["reference_outputs"] == folders
     assert pairwise.section["judge"] == "gold:runs/x/world" and pairwise.section["seed"] == 7
     assert {"runs/x/world", *folders.values()} < set(pairwise.needs)
 

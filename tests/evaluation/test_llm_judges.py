@@ -29,7 +29,14 @@ def flags_of(tmp_path, recorded, judge, server, **kwargs):
     for name, rows in (("model", recorded.model), ("reference", recorded.reference)):
         (tmp_path / f"{name}.json").write_text(json.dumps(rows))
     settings = json.dumps({"base_url": server.base_url, **kwargs})
-    flags = ["evaluate", "pairwise", "--outputs", tmp_path / "model.json", "--baselines", tmp_path / "reference.json"]
+    flags = [
+        "evaluate",
+        "pairwise",
+        "--outputs",
+        tmp_path / "model.json",
+        "--reference_outputs",
+        tmp_path / "reference.json",
+    ]
     return [str(f) for f in (*flags, "--judge", judge, "--judge_kwargs", settings, "--output_dir", tmp_path / "out")]
 
 

@@ -80,7 +80,7 @@ def test_numbers_without_javascript_are_those_of_the_report(folder, tmp_path):
         found = [(name.replace("<wbr>", ""), count) for name, count in found]
         assert dict(found) == {name: f"{g['kept']:,}" for name, g in numbers[f"kept_by_{grouping}"].items()}
     assert "is no better than a coin on 500 held-out pairs" in text
-    shown = re.search(r"<pre[^>]*>(.*?)</pre>", text, re.DOTALL)[1]
+    shown = re.search(r"The report as text</summary><pre[^>]*>(.*?)</pre>", text, re.DOTALL)[1]
     assert html.unescape(shown) == (folder / "report.txt").read_text(encoding="utf-8").rstrip("\n")
 
 

@@ -16,7 +16,7 @@ from pd_trl.publishing.privacy import published_value
 from pd_trl.runs.artifacts import MANIFEST_NAME, Manifest, digest_of, write_json
 from pd_trl.runs.results import EvalResult, save_results
 from pd_trl.runs.row_log import RowLog
-from pd_trl.safety.secrets import is_secret_name, masked, masked_text, secrets_in
+from pd_trl.safety.secrets import is_secret_name, known_secrets, masked, masked_text, secrets_in
 
 ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZabcdefghjkmnpqrstuvwxyz23456789"
 bodies = st.text(ALPHABET, min_size=24, max_size=40)
@@ -172,9 +172,9 @@ def test_masking_twice_is_masking_once(value):
     ],
 )
 def test_hostile_texts_take_no_time(piece):
-    start = time.perf_counter()
+    start = time.process_time()
     masked(piece * (100_000 // len(piece)))
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("body", ["Kd83hfKq0sPz7Lm2Xc9vBn5T"])
@@ -235,3 +235,11 @@ def test_a_recipe_may_name_an_address_with_a_plain_query():
 def test_errors_quote_no_secret():
     error = InputError("Cannot reach https://me:pa55word@host/v1?key=abcdef with api_key=zzz.")
     assert not re.search("pa55word|abcdef|zzz", f"{error} {error!r}")
+
+
+def test_the_working_folder_is_no_secret(monkeypatch, tmp_path):
+    """A shell calls it PWD, which is short for a password elsewhere: every path in a message would be masked."""
+    for name in ("PWD", "OLDPWD"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setenv("DB_PWD", "a-password-of-mine")
+    assert str(tmp_path) not in known_secrets() and "a-password-of-mine" in known_secrets()

@@ -27,6 +27,10 @@ def chat(content: Any = "A", **changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def json_bytes(content: Any) -> bytes:
+    return json.dumps(content).encode()
+
+
 def raw(data: bytes) -> Fault:
     return lambda handler: handler.wfile.write(data)
 

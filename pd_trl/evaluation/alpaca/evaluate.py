@@ -41,7 +41,7 @@ def evaluate_alpaca(
     max_problem_share: float = 0.01,
     length_control: bool = True,
     difficulty_file: str | os.PathLike | None = None,
-    num_bootstrap: int = 200,
+    num_resamples: int = 200,
     seed: int = 42,
 ) -> AlpacaResult:
     """
@@ -87,7 +87,7 @@ def evaluate_alpaca(
             Whether to compute the length-controlled win rate, if it is defined.
         difficulty_file (`str`, *optional*):
             `df_gamed.csv` of the data set tatsu-lab/alpaca_eval. `None` takes it from the Hub, or its cache.
-        num_bootstrap (`int`, *optional*, defaults to `200`):
+        num_resamples (`int`, *optional*, defaults to `200`):
             Samples for the standard error of the length-controlled win rate.
         seed (`int`, *optional*, defaults to `42`):
             Seed of these samples.
@@ -98,7 +98,7 @@ def evaluate_alpaca(
     Raises:
         InputError: If outputs or judgements have too many problems, or the judge cannot be used.
     """
-    _check_share(max_problem_share, num_bootstrap)
+    _check_share(max_problem_share, num_resamples)
     aligned = align(read_outputs(model_outputs, "model outputs", generator), read_reference(reference_outputs), subset)
     check_problems(aligned, max_problem_share)
     undefined = why_no_length_control(aligned.rows)
@@ -126,7 +126,7 @@ def evaluate_alpaca(
             aligned.rows,
             judgements.preferences,
             difficulty_file=difficulty_file,
-            num_bootstrap=num_bootstrap,
+            num_resamples=num_resamples,
             seed=seed,
         )
     result = summarise(aligned, judgements, control, undefined, refused)
@@ -190,11 +190,11 @@ def _known_answers(output_dir: str | os.PathLike | None) -> Iterator[RowLog]:
     yield log
 
 
-def _check_share(max_problem_share: float, num_bootstrap: int) -> None:
+def _check_share(max_problem_share: float, num_resamples: int) -> None:
     if not 0 <= max_problem_share <= 1:
         raise InputError(f"`max_problem_share` must be a share from 0 to 1, got {max_problem_share}.")
-    if num_bootstrap < 0 or num_bootstrap == 1:
-        raise InputError(f"`num_bootstrap` must be 0 or at least 2, got {num_bootstrap}.")
+    if num_resamples < 0 or num_resamples == 1:
+        raise InputError(f"`num_resamples` must be 0 or at least 2, got {num_resamples}.")
 
 
 def _annotator_of(judge: str | Judge | None) -> str | None:

@@ -41,7 +41,7 @@ class LengthControl:
         preferences (`list` of `float`): The GLM's prediction for each row, 0 to 1.
         weights (`dict`): Weights of the GLM by their names in the leaderboard's files.
         difficulty_sha256 (`str`): Digest of the file of difficulties.
-        num_bootstrap (`int`): Bootstrap samples.
+        num_resamples (`int`): Bootstrap samples.
     """
 
     win_rate: float
@@ -50,7 +50,7 @@ class LengthControl:
     preferences: list[float]
     weights: dict[str, float]
     difficulty_sha256: str
-    num_bootstrap: int
+    num_resamples: int
 
 
 def why_no_length_control(rows: Sequence[dict[str, Any]]) -> str | None:
@@ -82,7 +82,7 @@ def length_controlled_win_rate(
     preferences: Sequence[float],
     *,
     difficulty_file: str | os.PathLike | None = None,
-    num_bootstrap: int = 200,
+    num_resamples: int = 200,
     seed: int = 42,
 ) -> LengthControl:
     """
@@ -95,7 +95,7 @@ def length_controlled_win_rate(
             From 1 (reference) to 2 (model), NaN if unknown; the GLM predicts these rows too.
         difficulty_file (`str`, *optional*):
             `df_gamed.csv` of the data set tatsu-lab/alpaca_eval. `None` takes it from the Hub, or its cache.
-        num_bootstrap (`int`, *optional*, defaults to `200`):
+        num_resamples (`int`, *optional*, defaults to `200`):
             Samples of instructions for the standard error; 0 for none. The GLM is fitted to each sample with the
             penalty that cross-validation chose on all rows.
         seed (`int`, *optional*, defaults to `42`):
@@ -118,7 +118,7 @@ def length_controlled_win_rate(
             )
             predicted = frame["glm_preference"].to_numpy()
             is_reference = frame["generator_2"].iloc[0] == frame["generator_1"].iloc[0]
-            weights, samples = ({}, []) if is_reference else _bootstrap(glm, frame, info, num_bootstrap, seed)
+            weights, samples = ({}, []) if is_reference else _bootstrap(glm, frame, info, num_resamples, seed)
     by_row = np.empty(len(frame))
     by_row[order] = predicted
     return LengthControl(
@@ -133,7 +133,7 @@ def length_controlled_win_rate(
 
 
 def _bootstrap(
-    glm: Any, frame: Any, info: dict[str, Any], num_bootstrap: int, seed: int
+    glm: Any, frame: Any, info: dict[str, Any], num_resamples: int, seed: int
 ) -> tuple[dict[str, float], list[float]]:
     """Weights of the GLM on all rows, and the win rate on each sample of instructions."""
     import pandas as pd
@@ -150,7 +150,7 @@ def _bootstrap(
     known = own["preference"].notna().to_numpy()
     generator = np.random.default_rng(seed)
     samples = []
-    for _ in range(num_bootstrap):
+    for _ in range(num_resamples):
         rows = generator.integers(0, len(frame), len(frame))
         spread = lengths[rows].std(ddof=1)
         if spread == 0 or not known[rows].any():

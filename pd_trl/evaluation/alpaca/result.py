@@ -107,7 +107,7 @@ class AlpacaResult:
         lc = self.length_control
         if lc is not None:
             how = (
-                f"bootstrap over instructions, {lc.num_bootstrap} samples, GLM refitted to each at the chosen penalty"
+                f"bootstrap over instructions, {lc.num_resamples} samples, GLM refitted to each at the chosen penalty"
             )
             more: dict[str, Any] = {
                 "glm": GLM_NAME,

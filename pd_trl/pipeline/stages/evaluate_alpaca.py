@@ -30,7 +30,7 @@ _STAGE = "evaluate alpaca"
 class AlpacaArguments:
     """Arguments of `pd-trl evaluate alpaca`, see [`evaluate_alpaca`]."""
 
-    OLD_WORDS: ClassVar[dict[str, str]] = {"model_outputs": "outputs"}
+    OLD_WORDS: ClassVar[dict[str, str]] = {"model_outputs": "outputs", "num_bootstrap": "num_resamples"}
 
     outputs: str | None = argument(
         None, "The outputs: a json, jsonl or parquet file, or the folder of `pd-trl generate`."
@@ -59,7 +59,9 @@ class AlpacaArguments:
     )
     length_control: bool = argument(True, "Compute the length-controlled win rate, where it is defined.")
     difficulty_file: str | None = argument(None, "A local copy of df_gamed.csv of tatsu-lab/alpaca_eval.")
-    num_bootstrap: int = argument(200, "Bootstrap samples for the standard error of the length-controlled win rate.")
+    num_resamples: int = argument(
+        200, "Resamples of the bootstrap, for the standard error of the length-controlled win rate."
+    )
     seed: int = argument(42, "Seed of the bootstrap samples.")
     price_per_million_tokens: float | None = argument(None, "Price in dollars, for the estimate of --dry_run.")
     dry_run: bool = argument(False, "Show requests, tokens and cost, and ask nothing.")
@@ -68,7 +70,7 @@ class AlpacaArguments:
 
 # What decides the result; the server's address does not, as long as it serves the same model.
 _DECIDING = (
-    "judge", "generator", "judge_model", "judge_arguments", "subset", "max_problem_share", "length_control", "num_bootstrap", "seed",
+    "judge", "generator", "judge_model", "judge_arguments", "subset", "max_problem_share", "length_control", "num_resamples", "seed",
 )  # fmt: skip
 
 
@@ -116,7 +118,7 @@ def run_evaluate_alpaca(arguments: AlpacaArguments) -> StageResult:
             max_problem_share=arguments.max_problem_share,
             length_control=arguments.length_control,
             difficulty_file=arguments.difficulty_file,
-            num_bootstrap=arguments.num_bootstrap,
+            num_resamples=arguments.num_resamples,
             seed=arguments.seed,
             **shared,
         )

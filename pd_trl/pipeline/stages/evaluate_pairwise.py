@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ...errors import InputError
 from ...runs.artifacts import Manifest
@@ -17,10 +17,12 @@ from .arguments import OVERWRITE_KEEPS_ANSWERS, argument
 class PairwiseArguments:
     """Arguments of `pd-trl evaluate pairwise`, see [`win_score`]."""
 
+    OLD_WORDS: ClassVar[dict[str, str]] = {"baselines": "reference_outputs"}
+
     outputs: str | None = argument(
         None, "Outputs of the model: a file in the format of AlpacaEval, or the folder of `pd-trl generate`."
     )
-    baselines: dict[str, Any] | str | None = argument(
+    reference_outputs: dict[str, Any] | str | None = argument(
         None, "Outputs to compare with: a file, a folder, or a mapping of name to these (YAML or json)."
     )
     judge: str | None = argument(None, "Who judges: gold:WORLD, reward:MODEL, openai:MODEL or alpaca:CONFIGURATION.")
@@ -44,15 +46,15 @@ def check_pairwise(arguments: PairwiseArguments) -> None:
     from ...evaluation.judges import parse_judge
     from ..judges import register_gold_judge
 
-    if not arguments.outputs or not arguments.baselines:
+    if not arguments.outputs or not arguments.reference_outputs:
         raise InputError(
-            "`evaluate pairwise` needs the `outputs` of a model and those of `baselines` to compare it with."
+            "`evaluate pairwise` needs the `outputs` of a model, and `reference_outputs` to compare them with."
         )
     if not arguments.judge:
         raise InputError("`evaluate pairwise` needs a `judge`, such as gold:WORLD, reward:MODEL or openai:MODEL.")
     register_gold_judge()
     parse_judge(arguments.judge)
-    _named(arguments.baselines)
+    _named(arguments.reference_outputs)
     mapping_of(arguments.judge_kwargs, "judge_kwargs")
     if not 0 <= arguments.max_problem_share < 1:
         raise InputError(f"`max_problem_share` is a share in [0, 1), got {arguments.max_problem_share}.")
@@ -70,8 +72,8 @@ def run_pairwise(arguments: PairwiseArguments) -> StageResult:
     from ...runs.row_log import carry_over
 
     check_pairwise(arguments)
-    baselines = _named(arguments.baselines)
-    named = isinstance(path_or_mapping(arguments.baselines, "baselines"), dict)
+    baselines = _named(arguments.reference_outputs)
+    named = isinstance(path_or_mapping(arguments.reference_outputs, "reference_outputs"), dict)
     sides = {
         name: load_output_sets(path, f"outputs of {name}")
         for name, path in {"the model": arguments.outputs, **baselines}.items()
@@ -124,16 +126,16 @@ def run_pairwise(arguments: PairwiseArguments) -> StageResult:
     return StageResult("evaluate pairwise", arguments.output_dir, manifest.counts, lines)
 
 
-def _named(baselines: str | Mapping[str, Any] | None) -> dict[str, str]:
-    given = path_or_mapping(baselines, "baselines")
+def _named(outputs: str | Mapping[str, Any] | None) -> dict[str, str]:
+    given = path_or_mapping(outputs, "reference_outputs")
     if isinstance(given, str):
         return {"baseline": given}
     named = {name: str(path) for name, path in given.items()}
     if not named:
-        raise InputError("`baselines` names no outputs to compare with.")
+        raise InputError("`reference_outputs` names no outputs to compare with.")
     for name in named:
         if "/" in name or name.startswith(".") or name == "the model":
-            raise InputError(f"The name {name!r} in `baselines` cannot name a folder. Choose another.")
+            raise InputError(f"The name {name!r} in `reference_outputs` cannot name a folder. Choose another.")
     return named
 
 

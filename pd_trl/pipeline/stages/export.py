@@ -1,6 +1,7 @@
 """Stage `export`: preferences in the form that another trainer reads."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ...errors import InputError
 from ...export import TARGETS, export_preferences
@@ -12,6 +13,8 @@ from .arguments import OVERWRITE, argument
 @dataclass
 class ExportArguments:
     """Arguments of `pd-trl export`, see [`export_preferences`]."""
+
+    OLD_WORDS: ClassVar[dict[str, str]] = {"split": "dataset_split", "revision": "dataset_revision"}
 
     dataset_name: str | None = argument(
         None, "The folder of `pd-trl select` or `prepare`, a file, or a Hub id; of a selection, the kept rows."
@@ -30,8 +33,8 @@ class ExportArguments:
         "Rows that the trainer cannot hold: an error, or leave them out and count.",
         choices=list(ON_UNSUPPORTED),
     )
-    split: str = argument("train", "Split of a data set on the Hub.")
-    revision: str | None = argument(None, "Branch, tag or commit of a data set on the Hub.")
+    dataset_split: str = argument("train", "Split of a data set on the Hub.")
+    dataset_revision: str | None = argument(None, "Branch, tag or commit of a data set on the Hub.")
     dry_run: bool = argument(False, "Check every row, say what would be written, and write nothing.")
     overwrite: bool = argument(False, OVERWRITE)
 
@@ -54,8 +57,8 @@ def run_export(arguments: ExportArguments) -> StageResult:
         render=arguments.render,
         as_chat=arguments.as_chat,
         on_unsupported=arguments.on_unsupported,
-        split=arguments.split,
-        revision=arguments.revision,
+        split=arguments.dataset_split,
+        revision=arguments.dataset_revision,
         overwrite=arguments.overwrite,
         dry_run=arguments.dry_run,
     )

@@ -4,8 +4,12 @@ import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+<<<<<<< HEAD
 from tempfile import TemporaryDirectory
 from typing import Any
+=======
+from typing import Any, ClassVar
+>>>>>>> main
 
 from datasets import Dataset
 
@@ -35,13 +39,15 @@ logger = logging.getLogger(__name__)
 class PrepareArguments:
     """Arguments of `pd-trl prepare`."""
 
+    OLD_WORDS: ClassVar[dict[str, str]] = {"dataset_train_split": "dataset_split"}
+
     dataset_name: str | None = argument(
         None,
         "Hub id, local folder, parquet, json, jsonl or csv file of the source; sample for the pairs that come with pd_trl.",
     )
     output_dir: str = argument("prepared", "Folder of the result.")
     dataset_config: str | None = argument(None, "Configuration of the Hub data set.")
-    dataset_train_split: str = argument("train", "Split to use.")
+    dataset_split: str = argument("train", "Split of a data set on the Hub.")
     dataset_revision: str | None = argument(None, "Branch, tag or commit on the Hub.")
     adapter: str | None = argument(None, "Schema of the source. Where unset, it is recognised.")
     column_mapping: dict[str, Any] | str | None = argument(
@@ -236,7 +242,7 @@ def _open(arguments: PrepareArguments) -> OpenedPairs:
         source = arguments.dataset_name
     return open_pairs(
         source,
-        split=arguments.dataset_train_split,
+        split=arguments.dataset_split,
         config=arguments.dataset_config,
         revision=arguments.dataset_revision,
         adapter=arguments.adapter,
@@ -254,7 +260,7 @@ def _loaded(report: dict[str, Any]) -> str:
 
 
 def _source(arguments: PrepareArguments) -> dict[str, Any]:
-    names = ("dataset_name", "dataset_config", "dataset_train_split", "dataset_revision")
+    names = ("dataset_name", "dataset_config", "dataset_split", "dataset_revision")
     return {name: getattr(arguments, name) for name in names}
 
 
@@ -265,5 +271,5 @@ def _provenance(arguments: PrepareArguments) -> dict[str, Any]:
         str(arguments.dataset_name),
         arguments.dataset_revision,
         arguments.dataset_config,
-        arguments.dataset_train_split,
+        arguments.dataset_split,
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 import yaml
@@ -58,6 +58,8 @@ RUBRIC_NAME, REPORT_TEXT = "rubric.yaml", "report.txt"
 class RateArguments:
     """Arguments of `pd-trl rate`, see [`rate_pairs`]."""
 
+    OLD_WORDS: ClassVar[dict[str, str]] = {"dataset_train_split": "dataset_split"}
+
     dataset_name: str | None = argument(
         None, "Pairs: a file, a Hub id, or the folder of `pd-trl prepare`. They need no ratings and no labels."
     )
@@ -112,7 +114,7 @@ class RateArguments:
         choices=["error", "drop"],
     )
     dataset_config: str | None = argument(None, "Configuration of the Hub data set.")
-    dataset_train_split: str = argument("train", "Split to use.")
+    dataset_split: str = argument("train", "Split of a data set on the Hub.")
     dataset_revision: str | None = argument(None, "Branch, tag or commit on the Hub.")
     column_mapping: dict[str, Any] | str | None = argument(
         None, "Mapping of our column names to those of the source (YAML or json)."
@@ -255,7 +257,7 @@ def _write(
         str(arguments.dataset_name),
         arguments.dataset_revision,
         arguments.dataset_config,
-        arguments.dataset_train_split,
+        arguments.dataset_split,
     )
     manifest.results["provenance"] = {"source": source, "conflict": label_report.conflict}
     manifest.save(root)

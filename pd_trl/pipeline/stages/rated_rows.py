@@ -29,12 +29,12 @@ def unrated_pairs(arguments: "RateArguments") -> tuple[datasets.Dataset, LoadRep
     if not arguments.dataset_name:
         raise InputError("`pd-trl rate` needs pairs: --dataset_name with a Hub id, a folder or a file.")
     folder = Path(arguments.dataset_name).expanduser()
-    options: dict[str, Any] = {"split": arguments.dataset_train_split, "on_invalid": arguments.on_invalid}
+    options: dict[str, Any] = {"split": arguments.dataset_split, "on_invalid": arguments.on_invalid}
     mapping = mapping_of(arguments.column_mapping, "column_mapping") or None
     if (folder / "manifest.json").is_file():
         return read_pairs(rows_of(arguments.dataset_name, "pairs"), **options, column_mapping=mapping)
     origin: dict[str, Any] = {"config": arguments.dataset_config, "revision": arguments.dataset_revision}
-    rows = load_source(arguments.dataset_name, split=arguments.dataset_train_split, **origin)
+    rows = load_source(arguments.dataset_name, split=arguments.dataset_split, **origin)
     given = mapping or {}
     names = {given.get(side, side) for side in ("response_a", "response_b")}
     labelled = any(n.startswith(("rating_", "pref_")) for n in [*rows.column_names, *given])

@@ -26,7 +26,7 @@ function exampleColumns(state) {
   const number = (value) => (value === null || value === undefined ? "-" : decimal(value, 2));
   // By the page's weights; that of the filter is in the row.
   const pd = (row) => {
-    const value = state.rows ? state.columns.pd[rankOf(state, row.row)] : row.pd;
+    const value = state.order ? state.columns.pd[rankOf(state, row.row)] : row.pd;
     return value === value ? value : null;
   };
   const columns = [

@@ -5,7 +5,7 @@ const keptPairs = (state) => Math.min(state.pairs, state.scored);
 function thresholdsOf(state) {
   const { deciding, record, columns } = state;
   const kept = keptPairs(state);
-  if (!state.rows && kept === record.kept) return deciding.thresholds;
+  if (!state.order && kept === record.kept) return deciding.thresholds;
   const last = new Map();
   if (!deciding.strata) last.set("all", kept - 1);
   else for (let rank = 0; rank < kept; rank++) last.set(deciding.strata[deciding.columns.stratum[rowAt(state, rank)]], rank);
@@ -17,7 +17,7 @@ function thresholdsOf(state) {
 // The share of the slider where it is one of all pairs, the filter's own budget where nothing was changed, else a number of pairs.
 function budgetOf(state) {
   const { deciding, record } = state;
-  if (!state.rows && state.pairs === record.kept) {
+  if (!state.order && state.pairs === record.kept) {
     const given = deciding.arguments.budget;
     return record.budget_is_share ? pythonNumber(given) : String(given);
   }
@@ -122,7 +122,12 @@ function keptSql(state) {
   return `(${score} < ${first} OR (${score} <= ${last} AND CAST("pair_id" AS VARCHAR) <= ${ids}))`;
 }
 
+// A frame may forbid downloads, without an error: the text stands on the page, too.
 function download(name, type, text) {
+  const saved = byId("saved");
+  saved.querySelector("summary").textContent = `${name} as text, if it was not saved`;
+  saved.querySelector("pre").textContent = text;
+  saved.hidden = false;
   const link = element("a", { download: name, href: URL.createObjectURL(new Blob([text], { type })) });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);

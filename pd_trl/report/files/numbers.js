@@ -22,30 +22,14 @@ function readColumns(layout, buffer) {
   return Object.fromEntries(layout.map((c) => [c.name, new ARRAYS[c.type](buffer, c.offset, c.length)]));
 }
 
-const SUMS = ["agree", "decided", "longer", "others_agree", "others_decided", "chosen", "rejected"];
-
-// Sums over the pairs of rank `from` up to, not including, `to`.
-function sumsOf(columns, from, to) {
-  const sums = { pairs: to - from, overall_agree: 0, overall_decided: 0 };
-  for (const name of SUMS) {
-    const values = columns[name];
-    let sum = 0;
-    if (values) for (let i = from; i < to; i++) sum += values[i];
-    sums[name] = sum;
-  }
-  const overall = columns.overall;
-  if (overall) {
-    for (let i = from; i < to; i++) {
-      if (overall[i] > 0) sums.overall_agree += 1;
-      if (overall[i] !== 0) sums.overall_decided += 1;
-    }
-  }
-  return sums;
+// What the overall labels say, as columns that can be summed.
+function summedColumns(columns) {
+  const { overall } = columns;
+  if (!overall) return columns;
+  return { ...columns, overall_agree: Uint8Array.from(overall, (vote) => vote > 0), overall_decided: Uint8Array.from(overall, (vote) => vote !== 0) };
 }
 
-function addSums(a, b, sign = 1) {
-  return Object.fromEntries(Object.keys(a).map((name) => [name, a[name] + sign * b[name]]));
-}
+const less = (a, b) => Object.fromEntries(Object.keys(a).map((name) => [name, a[name] - b[name]]));
 
 // Shares and means by the names that the rows of the page have.
 function measures(sums, columns) {
@@ -68,18 +52,12 @@ function countGroups(indices, size, to) {
 // The smallest number of pairs that is at least `thousandths` of all, in whole numbers as the filter counts.
 const pairsOf = (thousandths, total) => Math.max(1, Math.floor((thousandths * total + 999) / 1000));
 
-// Measures at each of `steps` equal steps of the budget, in one pass.
-function curveOf(columns, total, steps) {
-  const points = [];
-  let sums = sumsOf(columns, 0, 0);
-  let from = 0;
-  for (let step = 1; step <= steps; step++) {
-    const to = Math.ceil((step * total) / steps);
-    sums = addSums(sums, sumsOf(columns, from, to));
-    from = to;
-    points.push({ share: to / total, pairs: to, ...measures(sums, columns) });
-  }
-  return points;
+// Measures at each of `steps` equal steps of the budget.
+function curveOf(state, steps) {
+  return Array.from({ length: steps }, (_, i) => {
+    const pairs = Math.ceil(((i + 1) * state.total) / steps);
+    return { share: pairs / state.total, pairs, ...measures(sumsUpTo(state.running, pairs), state.columns) };
+  });
 }
 
 function binning(values, low, high, count) {

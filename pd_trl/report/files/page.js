@@ -1,11 +1,11 @@
 // Slider and numbers.
 function showNumbers(state) {
   const { columns, record, pairs, total } = state;
-  const kept = sumsOf(columns, 0, pairs);
-  const groups = { all: state.sums, kept, dropped: addSums(state.sums, kept, -1) };
+  const kept = sumsUpTo(state.running, pairs);
+  const groups = { all: state.sums, kept, dropped: less(state.sums, kept) };
   for (const [key, names] of Object.entries(state.groups)) {
     const table = document.querySelector(`[data-grouping="${key}"]`);
-    if (table) showGroups(table, names, countGroups(columns[key], names.length, pairs), state.totals[key]);
+    if (table) showGroups(table, names, countsUpTo(state.running, key, pairs), state.totals[key]);
   }
   for (const [group, sums] of Object.entries(groups)) {
     for (const [name, value] of Object.entries(measures(sums, columns))) showMeasure(name, group, value);
@@ -46,11 +46,12 @@ function showMeasure(name, group, value) {
 function countAll(state) {
   const { columns, record, total } = state;
   state.known = columns.pd ? state.scored : 0;
+  state.running = totalsOf(state);
   // Another order of the same values has the same sums.
   if (state.sums && state.votes === state.votesShown) return;
   state.groups = { ...record.groups, ...(record.groups.votes && { votes: state.votes }) };
-  state.sums = sumsOf(columns, 0, total);
-  state.totals = Object.fromEntries(Object.entries(state.groups).map(([key, names]) => [key, countGroups(columns[key], names.length, total)]));
+  state.sums = sumsUpTo(state.running, total);
+  state.totals = Object.fromEntries(Object.keys(state.groups).map((key) => [key, countsUpTo(state.running, key, total)]));
   const table = document.querySelector('[data-grouping="votes"]');
   state.votesShown = state.votes;
   if (!table) return;
@@ -69,8 +70,10 @@ function votesRow(name, i) {
 // Said once the slider rests, so that a screen reader is not flooded.
 function announce(state) {
   clearTimeout(state.pause);
-  state.pause = setTimeout(async () => {
-    if (state.stale) await redraw(state);
+  // It holds the selection of before.
+  if (byId("saved")) byId("saved").hidden = true;
+  state.pause = setTimeout(() => {
+    if (state.stale) renewPlots(state);
     const figures = [...document.querySelectorAll(".figures div")].map((node) => `${node.children[0].textContent} ${node.children[1].textContent}`);
     byId("status").textContent = figures.join(", ");
     showExamples(state);
@@ -79,11 +82,17 @@ function announce(state) {
   }, 250);
 }
 
-async function redraw(state) {
+// What was changed while they were drawn is drawn, too.
+async function showPlots(state) {
+  state.plots = await drawPlots(state);
+  for (const plot of state.plots) plot.renew();
+}
+
+function renewPlots(state) {
   state.stale = false;
   preparePlots(state);
   showCurveTable(state);
-  state.plots = await drawPlots(state);
+  for (const plot of state.plots) plot.renew();
 }
 
 function setPairs(state, pairs) {
@@ -119,8 +128,10 @@ async function start() {
     unpack("ids").then((response) => response.json()),
   ]);
   const columns = readColumns(record.layout, buffer);
-  const state = { record, columns, ids, total: record.total, pairs: record.kept, share: null, rows: null, plots: [], deciding: decidingOf(record, columns) };
+  const state = { record, columns, ids, total: record.total, pairs: record.kept, share: null, plots: [], deciding: decidingOf(record, columns) };
   state.givenScored = columns.pd ? columns.pd.reduce((sum, value) => sum + (value === value), 0) : record.total;
+  state.summed = summedColumns(columns);
+  prepareLengths(state);
   decide(state);
   countAll(state);
   preparePlots(state);
@@ -131,10 +142,10 @@ async function start() {
   startWhy(state);
   startWeights(state);
   await loadLibrary();
-  state.plots = await drawPlots(state);
+  await showPlots(state);
   let drawing = Promise.resolve();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    drawing = drawing.then(async () => { state.plots = await drawPlots(state); });
+    drawing = drawing.then(() => showPlots(state));
   });
   document.documentElement.dataset.ready = Math.round(performance.now());
 }

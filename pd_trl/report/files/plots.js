@@ -59,10 +59,11 @@ function countWhole(axis) {
   axis.formatter = new Bokeh.NumeralTickFormatter({ format: "0,0" });
 }
 
+// Each plot has `update`, for another budget, and `renew`, for other weights.
 async function drawHistogram(state) {
-  const { bins, edges } = state.histogram;
-  const data = { left: edges.slice(0, -1), right: edges.slice(1) };
-  const source = new Bokeh.ColumnDataSource({ data: { ...data, ...histogramCounts(state) } });
+  const source = new Bokeh.ColumnDataSource({ data: histogramData(state) });
+  const labels = new Bokeh.ColumnDataSource({ data: contradicting(state) });
+  const { edges } = state.histogram;
   const figure = newFigure("histogram", { x_range: [edges[0], edges[edges.length - 1]], y_range: new Bokeh.DataRange1d({ start: 0 }) });
   figure.xaxis.axis_label = `PD (negative: ${state.record.voters} agree)`;
   figure.yaxis.axis_label = "pairs";
@@ -70,22 +71,34 @@ async function drawHistogram(state) {
   const sides = { left: { field: "left" }, right: { field: "right" }, source, line_color: color("card"), line_width: 0.5 };
   figure.quad({ ...sides, bottom: 0, top: { field: "kept" }, fill_color: color("kept") });
   figure.quad({ ...sides, bottom: { field: "kept" }, top: { field: "all" }, fill_color: color("dropped") });
-  if (state.columns.overall) {
-    const against = new Array(edges.length - 1).fill(0);
-    state.columns.overall.forEach((vote, i) => { if (vote < 0) against[bins[i]] += 1; });
-    figure.step({ x: edges, y: [...against, against[against.length - 1]], mode: "after", line_color: color("ink"), line_width: 2 });
-  }
+  if (state.columns.overall) figure.step({ x: { field: "x" }, y: { field: "y" }, source: labels, mode: "after", line_color: color("ink"), line_width: 2 });
   figure.add_tools(new Bokeh.HoverTool({
     tooltips: [["PD", "@left{0.00} to @right{0.00}"], ["kept", "@kept{0,0}"], ["dropped", "@dropped{0,0}"]],
   }));
   await place(figure, "histogram");
-  return { update: () => { source.data = { ...data, ...histogramCounts(state) }; } };
+  const update = () => { source.data = histogramData(state); };
+  const renew = () => {
+    const now = state.histogram.edges;
+    figure.x_range.setv({ start: now[0], end: now[now.length - 1] });
+    labels.data = contradicting(state);
+    update();
+  };
+  return { update, renew };
 }
 
-function histogramCounts(state) {
+function histogramData(state) {
   const { bins, edges, all } = state.histogram;
   const kept = countGroups(bins, edges.length - 1, Math.min(state.pairs, bins.length));
-  return { kept, all, dropped: all.map((count, i) => count - kept[i]) };
+  return { left: edges.slice(0, -1), right: edges.slice(1), kept, all, dropped: all.map((count, i) => count - kept[i]) };
+}
+
+// Pairs whose label contradicts the overall label, in each bin.
+function contradicting(state) {
+  const { bins, edges } = state.histogram;
+  const { overall } = state.columns;
+  const against = new Array(edges.length - 1).fill(0);
+  if (overall) for (let rank = 0; rank < bins.length; rank++) if (overall[rowAt(state, rank)] < 0) against[bins[rank]] += 1;
+  return { x: edges, y: [...against, against[against.length - 1]] };
 }
 
 async function drawCurves(state) {
@@ -93,22 +106,24 @@ async function drawCurves(state) {
   figure.xaxis.axis_label = "budget λ";
   figure.yaxis.axis_label = "share of kept";
   for (const axis of [figure.xaxis, figure.yaxis]) axis.formatter = new Bokeh.NumeralTickFormatter({ format: "0 %" });
-  const x = state.curve.map((point) => point.share);
-  for (const [name, curve] of Object.entries(CURVES)) {
-    if (!(name in state.curve[0])) continue;
-    const y = state.curve.map((point) => point[name] ?? NaN);
-    const dash = { solid: [], dashed: [9, 5], dotted: [2, 4] }[curve.style];
-    figure.line({ x, y, line_color: color(curve.color), line_width: 2.5, line_dash: dash });
+  const names = Object.keys(CURVES).filter((name) => name in state.curve[0]);
+  const values = () => Object.fromEntries(["share", ...names].map((name) => [name, state.curve.map((point) => point[name] ?? NaN)]));
+  const source = new Bokeh.ColumnDataSource({ data: values() });
+  for (const name of names) {
+    const { style, color: own } = CURVES[name];
+    const dash = { solid: [], dashed: [9, 5], dotted: [2, 4] }[style];
+    figure.line({ x: { field: "share" }, y: { field: name }, source, line_color: color(own), line_width: 2.5, line_dash: dash });
   }
   const span = marker(figure, state.pairs / state.total);
   await place(figure, "curves");
-  return { update: () => { span.location = state.pairs / state.total; } };
+  const update = () => { span.location = state.pairs / state.total; };
+  return { update, renew: () => { source.data = values(); update(); } };
 }
 
 async function drawLengths(state) {
-  const { bins, edges, all } = state.lengths;
+  const { edges, all } = state.lengths;
   const shares = (counts, total) => counts.map((count) => count / Math.max(total, 1));
-  const kept = () => shares(countGroups(bins, edges.length - 1, state.pairs), state.pairs);
+  const kept = () => shares(countsUpTo(state.running, "lengths", state.pairs), state.pairs);
   const steps = (values) => [...values, values[values.length - 1]];
   const source = new Bokeh.ColumnDataSource({ data: { x: edges, all: steps(shares(all, state.total)), kept: steps(kept()) } });
   const figure = newFigure("lengths", { x_range: [edges[0], edges[edges.length - 1]], y_range: new Bokeh.DataRange1d({ start: 0 }) });
@@ -120,7 +135,8 @@ async function drawLengths(state) {
   figure.step({ x: { field: "x" }, y: { field: "kept" }, source, mode: "after", line_color: color("kept"), line_width: 2.5 });
   marker(figure, 0);
   await place(figure, "lengths");
-  return { update: () => { source.data = { ...source.data, kept: steps(kept()) }; } };
+  const update = () => { source.data = { ...source.data, kept: steps(kept()) }; };
+  return { update, renew: update };
 }
 
 async function drawPlots(state) {
@@ -131,28 +147,33 @@ async function drawPlots(state) {
   return drawn;
 }
 
+// Bins of the length difference, which are the same in any order of the pairs.
+function prepareLengths(state) {
+  const { delta } = state.columns;
+  if (!delta) return;
+  const sorted = delta.slice().sort();
+  const last = delta.length - 1;
+  const reach = Math.max(1, Math.abs(sorted[Math.floor(0.01 * last)]), Math.abs(sorted[Math.ceil(0.99 * last)]));
+  // Bins of whole numbers, an odd number of them, so that equal lengths are in the middle and no bin holds more values than another.
+  const width = 2 * Math.floor(reach / 61) + 1;
+  const half = Math.ceil(reach / width) + 0.5;
+  const { bins, edges } = binning(delta, -half * width, half * width, 2 * half);
+  state.lengths = { edges, all: countGroups(bins, edges.length - 1, delta.length) };
+  state.summed = { ...state.summed, lengths: bins };
+}
+
 function preparePlots(state) {
   const { columns, total } = state;
   if (columns.pd) {
     let [low, high] = [Infinity, -Infinity];
     // Pairs without votes, which have no PD, are the last ones.
-    const known = columns.pd.filter((value) => !Number.isNaN(value));
-    for (const value of known) { low = Math.min(low, value); high = Math.max(high, value); }
+    const known = columns.pd.subarray(0, state.known);
+    for (let i = 0; i < known.length; i++) { low = Math.min(low, known[i]); high = Math.max(high, known[i]); }
     if (low === high) { low -= 0.5; high += 0.5; }
     state.histogram = binning(known, low, high, 80);
     state.histogram.all = countGroups(state.histogram.bins, 80, known.length);
   }
-  if (columns.delta) {
-    // The same in any order of the pairs.
-    const sorted = state.reach ? [] : columns.delta.slice().sort();
-    const reach = state.reach ??= Math.max(1, Math.abs(sorted[Math.floor(0.01 * (total - 1))]), Math.abs(sorted[Math.ceil(0.99 * (total - 1))]));
-    // Bins of whole numbers, an odd number of them, so that equal lengths are in the middle and no bin holds more values than another.
-    const width = 2 * Math.floor(reach / 61) + 1;
-    const half = Math.ceil(reach / width) + 0.5;
-    state.lengths = binning(columns.delta, -half * width, half * width, 2 * half);
-    state.lengths.all = countGroups(state.lengths.bins, state.lengths.edges.length - 1, total);
-  }
-  state.curve = curveOf(columns, total, Math.min(100, total));
+  state.curve = curveOf(state, Math.min(100, total));
 }
 
 function showCurveTable(state) {

@@ -45,6 +45,9 @@ function startWeights(state) {
   const { deciding } = state;
   if (!byId("weights")) return;
   byId("weights").replaceChildren(...deciding.names.map((_, k) => weightRow(state, k)));
+  // The first change need not wait for what all of them have in common.
+  const prepare = () => { deciding.prepared ??= prepareRanking(deciding); };
+  for (const event of ["focusin", "pointerenter"]) byId("weights-body").addEventListener(event, prepare, { once: true });
   byId("weights-reset").addEventListener("click", () => {
     byId("weights").replaceChildren(...deciding.names.map((_, k) => weightRow(state, k)));
     byId("weights-problem").hidden = true;

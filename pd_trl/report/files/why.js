@@ -81,7 +81,7 @@ function showPair(state) {
   const rank = rankOf(state, row);
   const facts = [element("span", { className: `state ${rank < state.pairs ? "kept" : "dropped"}`, textContent: rank < state.pairs ? "kept" : "dropped" })];
   facts.push(element("code", { textContent: pairId(state, row).slice(0, 200), dir: "auto" }));
-  if (state.record.groups.aspect) facts.push(`label of ${state.record.groups.aspect[state.columns.aspect[rank]]}`);
+  if (state.record.groups.aspect) facts.push(`label of ${state.record.groups.aspect[state.columns.aspect[row]]}`);
   const parts = [element("p", { className: "facts" }, ...facts), element("p", { textContent: whyText(state, row) })];
   if (state.deciding.gaps.length) parts.push(voteBars(state, row));
   const texts = state.table?.rows.find((entry) => entry.row === row);

@@ -38,7 +38,7 @@ def evaluate(tmp_path) -> Callable[..., Any]:
             reference_outputs=recorded.reference,
             output_dir=tmp_path / folder,
             difficulty_file=recorded.difficulty_file,
-            **{"num_bootstrap": 0, **settings},
+            **{"num_resamples": 0, **settings},
         )
 
     return run

@@ -23,7 +23,7 @@ def test_evaluate_alpaca(command, files, tmp_path):  # noqa: F811
     recorded = made_up(20)
     paths, folder = files(recorded), tmp_path / "out"
     with replay(recorded.annotations) as server:
-        run = arguments(paths, folder, "--base_url", server.base_url, "--num_bootstrap", 0)
+        run = arguments(paths, folder, "--base_url", server.base_url, "--num_resamples", 0)
         outcome = command(*run)
         assert outcome.code == 0, outcome.err
         assert f"{recorded.win_rate:.2f} %" in outcome.out and "Not comparable to the leaderboard" in outcome.out

@@ -26,7 +26,7 @@ def test_leaderboard_numbers(name, request, evaluate):
     recorded = request.getfixturevalue(name)
     win_rate, error, length_controlled, discrete, length = TABLE[name]
     with replay(recorded.annotations) as server:
-        result = evaluate(recorded, server, num_bootstrap=200)
+        result = evaluate(recorded, server, num_resamples=200)
         assert result.num_judged == 805 and not result.problems and not result.not_comparable
         assert result.win_rate == pytest.approx(win_rate, abs=1e-6)
         assert result.standard_error == pytest.approx(error, abs=1e-6)

@@ -41,7 +41,7 @@ def killed_at(count: int, paths, folder, server) -> None:
     """Runs the command line in a process of its own and kills it once `count` answers were sent and written down."""
     server.hold_after = count
     arguments = ["--outputs", paths["model"], "--reference_outputs", paths["reference"], "--judge", OFFICIAL]
-    arguments += ["--base_url", server.base_url, "--output_dir", folder, "--num_bootstrap", "0"]
+    arguments += ["--base_url", server.base_url, "--output_dir", folder, "--num_resamples", "0"]
     if paths.get("difficulty_file"):
         arguments += ["--difficulty_file", paths["difficulty_file"]]
     command = [sys.executable, "-m", "pd_trl", "evaluate", "alpaca", *map(str, arguments)]

@@ -53,7 +53,7 @@ def test_subset_has_its_own_inputs(claude, glm_inputs):
     rows = rows_of(subset)
     random.Random(0).shuffle(rows)
     result = length_controlled_win_rate(
-        rows, preferences_of(subset, rows), difficulty_file=claude.difficulty_file, num_bootstrap=0
+        rows, preferences_of(subset, rows), difficulty_file=claude.difficulty_file, num_resamples=0
     )
     with claude.difficulty_file.open(newline="") as file:
         difficulty = {int(row["index"]): float(row["instruction_difficulty"]) for row in csv.DictReader(file)}
@@ -77,7 +77,7 @@ def test_subset_has_its_own_inputs(claude, glm_inputs):
 def test_order_does_not_matter(vicuna):
     subset = vicuna.subset(100)
     rows = rows_of(subset)
-    settings = {"difficulty_file": vicuna.difficulty_file, "num_bootstrap": 3}
+    settings = {"difficulty_file": vicuna.difficulty_file, "num_resamples": 3}
     first = length_controlled_win_rate(rows, preferences_of(subset, rows), **settings)
     shuffled = random.Random(1).sample(rows, len(rows))
     second = length_controlled_win_rate(shuffled, preferences_of(subset, shuffled), **settings)
@@ -109,7 +109,7 @@ def test_row_position_is_what_it_was_before(claude):
             naive = glm.get_length_controlled_winrate(frame, save_weights_dir=None, glm_info=info)
     rows = rows_of(recorded)
     ours = length_controlled_win_rate(
-        rows, preferences_of(recorded, rows), difficulty_file=claude.difficulty_file, num_bootstrap=0
+        rows, preferences_of(recorded, rows), difficulty_file=claude.difficulty_file, num_resamples=0
     )
     assert ours.win_rate == pytest.approx(25.2519, abs=0.2)
     assert abs(naive["length_controlled_winrate"] - ours.win_rate) > 1
@@ -118,7 +118,7 @@ def test_row_position_is_what_it_was_before(claude):
 def test_unknown_preferences_are_predicted(claude):
     rows = rows_of(claude)
     preferences = preferences_of(claude, rows)
-    settings = {"difficulty_file": claude.difficulty_file, "num_bootstrap": 0}
+    settings = {"difficulty_file": claude.difficulty_file, "num_resamples": 0}
     whole = length_controlled_win_rate(rows, preferences, **settings)
     gaps = length_controlled_win_rate(
         rows, [math.nan if i % 200 == 0 else p for i, p in enumerate(preferences)], **settings
@@ -130,7 +130,7 @@ def test_unknown_preferences_are_predicted(claude):
 def test_bootstrap_error(claude):
     rows = rows_of(claude)
     preferences = preferences_of(claude, rows)
-    result = length_controlled_win_rate(rows, preferences, difficulty_file=claude.difficulty_file, num_bootstrap=60)
+    result = length_controlled_win_rate(rows, preferences, difficulty_file=claude.difficulty_file, num_resamples=60)
     # What is uncertain about the GLM makes it larger than the spread of its predictions.
     assert 1.2 < result.standard_error < 2.2
     assert result.predicted_standard_error == pytest.approx(0.7515, abs=0.02)
@@ -197,5 +197,5 @@ def test_difficulties_from_the_cache(claude, tmp_path, monkeypatch):
         snapshot.mkdir(parents=True)
         (snapshot / "df_gamed.csv").write_bytes(claude.difficulty_file.read_bytes())
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-        result = length_controlled_win_rate(rows, preferences, num_bootstrap=0)
+        result = length_controlled_win_rate(rows, preferences, num_resamples=0)
         assert 5 < result.win_rate < 60

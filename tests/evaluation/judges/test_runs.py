@@ -74,7 +74,7 @@ def test_alpaca_eval_with_answers_of_an_older_version(judge, tmp_path):
         def run():
             return evaluate_alpaca(
                 recorded.model, reference_outputs=recorded.reference, judge=judge, base_url=server.base_url, api_key_env="NO_KEY",
-                output_dir=tmp_path, requests=RequestSettings(**QUICK), num_bootstrap=0,
+                output_dir=tmp_path, requests=RequestSettings(**QUICK), num_resamples=0,
             )  # fmt: skip
 
         first, asked = run(), server.counts.total()
@@ -95,7 +95,7 @@ def test_a_local_judges_log(tmp_path):
     def run():
         return evaluate_alpaca(
             recorded.model, reference_outputs=recorded.reference, judge=Length("length", "prefers length", {}), output_dir=tmp_path,
-            num_bootstrap=0, length_control=False,
+            num_resamples=0, length_control=False,
         )  # fmt: skip
 
     first = run()
@@ -148,7 +148,7 @@ def test_reasons_reach_the_user(command, tmp_path, judge, fault, reason):  # noq
         limits = {**QUICK, "max_retries": 0, "timeout": 0.3 if fault == "drip" else 10.0, "max_answer_bytes": 100_000}
         settings = {"base_url": server.base_url, "settings" if judge.startswith("openai") else "requests": limits}
         result = command(
-            "evaluate", "pairwise", "--outputs", tmp_path / "model.json", "--baselines", tmp_path / "reference.json", "--judge", judge,
+            "evaluate", "pairwise", "--outputs", tmp_path / "model.json", "--reference_outputs", tmp_path / "reference.json", "--judge", judge,
             "--judge_kwargs", json.dumps(settings), "--output_dir", tmp_path / "out",
         )  # fmt: skip
     assert result.code == 2 and reason in result.err and "Traceback" not in result.err

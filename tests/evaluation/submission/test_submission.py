@@ -27,7 +27,7 @@ def evaluated(shared_data, tmp_path_factory):
         annotations=recorded.annotations,
         output_dir=folder,
         difficulty_file=recorded.difficulty_file,
-        num_bootstrap=0,
+        num_resamples=0,
     )
     return recorded, folder
 

@@ -309,7 +309,7 @@ def test_a_head_judges_on_the_command_line(trained, command, tmp_path):
     for name, words in (("a", WORDS[:6]), ("b", WORDS[6:12])):
         rows = zip(WORDS[:6], words, strict=True)
         write_json(tmp_path / f"{name}.json", [{"instruction": i, "output": o, "generator": name} for i, o in rows])
-    flags = ["evaluate", "pairwise", "--outputs", tmp_path / "a.json", "--baselines", tmp_path / "b.json"]
+    flags = ["evaluate", "pairwise", "--outputs", tmp_path / "a.json", "--reference_outputs", tmp_path / "b.json"]
     outcome = command(*flags, "--judge", f"reward:{path}#honesty", "--output_dir", tmp_path / "out")
     assert outcome.code == 0, outcome.err
     assert "(honesty)" in outcome.out
