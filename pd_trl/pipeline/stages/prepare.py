@@ -4,12 +4,8 @@ import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-<<<<<<< HEAD
 from tempfile import TemporaryDirectory
-from typing import Any
-=======
 from typing import Any, ClassVar
->>>>>>> main
 
 from datasets import Dataset
 
