@@ -9,6 +9,7 @@ scripts/speed. Medians of five rounds or more in which the two sides take turns.
 
 import argparse
 import importlib
+import importlib.util
 import json
 import os
 import platform
@@ -23,7 +24,18 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-PARTS = ("scoring", "processes", "select_in_memory", "select_out_of_core", "train_steps")
+PARTS = (
+    "scoring",
+    "processes",
+    "ray_overhead",
+    "client",
+    "rows",
+    "select_in_memory",
+    "select_out_of_core",
+    "train_steps",
+)
+# Parts that need more than the package itself, and the extra that brings it.
+NEEDED = {"ray_overhead": ("ray", "ray"), "client": ("openai", "alpaca")}
 
 
 def machine() -> dict[str, Any]:
@@ -75,6 +87,10 @@ def main() -> None:
     transformers.utils.logging.set_verbosity_error()
     rows: list[dict[str, Any]] = []
     for part in options.only:
+        module, extra = NEEDED.get(part, ("pd_trl", ""))
+        if importlib.util.find_spec(module) is None:
+            print(f'{part}: left out, it needs `pip install "pd_trl[{extra}]"`', file=sys.stderr)
+            continue
         start = time.perf_counter()
         found = importlib.import_module(f"scripts.speed.{part}").measure(options.quick)
         print(f"{part}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
