@@ -80,7 +80,8 @@ def _form(client: Any, request: Mapping[str, Any]) -> Form:
             raise ValueError(f"the header {name.decode('latin-1')!r} has a line break")
         if name.lower() not in (b"content-length", b"transfer-encoding"):
             headers.append((name.decode("latin-1"), value.decode("latin-1")))
-    return Form(str(made.url), tuple(headers))
+    # A user and password in the address are in the headers by now.
+    return Form(str(made.url.copy_with(userinfo=b"")), tuple(headers))
 
 
 def request_body(request: Mapping[str, Any]) -> bytes:

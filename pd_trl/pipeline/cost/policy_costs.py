@@ -139,6 +139,6 @@ def requests_of(parsed: ParsedStep, recipe: Recipe) -> int:
         return 0 if judge.startswith("reward:") else count
     if not judge.startswith(("openai:", "alpaca:")):
         return 0
-    baselines = arguments.baselines
+    baselines = arguments.reference_outputs
     rivals = len(baselines) if isinstance(baselines, dict) else 1
     return 2 * count * rivals
