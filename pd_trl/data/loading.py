@@ -35,28 +35,11 @@ def resolve(
     return chosen, served.load_kwargs.get(config or "", {}), hub_split
 
 
-def read_pairs(
-    name_or_path: SourceLike,
-    *,
-    split: str = "train",
-    config: str | None = None,
-    revision: str | None = None,
-    adapter: str | None = None,
-    column_mapping: Mapping[str, str] | None = None,
-    pairing: Pairing | None = None,
-    on_invalid: OnInvalid = "error",
-    rating_range: tuple[float, float] | None = None,
-    seed: int = 42,
-    num_proc: int | None = None,
-) -> tuple[datasets.Dataset, LoadReport]:
+def read_pairs(name_or_path: SourceLike, **arguments: Any) -> tuple[datasets.Dataset, LoadReport]:
     """
     Returns pairs, and the report of what was read, skipped, dropped and kept. For the arguments see [`load_pairs`].
     """
-    opened = open_pairs(
-        name_or_path, split=split, config=config, revision=revision, adapter=adapter, column_mapping=column_mapping,
-        pairing=pairing, on_invalid=on_invalid, rating_range=rating_range, seed=seed, num_proc=num_proc,
-    )  # fmt: skip
-    return opened.pairs()
+    return open_pairs(name_or_path, **arguments).pairs()
 
 
 def open_pairs(
