@@ -48,8 +48,8 @@ class Reply:
 
 class Connections:
     """
-    Connections that are used again, by several threads. The package openai and httpx below it take five times as long for a
-    request (`scripts/bench_client.py`), and their time-outs hold for each piece of data only.
+    Connections that are used again, by several threads. The package openai and httpx below it take three to four times as
+    long for a request (`scripts/bench_client.py`), and their time-outs hold for each piece of data only.
 
     Args:
         max_bytes (`int`): Largest answer, both as sent and unpacked.
@@ -59,7 +59,6 @@ class Connections:
     def __init__(self, max_bytes: int, tls: Callable[[], ssl.SSLContext]):
         self.max_bytes, self._tls = max_bytes, tls
         self._sessions: dict[int, Any] = {}
-        self._lock = threading.Lock()
         weakref.finalize(self, _close_all, self._sessions)
 
     def post(self, url: str, headers: tuple[tuple[str, str], ...], body: bytes, seconds: float) -> Reply:

@@ -176,6 +176,30 @@ def test_weak_proxies_are_reported_and_can_be_left_out(caplog):
         PDFilter(0.5, min_proxy_accuracy=0.6)(scored())
 
 
+def test_the_report_is_the_same_in_parts_of_any_size(monkeypatch):
+    """Gaps that are missing and clipped count once, whatever the rows that are summed at a time."""
+    rows = scored(100).to_list()
+    for row in rows[::9]:
+        row["rating_honesty_chosen"] = None
+    found = []
+    for size in (1000, 7):
+        monkeypatch.setattr("pd_trl.selection.report._BLOCK", size)
+        pd_filter = PDFilter(0.3, source="ratings", gamma=0.5)
+        pd_filter(Dataset.from_list(rows))
+        found.append(json.loads(json.dumps(pd_filter.report_.to_dict())))
+    assert found[0]["aspects"]["honesty"]["clipped"] > 0 and found[0]["missing_gaps"]["honesty"] > 0
+    assert flat(found[0]) == pytest.approx(flat(found[1]), nan_ok=True)
+
+
+def flat(report, name=""):
+    """The numbers of a report by their place."""
+    if isinstance(report, dict):
+        return {place: n for key, part in report.items() for place, n in flat(part, f"{name}/{key}").items()}
+    if isinstance(report, list):
+        return {place: n for key, part in enumerate(report) for place, n in flat(part, f"{name}/{key}").items()}
+    return {name: report} if isinstance(report, (int, float)) else {}
+
+
 def test_report_numbers_by_brute_force():
     data = scored(80)
     pd_filter = PDFilter(0.25)
