@@ -5,24 +5,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pd_trl.errors import InputError
-
 logger = logging.getLogger("pd_trl.tests")
 
 
 @dataclass(frozen=True)
 class Doubling:
-    """Doubles numbers, and fails at `refused` by an error of the input, or by one of the system."""
+    """Doubles numbers, and finds the disk full at one of them."""
 
-    refused: int | None = None
-    system: bool = False
+    full_at: int | None = None
 
     def worker(self) -> "Doubling":
         return self
 
     def each(self, items: Iterable[int]) -> Iterator[dict[str, Any]]:
         for item in items:
-            if item == self.refused:
-                raise OSError(28, "No space left on device") if self.system else InputError(f"{item} is refused.")
+            if item == self.full_at:
+                raise OSError(28, "No space left on device")
             logger.warning("Numbers are doubled.")
             yield {"item": item, "double": 2 * item}

@@ -1,6 +1,7 @@
 """On Ray, outputs and ratings are those of one process, and go on whatever dies."""
 
 import json
+import os
 import platform
 import random
 from pathlib import Path
@@ -28,6 +29,8 @@ NUM_PROMPTS = 40
 @pytest.fixture(scope="module")
 def nodes():
     pytest.importorskip("ray.data", reason='Ray is not installed: pip install "pd_trl[ray]"')
+    # Ray's own 15 would leave its actors little beside other tests.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     with ray_cluster.nodes(1) as started:
         yield started
 
@@ -75,10 +78,8 @@ def test_results_warnings_and_errors_of_actors_arrive(nodes, caplog):
     found = sorted(result["item"] for result in on_ray(Doubling(), list(range(50)), 2, items_per_task=3))
     assert found == list(range(50))
     assert caplog.text.count("Numbers are doubled.") == 1
-    with pytest.raises(InputError, match="^7 is refused.$"):
-        list(on_ray(Doubling(refused=7), list(range(50)), 1))
-    with pytest.raises(InputError, match=f"On {platform.node()}: .*No space left"):
-        list(on_ray(Doubling(refused=7, system=True), list(range(50)), 1))
+    with pytest.raises(InputError, match=f"^On {platform.node()}: .*No space left"):
+        list(on_ray(Doubling(full_at=7), list(range(50)), 1))
     with pytest.raises(InputError, match="has 0 GPUs and 4 CPUs, and each actor has one. Ask for fewer"):
         list(on_ray(Doubling(), [1], 5))
 
