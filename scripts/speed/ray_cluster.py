@@ -92,14 +92,14 @@ class Nodes:
 
 
 @contextlib.contextmanager
-def nodes(count: int = 3) -> Iterator[Nodes]:
+def nodes(count: int = 3, num_cpus: int = 4) -> Iterator[Nodes]:
     """Nodes to which this process is connected."""
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray kills workers where the memory of the machine is nearly full, whoever fills it: not what is tried here.
     os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
-    started = Nodes(count)
+    started = Nodes(count, num_cpus)
     try:
         ray.init(started.address, logging_level="ERROR", log_to_driver=False)
         yield started

@@ -23,7 +23,7 @@ from tests.tiny import sentence
 
 pytestmark = pytest.mark.multiprocess
 
-NUM_PROMPTS = 40
+NUM_PROMPTS = 80
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def nodes():
     pytest.importorskip("ray.data", reason='Ray is not installed: pip install "pd_trl[ray]"')
     # Ray's own 15 would leave its actors little beside other tests.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    with ray_cluster.nodes(1) as started:
+    with ray_cluster.nodes(1, num_cpus=2) as started:
         yield started
 
 
@@ -74,22 +74,36 @@ def test_parts_are_whole_batches_and_enough_for_many_actors():
     assert sum(parts_of(range(10), 4, 16), []) == list(range(10)) and parts_of([], 4, 16) == []
 
 
-def test_results_warnings_and_errors_of_actors_arrive(nodes, caplog):
-    found = sorted(result["item"] for result in on_ray(Doubling(), list(range(50)), 2, items_per_task=3))
-    assert found == list(range(50))
+def test_an_actor_that_dies_costs_what_it_had_in_hand(nodes, tmp_path, caplog):
+    made = on_ray(Doubling(str(tmp_path)), list(range(60)), 2, items_per_task=3)
+    found = [next(made) for _ in range(10)]
+    actors = nodes.actors()
+    nodes.kill_actor(random.Random(0))
+    found += made
+    assert sorted((one["item"], one["double"]) for one in found) == [(i, 2 * i) for i in range(60)]
+    begun = sum(path.stat().st_size for path in tmp_path.iterdir())
+    # Two tasks of three.
+    assert actors and 60 <= begun <= 60 + 2 * 3
     assert caplog.text.count("Numbers are doubled.") == 1
+
+
+def test_an_error_of_an_actor_is_one_message(nodes, tmp_path):
     with pytest.raises(InputError, match=f"^On {platform.node()}: .*No space left"):
-        list(on_ray(Doubling(full_at=7), list(range(50)), 1))
-    with pytest.raises(InputError, match="has 0 GPUs and 4 CPUs, and each actor has one. Ask for fewer"):
-        list(on_ray(Doubling(), [1], 5))
+        list(on_ray(Doubling(str(tmp_path), full_at=7), list(range(50)), 1))
+    with pytest.raises(InputError, match="has 0 GPUs and 2 CPUs, and each actor has one. Ask for fewer"):
+        list(on_ray(Doubling(str(tmp_path)), [1], 3))
 
 
 def test_an_actor_is_killed_and_outputs_are_those_of_one_process(nodes, flags, expected, tmp_path):
-    output = tmp_path / "out"
-    result = ray_cluster.disturbed(
-        lambda: run_generate(GenerateArguments(**flags, output_dir=str(output), engine="ray", num_actors=2)),
-        output, 4, lambda: nodes.kill_actor(random.Random(0)),
-    )  # fmt: skip
+    output, actors = tmp_path / "out", []
+
+    def kill() -> None:
+        actors.extend(nodes.actors())
+        nodes.kill_actor(random.Random(0))
+
+    start = GenerateArguments(**flags, output_dir=str(output), engine="ray", num_actors=2)
+    result = ray_cluster.disturbed(lambda: run_generate(start), output, 2, kill)
+    assert actors
     assert outputs_of(output) == expected and result.counts["outputs"] == NUM_PROMPTS
     keys = keys_of(log_of(output))
     assert len(keys) == len(set(keys)) == NUM_PROMPTS
