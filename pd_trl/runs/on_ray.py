@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import socket
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -19,6 +20,8 @@ NO_SERVER = (
     "leave `engine` out."
 )
 _TASKS_PER_ACTOR = 8
+# Seconds in which somebody must listen at the address of a cluster.
+_PATIENCE = 20.0
 # Parts that a set is cut into, as far as batches stay whole.
 _PARTS = 64
 _ERROR, _RESULT, _SAID = "error", "result", "said"
@@ -173,20 +176,35 @@ class _Warnings(logging.Handler):
         return texts
 
 
+def _check_answers(address: str) -> None:
+    """Raises `OSError` where nobody listens at an address of a host and a port: Ray would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+
+
 @contextlib.contextmanager
 def _cluster(ray: Any) -> Iterator[None]:
     """The cluster that is running, or one of this machine for as long as the block."""
     if ray.is_initialized():
         yield
         return
+    address = os.environ.get("RAY_ADDRESS")
+    # Without an address, Ray would look for a cluster that was once started here, and wait minutes for one that is gone.
+    options: dict[str, Any] = {} if address else {"address": "local", "include_dashboard": False}
     try:
-        # Without an address, Ray would look for a cluster that was once started here, and wait minutes for one that is gone.
-        address = None if os.environ.get("RAY_ADDRESS") else "local"
-        ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        if address:
+            _check_answers(address)
+        ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+    except Exception as error:  # Ray raises that class itself
+        said = " ".join(str(error).split())[:300].rstrip(".")
+        if address:
+            raise InputError(
+                f"No Ray cluster answers at {address}: {said}. Start one with `ray start --head`, and name it with RAY_ADDRESS."
+            ) from None
         raise InputError(
-            f"No Ray cluster answers at {os.environ.get('RAY_ADDRESS', 'this machine')}: {' '.join(str(error).split())[:300]}. Start one "
-            "with `ray start --head`, and name it with RAY_ADDRESS."
+            f"Ray does not start on this machine: {said}. Try again when the machine is less busy, or start a cluster with `ray start "
+            "--head` and name it with RAY_ADDRESS."
         ) from None
     try:
         yield

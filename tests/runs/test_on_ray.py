@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import random
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,18 @@ def test_parts_are_whole_batches_and_enough_for_many_actors():
     assert sum(parts_of(range(10), 4, 16), []) == list(range(10)) and parts_of([], 4, 16) == []
 
 
+@pytest.mark.parametrize("form", ["{}", "ray://{}"])
+def test_a_cluster_that_does_not_answer_is_named_at_once(form, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = form.format(f"127.0.0.1:{nobody.getsockname()[1]}")
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        monkeypatch.setattr(ray, "is_initialized", lambda: False)
+        with pytest.raises(InputError, match=f"No Ray cluster answers at {address}: .*refused.* `ray start --head`"):
+            next(on_ray(Doubling(str(tmp_path)), [1]))
+
+
 def test_an_actor_that_dies_costs_what_it_had_in_hand(nodes, tmp_path, caplog):
     made = on_ray(Doubling(str(tmp_path)), list(range(60)), 2, items_per_task=3)
     found = [next(made) for _ in range(10)]
@@ -94,6 +107,7 @@ def test_an_error_of_an_actor_is_one_message(nodes, tmp_path):
         list(on_ray(Doubling(str(tmp_path)), [1], 3))
 
 
+@pytest.mark.slow
 def test_an_actor_is_killed_and_outputs_are_those_of_one_process(nodes, flags, expected, tmp_path):
     output, actors = tmp_path / "out", []
 
