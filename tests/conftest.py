@@ -8,7 +8,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
+import gc  # noqa: E402
 import signal  # noqa: E402
+import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import hypothesis  # noqa: E402
@@ -39,3 +41,17 @@ def tiny_models(tmp_path_factory) -> "dict[str, str]":
     from tests.tiny import save_tiny_models
 
     return save_tiny_models(tmp_path_factory.mktemp("tiny"))
+
+
+# accelerate collects garbage around each trainer, and looks through all that was ever imported: half of the time of a tiny training.
+_frozen_modules = 0
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item) -> None:
+    """What a test has imported is set aside from the garbage collector."""
+    global _frozen_modules
+    if len(sys.modules) > _frozen_modules + 20:
+        _frozen_modules = len(sys.modules)
+        gc.collect()
+        gc.freeze()

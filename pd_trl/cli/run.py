@@ -17,6 +17,7 @@ from ..pipeline.mappings import path_or_mapping
 from ..pipeline.recipe import SECTIONS, TOP_LEVEL, Step, check_recipe, steps_of
 from ..pipeline.recipe_rules import check_no_secret, check_servers, set_environment
 from ..pipeline.registry import STAGES
+from ..pipeline.stages.arguments import listed
 from ..runs.artifacts import library_versions, write_json
 from ..runs.resources import list_recipes, recipe_path
 from ..safety.secrets import masked
@@ -50,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model_name_or_path", "--model-name-or-path", help="Model that the rewards and the policy start from."
     )
-    parser.add_argument("--stages", help=f"Only these stages, with commas between: {', '.join(SECTIONS)}.")
+    parser.add_argument("--stages", nargs="+", help=f"Only these stages: {', '.join(SECTIONS)}.")
     # With or without a value, as the stages' own.
     switch: dict[str, Any] = {"type": string_to_bool, "nargs": "?", "const": True, "default": False}
     parser.add_argument("--dry_run", "--dry-run", **switch, help="Show the plan and the counts, and do nothing.")
@@ -72,7 +73,7 @@ def main(command: str, arguments: list[str]) -> int:
     set_up_logging()
     recipe, launch_args = with_overrides(recipe, options, left, parser)
     check_no_secret(recipe, "The command line")
-    only = [name.strip() for name in options.stages.split(",")] if options.stages is not None else None
+    only = listed(options.stages) if options.stages is not None else None
     steps = steps_of(recipe, only)
     _check(steps, {flag.partition("=")[0].lstrip("-").replace("-", "_") for flag in left}, options.dry_run)
     start = time.perf_counter()

@@ -340,21 +340,12 @@ def test_the_home_of_the_user_is_meant_by_a_tilde(tmp_path, monkeypatch):
     assert given.output_dir == "~/out"
 
 
-def rank(number, world, port, folder, manifest, seen, delay=0.0):
-    os.environ |= {"RANK": str(number), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    time.sleep(delay)
-    with owned_folder(manifest, folder, overwrite=True) as root:
-        seen.put((number, str(root), (Path(root) / "stale").exists()))
-        if number == 0:
-            manifest.save(root)
-    os._exit(0)
-
-
 @pytest.mark.multiprocess
 @pytest.mark.parametrize("late", [0, 1])
 def test_processes_of_a_launch_agree_on_the_folder_and_leave_it_together(tmp_path, late):
     """An old launch's marker, with the same port, lets nobody pass."""
     from tests.processes import free_port
+    from tests.runs.launched import rank
 
     folder, manifest = tmp_path / "out", Manifest("s", arguments={"a": 2})
     grow(Manifest("s", arguments={"a": 1}), folder, "old")

@@ -82,7 +82,7 @@ def _nested(value: object, depth: list[str]) -> object:
     return value
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(bodies, st.lists(st.sampled_from("mlt"), max_size=4), st.booleans())
 def test_no_secret_survives_wherever_it_lies(body, depth, in_json):
     for kind, (value, secret) in _shapes(body).items():

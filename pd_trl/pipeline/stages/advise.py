@@ -10,7 +10,7 @@ from ...runs.artifacts import Manifest, replaced_folder, write_json
 from ...runs.identity import data_key
 from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, skip_if_done, timed
 from ...selection.advice import BUDGETS, MAX_PAIRS, advise
-from .arguments import OVERWRITE, argument
+from .arguments import OVERWRITE, argument, listed
 from .inputs import rows_of
 
 ADVICE_NAME, ADVICE_TEXT = "advice.json", "advice.txt"
@@ -37,7 +37,7 @@ class AdviseArguments:
         "Gaps from rewards, or ratings of all pairs (with an overall label).",
         choices=["rewards", "ratings"],
     )
-    budgets: str = argument(",".join(map(str, BUDGETS)), "Shares of the pairs to look at, by commas.")
+    budgets: list[str] | str = argument([str(budget) for budget in BUDGETS], "Shares of the pairs to look at.")
     max_pairs: int = argument(MAX_PAIRS, "Largest number of labelled pairs to use.")
     gamma: float = argument(GAMMA, "Quantile of the absolute gaps that becomes 1 (Eq. 13).")
     margin_column: str = argument("reward_gap_overall", "Column with the margin of one reward model (RAF).")
@@ -46,11 +46,11 @@ class AdviseArguments:
     overwrite: bool = argument(False, OVERWRITE)
 
 
-def _budgets(text: str) -> list[float]:
+def _budgets(given: list[str] | str) -> list[float]:
     try:
-        return [float(part) for part in str(text).split(",")]
+        return [float(part) for part in listed(given)]
     except ValueError:
-        raise InputError(f"`budgets` must be shares by commas, such as 0.1,0.3,0.5, got {text!r}.") from None
+        raise InputError(f"`budgets` must be shares, such as 0.1 0.3 0.5, got {given!r}.") from None
 
 
 @held_folder

@@ -69,6 +69,12 @@ def check_engine(arguments: Any, elsewhere: str = "") -> None:
         raise InputError("--engine ray needs no launcher: start one process, and Ray has the others (`num_actors`).")
 
 
+def listed(value: str | Sequence[Any]) -> list[str]:
+    """The values of an argument that takes several, with spaces or commas between them."""
+    texts = [value] if isinstance(value, str) else value
+    return [part.strip() for text in texts for part in str(text).split(",") if part.strip()]
+
+
 def argument(default: Any, help: str, *, choices: Sequence[Any] | None = None) -> Any:
     """
     A field of a dataclass of arguments.
@@ -78,6 +84,7 @@ def argument(default: Any, help: str, *, choices: Sequence[Any] | None = None) -
         help (`str`): What `--help` says of it.
         choices (sequence, *optional*): The values it takes.
     """
-    return field(
-        default=default, metadata={"help": help} | ({"choices": list(choices)} if choices is not None else {})
-    )
+    metadata = {"help": help} | ({"choices": list(choices)} if choices is not None else {})
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)

@@ -12,7 +12,7 @@ from ...errors import InputError
 from ...runs.artifacts import read_json, write_json
 from ...runs.stage_folders import StageResult, held_folder, owned_folder
 from ...text.tables import printable
-from .arguments import argument
+from .arguments import argument, listed
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +26,8 @@ class BenchArguments:
     rows: str | None = argument(None, "Rows of the table, separated by semicolons. All where unset.")
     ablations: str = argument("none", "none, all, or names of ablations separated by semicolons.")
     ablations_only: bool = argument(False, "Run the ablations only.")
-    seeds: str = argument("11,12,13", "Seeds, separated by commas.")
-    conflicts: str = argument("0.1,0.2,0.3", "Levels of conflict, separated by commas.")
+    seeds: list[str] | str = argument(["11", "12", "13"], "Seeds.")
+    conflicts: list[str] | str = argument(["0.1", "0.2", "0.3"], "Levels of conflict.")
     num_pairs: int = argument(6000, "Pairs of a cell of the table; ablations have half as many.")
     jobs: int = argument(2, "Number of processes, of one thread each.")
     dry_run: bool = argument(False, "Show the plan and compute nothing.")
@@ -83,8 +83,8 @@ def _plan(arguments: BenchArguments) -> tuple[Any, Any, list[str], list[str]]:
     from ...lab.bench.rows import QUICK_ROWS, ROWS
     from ...lab.bench.settings import FULL, QUICK
 
-    seeds = tuple(_as_seed(text) for text in arguments.seeds.split(","))
-    conflicts = tuple(_as_number(text, "conflicts") for text in arguments.conflicts.split(","))
+    seeds = tuple(_as_seed(text) for text in listed(arguments.seeds))
+    conflicts = tuple(_as_number(text, "conflicts") for text in listed(arguments.conflicts))
     if arguments.jobs < 1 or arguments.num_pairs < 300:
         raise InputError(
             f"`jobs` must be at least 1 and `num_pairs` at least 300, got {arguments.jobs} and {arguments.num_pairs}."
@@ -110,7 +110,7 @@ def _names(text: str | None, default: tuple[str, ...], known: Any, what: str) ->
 
 def _as_seed(text: str) -> int:
     if not text.strip().isdecimal():
-        raise InputError(f"`seeds` must be whole numbers of at least 0, separated by commas, got {text!r}.")
+        raise InputError(f"`seeds` must be whole numbers of at least 0, got {text!r}.")
     return int(text)
 
 
@@ -118,7 +118,7 @@ def _as_number(text: str, what: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise InputError(f"`{what}` must be numbers separated by commas, got {text!r}.") from None
+        raise InputError(f"`{what}` must be numbers, got {text!r}.") from None
 
 
 def _say(line: str) -> None:

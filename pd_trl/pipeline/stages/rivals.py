@@ -16,7 +16,7 @@ from ...runs.model_identity import model_key
 from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, skip_if_done, timed
 from ...selection.rivals import MARGIN_COLUMN, rival_scores
 from ..mappings import mapping_of
-from .arguments import OVERWRITE, argument
+from .arguments import OVERWRITE, argument, listed
 from .inputs import rows_of
 
 
@@ -25,10 +25,9 @@ class RivalsArguments:
     """Arguments of `pd-trl rivals`, see [`rival_scores`], [`policy_margins`] and [`validation_losses`]."""
 
     dataset_name: str | None = argument(None, "Scored pairs: the folder of `pd-trl score`, a file, or a Hub id.")
-    selectors: str | None = argument(
+    selectors: list[str] | str | None = argument(
         None,
-        "Of pareto, alignment_potential and bees, those to make columns for, by commas; none for none. Where unset, all whose columns are "
-        "there.",
+        "Of pareto, alignment_potential and bees, those to make columns for; none for none. Where unset, all whose columns are there.",
     )
     policy: str | None = argument(
         None, "Policy whose implicit margins are read (path or Hub id). Where unset, none is read."
@@ -151,8 +150,8 @@ def _with_columns(
     return rows
 
 
-def _selectors(text: str | None) -> list[str] | None:
-    return None if text is None else [part for part in text.replace(" ", "").split(",") if part and part != "none"]
+def _selectors(given: list[str] | str | None) -> list[str] | None:
+    return None if given is None else [name for name in listed(given) if name != "none"]
 
 
 def _recorded(name: str | None) -> dict[str, Any]:
