@@ -19,7 +19,7 @@ API_KEY_ENV = "Environment variable with the key."
 
 WEIGHTS = "Type of the weights. Where unset, bfloat16 on a GPU that has it, else float32."
 DTYPES = ("float32", "bfloat16", "float16")
-NUM_ACTORS = "Actors of --engine ray. Where unset, one for each GPU, or for each CPU where there is none."
+NUM_ACTORS = "Actors of --engine ray. Where unset, one a GPU, else one a CPU."
 
 # Flags of the settings of requests, and what `--help` says of them.
 _REQUESTS = {
@@ -53,9 +53,7 @@ def dtype_of(arguments: Any) -> Any:
 
 def engine_argument(process: str) -> Any:
     """The field of a stage that says who works; `process` is what `--help` says of the engine without Ray."""
-    return argument(
-        "process", f"process ({process}) or ray (the cluster of RAY_ADDRESS, or this machine).", choices=list(ENGINES)
-    )
+    return argument("process", f"process ({process}) or ray (at RAY_ADDRESS, or this machine).", choices=list(ENGINES))
 
 
 def check_engine(arguments: Any, elsewhere: str = "") -> None:

@@ -47,7 +47,6 @@ from .arguments import (
     NUM_ACTORS,
     OVERWRITE_KEEPS_ANSWERS,
     REMOTE_CODE,
-    WEIGHTS,
     argument,
     check_engine,
     engine_argument,
@@ -93,13 +92,13 @@ class RateArguments:
     request_timeout: float = request_argument("request_timeout")
     max_askings: int = request_argument("max_askings")
     batch_size: int = argument(8, "Questions in a batch of a judge on this machine.")
-    dtype: str | None = argument(None, f"{WEIGHTS} For a judge on this machine.", choices=DTYPES)
+    dtype: str | None = argument(None, "Type of such a judge's weights.", choices=DTYPES)
     engine: str = engine_argument("this one")
     num_actors: int | None = argument(None, NUM_ACTORS)
     adaptive: bool = argument(
         False, "Ask no more about pairs that can no longer be kept at `budget`. Pairs need a label of their own."
     )
-    budget: float | str = argument(0.3, "Share or number of pairs that the selection will keep, for --adaptive.")
+    budget: float | str = argument(0.3, "Share or number of pairs that `select` will keep, for --adaptive.")
     max_call_share: float = argument(
         MAX_CALL_SHARE,
         "Largest share of all ratings that --adaptive asks for, beside those of the first 30 pairs. It asks for fewer where they "
