@@ -91,6 +91,14 @@ class Nodes:
         self.cluster.shutdown()
 
 
+def _started(count: int, num_cpus: int, attempts: int = 3) -> Nodes:
+    """Nodes. Ray waits 30 seconds for each and then raises an error of no class of its own: too little on a busy machine."""
+    for _ in range(attempts - 1):
+        with contextlib.suppress(Exception):
+            return Nodes(count, num_cpus)
+    return Nodes(count, num_cpus)
+
+
 @contextlib.contextmanager
 def nodes(count: int = 3, num_cpus: int = 4) -> Iterator[Nodes]:
     """Nodes to which this process is connected."""
@@ -99,7 +107,7 @@ def nodes(count: int = 3, num_cpus: int = 4) -> Iterator[Nodes]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray kills workers where the memory of the machine is nearly full, whoever fills it: not what is tried here.
     os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
-    started = Nodes(count, num_cpus)
+    started = _started(count, num_cpus)
     try:
         ray.init(started.address, logging_level="ERROR", log_to_driver=False)
         yield started
