@@ -101,13 +101,18 @@ class PolicyBench:
         self, names: list[str], seeds: list[int], arms: list[str], settings: PolicySettings
     ) -> tuple[list[tuple[str, int, Arm]], list[str]]:
         """Cells in the order in which they are run, all arms of a seed together, and the arms that sets do not have."""
-        cells, left_out = [], []
+        cells = []
+        missing: dict[tuple[str, str, str], list[int]] = {}
         for name in names:
             for seed in seeds:
                 for arm in (ARMS[a] for a in arms):
                     reason = self.pairs(name, seed, settings).why_not(arm)
                     if reason is None:
                         cells.append((name, seed, arm))
-                    elif seed == seeds[0]:
-                        left_out.append(f"{name}: no {arm.name}, since {reason}.")
+                    else:
+                        missing.setdefault((name, arm.name, reason), []).append(seed)
+        left_out = [
+            f"{name}: no {arm}{'' if without == seeds else f' (seeds {without})'}, since {reason.rstrip('.')}."
+            for (name, arm, reason), without in missing.items()
+        ]
         return cells, left_out

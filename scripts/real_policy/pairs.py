@@ -159,6 +159,11 @@ class PolicyPairs:
         others = (real.own[self.pool, None] != np.arange(len(real.aspects))) & (real.votes[self.pool] != 0)
         if arm.source == "ratings" and not others.any():
             return "no pair has ratings of a second aspect"
+        if arm.source == "ratings":
+            try:
+                self.rows_of(arm)
+            except InputError as error:
+                return f"its selection cannot be made: {error}"
         return None
 
     def rows_of(self, arm: Arm) -> tuple[NDArray[np.integer], NDArray[np.bool_]]:

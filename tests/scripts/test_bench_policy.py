@@ -2,6 +2,7 @@
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,12 @@ def test_arms_that_a_set_does_not_have_are_said(make, tmp_path):
     cells, left_out = bench.grid(["hh_rlhf_test"], [1], ["ALL", "OVA", "PD (rati.)"], SETTINGS)
     assert [arm.name for _, _, arm in cells] == ["ALL"] and len(left_out) == 2
     assert "no overall label" in left_out[0] and "ratings of a second aspect" in left_out[1]
+    # Nearly all ratings of an aspect are ties: γ has nothing to scale by.
+    cells, left_out = bench.grid(
+        ["truthfulqa_pairs"], [1], ["ALL", "PD (rati.)"], replace(SETTINGS, pairs=320, proxy_pairs=320)
+    )
+    assert [arm.name for _, _, arm in cells] == ["ALL"] and len(left_out) == 1
+    assert "0.9-quantile" in left_out[0] and "informative" in left_out[0]
 
 
 @pytest.mark.parametrize(
