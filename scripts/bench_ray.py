@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """
-Scoring on Ray: the same rows and scores as one process, whatever dies; what Ray costs; how long a worker takes to start.
+Scoring on Ray: the same rows and scores as one process, whatever dies; what Ray costs; how long a worker takes to start. What the
+process that generates on Ray does and holds.
 
     python scripts/bench_ray.py --quick
     python scripts/bench_ray.py --trials 10 --num_pairs 200000 --num_rows 200000 2000000 20000000
@@ -26,9 +27,9 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 from pd_trl.text.tables import table  # noqa: E402
-from scripts.speed import ray_cluster, ray_overhead  # noqa: E402
+from scripts.speed import ray_cluster, ray_overhead, ray_rows  # noqa: E402
 
-PARTS = ("equality", "failures", "overhead", "startup")
+PARTS = ("equality", "failures", "overhead", "startup", "rows")
 KINDS = ("an actor killed", "a node removed", "the driver killed with -9")
 UNITS_IN_FLIGHT = 2
 
@@ -126,6 +127,15 @@ def startup(folder: Path, arguments: argparse.Namespace) -> list[list[Any]]:
     return rows
 
 
+def rows(folder: Path, arguments: argparse.Namespace) -> list[list[Any]]:
+    """What the process of `pd-trl generate --engine ray` does and holds, without the work of the model."""
+    found: list[list[Any]] = [["prompts", "seconds", "CPU seconds", "GB before the start", "peak GB"]]
+    for count in arguments.num_prompts:
+        numbers = ray_rows.measured(count)
+        found.append([f"{count:,}", *(f"{value:.2f}" for value in numbers.values())])
+    return found
+
+
 def write_rows(place: Path, total: int, rows_per_file: int = 50_000) -> int:
     """Pairs in files of 50,000 rows and row groups of 1,000, as `pd-trl prepare` writes them: their bytes."""
     place.mkdir(parents=True)
@@ -155,6 +165,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="Rounds of the runs whose times are compared.")
     parser.add_argument("--num_pairs", type=int, default=200_000, help="Pairs of equality and failures.")
     parser.add_argument("--num_rows", type=int, nargs="+", default=[200_000, 2_000_000], help="Rows that are planned.")
+    parser.add_argument("--num_prompts", type=int, nargs="+", default=[20_000, 100_000], help="Prompts of rows.")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.quick:
@@ -162,10 +173,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         for part in arguments.only:
             start, cpu = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
-            rows = globals()[part](Path(name) / part, arguments)
+            lines = globals()[part](Path(name) / part, arguments)
             took = resource.getrusage(resource.RUSAGE_SELF).ru_utime - cpu.ru_utime
             print(f"\n{part} ({time.perf_counter() - start:.0f} s, {took:.0f} s of this process's CPU)\n")
-            print("\n".join(table([[str(cell) for cell in row] for row in rows])), flush=True)
+            print("\n".join(table([[str(cell) for cell in row] for row in lines])), flush=True)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ def decode(
     config: DecodingConfig,
     *,
     batch_size: int = 32,
+    numbers: Sequence[int] | None = None,
 ) -> Iterator[Decoded]:
     """
     Outputs of a model, in batches of prompts of similar length, longest first.
@@ -64,6 +65,7 @@ def decode(
         keys (sequence of `str`): What the draws of each prompt depend on, such as its text.
         config ([`DecodingConfig`]): How to decode.
         batch_size (`int`, *optional*, defaults to `32`): Prompts per batch; a batch that does not fit in memory is halved.
+        numbers (sequence of `int`, *optional*): By which errors name the prompts. `None` are their positions.
 
     Yields:
         [`Decoded`]: each output as its batch is finished.
@@ -77,10 +79,11 @@ def decode(
     if model.config.is_encoder_decoder:
         check_language_model(model.config, "The model")
     ends, pad = _special_tokens(model, tokenizer)
+    named = range(len(prompts)) if numbers is None else numbers
     lengths = [len(ids) for ids in prompts]
     every = np.fromiter(chain.from_iterable(prompts), dtype=np.int64, count=sum(lengths))
-    check_token_ids(every, lengths, num_embeddings(model), tokenizer, lambda index: f"prompt {index}")
-    limits = token_limits(model, prompts, config.max_new_tokens)
+    check_token_ids(every, lengths, num_embeddings(model), tokenizer, lambda index: f"prompt {named[index]}")
+    limits = token_limits(model, prompts, config.max_new_tokens, named)
     was_training = model.training
     model.eval()
     try:
@@ -95,7 +98,7 @@ def decode(
         model.train(was_training)
 
 
-def token_limits(model: Any, prompts: Sequence[list[int]], max_new_tokens: int) -> list[int]:
+def token_limits(model: Any, prompts: Sequence[list[int]], max_new_tokens: int, numbers: Sequence[int]) -> list[int]:
     """Most new tokens of each prompt: `max_new_tokens`, or what the model has positions left for."""
     positions = positions_of(model)
     if positions is None:
@@ -103,7 +106,7 @@ def token_limits(model: Any, prompts: Sequence[list[int]], max_new_tokens: int) 
     full = [i for i, ids in enumerate(prompts) if len(ids) >= positions]
     if full:
         raise InputError(
-            f"{len(full)} prompts fill all {positions} positions of the model, the first of them prompt {full[0]} with "
+            f"{len(full)} prompts fill all {positions} positions of the model, the first of them prompt {numbers[full[0]]} with "
             f"{len(prompts[full[0]])} tokens. Leave them out, or use a model with more positions."
         )
     return [min(max_new_tokens, positions - len(ids)) for ids in prompts]

@@ -14,19 +14,19 @@ import torch
 
 from ..errors import InputError
 from ..runs.artifacts import write_json
+from ..runs.on_ray import ENGINES, NO_SERVER
 from ..runs.progress import Bar
 from ..runs.row_log import MemoryLog, RowLog
 from ..safety.schema import Check, boolean, integer, record, text
 from ..safety.secrets import masked
 from ..servers.settings import RequestSettings, request_settings
 from ..text.tables import printable
-from .decoding import Decoded, decode
+from .decoder import Decoder, Prompt
 from .instructions import Instruction, load_instructions
 from .policies import Policy, PolicySource
 from .prompts import encode_prompts
 from .server import DEFAULT_KEY, LOG_NAME, SERVER_ROW, ServerPolicy, describe_failures, raise_failures
 from .settings import DecodingConfig
-from .vllm_backend import decode_with_vllm
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,8 @@ def generate_outputs(
     request_arguments: Mapping[str, Any] | None = None,
     requests: RequestSettings | Mapping[str, Any] | None = None,
     skip_failed: bool = False,
+    engine: str = "process",
+    num_actors: int | None = None,
 ) -> list[dict[str, str]]:
     """
     Outputs of a language model to a set of instructions, in the format of AlpacaEval.
@@ -99,6 +101,10 @@ def generate_outputs(
             Retries and concurrency, such as `{"max_retries": 2}`.
         skip_failed (`bool`, *optional*, defaults to `False`):
             Whether instructions that the server gives no output to are left out and counted, instead of an error.
+        engine (`str`, *optional*, defaults to `"process"`):
+            `"process"` is this process, `"ray"` a Ray cluster, whose actors have the model each. Outputs are the same.
+        num_actors (`int`, *optional*):
+            Actors on Ray. `None` is one for each GPU, or for each CPU where there is none.
 
     Returns:
         `list` of `dict`: records with the keys `dataset`, `instruction`, `output` and `generator`, in the order of the
@@ -109,9 +115,13 @@ def generate_outputs(
     """
     if backend not in BACKENDS:
         raise InputError(f"`backend` must be one of {', '.join(BACKENDS)}, got {backend!r}.")
+    if engine not in ENGINES:
+        raise InputError(f"`engine` must be one of {', '.join(ENGINES)}, got {engine!r}.")
     config = config or DecodingConfig()
     items = _as_instructions(instructions)
     if isinstance(model, ServerPolicy) or base_url is not None or backend == "server":
+        if engine != "process":
+            raise InputError(NO_SERVER)
         policy = model
         if not isinstance(policy, ServerPolicy):
             policy = ServerPolicy(
@@ -136,19 +146,14 @@ def generate_outputs(
     name = generator or source.name
     with _rows(output_dir, settings, _ROW) as rows:
         missing = [i for i, key in enumerate(keys) if key not in rows]
-        left, texts = [prompts[i] for i in missing], [items[i].text for i in missing]
-        answers: Iterable[Decoded] = ()
-        if missing and backend == "vllm":
-            answers = decode_with_vllm(source, left, texts, config, engine_kwargs)
-        elif missing:
-            answers = decode(source.loaded, source.tokenizer, left, texts, config, batch_size=batch_size)
+        left = [Prompt(i, prompts[i], items[i].text) for i in missing]
+        decoder = Decoder(source, config, batch_size, backend, engine_kwargs)
+        made = decoder.rows_on_ray(left, num_actors) if engine == "ray" else decoder.rows(left)
         with Bar(
             total=len(items), initial=len(items) - len(missing), desc=printable(name), unit="output", disable=None
         ) as bar:
-            for answer in answers:
-                text = str(source.tokenizer.decode(answer.token_ids, skip_special_tokens=True))
-                row = {"output": text, "num_tokens": len(answer.token_ids), "finished": answer.finished}
-                rows.add(keys[missing[answer.position]], row)
+            for number, row in made:
+                rows.add(keys[number], row)
                 bar.update()
         done = [rows[key] for key in keys]
     return _written(items, done, output_dir, name, settings, config, {})

@@ -1,6 +1,8 @@
 """[`PolicySource`]: the language model that answers, its tokenizer, and the key of both."""
 
+import logging
 import os
+import platform
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +18,8 @@ from ..models.adapters import base_folder, is_adapter
 from ..models.loading import load_tokenizer, model_device, model_dtype
 from ..runs.model_identity import memory_key, model_key
 from .padding import check_language_model
+
+logger = logging.getLogger(__name__)
 
 Policy: TypeAlias = str | os.PathLike | tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
@@ -126,3 +130,54 @@ class PolicySource:
 
             model = PeftModel.from_pretrained(model, str(self.folder))
         return model.to(model_device()).eval()
+
+
+@dataclass(frozen=True)
+class PlacedPolicy:
+    """
+    A [`PolicySource`] for other machines: names of its weights, and what they must be there.
+
+    Args:
+        model (`str`): Its folder, by the whole path, or its Hub id.
+        revision, trust_remote_code: See [`PolicySource`].
+        dtype (`torch.dtype`): Type of the weights.
+        chosen (`bool`): Whether the user named this type; otherwise it is the one of the machine where the command was started.
+        digest (`str`): Key of the model.
+    """
+
+    model: str
+    revision: str | None
+    trust_remote_code: bool
+    dtype: torch.dtype
+    chosen: bool
+    digest: str
+
+    @classmethod
+    def of(cls, source: PolicySource) -> "PlacedPolicy":
+        """The same policy for other machines. Raises `InputError` where it is in memory."""
+        folder, name = source.folder, str(source.model)
+        local = Path(name).expanduser().is_dir()
+        return cls(
+            str(folder.absolute()) if local else name, source.revision, source.trust_remote_code, source.resolved_dtype,
+            source.dtype is not None, source.digest,
+        )  # fmt: skip
+
+    def source(self) -> PolicySource:
+        """The policy on this machine. Raises `InputError` where it is absent, or another one."""
+        here = platform.node()
+        if Path(self.model).is_absolute() and not Path(self.model).is_dir():
+            raise InputError(
+                f"{self.model} is not there on {here}: a model must lie on a disk that all machines share, or be a Hub id."
+            )
+        source = PolicySource(self.model, self.revision, self.dtype, self.trust_remote_code)
+        if source.digest != self.digest:
+            raise InputError(
+                f"The model {self.model} on {here} is another one than where the command was started. Give both the same files, or "
+                "name a revision."
+            )
+        if not self.chosen and model_dtype() != self.dtype:
+            logger.warning(
+                "Weights are %s, as where the command was started; the devices of Ray's actors would take %s. Name one with --dtype.",
+                self.dtype, model_dtype(),
+            )  # fmt: skip
+        return source

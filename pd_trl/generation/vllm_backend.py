@@ -12,68 +12,68 @@ from .settings import DecodingConfig
 PROMPTS_PER_CALL = 256
 
 
-def decode_with_vllm(
-    source: PolicySource,
-    prompts: Sequence[list[int]],
-    keys: Sequence[str],
-    config: DecodingConfig,
-    engine_kwargs: dict[str, Any] | None = None,
-) -> Iterator[Decoded]:
+class VllmDecoder:
     """
-    Outputs of a model by vLLM. Draws have a seed for each prompt, but come from vLLM's own generator, so they differ from those
+    A model in an engine of vLLM. Draws have a seed for each prompt, but come from vLLM's own generator, so they differ from those
     of [`decode`], and vLLM's kernels do not promise the same rounding for other batches.
 
     Args:
         source ([`PolicySource`]): The model, a folder or a Hub id; LoRA adapters are applied to their base.
-        prompts (sequence of `list` of `int`): Token ids of each prompt.
-        keys (sequence of `str`): What the seed of each prompt depends on.
         config ([`DecodingConfig`]): How to decode.
         engine_kwargs (`dict`, *optional*): Further arguments of `vllm.LLM`, such as `{"tensor_parallel_size": 2}`.
-
-    Yields:
-        [`Decoded`]: each output, in the order of the prompts.
 
     Raises:
         InputError: When vLLM is not installed, or the model is in memory.
     """
-    vllm = import_vllm()
-    defaults: dict[str, Any] = {"seed": config.seed}
-    lora = None
-    if source.base is not None:
-        from vllm.lora.request import LoRARequest
 
-        defaults |= {"enable_lora": True, "max_lora_rank": _rank_of(source)}
-        lora = LoRARequest("policy", 1, str(source.folder))
-    engine = vllm_engine(
-        source.base or source.folder,
-        dtype=source.dtype,
-        trust_remote_code=source.trust_remote_code,
-        engine_kwargs=engine_kwargs,
-        defaults=defaults,
-        # Without it, the temperature and penalties of the model's generation_config.json would count.
-        generation_config="vllm",
-    )
-    ends = end_tokens(_own_ends(source), source.tokenizer)
-    for start in range(0, len(prompts), PROMPTS_PER_CALL):
-        rows = range(start, min(len(prompts), start + PROMPTS_PER_CALL))
-        sampling = [
-            vllm.SamplingParams(
-                temperature=config.temperature,
-                top_p=config.top_p,
-                top_k=config.top_k,
-                max_tokens=config.max_new_tokens,
-                seed=prompt_seed(config.seed, keys[i], num_bytes=4),
-                stop_token_ids=ends,
-            )
-            for i in rows
-        ]
-        requests = [{"prompt_token_ids": prompts[i]} for i in rows]
-        for i, result in zip(
-            rows, engine.generate(requests, sampling, lora_request=lora, use_tqdm=False), strict=True
-        ):
-            output = result.outputs[0]
-            tokens, _ = up_to_end(list(output.token_ids), ends)
-            yield Decoded(i, tokens, output.finish_reason == "stop")
+    def __init__(self, source: PolicySource, config: DecodingConfig, engine_kwargs: dict[str, Any] | None = None):
+        self.vllm, self.config = import_vllm(), config
+        defaults: dict[str, Any] = {"seed": config.seed}
+        self.lora = None
+        if source.base is not None:
+            from vllm.lora.request import LoRARequest
+
+            defaults |= {"enable_lora": True, "max_lora_rank": _rank_of(source)}
+            self.lora = LoRARequest("policy", 1, str(source.folder))
+        self.engine = vllm_engine(
+            source.base or source.folder,
+            dtype=source.dtype,
+            trust_remote_code=source.trust_remote_code,
+            engine_kwargs=engine_kwargs,
+            defaults=defaults,
+            # Without it, the temperature and penalties of the model's generation_config.json would count.
+            generation_config="vllm",
+        )
+        self.ends = end_tokens(_own_ends(source), source.tokenizer)
+
+    def decode(self, prompts: Sequence[list[int]], keys: Sequence[str]) -> Iterator[Decoded]:
+        """
+        Outputs in the order of the prompts.
+
+        Args:
+            prompts (sequence of `list` of `int`): Token ids of each prompt.
+            keys (sequence of `str`): What the seed of each prompt depends on.
+        """
+        config = self.config
+        for start in range(0, len(prompts), PROMPTS_PER_CALL):
+            rows = range(start, min(len(prompts), start + PROMPTS_PER_CALL))
+            sampling = [
+                self.vllm.SamplingParams(
+                    temperature=config.temperature,
+                    top_p=config.top_p,
+                    top_k=config.top_k,
+                    max_tokens=config.max_new_tokens,
+                    seed=prompt_seed(config.seed, keys[i], num_bytes=4),
+                    stop_token_ids=self.ends,
+                )
+                for i in rows
+            ]
+            requests = [{"prompt_token_ids": prompts[i]} for i in rows]
+            results = self.engine.generate(requests, sampling, lora_request=self.lora, use_tqdm=False)
+            for i, result in zip(rows, results, strict=True):
+                output = result.outputs[0]
+                tokens, _ = up_to_end(list(output.token_ids), self.ends)
+                yield Decoded(i, tokens, output.finish_reason == "stop")
 
 
 def _rank_of(source: PolicySource) -> int:

@@ -2,7 +2,7 @@
 
 import collections
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -70,10 +70,11 @@ class Asker:
         judge ([`RatingJudge`]): Who answers.
         sheet ([`Sheet`]): What is asked about; gets the values.
         log ([`~pd_trl.runs.row_log.RowLog`]): Answers by key; open.
+        fresh (set of `str`, *optional*): Keys of answers that others have added to the log in this run.
     """
 
-    def __init__(self, judge: RatingJudge, sheet: Sheet, log: RowLog):
-        self.judge, self.sheet, self.log = judge, sheet, log
+    def __init__(self, judge: RatingJudge, sheet: Sheet, log: RowLog, fresh: Collection[str] = ()):
+        self.judge, self.sheet, self.log, self.fresh = judge, sheet, log, fresh
         self.tally = Tally()
         self._seen: set[str] = set()
 
@@ -98,7 +99,7 @@ class Asker:
                     continue
                 self._seen.add(key)
                 self.tally.calls += 1
-                self.tally.before += key in known
+                self.tally.before += key in known and key not in self.fresh
                 self.tally.expected += answer.expected
                 for i in (0, 1):
                     self.tally.tokens[i] += answer.tokens[i]

@@ -39,6 +39,8 @@ class LocalJudge:
         self.description = f"the model {source.name} on this machine"
         self.identity = {"kind": "local", "model": source.digest, "dtype": str(source.resolved_dtype)}
         self._tokens: dict[str, list[int]] = {}
+        # Why questions cannot be asked, by their keys.
+        self.unfit: dict[str, str] = {}
 
     def key(self, question: Question) -> str:
         """See [`RatingJudge.key`]."""
@@ -56,15 +58,14 @@ class LocalJudge:
         """See [`RatingJudge.answers`]."""
         known = self.known(list(questions), log)
         yield from ((key, _read(log[key], questions[key])) for key in known)
-        open_keys = [key for key in questions if key not in known]
-        if not open_keys:
-            return
-        prompts = {key: self._prompt(questions[key]) for key in open_keys}
-        limit = positions_of(self._model)
-        for key in open_keys:
-            if limit is not None and len(prompts[key]) >= limit:
-                yield key, Answer(None, reason=f"a question longer than the {limit} positions of the model")
-        fitting = [key for key in open_keys if limit is None or len(prompts[key]) < limit]
+        prompts = {
+            key: self._prompt(questions[key]) for key in questions if key not in known and key not in self.unfit
+        }
+        if prompts and (limit := positions_of(self._model)) is not None:
+            reason = f"a question longer than the {limit} positions of the model"
+            self.unfit |= {key: reason for key, prompt in prompts.items() if len(prompt) >= limit}
+        yield from ((key, Answer(None, reason=self.unfit[key])) for key in questions if key in self.unfit)
+        fitting = [key for key in prompts if key not in self.unfit]
         for rows in self._batches(fitting, prompts):
 
             def forward(part: Sequence[int], rows: Sequence[str] = rows) -> list[tuple[str, dict[str, Any]]]:

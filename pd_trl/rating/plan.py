@@ -12,7 +12,7 @@ from .asking import question_parts
 from .judges import RatingJudge
 from .questions import POINTWISE
 from .rubric import Rubric
-from .run import again_cells, repeated_pairs
+from .run import asked_cells
 from .sheet import Sheet
 
 
@@ -78,11 +78,9 @@ def plan_rating(
     sheet = Sheet(pairs, rubric, mode)
     count_tokens: Any = getattr(judge, "num_tokens", None)
     limit = int(getattr(judge, "max_answer_tokens", 0))
-    mask = repeated_pairs(sheet, repeat_share, seed) if mode == POINTWISE else None
     seen: set[str] = set()
     again = known = tokens = 0
-    runs = [(sheet.open_cells(), False), *([(again_cells(sheet, mask), True)] if mask is not None else [])]
-    for cells, reverse in runs:
+    for cells, reverse in asked_cells(sheet, repeat_share, seed):
         for questions, _ in question_parts(judge, sheet, cells, reverse):
             new = {key: question for key, question in questions.items() if key not in seen}
             seen |= new.keys()

@@ -16,6 +16,7 @@ from ..data.validation import check_pairs
 from ..errors import InputError
 from ..method.ranking import check_budget, random_keys, resolve_budget, select_lowest
 from ..runs.artifacts import write_json
+from ..runs.on_ray import ENGINES
 from ..runs.row_log import MemoryLog, RowLog
 from .adaptive import MAX_CALL_SHARE, AdaptiveOrder
 from .asking import Asker
@@ -47,6 +48,8 @@ def rate_pairs(
     max_problem_share: float = MAX_PROBLEM_SHARE,
     output_dir: str | os.PathLike | None = None,
     seed: int = 42,
+    engine: str = "process",
+    num_actors: int | None = None,
 ) -> datasets.Dataset:
     """
     Rates both responses of each pair on every aspect of a rubric.
@@ -82,6 +85,10 @@ def rate_pairs(
             are not asked for again. `None` keeps nothing.
         seed (`int`, *optional*, defaults to `42`):
             Seed of the pairs that are rated again, and of the adaptive order.
+        engine (`str`, *optional*, defaults to `"process"`):
+            `"process"` is this process, `"ray"` a Ray cluster, whose actors have the judge's model each.
+        num_actors (`int`, *optional*):
+            Actors on Ray. `None` is one for each GPU, or for each CPU where there is none.
 
     Returns:
         `Dataset`: the pairs with `rating_<aspect>_a`, `rating_<aspect>_b` and `pref_<aspect>`, null where there is no rating.
@@ -98,7 +105,7 @@ def rate_pairs(
     rated, report = rate(
         pairs, asked, load_rubric(rubric), mode=mode, adaptive=adaptive, budget=budget, max_call_share=max_call_share,
         repeat_share=repeat_share,
-        max_problem_share=max_problem_share, output_dir=output_dir, seed=seed,
+        max_problem_share=max_problem_share, output_dir=output_dir, seed=seed, engine=engine, num_actors=num_actors,
     )  # fmt: skip
     logger.info("Ratings: %s", report)
     return rated
@@ -129,16 +136,24 @@ def rate(
     output_dir: str | os.PathLike | None = None,
     seed: int = 42,
     prices: tuple[float, float] | None = None,
+    engine: str = "process",
+    num_actors: int | None = None,
 ) -> tuple[datasets.Dataset, RatingReport]:
     """Rated pairs and the report. `prices` are those of a million tokens of questions and of answers, the others [`rate_pairs`]'."""
     check_settings(mode, budget, repeat_share, max_problem_share)
+    check_rating_engine(engine, adaptive)
     require_dataset(pairs, "pairs")
     check_pairs(pairs)
     sheet = Sheet(pairs, rubric, mode)
     order = adaptive_order(pairs, sheet, budget, seed, max_call_share) if adaptive else None
     all_calls = sum(1 for _ in sheet.open_cells())
     with _log(output_dir, judge, rubric, mode) as log:
-        asker = Asker(judge, sheet, log)
+        fresh: set[str] = set()
+        if engine == "ray":
+            from .on_ray import answer_on_ray
+
+            fresh = answer_on_ray(judge, sheet, log, asked_cells(sheet, repeat_share, seed), num_actors)
+        asker = Asker(judge, sheet, log, fresh)
         if order is None:
             asker.ask(sheet.open_cells())
         else:
@@ -164,6 +179,17 @@ def rate(
     if output_dir is not None:
         write_json(Path(output_dir) / REPORT_NAME, report.to_dict())
     return rated_pairs(pairs, sheet, estimate), report
+
+
+def check_rating_engine(engine: str, adaptive: bool) -> None:
+    """Raises `InputError` where the engine is none, or none of an adaptive rating."""
+    if engine not in ENGINES:
+        raise InputError(f"`engine` must be one of {', '.join(ENGINES)}, got {engine!r}.")
+    if engine == "ray" and adaptive:
+        raise InputError(
+            "`adaptive` chooses each question by the answers to all before it, and Ray's actors answer side by side: leave `adaptive` or "
+            "`engine` out."
+        )
 
 
 def check_adaptive(
@@ -207,6 +233,14 @@ def repeated_pairs(sheet: Sheet, share: float, seed: int) -> NDArray[np.bool_]:
         return np.zeros(sheet.num_pairs, dtype=bool)
     ids = np.array(sheet.pair_ids)
     return select_lowest(random_keys(ids, seed), ids, count)[0]
+
+
+def asked_cells(sheet: Sheet, share: float, seed: int) -> list[tuple[Iterator[tuple[int, int]], bool]]:
+    """Cells that a rating asks for, and those that it asks for a second time, each with whether the best level is listed first."""
+    runs = [(sheet.open_cells(), False)]
+    if sheet.mode == POINTWISE:
+        runs.append((again_cells(sheet, repeated_pairs(sheet, share, seed)), True))
+    return runs
 
 
 def again_cells(sheet: Sheet, pairs: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:

@@ -1,13 +1,39 @@
 """The sheet that a judge fills in: a value for each response (or each pair in either order) on each aspect."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import datasets
 import numpy as np
 from numpy.typing import NDArray
 
 from .questions import POINTWISE, Question, plain_text, preference_question, rating_question
-from .rubric import Rubric
+from .rubric import RatedAspect, Rubric
+
+
+class Shown(NamedTuple):
+    """
+    What a judge is shown for a row of a sheet.
+
+    Args:
+        pair_id (`str`): The first pair that has it.
+        place (`int`): The side there, or the side that is shown first.
+        prompt (`str`): What is answered.
+        responses (sequence of `str`): The response, or both in order.
+    """
+
+    pair_id: str
+    place: int
+    prompt: str
+    responses: Sequence[str]
+
+    def question(self, rated: RatedAspect, reverse: bool = False) -> Question:
+        """The question on an aspect."""
+        about, side = f"{rated.name} of {self.pair_id}", "ab"[self.place]
+        if len(self.responses) == 1:
+            return rating_question(rated, self.prompt, self.responses[0], f"{about}, response {side}", reverse)
+        first, second = self.responses
+        return preference_question(rated, self.prompt, first, second, f"{about}, {side} first")
 
 
 class Sheet:
@@ -88,10 +114,11 @@ class Sheet:
 
     def question(self, row: int, aspect: int, reverse: bool = False) -> Question:
         """The question that gives a value."""
+        return self.shown(row).question(self.rubric.aspects[aspect], reverse)
+
+    def shown(self, row: int) -> Shown:
+        """What a judge is shown for a row."""
         pair, place = self.first[row]
-        rated, prompt, both = self.rubric.aspects[aspect], self.prompts[pair], self.responses[pair]
-        about = f"{rated.name} of {self.pair_ids[pair]}"
-        if self.mode == POINTWISE:
-            return rating_question(rated, prompt, both[place], f"{about}, response {'ab'[place]}", reverse)
-        first, second = both if place == 0 else both[::-1]
-        return preference_question(rated, prompt, first, second, f"{about}, {'ab'[place]} first")
+        both = self.responses[pair]
+        texts = [both[place]] if self.mode == POINTWISE else [both[place], both[1 - place]]
+        return Shown(self.pair_ids[pair], place, self.prompts[pair], texts)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,15 +91,23 @@ class Nodes:
         self.cluster.shutdown()
 
 
+def _started(count: int, num_cpus: int, attempts: int = 3) -> Nodes:
+    """Nodes. Ray waits 30 seconds for each and then raises an error of no class of its own: too little on a busy machine."""
+    for _ in range(attempts - 1):
+        with contextlib.suppress(Exception):
+            return Nodes(count, num_cpus)
+    return Nodes(count, num_cpus)
+
+
 @contextlib.contextmanager
-def nodes(count: int = 3) -> Iterator[Nodes]:
+def nodes(count: int = 3, num_cpus: int = 4) -> Iterator[Nodes]:
     """Nodes to which this process is connected."""
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray kills workers where the memory of the machine is nearly full, whoever fills it: not what is tried here.
     os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
-    started = Nodes(count)
+    started = _started(count, num_cpus)
     try:
         ray.init(started.address, logging_level="ERROR", log_to_driver=False)
         yield started
@@ -117,11 +125,16 @@ def score(data: Path, models: dict[str, str], output: Path, **options: Any) -> S
 
 def command(data: Path, models: dict[str, str], output: Path, address: str, **options: Any) -> subprocess.Popen:
     """`pd-trl score --engine ray` in a process of its own."""
-    flags = [f"--{name}={value}" for name, value in options.items()]
-    arguments = [sys.executable, "-m", "pd_trl", "score", "--dataset_name", str(data), "--output_dir", str(output)]
+    flags = {"dataset_name": data, "output_dir": output, "reward_models": json.dumps(models), **options}
+    return stage_command("score", address, flags)
+
+
+def stage_command(stage: str, address: str, flags: Mapping[str, Any]) -> subprocess.Popen:
+    """A stage on the Ray cluster of an address, in a process of its own."""
+    arguments = [stage, "--engine=ray", *(f"--{name}={value}" for name, value in flags.items())]
     environment = {**os.environ, "RAY_ADDRESS": address, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [*arguments, "--reward_models", json.dumps(models), "--engine", "ray", *flags],
+        [sys.executable, "-m", "pd_trl", *arguments],
         env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
@@ -131,9 +144,15 @@ def markers(output: Path) -> list[Path]:
     return sorted((output / "shards" / "units").glob("*.done"))
 
 
+def finished(output: Path) -> int:
+    """Finished units, or outputs and answers in a log."""
+    logs = [output / name for name in ("generated.jsonl", "answers.jsonl")]
+    return len(markers(output)) + sum(max(0, log.read_bytes().count(b"\n") - 1) for log in logs if log.is_file())
+
+
 def wait_for(output: Path, count: int, running: Callable[[], bool]) -> None:
     """Waits until so many units are finished, or the run has ended."""
-    while running() and len(markers(output)) < count:
+    while running() and finished(output) < count:
         time.sleep(0.02)
 
 

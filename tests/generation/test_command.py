@@ -1,6 +1,7 @@
 """`pd-trl generate`."""
 
 import json
+import sys
 
 import pytest
 
@@ -59,10 +60,20 @@ def test_several_sets_have_a_folder_each(command, arguments, tmp_path):  # noqa:
         ({"--model_name_or_path": "./nowhere"}, "no folder"),
         ({"--backend": "magic"}, "backend"),
         ({"--chat_template_kwargs": "[1]"}, "chat_template_kwargs"),
+        ({"--num_actors": 2}, "`num_actors` is of --engine ray"),
+        ({"--engine": "ray", "--num_actors": 0}, "`num_actors` must be at least 1"),
+        ({"--engine": "ray", "--model": "m"}, "leave `engine` out"),
+        ({"--engine": "ray", "--engine_kwargs": '{"tensor_parallel_size": 2}'}, "vllm serve"),
     ],
 )
 def test_bad_arguments_are_refused(command, arguments, changes, words):  # noqa: F811
     command("generate", *flat(arguments | changes)).refused(words)
+
+
+def test_ray_is_named_where_it_is_missing(command, arguments, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setitem(sys.modules, "ray", None)
+    command("generate", *flat(arguments | {"--engine": "ray"})).refused('pip install "pd_trl[ray]"')
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_a_model_it_is_refused(command):  # noqa: F811

@@ -176,6 +176,11 @@ def test_what_prepare_left_is_rated(tmp_path):
         ({"judge_arguments": {"stream": True, "model": "another"}}, "must not set model, stream"),
         ({"labels": "own", "dataset_name": "unlabelled"}, "have none"),
         ({"adaptive": True, "dataset_name": "unlabelled"}, "needs the label"),
+        ({"engine": "ray"}, "leave `engine` out"),
+        (
+            {"engine": "ray", "judge_model": None, "judge": "folder", "adaptive": True},
+            "`adaptive` chooses each question",
+        ),
     ],
 )
 def test_bad_arguments_are_one_error(tmp_path, changes, says):

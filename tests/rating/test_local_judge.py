@@ -1,7 +1,5 @@
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pd_trl import load_pairs, rate_pairs
 from pd_trl.errors import InputError
@@ -9,23 +7,15 @@ from pd_trl.rating.local_judge import local_judge
 from pd_trl.rating.questions import PREFERENCES, Question
 from pd_trl.runs.row_log import MemoryLog
 from tests.rating.scripted import write_pairs
-from tests.tiny import tiny_config
+from tests.rating.tiny_judge import tiny_judge
 
 LEVELS = {"1": 1.0, "2": 2.0, "5": 5.0}
-WORDS = ["<pad>", "<unk>", "</s>", *"12345ABT", "rate", "this", "good", "bad", "Answer", ":"]
 
 
 @pytest.fixture(scope="module")
 def model():
     """A model whose tokenizer knows digits and letters."""
-    core = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", unk_token="<unk>", eos_token="</s>")
-    torch.manual_seed(0)
-    config = tiny_config(
-        vocab_size=len(WORDS), pad_token_id=0, bos_token_id=2, eos_token_id=2, max_position_embeddings=512
-    )
-    return LlamaForCausalLM(config).eval(), tokenizer
+    return tiny_judge()
 
 
 def questions(*texts, scale=LEVELS):

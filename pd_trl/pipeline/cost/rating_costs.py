@@ -7,8 +7,8 @@ from datasets import Dataset
 
 from ...rating.questions import POINTWISE
 from ...rating.rubric import Rubric
-from ..stages.rate import judge_of, rating_plan, rubric_of
 from ..stages.rated_rows import SIDES_TO_RATE
+from ..stages.rating_setup import judge_of, rating_plan, rubric_of
 from .batches import decoding_work
 from .formulas import forward_flops, inference_memory
 from .parts import Part, Recipe, StageCost

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
 
+from ...errors import InputError
+from ...runs.launch import num_processes
+from ...runs.on_ray import ENGINES
 from ...servers.settings import RequestSettings
 
 # Of arguments that many stages have.
@@ -13,6 +16,10 @@ REMOTE_CODE = "Whether to run code that comes with a model."
 RESUMED = "Folder of the result. A run that was interrupted goes on there."
 BASE_URL = "Address of an OpenAI-compatible server."
 API_KEY_ENV = "Environment variable with the key."
+
+WEIGHTS = "Type of the weights. Where unset, bfloat16 on a GPU that has it, else float32."
+DTYPES = ("float32", "bfloat16", "float16")
+NUM_ACTORS = "Actors of --engine ray. Where unset, one a GPU, else one a CPU."
 
 # Flags of the settings of requests, and what `--help` says of them.
 _REQUESTS = {
@@ -35,6 +42,29 @@ def request_argument(flag: str) -> Any:
 def request_settings_of(arguments: Any) -> RequestSettings:
     """The settings of requests of a stage that has all their flags."""
     return RequestSettings(**{name: getattr(arguments, flag) for flag, (name, _) in _REQUESTS.items()})
+
+
+def dtype_of(arguments: Any) -> Any:
+    """The type of the weights that a stage's arguments name, as torch's; `None` where they name none."""
+    import torch
+
+    return getattr(torch, arguments.dtype) if arguments.dtype else None
+
+
+def engine_argument(process: str) -> Any:
+    """The field of a stage that says who works; `process` is what `--help` says of the engine without Ray."""
+    return argument("process", f"process ({process}) or ray (at RAY_ADDRESS, or this machine).", choices=list(ENGINES))
+
+
+def check_engine(arguments: Any, elsewhere: str = "") -> None:
+    """Raises `InputError` where `engine` and `num_actors` of a stage do not fit. `elsewhere` says what does without Ray."""
+    count, on_ray = arguments.num_actors, arguments.engine == "ray"
+    if count is not None and count < 1:
+        raise InputError(f"`num_actors` must be at least 1, got {count}.")
+    if count is not None and not on_ray:
+        raise InputError(f"`num_actors` is of --engine ray.{elsewhere and ' '}{elsewhere}")
+    if on_ray and num_processes() > 1:
+        raise InputError("--engine ray needs no launcher: start one process, and Ray has the others (`num_actors`).")
 
 
 def listed(value: str | Sequence[Any]) -> list[str]:

@@ -7,10 +7,22 @@ from typing import Any
 
 from ...errors import InputError
 from ...runs.artifacts import Manifest, digest_of
+from ...runs.on_ray import NO_SERVER, import_ray
 from ...runs.stage_folders import StageResult, check_folder, dry_result, held_folder, owned_folder, skip_if_done, timed
 from ...safety.schema import anything, integer, mapping, read_document, record
 from ..mappings import mapping_of, path_or_mapping
-from .arguments import OVERWRITE_KEEPS_ANSWERS, REMOTE_CODE, RESUMED, argument
+from .arguments import (
+    DTYPES,
+    NUM_ACTORS,
+    OVERWRITE_KEEPS_ANSWERS,
+    REMOTE_CODE,
+    RESUMED,
+    WEIGHTS,
+    argument,
+    check_engine,
+    dtype_of,
+    engine_argument,
+)
 
 _SUMMARY = record({"counts": mapping(integer(0))}, required=("counts",), others=anything)
 
@@ -70,12 +82,10 @@ class GenerateArguments:
     engine_kwargs: dict[str, Any] | str | None = argument(
         None, "Further arguments of vllm.LLM: a mapping (YAML or json)."
     )
+    engine: str = engine_argument("this one")
+    num_actors: int | None = argument(None, NUM_ACTORS)
     model_revision: str | None = argument(None, "Branch, tag or commit of the model on the Hub.")
-    dtype: str | None = argument(
-        None,
-        "Type of the weights. Where unset, bfloat16 on a GPU that has it, else float32.",
-        choices=["float32", "bfloat16", "float16"],
-    )
+    dtype: str | None = argument(None, WEIGHTS, choices=DTYPES)
     trust_remote_code: bool = argument(False, REMOTE_CODE)
     dry_run: bool = argument(False, "Show the plan and generate nothing.")
     overwrite: bool = argument(False, OVERWRITE_KEEPS_ANSWERS)
@@ -86,7 +96,14 @@ _DECODING = ("max_new_tokens", "temperature", "top_p", "top_k", "seed", "system_
 
 def check_generate(arguments: GenerateArguments) -> None:
     """Raises `InputError` on arguments out of range."""
+    from ...generation.decoder import check_engine_kwargs
+
     config = decoding_of(arguments)
+    check_engine(arguments)
+    if arguments.engine == "ray":
+        if arguments.model is not None:
+            raise InputError(NO_SERVER)
+        check_engine_kwargs(mapping_of(arguments.engine_kwargs, "engine_kwargs"))
     if arguments.model is not None:
         _server_policy(arguments).check(config)
     elif arguments.base_url is not None:
@@ -112,6 +129,8 @@ def run_generate(arguments: GenerateArguments) -> StageResult:
 
     check_generate(arguments)
     folder, config = Path(arguments.output_dir).expanduser(), decoding_of(arguments)
+    if arguments.engine == "ray":
+        import_ray()  # before a folder is made
     policy = _policy(arguments)
     sets = load_sets(arguments)
     server = arguments.model is not None
@@ -158,6 +177,8 @@ def run_generate(arguments: GenerateArguments) -> StageResult:
                     batch_size=arguments.batch_size,
                     backend=arguments.backend,
                     engine_kwargs=mapping_of(arguments.engine_kwargs, "engine_kwargs"),
+                    engine=arguments.engine,
+                    num_actors=arguments.num_actors,
                 )
                 summary = read_document(place / "decoding.json", _SUMMARY, "what `pd-trl generate` writes")
                 for count, value in summary["counts"].items():
@@ -170,8 +191,6 @@ def _policy(arguments: GenerateArguments) -> Any:
     """The model that the arguments name, here or behind a server."""
     if arguments.model is not None:
         return _server_policy(arguments)
-    import torch
-
     from ...generation.policies import PolicySource
 
     name = arguments.model_name_or_path
@@ -179,8 +198,7 @@ def _policy(arguments: GenerateArguments) -> Any:
         raise InputError(
             "No model: name one with --model_name_or_path (a folder or a Hub id), or with --model one of a server."
         )
-    dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
-    source = PolicySource(name, arguments.model_revision, dtype, arguments.trust_remote_code)
+    source = PolicySource(name, arguments.model_revision, dtype_of(arguments), arguments.trust_remote_code)
     source.check()
     return source
 

@@ -12,24 +12,24 @@ from ...errors import InputError
 from ...method.ranking import parse_budget
 from ...rating.adaptive import MAX_CALL_SHARE
 from ...rating.columns import ESTIMATE
-from ...rating.judges import RatingJudge, ServerJudge, server_judge
-from ...rating.plan import RatingPlan, plan_rating
 from ...rating.questions import MODES, POINTWISE
 from ...rating.report import RatingReport
-from ...rating.rubric import Rubric, load_rubric
+from ...rating.rubric import Rubric
 from ...rating.run import (
     ANSWERS_NAME,
     MAX_PROBLEM_SHARE,
     REPEAT_SHARE,
     check_adaptive,
+    check_rating_engine,
     check_settings,
     log_identity,
     rate,
 )
 from ...runs.artifacts import Manifest, write_json, write_rows
 from ...runs.identity import data_key, deciding
+from ...runs.on_ray import NO_SERVER, import_ray
 from ...runs.provenance import source_provenance
-from ...runs.row_log import carry_over, kept_rows
+from ...runs.row_log import carry_over
 from ...runs.stage_folders import (
     StageResult,
     check_folder,
@@ -43,13 +43,18 @@ from ..mappings import mapping_of
 from .arguments import (
     API_KEY_ENV,
     BASE_URL,
+    DTYPES,
+    NUM_ACTORS,
     OVERWRITE_KEEPS_ANSWERS,
     REMOTE_CODE,
     argument,
+    check_engine,
+    engine_argument,
     request_argument,
     request_settings_of,
 )
 from .rated_rows import check_label, left_out_lines, rated_preferences, unrated_pairs
+from .rating_setup import judge_of, prices_of, rating_plan, rubric_of
 
 RUBRIC_NAME, REPORT_TEXT = "rubric.yaml", "report.txt"
 
@@ -87,10 +92,13 @@ class RateArguments:
     request_timeout: float = request_argument("request_timeout")
     max_askings: int = request_argument("max_askings")
     batch_size: int = argument(8, "Questions in a batch of a judge on this machine.")
+    dtype: str | None = argument(None, "Type of such a judge's weights.", choices=DTYPES)
+    engine: str = engine_argument("this one")
+    num_actors: int | None = argument(None, NUM_ACTORS)
     adaptive: bool = argument(
         False, "Ask no more about pairs that can no longer be kept at `budget`. Pairs need a label of their own."
     )
-    budget: float | str = argument(0.3, "Share or number of pairs that the selection will keep, for --adaptive.")
+    budget: float | str = argument(0.3, "Share or number of pairs that `select` will keep, for --adaptive.")
     max_call_share: float = argument(
         MAX_CALL_SHARE,
         "Largest share of all ratings that --adaptive asks for, beside those of the first 30 pairs. It asks for fewer where they "
@@ -140,6 +148,10 @@ def check_rate(arguments: RateArguments) -> None:
             "id of a model on this machine."
         )
     check_settings(arguments.mode, _budget(arguments), arguments.repeat_share, arguments.max_problem_share)
+    check_engine(arguments)
+    check_rating_engine(arguments.engine, arguments.adaptive)
+    if arguments.engine == "ray" and not arguments.judge:
+        raise InputError(NO_SERVER)
     if arguments.batch_size < 1:
         raise InputError(f"`batch_size` must be at least 1, got {arguments.batch_size}.")
     for name in ("price_per_million_tokens", "price_per_million_answer_tokens"):
@@ -155,34 +167,6 @@ def _budget(arguments: RateArguments) -> float | int:
     return 0.3 if budget is None else budget
 
 
-def _prices(arguments: RateArguments) -> tuple[float, float] | None:
-    price = arguments.price_per_million_tokens
-    if price is None:
-        return None
-    answers = arguments.price_per_million_answer_tokens
-    return price, price if answers is None else answers
-
-
-def judge_of(arguments: RateArguments, asks: bool = True) -> RatingJudge:
-    """The judge that the arguments name. One of a server that `asks` nothing needs neither the server nor a key."""
-    if arguments.judge:
-        from ...rating.local_judge import local_judge
-
-        return local_judge(
-            arguments.judge, batch_size=arguments.batch_size, trust_remote_code=arguments.trust_remote_code
-        )
-    model, own = str(arguments.judge_model), mapping_of(arguments.judge_arguments, "judge_arguments")
-    if not asks:
-        return ServerJudge(model, None, request_settings_of(arguments), own)
-    return server_judge(
-        model,
-        base_url=arguments.base_url,
-        api_key_env=arguments.api_key_env,
-        arguments=own,
-        settings=request_settings_of(arguments),
-    )
-
-
 @held_folder
 def run_rate(arguments: RateArguments) -> StageResult:
     """
@@ -192,6 +176,8 @@ def run_rate(arguments: RateArguments) -> StageResult:
     check_rate(arguments)
     if not arguments.dry_run:
         check_folder("rate", arguments.output_dir, [arguments.dataset_name, arguments.judge])
+    if arguments.engine == "ray":
+        import_ray()  # before a folder is made
     rubric = rubric_of(arguments)
     pairs, loaded = unrated_pairs(arguments)
     check_label(pairs, arguments.labels, rubric)
@@ -219,7 +205,7 @@ def run_rate(arguments: RateArguments) -> StageResult:
             rated, report = rate(
                 pairs, judge, rubric, mode=arguments.mode, adaptive=arguments.adaptive, budget=budget,
                 max_call_share=arguments.max_call_share, repeat_share=arguments.repeat_share, max_problem_share=arguments.max_problem_share, output_dir=root,
-                seed=arguments.seed, prices=_prices(arguments),
+                seed=arguments.seed, prices=prices_of(arguments), engine=arguments.engine, num_actors=arguments.num_actors,
             )  # fmt: skip
             preferences, label_report = rated_preferences(rated, arguments.labels, rubric, arguments.seed)
         manifest.results = {"load": loaded.to_dict()}
@@ -261,22 +247,6 @@ def _write(
     )
     manifest.results["provenance"] = {"source": source, "conflict": label_report.conflict}
     manifest.save(root)
-
-
-def rating_plan(arguments: RateArguments, pairs: datasets.Dataset, rubric: Rubric, judge: RatingJudge) -> RatingPlan:
-    """What the rating would ask about the pairs, less what an earlier run in its folder has answers of."""
-    folder = Path(arguments.output_dir).expanduser()
-    log = kept_rows(folder / ANSWERS_NAME, log_identity(judge, rubric, arguments.mode))
-    return plan_rating(
-        pairs, judge, rubric, log, mode=arguments.mode, adaptive=arguments.adaptive,
-        repeat_share=arguments.repeat_share, seed=arguments.seed, prices=_prices(arguments),
-    )  # fmt: skip
-
-
-def rubric_of(arguments: RateArguments) -> Rubric:
-    """The rubric that the arguments name."""
-    given = arguments.rubric
-    return load_rubric(given if given is None or isinstance(given, str) else mapping_of(given, "rubric"))
 
 
 def _select_command(arguments: RateArguments) -> str:

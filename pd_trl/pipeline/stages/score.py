@@ -15,8 +15,9 @@ from ...models.sidecar import SIDECAR_NAME, RewardSidecar
 from ...runs.artifacts import Manifest
 from ...runs.folders import folder_lock
 from ...runs.identity import deciding, settings_key
-from ...runs.launch import is_main_process, num_processes
+from ...runs.launch import is_main_process
 from ...runs.model_identity import model_key
+from ...runs.on_ray import import_ray
 from ...runs.provenance import inherited_provenance, proxy_provenance
 from ...runs.stage_folders import (
     StageResult,
@@ -29,10 +30,9 @@ from ...runs.stage_folders import (
 )
 from ...scoring.backends import BACKENDS
 from ...scoring.reward_models import named_models
-from ...scoring.units import ENGINES, import_ray
 from ...text.tables import number, table
 from ..mappings import path_or_mapping
-from .arguments import OVERWRITE, REMOTE_CODE, RESUMED, argument
+from .arguments import NUM_ACTORS, OVERWRITE, REMOTE_CODE, RESUMED, argument, check_engine, engine_argument
 from .scored_files import ScoredFiles
 from .scored_rows import ScoredRows, what_to_score
 
@@ -81,14 +81,8 @@ class ScoreArguments:
         None, "Attention of the models, such as flash_attention_2. Where unset, transformers chooses."
     )
     torch_compile: bool = argument(False, "Compile the models by torch.compile.")
-    engine: str = argument(
-        "process",
-        "process (this one; the same command started several times shares the work) or ray (the cluster of RAY_ADDRESS, or this machine).",
-        choices=list(ENGINES),
-    )
-    num_actors: int | None = argument(
-        None, "Actors of --engine ray. Where unset, one for each GPU, or for each CPU where there is none."
-    )
+    engine: str = engine_argument("this one; the same command started several times shares the work")
+    num_actors: int | None = argument(None, NUM_ACTORS)
     chat: bool = argument(
         False, "Score strings as messages of the user and the assistant, in the chat template of each model."
     )
@@ -152,16 +146,11 @@ def _by_aspect(folders: list[Path]) -> dict[str, ModelOutput]:
 def check_score(arguments: ScoreArguments) -> None:
     """Raises `InputError` on arguments out of range."""
     check_length_penalty(arguments.length_penalty or 0.0, arguments.length_correction or "none")
-    for name in ("max_length", "tokens_per_batch", "pairs_per_shard", "num_actors"):
+    for name in ("max_length", "tokens_per_batch", "pairs_per_shard"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise InputError(f"`{name}` must be at least 1, got {value}.")
-    if arguments.num_actors is not None and arguments.engine != "ray":
-        raise InputError(
-            "`num_actors` is of --engine ray. Other processes share the work where the command is started again."
-        )
-    if arguments.engine == "ray" and num_processes() > 1:
-        raise InputError("--engine ray needs no launcher: start one process, and Ray has the others (`num_actors`).")
+    check_engine(arguments, "Other processes share the work where the command is started again.")
 
 
 @shared_folder

@@ -6,12 +6,12 @@ from typing import Any
 
 from ...runs.artifacts import Manifest
 from ...runs.stage_folders import StageResult, check_folder, dry_result, owned_folder, skip_if_done, timed
-from .arguments import argument
+from .arguments import DTYPES, argument
 
 
 def dtype_argument(base: str) -> Any:
     """The field of the type in which weights are written; `base` says whose is taken where it is unset."""
-    return argument(None, f"Type of the weights. Where unset, {base}.", choices=["float32", "bfloat16", "float16"])
+    return argument(None, f"Type of the weights. Where unset, {base}.", choices=DTYPES)
 
 
 def written_model(

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,20 @@ from ...data.responses import holds_responses, response_columns
 from ...data.validation import RESERVED_ASPECTS, check_aspect_names, column_aspects, short_names
 from ...errors import InputError
 from ...models.named import ModelOutput
+from ...runs.on_ray import on_ray
+from ...runs.throughput import Progress
 from ..pairs import NO_PAIR_LEFT, check_length_terms, check_models_of
 from ..reward_models import check_reward_models
 from ..run import describe
 from ..settings import ScoringSettings
 from .folder import UnitFolder
-from .on_ray import score_on_ray
 from .plan import Plan, Unit
-from .progress import Progress
 from .scorer import UnitScorer, UnitWork
 
 logger = logging.getLogger(__name__)
 
-ENGINES = ("process", "ray")
+# Units that an actor is given at a time: it reads the next while it scores one. More would make the end uneven.
+_UNITS_PER_TASK = 4
 _OF_PAIRS = {"pair_id", "chosen", "rejected", "aspect"}
 _PAIRED = ({"chosen", "rejected"}, {"response_a", "response_b"}, {"chosen_response", "rejected_response"})
 
@@ -76,7 +77,7 @@ def score_files(
         identity (mapping): What decides the result.
         settings (mapping): The fields of [`ScoringSettings`], `length_penalty` and `length_correction`.
         engine (`str`, *optional*, defaults to `"process"`): `"process"` is this process, `"ray"` a cluster.
-        num_actors (`int`, *optional*): Actors on Ray, see [`score_on_ray`].
+        num_actors (`int`, *optional*): Actors on Ray, see [`on_ray`].
 
     Returns:
         [`UnitFolder`]: All units, finished.
@@ -104,7 +105,9 @@ def score_files(
             Progress(files.plan.num_rows, lambda: sum(rows[index] for index in folder.marked()), files.part)
         ) as progress:
             if engine == "ray":
-                score_on_ray(work, left, num_actors, progress)
+                units = [asdict(unit) for unit in left]
+                for result in on_ray(work, units, num_actors, items_per_task=_UNITS_PER_TASK):
+                    progress.add(result)
             else:
                 _score_here(work, files.plan.units, folder, progress)
     _tell(folder, files, models)

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +72,10 @@ class UnitWork:
     def folder(self) -> UnitFolder:
         """Where the units are written. Raises [`OtherRunError`] where those of another run are."""
         return UnitFolder.of(Path(self.root), self.num_units, self.identity)
+
+    def worker(self) -> "ActorScorer":
+        """See [`~pd_trl.runs.on_ray.Work`]."""
+        return ActorScorer(UnitScorer(self))
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,29 @@ class UnitScorer:
         sums = sums_of(scored, work.columns)
         self.folder.finish(read.unit.index, scored, {**counts, "dropped": int((~kept).sum()), "sums": sums})
         return said
+
+
+class ActorScorer:
+    """
+    [`UnitScorer`] of units that Ray gives to an actor.
+
+    Args:
+        scorer ([`UnitScorer`]): What scores them.
+    """
+
+    def __init__(self, scorer: UnitScorer):
+        self.scorer = scorer
+
+    def each(self, items: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """See [`UnitScorer.each`]; a unit is given as the mapping of its fields."""
+        return self.scorer.each(map(self._begun, items))
+
+    def _begun(self, item: Mapping[str, Any]) -> Unit:
+        unit = Unit(**{**item, "row_groups": tuple(item["row_groups"])})
+        if not self.scorer.folder.is_done(unit.index):
+            # Ray gives a unit to one actor at a time: whoever began before is gone.
+            self.scorer.folder.notes.begin(unit.index, anyway=True)
+        return unit
 
 
 @contextlib.contextmanager
