@@ -19,4 +19,9 @@ wait $!
 
 # One thread a process and two processes: tiny models gain nothing from more threads, and two processes halve the time.
 export OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1
-exec "$BIN/python" -m pytest -n "${PD_TRL_TEST_PROCESSES:-2}" --dist worksteal "$@"
+MEMORY=$(memory_folder)
+if [ -n "$MEMORY" ]; then
+    trap 'rm -rf "$MEMORY"' EXIT
+    export TMPDIR=$MEMORY
+fi
+"$BIN/python" -m pytest -n "${PD_TRL_TEST_PROCESSES:-2}" --dist worksteal "$@"

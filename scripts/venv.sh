@@ -118,3 +118,10 @@ ensure_venv() {
     pip_install "$venv" -e "$ROOT${extra:+[$extra]}"
     printf '%s\n' "$stamp" >"$venv/.pd_trl_stamp"
 }
+
+# Tests make tens of thousands of small files, which need not wait for a disk: a folder in memory, or nothing where there is no room.
+memory_folder() {
+    if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ] && [ "$(df --output=avail -k /dev/shm | tail -n 1)" -gt 4000000 ]; then
+        mktemp -d /dev/shm/pd_trl.XXXXXX
+    fi
+}

@@ -74,6 +74,8 @@ def main(command: str, arguments: list[str]) -> int:
     recipe, launch_args = with_overrides(recipe, options, left, parser)
     check_no_secret(recipe, "The command line")
     only = listed(options.stages) if options.stages is not None else None
+    if only == []:
+        raise InputError(f"`stages` names no stage. Choose from {', '.join(SECTIONS)}.")
     steps = steps_of(recipe, only)
     _check(steps, {flag.partition("=")[0].lstrip("-").replace("-", "_") for flag in left}, options.dry_run)
     start = time.perf_counter()

@@ -189,7 +189,7 @@ def test_the_command(command, tmp_path):  # noqa: F811
     assert content["select"] and (tmp_path / "out" / "advice.txt").read_text().strip() in outcome.out
     again = command("advise", *arguments)
     assert again.code == 0 and "already done" in again.out and "SELECT: try a budget of" in again.out
-    command("advise", *arguments, "--budgets", "0.2,x", "--overwrite").refused("`budgets` must be shares by commas")
+    command("advise", *arguments, "--budgets", "0.2,x", "--overwrite").refused("`budgets` must be shares")
     command("advise", *arguments, "--reference", "mean", "--overwrite").refused("no labels to compare with")
 
 
