@@ -293,3 +293,10 @@ def test_what_writes_no_text_is_refused_before_it_is_loaded(tmp_path):
         generate_outputs((encoder, tiny_tokenizer()), ["the cat"])
     with pytest.raises(InputError, match="an encoder with a decoder"):
         generate_outputs((transformers.T5ForConditionalGeneration(t5), tiny_tokenizer()), ["the cat"])
+
+
+@pytest.mark.parametrize("bad", [[10**6], [BOS] * 200], ids=["no such token", "too long"])
+def test_errors_name_a_prompt_by_its_number(policy, bad):
+    """Of a run that goes on, or on an actor, only some prompts are decoded."""
+    with pytest.raises(InputError, match="prompt 7"):
+        list(decode(*policy, [[BOS], bad], ["a", "b"], DecodingConfig(max_new_tokens=2), numbers=[3, 7]))
