@@ -298,5 +298,5 @@ def test_what_writes_no_text_is_refused_before_it_is_loaded(tmp_path):
 @pytest.mark.parametrize("bad", [[10**6], [BOS] * 200], ids=["no such token", "too long"])
 def test_errors_name_a_prompt_by_its_number(policy, bad):
     """Of a run that goes on, or on an actor, only some prompts are decoded."""
-    with pytest.raises(InputError, match="prompt 7"):
+    with pytest.raises(InputError, match="[Pp]rompt 7 "):
         list(decode(*policy, [[BOS], bad], ["a", "b"], DecodingConfig(max_new_tokens=2), numbers=[3, 7]))
