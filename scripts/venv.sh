@@ -6,6 +6,8 @@
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 TORCH=${PD_TRL_TORCH:-torch==2.13.0}
+# pip leaves bytecode to the first import. Without it, each process compiles torch and transformers again: 17 s in place of 7.
+unset PYTHONDONTWRITEBYTECODE
 
 say() { printf '%s\n' "pd_trl: $*"; }
 die() {
