@@ -28,7 +28,7 @@ def describe(error: Exception) -> tuple[str, int]:
     line = " ".join(text.split())
     if _disk_is_full(error):
         return f"No space left on the disk ({line[:160]}). Make room or choose another folder, and run it again.", 2
-    if isinstance(error, OSError) and error.errno in _OF_THE_USER:
+    if isinstance(error, OSError) and (error.errno in _OF_THE_USER or _is_of_the_output(error)):
         place = f": {error.filename}" if error.filename else ""
         if _is_of_the_cache(error):
             return (
@@ -52,6 +52,15 @@ def _disk_is_full(error: Exception) -> bool:
     # torch and safetensors have errors of their own for a file that cannot be written.
     text = str(error)
     return "No space left" in text or "PytorchStreamWriter failed" in text or "unexpected pos" in text
+
+
+def _is_of_the_output(error: OSError) -> bool:
+    """Whether the output's folder, or one above it, cannot be made: `/proc` and some mounts say that it does not exist."""
+    output_dir = getattr(error, "output_dir", None)
+    if error.errno != errno.ENOENT or not output_dir or not isinstance(error.filename, (str, os.PathLike)):
+        return False
+    own = Path(output_dir).expanduser().absolute()
+    return Path(error.filename).absolute() in (own, *own.parents)
 
 
 def _is_of_the_cache(error: OSError) -> bool:

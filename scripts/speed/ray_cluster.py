@@ -107,6 +107,8 @@ def nodes(count: int = 3, num_cpus: int = 4) -> Iterator[Nodes]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray kills workers where the memory of the machine is nearly full, whoever fills it: not what is tried here.
     os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+    # A node that is gone is found out in seconds. One that only answers late keeps its time.
+    os.environ.setdefault("RAY_health_check_period_ms", "500")
     started = _started(count, num_cpus)
     try:
         ray.init(started.address, logging_level="ERROR", log_to_driver=False)
