@@ -92,7 +92,9 @@ def test_a_cache_that_cannot_be_written_is_no_output_folder(monkeypatch, tmp_pat
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc is Linux's")
 def test_a_folder_where_none_can_be_made_is_refused(command, sources):
     """`/proc` says that it does not exist, as it says of an input's file that is gone."""
-    command("select", "--dataset_name", sources["scored"], "--output_dir", "/proc/none/out").refused("choose another folder")
+    command("select", "--dataset_name", sources["scored"], "--output_dir", "/proc/none/out").refused(
+        "choose another folder"
+    )
     error = FileNotFoundError(errno.ENOENT, "No such file", "/data/pairs.jsonl")
     error.output_dir = "/data/out"
     assert describe(error)[1] == 1
