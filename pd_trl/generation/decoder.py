@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 VLLM = "vllm"
 # Batches that an actor is given at a time.
 _BATCHES_PER_PART = 4
+# vLLM answers many prompts at a time, and fewer of them are no faster.
+_LEAST_FOR_VLLM = 64
 _ROWS = "rows"
 
 
@@ -97,7 +99,7 @@ class Decoder:
         """Prompts in parts, longest first as [`decode`] takes them."""
         order = sorted(prompts, key=lambda prompt: (-len(prompt.ids), prompt.number))
         if self.backend == VLLM:
-            return parts_of(order, 1, PROMPTS_PER_CALL)
+            return parts_of(order, _LEAST_FOR_VLLM, PROMPTS_PER_CALL)
         return parts_of(order, self.batch_size, _BATCHES_PER_PART * self.batch_size)
 
 
