@@ -11,9 +11,11 @@ from typing import Any
 
 from ...errors import InputError
 from ...runs.artifacts import digest_of, read_json
+from ...runs.progress import Bar
 from ...runs.row_log import RowLog
 from ...safety.secrets import masked
 from ...servers.questions import request_key
+from ...text.tables import printable
 from ..judges.base import AskingJudge, Comparison, Judge, is_preference
 from ..judges.openai_client import OpenAIJudge, comparison_requests
 from .annotator import Annotator
@@ -130,11 +132,13 @@ def _compare_and_keep(judge: Judge, comparisons: Sequence[Comparison], log: RowL
         i: log[key] for i, key in enumerate(keys) if key in log and is_preference(log[key])
     }
     left = [i for i in range(len(keys)) if i not in found]
-    for position, preference in judge.compare([comparisons[i] for i in left]):
-        i = left[position]
-        found[i] = preference
-        if preference is not None and not math.isnan(preference):
-            log.add(keys[i], preference)
+    with Bar(total=len(keys), initial=len(found), desc=printable(judge.name), unit="judgement", disable=None) as bar:
+        for position, preference in judge.compare([comparisons[i] for i in left]):
+            i = left[position]
+            found[i] = preference
+            if preference is not None and not math.isnan(preference):
+                log.add(keys[i], preference)
+            bar.update()
     return found
 
 

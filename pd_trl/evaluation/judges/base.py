@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from ...runs.row_log import MemoryLog, RowLog
 
 TIE = 1e-9
+# Comparisons whose outputs a model scores before their preferences are given: what is lost with a run that is stopped.
+COMPARISONS_AT_ONCE = 128
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,9 @@ class ScoreJudge:
 
     def compare(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[int, float | None]]:
         """See [`Judge.compare`]."""
-        scores_a = self.scores_of([(c.instruction, c.output_a) for c in comparisons])
-        scores_b = self.scores_of([(c.instruction, c.output_b) for c in comparisons])
-        for i, (a, b) in enumerate(zip(scores_a, scores_b, strict=True)):
-            yield i, 0.5 if abs(a - b) <= self.tie else float(a > b)
+        for start in range(0, len(comparisons), COMPARISONS_AT_ONCE):
+            part = comparisons[start : start + COMPARISONS_AT_ONCE]
+            outputs = [(c.instruction, output) for c in part for output in (c.output_a, c.output_b)]
+            scores = self.scores_of(outputs)
+            for i, (a, b) in enumerate(zip(scores[::2], scores[1::2], strict=True), start):
+                yield i, 0.5 if abs(a - b) <= self.tie else float(a > b)

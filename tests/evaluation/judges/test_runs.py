@@ -103,6 +103,42 @@ def test_a_local_judges_log(tmp_path):
     assert run().win_rate == first.win_rate
 
 
+@pytest.mark.parametrize("evaluation", ["alpaca", "pairwise"])
+def test_a_local_judge_that_is_stopped_keeps_what_it_judged(tmp_path, monkeypatch, evaluation):
+    """A reward model of billions of weights reads for an hour: a second run reads only what is left."""
+    monkeypatch.setattr("pd_trl.evaluation.judges.base.COMPARISONS_AT_ONCE", 4)
+    recorded = made_up(20)
+    read: list[tuple[str, str]] = []
+
+    class Stops(ScoreJudge):
+        limit = 22
+
+        def score(self, pairs):
+            if len(read) + len(pairs) > self.limit:
+                raise KeyboardInterrupt
+            read.extend(pairs)
+            return [float(len(output)) for _, output in pairs]
+
+    def run(limit, output_dir=tmp_path):
+        read.clear()
+        judge = Stops("length", "prefers length", {"kind": "length"})
+        judge.limit = limit
+        if evaluation == "pairwise":
+            return pairs(recorded, judge, output_dir).value
+        return evaluate_alpaca(
+            recorded.model, reference_outputs=recorded.reference, judge=judge, output_dir=output_dir, num_resamples=0, length_control=False,
+        ).win_rate  # fmt: skip
+
+    value, everything = run(100, tmp_path / "whole"), set(read)
+    with pytest.raises(KeyboardInterrupt):
+        run(22)
+    first = set(read)
+    assert run(100) == value
+    # Each question of pairwise comes in both orders, of which the second costs nothing.
+    assert first and not first & set(read) and first | set(read) == everything
+    assert run(0) == value and not read
+
+
 @pytest.mark.parametrize("name", ["openai:m", f"alpaca:{OFFICIAL}"])
 def test_a_judge_that_was_mended(name, tmp_path):
     """Its empty answers were kept and counted; each is asked for again, six times in all."""
