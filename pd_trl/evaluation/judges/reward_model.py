@@ -70,6 +70,7 @@ class RewardModelJudge(ScoreJudge):
             raise InputError("The reward model's tokenizer has no chat template, which `chat` needs.")
         self.chat = templated if chat is None else chat
         self.max_length, self.tokens_per_batch = max_length, tokens_per_batch
+        self._has_cut = False
         label = (
             name
             or f"reward model {model if isinstance(model, str) else 'in memory'}{f' ({aspect})' if aspect else ''}"
@@ -85,9 +86,12 @@ class RewardModelJudge(ScoreJudge):
         rewards, cut = score_conversations(
             self.scorer, texts, max_length=self.max_length, tokens_per_batch=self.tokens_per_batch
         )
-        if cut:
+        if cut and not self._has_cut:
+            self._has_cut = True
             logger.warning(
-                "%d of %d conversations are longer than the judge takes; their start is cut.", cut, len(texts)
+                "Some conversations are longer than the judge takes, and their start is cut: %d of the first %d.",
+                cut,
+                len(texts),
             )
         return rewards[:, 0]
 
