@@ -27,9 +27,9 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 from pd_trl.text.tables import table  # noqa: E402
-from scripts.speed import ray_cluster, ray_overhead, ray_rows  # noqa: E402
+from scripts.speed import ray_cluster, ray_overhead, ray_rows, ray_texts  # noqa: E402
 
-PARTS = ("equality", "failures", "overhead", "startup", "rows")
+PARTS = ("equality", "failures", "overhead", "texts", "startup", "rows")
 KINDS = ("an actor killed", "a node removed", "the driver killed with -9")
 UNITS_IN_FLIGHT = 2
 
@@ -94,6 +94,17 @@ def overhead(folder: Path, arguments: argparse.Namespace) -> list[list[Any]]:
             rows.append(
                 [name, number, f"{wall:.2f}", f"{model:.2f}", f"{wall * count / model:.3f}", f"{base / wall:.2f}"]
             )
+    return rows
+
+
+def texts(folder: Path, arguments: argparse.Namespace) -> list[list[Any]]:
+    """Outputs and answers a second of one process, and of one and two actors of one core each, without their start."""
+    folder.mkdir(parents=True)
+    rows: list[list[Any]] = [["stage", "round", "run", "rows a second", "this / one process"]]
+    for stage, found in ray_texts.rounds(folder, arguments.quick, arguments.rounds).items():
+        for number, speeds in enumerate(found):
+            for name, speed in speeds.items():
+                rows.append([stage, number, name, f"{speed:.1f}", f"{speed / speeds[ray_overhead.ALONE]:.2f}"])
     return rows
 
 

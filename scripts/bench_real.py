@@ -5,6 +5,7 @@ the kept and the dropped labels are compared with the hidden aspects' and the ov
     python scripts/bench_real.py                     # all sets and proxies; about 30 minutes on one core
     python scripts/bench_real.py --quick             # linear n-gram proxies only; under 2 minutes
     python scripts/bench_real.py --readings          # which states of the language model its heads should read
+    python scripts/bench_real.py --lora 300 --sets summeval    # heads with adapters beside heads on the frozen model
     python scripts/bench_real.py --choose-settings   # how the proxies' settings were chosen, under an assignment that is not reported
 
 Cells that are finished are read from OUTPUT/cells; started again, it goes on. Writes bench_real.json, bench_real.md and figures.
@@ -30,6 +31,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from real_data.cells import PROXIES, TRAINED, CellStore
 from real_data.figures import draw_figures
 from real_data.handling import FIXED, HANDLINGS
+from real_data.lora_heads import compare
 from real_data.readings import reading_table
 from real_data.results import REFERENCE_BUDGET, set_results
 from real_data.settings import CHOSEN_ON_SEED, LM_LAYERS, choose_settings
@@ -80,6 +82,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="linear n-gram proxies, three handlings, one assignment")
     parser.add_argument("--readings", action="store_true",
                         help="only show how a linear probe does with each pooling and layer of the language model")  # fmt: skip
+    parser.add_argument("--lora", type=int, metavar="PAIRS",
+                        help="only show how heads do that are trained on so many pairs, with LoRA and on the frozen model")  # fmt: skip
+    parser.add_argument(
+        "--held_out", type=int, default=300, help="with --lora, pairs of other prompts to ask (default 300)"
+    )
     parser.add_argument("--choose-settings", action="store_true", help="only show how the settings were chosen")
     return parser
 
@@ -162,6 +169,20 @@ def show_readings(options: argparse.Namespace) -> None:
     print("\n".join(markdown(rows)))
 
 
+def show_lora(options: argparse.Namespace) -> None:
+    """Prints and writes how well heads do with LoRA and without."""
+    store, found = store_of(options), []
+    rows = [["set", "heads", "held-out labels", "accuracy", "by aspect", "CPU seconds"]]
+    for name in options.sets:
+        for entry in compare(store, name, options.lora, options.held_out):
+            found.append(entry)
+            by_aspect = ", ".join(f"{aspect} {value:.3f}" for aspect, value in entry["by_aspect"].items())
+            cells = [str(sum(entry["labels"].values())), f"{entry['accuracy']:.3f}", by_aspect]
+            rows.append([name, entry["kind"], *cells, f"{entry['cpu_seconds']:.0f}"])
+            write_json(options.output / "lora.json", {"seed": CHOSEN_ON_SEED, "versions": versions(), "tried": found})
+    print("\n".join(markdown(rows)))
+
+
 def main() -> None:
     options = make_parser().parse_args()
     options.seeds = options.seeds or ([1] if options.quick else [1, 2, 3])
@@ -174,6 +195,8 @@ def main() -> None:
             return choose(options)
         if options.readings:
             return show_readings(options)
+        if options.lora:
+            return show_lora(options)
         start = time.perf_counter()
         found = run(options, shlex.join(["python", *sys.argv]))
         found["seconds"] = time.perf_counter() - start

@@ -4,6 +4,7 @@ All selectors in the simulated world: how often the kept labels agree with the o
     OMP_NUM_THREADS=1 python scripts/bench_rivals.py             # seeds 11 to 13, 3,000 pairs each; a quarter of an hour of one core (estimated)
     OMP_NUM_THREADS=1 python scripts/bench_rivals.py --seeds 11 --num_pairs 1000
     OMP_NUM_THREADS=1 python scripts/bench_rivals.py --real ../shared/data --seeds 1 2 3    # real pairs, the selectors that need no policy
+    OMP_NUM_THREADS=1 python scripts/bench_rivals.py --real ../shared/data --seeds 1 2 3 --proxies lm   # with heads on a language model
 
 Proxies, a unified reward model and the policy are trained as the recipe `quickstart` trains them. The policy whose margins are read
 is a DPO on a fifth of the pairs, drawn at random. No setting was chosen by these numbers.
@@ -90,12 +91,12 @@ def _lacks(rows: Dataset, selector: str) -> bool:
     return any(columns.get(name, name) not in rows.column_names for name in SELECTORS[selector].inputs)
 
 
-def real_rows(data: Path, folder: Path, seed: int) -> dict[str, Dataset]:
-    """Real pairs with held-out n-gram proxies, as `advise_real.py` scores them."""
+def real_rows(data: Path, folder: Path, lm: Path, proxies: str, seed: int) -> dict[str, Dataset]:
+    """Real pairs with held-out proxies, as `advise_real.py` scores them."""
     from advise_real import SETS, CellStore, scored_rows
 
-    store = CellStore(data, folder / "cells", folds=5)
-    return {name: rival_scores(scored_rows(store, name, seed, "ngrams"), ["pareto"]) for name in SETS}
+    store = CellStore(data, folder / "cells", folds=5, lm=lm)
+    return {name: rival_scores(scored_rows(store, name, seed, proxies), ["pareto"]) for name in SETS}
 
 
 def flops(rows: Dataset, model: str) -> dict[str, float]:
@@ -129,10 +130,13 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[11, 12, 13])
     parser.add_argument("--num_pairs", type=int, default=3000)
     parser.add_argument("--real", type=Path, help="Folder of the real sets, in place of the simulated world.")
+    parser.add_argument("--proxies", default="ngrams", help="Of real pairs: ngrams, embedding, head or lm.")
+    parser.add_argument("--lm", type=Path, default=Path("runs/smollm2"), help="Language model of the proxies lm.")
     arguments = parser.parse_args()
     start, found = time.perf_counter(), {}
     if arguments.real:
-        sets = {seed: real_rows(arguments.real, arguments.output, seed) for seed in arguments.seeds}
+        where = (arguments.real, arguments.output, arguments.lm, arguments.proxies)
+        sets = {seed: real_rows(*where, seed) for seed in arguments.seeds}
         for name in sets[arguments.seeds[0]]:
             print(f"\n{name}")
             print("\n".join(lines_of({seed: agreements(by_name[name]) for seed, by_name in sets.items()}, {})))

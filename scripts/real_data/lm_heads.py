@@ -67,8 +67,8 @@ class LanguageModelProxies:
                 freeze_backbone=True, per_device_eval_batch_size=chosen["batch_size"],
             )  # fmt: skip
             trainer = PDRewardTrainer(
-                model=model, args=args, train_dataset=self._tokens(rows[~held_out], own[~held_out]),
-                eval_dataset=self._tokens(rows[held_out], own[held_out]) if handling.at_scoring else None,
+                model=model, args=args, train_dataset=self.tokens(rows[~held_out], own[~held_out]),
+                eval_dataset=self.tokens(rows[held_out], own[held_out]) if handling.at_scoring else None,
                 processing_class=self.lm.tokenizer,
             )  # fmt: skip
             # It prints to the terminal where there is no progress bar.
@@ -99,7 +99,8 @@ class LanguageModelProxies:
         torch.nn.init.zeros_(model.score.scale)
         return model
 
-    def _tokens(self, rows: NDArray[np.integer], labels: NDArray) -> Dataset:
+    def tokens(self, rows: NDArray[np.integer], labels: NDArray) -> Dataset:
+        """`rows` as [`PDRewardTrainer`] takes them, with the aspect that each is trained on."""
         columns: dict[str, Any] = {
             "aspect": labels.tolist(),
             "prompt_id": self.real.prompts[rows].astype(str).tolist(),
