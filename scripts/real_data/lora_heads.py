@@ -14,7 +14,6 @@ from pd_trl.method.ranking import random_keys
 from pd_trl.models.heads import MultiAspectRewardModel
 
 from .handling import NONE
-from .language_model import features_of
 from .lm_heads import LanguageModelProxies
 from .sets import RealSet
 from .settings import CHOSEN_ON_SEED, LM
@@ -59,7 +58,9 @@ def compare(store: "CellStore", name: str, pairs: int, held_out: int) -> list[di
         else:
             gaps = proxies.gaps(proxies.train(train, labels, NONE, 0.0)[0], test)
         right = {
-            aspect: np.sign(gaps[aspect]) == real.votes[test, k] for k, aspect in enumerate(real.aspects) if aspect in gaps
+            aspect: np.sign(gaps[aspect]) == real.votes[test, k]
+            for k, aspect in enumerate(real.aspects)
+            if aspect in gaps
         }
         decided = {aspect: real.votes[test, real.aspects.index(aspect)] != 0 for aspect in right}
         by_aspect = {aspect: float(right[aspect][decided[aspect]].mean()) for aspect in right}
@@ -83,7 +84,11 @@ def _lora_gaps(
     set_seed(real.seed)
     layer = settings["layers"][-1]
     model = MultiAspectRewardModel.from_backbone(
-        proxies.lm.folder, sorted(set(labels)), pooling=settings["pooling"], layers=settings["layers"], standardize=True
+        proxies.lm.folder,
+        sorted(set(labels)),
+        pooling=settings["pooling"],
+        layers=settings["layers"],
+        standardize=True,
     )
     # Adapters begin at nothing, so that the frozen model's states are those of the first step.
     used = np.unique([real.chosen[train], real.rejected[train]])
