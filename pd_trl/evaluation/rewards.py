@@ -45,7 +45,7 @@ def evaluate_rewards(
     max_length: int | None = None,
     tokens_per_batch: int | None = None,
     output_dir: str | os.PathLike | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     trust_remote_code: bool = False,
 ) -> RewardEvaluation:
     """
@@ -81,8 +81,8 @@ def evaluate_rewards(
             Most tokens of a batch, padding counted.
         output_dir (`str`, *optional*):
             Folder for `eval_results.json` and the rewards, which are not computed twice. `None` keeps nothing.
-        dtype (`torch.dtype`, *optional*):
-            `None` is bfloat16 on a GPU that has it, float32 elsewhere.
+        dtype (`torch.dtype` or `str`, *optional*):
+            `None` is bfloat16 on a GPU that has it, float32 elsewhere; `"auto"` is bfloat16 on a CPU that computes in it, too.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
             Whether to run code that comes with a model.
 

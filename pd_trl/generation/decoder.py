@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from ..errors import InputError
+from ..models.vllm import check_engine_kwargs
 from ..runs.on_ray import on_ray, parts_of
 from ..runs.throughput import Progress
 from .decoding import Decoded, decode
@@ -101,16 +101,6 @@ class Decoder:
         if self.backend == VLLM:
             return parts_of(order, _LEAST_FOR_VLLM, PROMPTS_PER_CALL)
         return parts_of(order, self.batch_size, _BATCHES_PER_PART * self.batch_size)
-
-
-def check_engine_kwargs(engine_kwargs: dict[str, Any] | None) -> None:
-    """Raises `InputError` where vLLM would need more than the one GPU of an actor."""
-    for name in ("tensor_parallel_size", "pipeline_parallel_size"):
-        if (engine_kwargs or {}).get(name, 1) != 1:
-            raise InputError(
-                f"`{name}` needs several GPUs, and each actor of Ray has one. Serve such a model with `vllm serve`, and name it "
-                "with `model` and `base_url`."
-            )
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def generate_outputs(
     backend: str = "transformers",
     engine_kwargs: dict[str, Any] | None = None,
     revision: str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     trust_remote_code: bool = False,
     base_url: str | None = None,
     api_key_env: str = DEFAULT_KEY,
@@ -87,8 +87,8 @@ def generate_outputs(
             Further arguments of `vllm.LLM`.
         revision (`str`, *optional*):
             Revision of the model on the Hub.
-        dtype (`torch.dtype`, *optional*):
-            `None` is bfloat16 on a GPU that has it, float32 elsewhere.
+        dtype (`torch.dtype` or `str`, *optional*):
+            `None` is bfloat16 on a GPU that has it, float32 elsewhere; `"auto"` is bfloat16 on a CPU that computes in it, too.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
             Whether to run code that comes with the model.
         base_url (`str`, *optional*):

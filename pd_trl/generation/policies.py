@@ -33,13 +33,13 @@ class PolicySource:
     Args:
         model (`str`, path, or tuple of model and tokenizer): The model.
         revision (`str`, *optional*): Revision on the Hub.
-        dtype (`torch.dtype`, *optional*): `None` is bfloat16 on a GPU that has it, float32 elsewhere.
+        dtype (`torch.dtype` or `str`, *optional*): See [`model_dtype`].
         trust_remote_code (`bool`, *optional*, defaults to `False`): Whether to run code that comes with the model.
     """
 
     model: Policy
     revision: str | None = None
-    dtype: torch.dtype | None = None
+    dtype: torch.dtype | str | None = None
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
@@ -141,7 +141,8 @@ class PlacedPolicy:
         model (`str`): Its folder, by the whole path, or its Hub id.
         revision, trust_remote_code: See [`PolicySource`].
         dtype (`torch.dtype`): Type of the weights.
-        chosen (`bool`): Whether the user named this type; otherwise it is the one of the machine where the command was started.
+        asked (`torch.dtype` or `str`, *optional*): What the user asked for. `None` and `"auto"` depend on the machine: the type is
+            that of the one where the command was started.
         digest (`str`): Key of the model.
     """
 
@@ -149,7 +150,7 @@ class PlacedPolicy:
     revision: str | None
     trust_remote_code: bool
     dtype: torch.dtype
-    chosen: bool
+    asked: torch.dtype | str | None
     digest: str
 
     @classmethod
@@ -159,7 +160,7 @@ class PlacedPolicy:
         local = Path(name).expanduser().is_dir()
         return cls(
             str(folder.absolute()) if local else name, source.revision, source.trust_remote_code, source.resolved_dtype,
-            source.dtype is not None, source.digest,
+            source.dtype, source.digest,
         )  # fmt: skip
 
     def source(self) -> PolicySource:
@@ -175,9 +176,9 @@ class PlacedPolicy:
                 f"The model {self.model} on {here} is another one than where the command was started. Give both the same files, or "
                 "name a revision."
             )
-        if not self.chosen and model_dtype() != self.dtype:
+        if model_dtype(self.asked) != self.dtype:
             logger.warning(
                 "Weights are %s, as where the command was started; the devices of Ray's actors would take %s. Name one with --dtype.",
-                self.dtype, model_dtype(),
+                self.dtype, model_dtype(self.asked),
             )  # fmt: skip
         return source

@@ -10,6 +10,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..errors import InputError
 
+AUTO = "auto"
+_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 
 
@@ -41,10 +43,48 @@ def model_device() -> torch.device:
     return torch.device("cpu")
 
 
-def model_dtype(dtype: torch.dtype | None = None) -> torch.dtype:
-    """The type of a model's weights: as given, else bfloat16 on a GPU that has it, float32 elsewhere."""
-    on_cuda = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return dtype or (torch.bfloat16 if on_cuda else torch.float32)
+def model_dtype(dtype: torch.dtype | str | None = None) -> torch.dtype:
+    """
+    The type of a model's weights.
+
+    Args:
+        dtype (`torch.dtype` or `str`, *optional*):
+            The type or its name. `None` is bfloat16 on a GPU that has it and float32 elsewhere; `"auto"` is bfloat16 on a CPU that
+            multiplies in it, too ([`has_native_bfloat16`]).
+
+    Raises:
+        InputError: When a name is no floating-point type of torch's.
+    """
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype is not None and dtype != AUTO:
+        found = getattr(torch, dtype, None)
+        if not isinstance(found, torch.dtype) or not found.is_floating_point:
+            raise InputError(
+                f"`dtype` must be {AUTO} or a floating-point type of torch, such as bfloat16, got {dtype!r}."
+            )
+        return found
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if dtype == AUTO and has_native_bfloat16() else torch.float32
+
+
+def has_native_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """
+    Whether this machine's CPU multiplies in bfloat16: avx512_bf16 or AMX, or bf16 of ARM. Others compute in it several times more
+    slowly than in float32. Only Linux says so; elsewhere it is `False`.
+
+    Args:
+        cpuinfo (`Path`): What the system says of its processors.
+    """
+    try:
+        lines = cpuinfo.read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    flags = (line.partition(":") for line in lines)
+    return any(
+        name.strip() in ("flags", "Features") and not _BFLOAT16.isdisjoint(said.split()) for name, _, said in flags
+    )
 
 
 def has_tokenizer(folder: Path) -> bool:

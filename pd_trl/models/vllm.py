@@ -8,6 +8,9 @@ import torch
 from ..errors import InputError
 from .loading import model_dtype
 
+# Where its parts run changes nothing that it promises.
+PLACING = ("tensor_parallel_size", "pipeline_parallel_size", "gpu_memory_utilization")
+
 
 def import_vllm() -> Any:
     """The package `vllm`; raises `InputError` where it cannot be imported."""
@@ -18,10 +21,20 @@ def import_vllm() -> Any:
     return vllm
 
 
+def check_engine_kwargs(engine_kwargs: Mapping[str, Any] | None) -> None:
+    """Raises `InputError` where vLLM would need more than the one GPU of an actor."""
+    for name in PLACING[:2]:
+        if (engine_kwargs or {}).get(name, 1) != 1:
+            raise InputError(
+                f"`{name}` needs several GPUs, and each actor of Ray has one. Serve such a model with `vllm serve`, and name it "
+                "with `model` and `base_url`."
+            )
+
+
 def vllm_engine(
     model: Any,
     *,
-    dtype: torch.dtype | None,
+    dtype: torch.dtype | str | None,
     trust_remote_code: bool,
     engine_kwargs: Mapping[str, Any] | None,
     defaults: Mapping[str, Any] | None = None,
@@ -32,7 +45,7 @@ def vllm_engine(
 
     Args:
         model (`str` or `Path`): Folder of the model.
-        dtype (`torch.dtype`, *optional*): See [`model_dtype`].
+        dtype (`torch.dtype` or `str`, *optional*): See [`model_dtype`].
         trust_remote_code (`bool`): Whether to run code that comes with the model.
         engine_kwargs (mapping, *optional*): The user's arguments.
         defaults (mapping, *optional*): Ours that the user's replace.

@@ -168,7 +168,7 @@ def local_judge(
     model: Any,
     *,
     revision: str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     batch_size: int = 8,
     trust_remote_code: bool = False,
 ) -> LocalJudge:
@@ -180,8 +180,8 @@ def local_judge(
             Folder or Hub id of the model, or a LoRA adapter's.
         revision (`str`, *optional*):
             Branch, tag or commit on the Hub.
-        dtype (`torch.dtype`, *optional*):
-            `None` is bfloat16 on a GPU that has it, float32 elsewhere.
+        dtype (`torch.dtype` or `str`, *optional*):
+            `None` is bfloat16 on a GPU that has it, float32 elsewhere; `"auto"` is bfloat16 on a CPU that computes in it, too.
         batch_size (`int`, *optional*, defaults to `8`):
             Questions in a batch; a batch that does not fit in memory is halved.
         trust_remote_code (`bool`, *optional*, defaults to `False`):

@@ -42,7 +42,7 @@ def score_pairs(
     length_penalty: float | Mapping[str, float] | None = None,
     length_correction: str | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     pairs_per_shard: int = PAIRS_PER_SHARD,
     share_prefix: bool = True,
     backend: str = "engine",
@@ -91,8 +91,8 @@ def score_pairs(
             trained with.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*):
             Tokenizer of models in memory.
-        dtype (`torch.dtype`, *optional*):
-            `None` is bfloat16 on a GPU that has it, float32 elsewhere.
+        dtype (`torch.dtype` or `str`, *optional*):
+            `None` is bfloat16 on a GPU that has it, float32 elsewhere; `"auto"` is bfloat16 on a CPU that computes in it, too.
         pairs_per_shard (`int`, *optional*, defaults to `2048`):
             Pairs of a shard, plus the rest of its last prompt. A kill loses one shard at most.
         share_prefix (`bool`, *optional*, defaults to `True`):

@@ -43,7 +43,7 @@ def load_scorers(
     reward_models: Mapping[str, RewardModel],
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
 ) -> Iterator[RewardModelScorer]:
@@ -59,8 +59,8 @@ def load_scorers(
             an output, its sign and its scale are named.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*):
             Tokenizer of models in memory that do not say where theirs is.
-        dtype (`torch.dtype`, *optional*):
-            `None` is bfloat16 on a GPU that has it, float32 elsewhere.
+        dtype (`torch.dtype` or `str`, *optional*):
+            `None` is bfloat16 on a GPU that has it, float32 elsewhere; `"auto"` is bfloat16 on a CPU that computes in it, too.
         attn_implementation (`str`, *optional*):
             Attention of models that are loaded. `None` is transformers' choice.
         trust_remote_code (`bool`, *optional*, defaults to `False`):

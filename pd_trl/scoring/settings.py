@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
+from ..models.loading import model_dtype
 from .backends import check_backend
 
 PAIRS_PER_SHARD = 2048
@@ -21,7 +22,7 @@ class ScoringSettings:
     tokens_per_batch: int | None = None
     on_long: str = "truncate"
     tokenizer: PreTrainedTokenizerBase | None = None
-    dtype: torch.dtype | None = None
+    dtype: torch.dtype | str | None = None
     pairs_per_shard: int = PAIRS_PER_SHARD
     share_prefix: bool = True
     backend: str = "engine"
@@ -33,6 +34,9 @@ class ScoringSettings:
 
     def __post_init__(self) -> None:
         check_backend(self.backend)
+        model_dtype(self.dtype)
+        if self.engine_kwargs and self.backend != "vllm":
+            raise InputError(f"`engine_kwargs` are of `backend='vllm'`, got backend={self.backend!r}.")
         if self.on_long not in ("truncate", "drop", "error"):
             raise InputError(f"`on_long` must be 'truncate', 'drop' or 'error', got {self.on_long!r}.")
         for name in ("max_length", "tokens_per_batch", "pairs_per_shard"):

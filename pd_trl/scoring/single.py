@@ -37,7 +37,7 @@ def score_responses(
     tokens_per_batch: int | None = None,
     on_long: str = "truncate",
     tokenizer: PreTrainedTokenizerBase | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     share_prefix: bool = True,
     backend: str = "engine",
     engine_kwargs: Mapping[str, Any] | None = None,

@@ -14,10 +14,11 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 from ..errors import InputError
 from ..models.adapters import is_adapter
 from ..models.heads import MultiAspectRewardConfig
+from ..models.loading import model_dtype
 from ..models.named import ModelOutput
 from ..models.outputs import PUBLISHED, outputs_of
 from ..models.positions import stated_positions
-from ..models.vllm import import_vllm, vllm_engine
+from ..models.vllm import PLACING, import_vllm, vllm_engine
 from ..runs.artifacts import write_json
 from ..runs.identity import canonical
 from .loading import Wanted
@@ -32,7 +33,7 @@ class VllmScorer:
     Args:
         folder (`Path`): The reward model, with one output or with heads.
         chosen (`dict` of `str` to [`ModelOutput`], or `list` of `str`): What to score for each aspect.
-        dtype (`torch.dtype`, *optional*): `None` is bfloat16 on a GPU, float32 elsewhere.
+        dtype (`torch.dtype` or `str`, *optional*): See [`model_dtype`].
         engine_kwargs (`dict`, *optional*): Further arguments of `vllm.LLM`, such as `{"tensor_parallel_size": 2}`.
         trust_remote_code (`bool`, *optional*, defaults to `False`): Whether to run code that comes with the model.
 
@@ -52,7 +53,7 @@ class VllmScorer:
         folder: Path,
         chosen: Mapping[str, ModelOutput] | Sequence[str],
         *,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
         engine_kwargs: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
     ):
@@ -72,10 +73,8 @@ class VllmScorer:
             )
         self.sidecars, self.digest, self.heads = wanted.sidecars(), wanted.key(), wanted.indices()
         self._factors = torch.tensor(wanted.factors(self.heads, wanted.outputs.signs))
-        # Where its parts run changes nothing that it promises.
-        placing = ("tensor_parallel_size", "pipeline_parallel_size", "gpu_memory_utilization")
-        own = {name: value for name, value in (engine_kwargs or {}).items() if name not in placing}
-        self.computation = {"dtype": str(dtype), "backend": "vllm", "engine": canonical(own)}
+        own = {name: value for name, value in (engine_kwargs or {}).items() if name not in PLACING}
+        self.computation = {"dtype": str(model_dtype(dtype)), "backend": "vllm", "engine": canonical(own)}
         self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         self.longest = stated_positions(config)

@@ -24,6 +24,13 @@ def test_a_placed_policy_is_the_same_files_in_the_same_type(tmp_path, monkeypatc
     caplog.clear()
     PlacedPolicy.of(PolicySource(folder, dtype=torch.float32)).source()
     assert not caplog.text
+    asked = []
+    monkeypatch.setattr(
+        "pd_trl.generation.policies.model_dtype", lambda dtype=None: asked.append(dtype) or torch.float16
+    )
+    PlacedPolicy(folder, None, False, torch.float32, "auto", placed.digest).source()
+    assert asked == ["auto"] * 2 and "would take torch.float16. Name one with --dtype" in caplog.text
+    caplog.clear()
     with open(f"{folder}/generation_config.json", "a") as file:
         file.write(" ")
     with pytest.raises(InputError, match="is another one than where the command was started"):

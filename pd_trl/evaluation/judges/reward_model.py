@@ -38,8 +38,8 @@ class RewardModelJudge(ScoreJudge):
             Largest difference of rewards that is a tie, in nats.
         tokens_per_batch (`int`, *optional*):
             Most tokens of a batch, padding counted.
-        dtype (`torch.dtype`, *optional*):
-            `None` is bfloat16 on a GPU that has it, float32 elsewhere.
+        dtype (`torch.dtype` or `str`, *optional*):
+            `None` is bfloat16 on a GPU that has it, float32 elsewhere; `"auto"` is bfloat16 on a CPU that computes in it, too.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
             Whether to run code that comes with the model.
     """
@@ -54,7 +54,7 @@ class RewardModelJudge(ScoreJudge):
         max_length: int | None = None,
         tie: float = TIE,
         tokens_per_batch: int | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
         trust_remote_code: bool = False,
     ):
         for setting, value in (("max_length", max_length), ("tokens_per_batch", tokens_per_batch)):

@@ -17,7 +17,7 @@ RESUMED = "Folder of the result. A run that was interrupted goes on there."
 BASE_URL = "Address of an OpenAI-compatible server."
 API_KEY_ENV = "Environment variable with the key."
 
-WEIGHTS = "Type of the weights. Where unset, bfloat16 on a GPU that has it, else float32."
+WEIGHTS = "Type of the weights. auto is bfloat16 on a GPU or a CPU that computes in it, else float32. Where unset, a CPU has float32."
 DTYPES = ("float32", "bfloat16", "float16")
 NUM_ACTORS = "Actors of --engine ray. Where unset, one a GPU, else one a CPU."
 
@@ -44,11 +44,9 @@ def request_settings_of(arguments: Any) -> RequestSettings:
     return RequestSettings(**{name: getattr(arguments, flag) for flag, (name, _) in _REQUESTS.items()})
 
 
-def dtype_of(arguments: Any) -> Any:
-    """The type of the weights that a stage's arguments name, as torch's; `None` where they name none."""
-    import torch
-
-    return getattr(torch, arguments.dtype) if arguments.dtype else None
+def weights_argument(what: str = WEIGHTS) -> Any:
+    """The field of a stage that names the type of the weights it computes with."""
+    return argument(None, what, choices=("auto", *DTYPES))
 
 
 def engine_argument(process: str) -> Any:

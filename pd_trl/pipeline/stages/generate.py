@@ -12,16 +12,14 @@ from ...runs.stage_folders import StageResult, check_folder, dry_result, held_fo
 from ...safety.schema import anything, integer, mapping, read_document, record
 from ..mappings import mapping_of, path_or_mapping
 from .arguments import (
-    DTYPES,
     NUM_ACTORS,
     OVERWRITE_KEEPS_ANSWERS,
     REMOTE_CODE,
     RESUMED,
-    WEIGHTS,
     argument,
     check_engine,
-    dtype_of,
     engine_argument,
+    weights_argument,
 )
 
 _SUMMARY = record({"counts": mapping(integer(0))}, required=("counts",), others=anything)
@@ -85,7 +83,7 @@ class GenerateArguments:
     engine: str = engine_argument("this one")
     num_actors: int | None = argument(None, NUM_ACTORS)
     model_revision: str | None = argument(None, "Branch, tag or commit of the model on the Hub.")
-    dtype: str | None = argument(None, WEIGHTS, choices=DTYPES)
+    dtype: str | None = weights_argument()
     trust_remote_code: bool = argument(False, REMOTE_CODE)
     dry_run: bool = argument(False, "Show the plan and generate nothing.")
     overwrite: bool = argument(False, OVERWRITE_KEEPS_ANSWERS)
@@ -96,7 +94,7 @@ _DECODING = ("max_new_tokens", "temperature", "top_p", "top_k", "seed", "system_
 
 def check_generate(arguments: GenerateArguments) -> None:
     """Raises `InputError` on arguments out of range."""
-    from ...generation.decoder import check_engine_kwargs
+    from ...models.vllm import check_engine_kwargs
 
     config = decoding_of(arguments)
     check_engine(arguments)
@@ -198,7 +196,7 @@ def _policy(arguments: GenerateArguments) -> Any:
         raise InputError(
             "No model: name one with --model_name_or_path (a folder or a Hub id), or with --model one of a server."
         )
-    source = PolicySource(name, arguments.model_revision, dtype_of(arguments), arguments.trust_remote_code)
+    source = PolicySource(name, arguments.model_revision, arguments.dtype, arguments.trust_remote_code)
     source.check()
     return source
 

@@ -43,7 +43,6 @@ from ..mappings import mapping_of
 from .arguments import (
     API_KEY_ENV,
     BASE_URL,
-    DTYPES,
     NUM_ACTORS,
     OVERWRITE_KEEPS_ANSWERS,
     REMOTE_CODE,
@@ -52,6 +51,7 @@ from .arguments import (
     engine_argument,
     request_argument,
     request_settings_of,
+    weights_argument,
 )
 from .rated_rows import check_label, left_out_lines, rated_preferences, unrated_pairs
 from .rating_setup import judge_of, prices_of, rating_plan, rubric_of
@@ -92,7 +92,7 @@ class RateArguments:
     request_timeout: float = request_argument("request_timeout")
     max_askings: int = request_argument("max_askings")
     batch_size: int = argument(8, "Questions in a batch of a judge on this machine.")
-    dtype: str | None = argument(None, "Type of such a judge's weights.", choices=DTYPES)
+    dtype: str | None = weights_argument("Type of its weights.")
     engine: str = engine_argument("this one")
     num_actors: int | None = argument(None, NUM_ACTORS)
     adaptive: bool = argument(

@@ -11,7 +11,7 @@ from ...rating.rubric import Rubric, load_rubric
 from ...rating.run import ANSWERS_NAME, log_identity
 from ...runs.row_log import kept_rows
 from ..mappings import mapping_of
-from .arguments import dtype_of, request_settings_of
+from .arguments import request_settings_of
 
 if TYPE_CHECKING:
     from .rate import RateArguments
@@ -33,7 +33,7 @@ def judge_of(arguments: "RateArguments", asks: bool = True) -> RatingJudge:
 
         return local_judge(
             arguments.judge,
-            dtype=dtype_of(arguments),
+            dtype=arguments.dtype,
             batch_size=arguments.batch_size,
             trust_remote_code=arguments.trust_remote_code,
         )

@@ -48,7 +48,7 @@ class RivalsArguments:
     folds: int = argument(2, "Parts of the prompts of a split of cross_fit.")
     repeats: int = argument(3, "Splits of cross_fit: in all, folds x repeats policies are trained.")
     batch_size: int = argument(8, "Pairs of a batch in which a policy reads.")
-    dtype: str | None = argument(None, "Dtype of the models, such as bfloat16. Where unset, theirs.")
+    dtype: str | None = argument(None, "Type of the weights, such as bfloat16. Where unset, theirs.")
     source: str = argument("rewards", "Gaps of pareto: rewards or ratings.", choices=["rewards", "ratings"])
     gamma: float = argument(GAMMA, "Quantile of the absolute gaps that becomes 1 (Eq. 13), for pareto.")
     margin_column: str = argument(MARGIN_COLUMN, "Column with the margin of one reward model.")

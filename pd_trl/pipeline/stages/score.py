@@ -12,6 +12,7 @@ from ...models.adapters import ADAPTER_CONFIG
 from ...models.named import ModelOutput, model_output
 from ...models.outputs import read_outputs
 from ...models.sidecar import SIDECAR_NAME, RewardSidecar
+from ...models.vllm import PLACING, check_engine_kwargs
 from ...runs.artifacts import Manifest
 from ...runs.folders import folder_lock
 from ...runs.identity import deciding, settings_key
@@ -31,8 +32,17 @@ from ...runs.stage_folders import (
 from ...scoring.backends import BACKENDS
 from ...scoring.reward_models import named_models
 from ...text.tables import number, table
-from ..mappings import path_or_mapping
-from .arguments import NUM_ACTORS, OVERWRITE, REMOTE_CODE, RESUMED, argument, check_engine, engine_argument
+from ..mappings import mapping_of, path_or_mapping
+from .arguments import (
+    NUM_ACTORS,
+    OVERWRITE,
+    REMOTE_CODE,
+    RESUMED,
+    argument,
+    check_engine,
+    engine_argument,
+    weights_argument,
+)
 from .scored_files import ScoredFiles
 from .scored_rows import ScoredRows, what_to_score
 
@@ -77,6 +87,10 @@ class ScoreArguments:
     backend: str = argument(
         "engine", "engine (ours), transformers (the models as they are), or vllm.", choices=list(BACKENDS)
     )
+    engine_kwargs: dict[str, Any] | str | None = argument(
+        None, "Further arguments of vllm.LLM: a mapping (YAML or json)."
+    )
+    dtype: str | None = weights_argument()
     attn_implementation: str | None = argument(
         None, "Attention of the models, such as flash_attention_2. Where unset, transformers chooses."
     )
@@ -151,13 +165,23 @@ def check_score(arguments: ScoreArguments) -> None:
         if value is not None and value < 1:
             raise InputError(f"`{name}` must be at least 1, got {value}.")
     check_engine(arguments, "Other processes share the work where the command is started again.")
+    engine_kwargs = _engine_kwargs(arguments)
+    if engine_kwargs and arguments.backend != "vllm":
+        raise InputError("`engine_kwargs` are of --backend vllm.")
+    if arguments.engine == "ray":
+        check_engine_kwargs(engine_kwargs)
+
+
+def _engine_kwargs(arguments: ScoreArguments) -> dict[str, Any]:
+    return mapping_of(arguments.engine_kwargs, "engine_kwargs") or {}
 
 
 @shared_folder
 def run_score(arguments: ScoreArguments) -> StageResult:
     """Scores the preferences and writes `scored/` and a manifest with the proxies' metrics."""
     check_score(arguments)
-    models = reward_models_of(arguments.reward_models)
+    models, engine_kwargs = reward_models_of(arguments.reward_models), _engine_kwargs(arguments)
+    own = {name: value for name, value in engine_kwargs.items() if name not in PLACING}
     if not arguments.dry_run:
         check_folder(
             "score", arguments.output_dir, [arguments.dataset_name, *(model.model for model in models.values())]
@@ -184,7 +208,9 @@ def run_score(arguments: ScoreArguments) -> StageResult:
         },
         arguments=deciding(arguments, [name for name in _SCORING if name not in _HOW])
         | ({"column_mapping": given.mapping} if given.mapping else {})
-        | ({"chat": True} if arguments.chat else {}),
+        | ({"chat": True} if arguments.chat else {})
+        | ({"dtype": arguments.dtype} if arguments.dtype else {})
+        | ({"engine_kwargs": own} if own else {}),
     )
     if arguments.dry_run:
         lines = [f"{given}, {len(models)} reward models: {', '.join(models)}", *given.lost]
@@ -204,7 +230,8 @@ def run_score(arguments: ScoreArguments) -> StageResult:
         "models": {aspect: str(model) for aspect, model in models.items()},
         "provenance": provenance,
     }
-    settings = {name: getattr(arguments, name) for name in (*_SCORING, "chat")}
+    settings = {name: getattr(arguments, name) for name in (*_SCORING, "chat", "dtype")}
+    settings["engine_kwargs"] = engine_kwargs or None
     try:
         with owned_folder(manifest, arguments.output_dir, arguments.overwrite, exclusive=False) as root:
             with timed(manifest):

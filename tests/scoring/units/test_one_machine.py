@@ -43,6 +43,29 @@ def test_the_units_of_a_folder_are_what_score_pairs_gives(pairs, models, tmp_pat
     assert score(pairs, models, tmp_path / "out").skipped
 
 
+def test_a_type_of_the_weights_is_part_of_the_run(pairs, models, tmp_path):
+    score(pairs, models, tmp_path / "out", dtype="bfloat16")
+    assert Manifest.load(tmp_path / "out").arguments["dtype"] == "bfloat16"
+    half, whole = read_rows(tmp_path / "out" / "scored"), score_pairs(tiny_preferences(120), models)
+    ours, theirs = (np.stack([rows[f"reward_gap_{a}"][:] for a in ASPECTS]) for rows in (half, whole))
+    assert 1e-5 < np.abs(ours - theirs).max() < 0.1
+    named = score_pairs(tiny_preferences(120), models, dtype="bfloat16", pairs_per_shard=20)
+    assert np.abs(ours - np.stack([named[f"reward_gap_{a}"][:] for a in ASPECTS])).max() < 1e-2
+    with pytest.raises(InputError, match="another run"):
+        score(pairs, models, tmp_path / "out")
+
+
+def test_arguments_of_vllm_need_vllm_and_one_gpu_an_actor(pairs, models, tmp_path):
+    with pytest.raises(InputError, match="`engine_kwargs` are of --backend vllm"):
+        score(pairs, models, tmp_path / "out", engine_kwargs='{"max_model_len": 64}')
+    with pytest.raises(InputError, match="`engine_kwargs` are of `backend='vllm'`"):
+        score_pairs(tiny_preferences(2), models, engine_kwargs={"max_model_len": 64})
+    more = {"engine": "ray", "backend": "vllm", "engine_kwargs": {"tensor_parallel_size": 2}}
+    with pytest.raises(InputError, match="`tensor_parallel_size` needs several GPUs, and each actor of Ray has one"):
+        score(pairs, models, tmp_path / "out", **more)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_goes_on_with_what_is_missing_and_another_run_is_refused(pairs, models, tmp_path, monkeypatch):
     output = tmp_path / "out"
     score(pairs, models, output, share_prefix=False)
