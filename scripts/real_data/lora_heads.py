@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 LAYERS, RANK, BATCH, EPOCHS = 4, 16, 8, 1
 LEARNING_RATE = 1e-3
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-# What is trained: name, pooling, layer, whether by LoRA.
+# What is trained: name, pooling, whether by LoRA. All read the last layer whose states are kept.
 KINDS = (
-    ("frozen, mean", "mean", 20, False),
-    ("frozen, last token", "last", 20, False),
-    ("LoRA, mean", "mean", 20, True),
-    ("LoRA, last token", "last", 20, True),
+    ("frozen, mean", "mean", False),
+    ("frozen, last token", "last", False),
+    ("LoRA, mean", "mean", True),
+    ("LoRA, last token", "last", True),
 )
 
 
@@ -48,7 +48,8 @@ def compare(store: "CellStore", name: str, pairs: int, held_out: int) -> list[di
     train = _first(real, real.training_rows(0)[0], pairs)
     test = _first(real, np.flatnonzero(real.folds == 0), held_out)
     found = []
-    for kind, pooling, layer, lora in KINDS:
+    layer = store.lm_layers[-1]
+    for kind, pooling, lora in KINDS:
         start = time.process_time()
         settings = {**LM, "pooling": pooling, "layers": (layer,)}
         proxies = LanguageModelProxies(real, store.lm, *store.lm_states(real), settings)
@@ -95,7 +96,7 @@ def _lora_gaps(
     model.score.measure(proxies.features[used])
     adapter = LoraConfig(
         r=RANK, lora_alpha=2 * RANK, target_modules=TARGETS, task_type="SEQ_CLS",
-        layers_to_transform=list(range(layer - LAYERS, layer)), layers_pattern="layers",
+        layers_to_transform=list(range(max(0, layer - LAYERS), layer)), layers_pattern="layers",
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         args = PDRewardConfig(

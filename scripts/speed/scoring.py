@@ -21,6 +21,7 @@ from trl import RewardConfig, RewardTrainer
 
 from pd_trl import score_pairs
 from pd_trl.models.heads import MultiAspectRewardModel
+from pd_trl.models.loading import has_native_bfloat16
 
 WORDS = [f"w{i}" for i in range(500)]
 ASPECTS = ("a", "b", "c", "d")
@@ -148,6 +149,8 @@ def against_trl(folder: Path, quick: bool) -> list[dict[str, Any]]:
             "separate": lambda data=data: score_pairs(data, separate),
             "heads": lambda data=data: score_pairs(data, heads),
         }
+        if shared and has_native_bfloat16():
+            ways["heads, bfloat16"] = lambda data=data: score_pairs(data, heads, dtype="auto")
         seconds, results = alternate(ways, repeats)
         details = {
             "pairs": len(data), "hidden size": hidden, "repeats": repeats,
@@ -158,6 +161,9 @@ def against_trl(folder: Path, quick: bool) -> list[dict[str, Any]]:
         loop = "TRL's predict loop over four proxies"
         rows.append(row(f"scoring, {name}: one backbone, four heads", loop, ratio_of(seconds["TRL"], seconds["heads"]),
                         10 if shared else 4, details))  # fmt: skip
+        if "heads, bfloat16" in ways:
+            rows.append(row(f"scoring, {name}: one backbone, four heads, bfloat16", loop,
+                            ratio_of(seconds["TRL"], seconds["heads, bfloat16"]), 60, details))  # fmt: skip
         if shared:
             rows.append(
                 row(f"scoring, {name}: four proxies", loop, ratio_of(seconds["TRL"], seconds["separate"]), 3, details)

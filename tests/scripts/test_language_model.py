@@ -22,6 +22,7 @@ from real_data.cells import CellStore  # noqa: E402
 from real_data.handling import HANDLINGS  # noqa: E402
 from real_data.language_model import FrozenLanguageModel, features_of  # noqa: E402
 from real_data.lm_heads import LanguageModelProxies, language_model_gaps  # noqa: E402
+from real_data.lora_heads import KINDS, compare  # noqa: E402
 from real_data.settings import LM  # noqa: E402
 
 ASPECTS = ["one", "two"]
@@ -66,6 +67,19 @@ def test_cells_of_a_language_model(shared_data, tiny_models, tmp_path):
     real.chosen[fold], real.rejected[fold] = real.rejected[fold].copy(), real.chosen[fold].copy()
     after = language_model_gaps(proxies, HANDLINGS["none"], unified=False)[0]
     np.testing.assert_allclose(after[fold], -before[fold], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_heads_with_adapters_beside_frozen_ones(shared_data, tiny_models, tmp_path):
+    store = CellStore(shared_data, tmp_path, 2, 30, tiny_models["causal"], (1, 2))
+    found = compare(store, "oasst1_en_validation", 24, 30)
+    assert [one["kind"] for one in found] == [kind for kind, *_ in KINDS]
+    assert all(one["pairs"] == 24 and one["held_out"] == 30 for one in found)
+    # Heads of 0 would tie on each pair, and be right on none.
+    assert all(0.2 < one["accuracy"] < 0.8 and set(one["labels"]) == set(one["by_aspect"]) for one in found)
+    assert found[0]["by_aspect"] != found[2]["by_aspect"]
+    again = compare(store, "oasst1_en_validation", 24, 30)
+    assert [one["by_aspect"] for one in again] == [one["by_aspect"] for one in found]
 
 
 def test_a_missing_model_says_how_to_make_it(tmp_path):
