@@ -60,6 +60,15 @@ def test_neutral_settings_equal_trl_loss_for_loss(tiny_models, tmp_path, form, c
         assert torch.equal(mine, trl), name
 
 
+def test_a_cpu_trains_in_bfloat16_as_trl_does(tiny_models, tmp_path):
+    data = scored()
+    half = losses(make(tiny_models["causal"], tmp_path / "a", data, {"bf16": True}))
+    theirs = losses(make(tiny_models["causal"], tmp_path / "b", data, {"bf16": True}, DPOTrainer, DPOConfig))
+    whole = losses(make(tiny_models["causal"], tmp_path / "c", data))
+    assert half == theirs and half != whole
+    assert half == pytest.approx(whole, abs=0.02)
+
+
 @pytest.mark.parametrize("budget,count", [(0.3, 6), (0.31, 7), (5, 5), (1, 1), (1.0, 20)])
 def test_trains_on_exactly_the_kept_ids(tiny_models, tmp_path, budget, count):
     data = scored()

@@ -55,6 +55,15 @@ def test_neutral_settings_equal_trl_loss_for_loss(tiny_models, tmp_path, form):
         assert torch.equal(mine, trl), name
 
 
+def test_a_cpu_trains_in_bfloat16_as_trl_does(tiny_models, tmp_path):
+    data = tiny_preferences(24)
+    half = losses(make(tiny_models["reward"], tmp_path / "a", data, {**NEUTRAL, "bf16": True}))
+    theirs = losses(make(tiny_models["reward"], tmp_path / "b", data, {"bf16": True}, RewardTrainer, RewardConfig))
+    whole = losses(make(tiny_models["reward"], tmp_path / "c", data, NEUTRAL))
+    assert half == theirs and half != whole
+    assert half == pytest.approx(whole, abs=0.02)
+
+
 def batch_of(trainer):
     return {k: v for k, v in next(iter(trainer.get_train_dataloader())).items()}
 
