@@ -5,11 +5,16 @@ There is one node only: the processes of several would take their part of this m
 the lowest priority.
 """
 
+import contextlib
 import json
+import os
 import statistics
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from . import ray_cluster, scoring
 
@@ -17,12 +22,27 @@ ALONE, ONE, TWO = "one process", "1 actor", "2 actors"
 MOST_OVERHEAD, LEAST_OF_TWO = 1.10, 1.8
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for this process, as Ray gives its actors, and for those that it starts."""
+    wanted = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    threads, before = torch.get_num_threads(), {name: os.environ.get(name) for name in wanted}
+    torch.set_num_threads(1)
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
 def rounds(folder: Path, quick: bool, count: int) -> list[dict[str, tuple[float, float, int]]]:
     """For each round, the seconds of each run, those of its models over all actors, and its number of processes."""
     width, words, pairs = (128, 60, 480) if quick else (256, 200, 1200)
     data, models, size = ray_cluster.make_data(folder, pairs, width, words)
     found = []
-    with ray_cluster.nodes(1):
+    with one_thread(), ray_cluster.nodes(1):
         for number in range(count):
             runs = {}
             for name, actors in ((ALONE, None), (ONE, 1), (TWO, 2)):

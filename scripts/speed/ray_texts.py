@@ -15,7 +15,7 @@ from pd_trl.pipeline.stages.generate import GenerateArguments, run_generate
 from pd_trl.pipeline.stages.rate import RateArguments, run_rate
 
 from . import ray_cluster
-from .ray_overhead import ALONE, ONE, TWO
+from .ray_overhead import ALONE, ONE, TWO, one_thread
 
 
 def rounds(folder: Path, quick: bool, count: int) -> dict[str, list[dict[str, float]]]:
@@ -36,7 +36,7 @@ def rounds(folder: Path, quick: bool, count: int) -> dict[str, list[dict[str, fl
             RateArguments(str(folder / "pairs.parquet"), judge=str(model), **more))),
     }  # fmt: skip
     found: dict[str, list[dict[str, float]]] = {stage: [] for stage in work}
-    with ray_cluster.nodes(1):
+    with one_thread(), ray_cluster.nodes(1):
         for stage, (log, run) in work.items():
             for number in range(count):
                 speeds = {}
