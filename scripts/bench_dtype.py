@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import numpy as np
-from bench_real import DATA
+from bench_real import DATA, MORE_SETS, SETS
 from bench_speed import cpu_name
 from datasets import Dataset
 from real_data.cells import CellStore
@@ -32,6 +33,7 @@ from real_data.settings import CHOSEN_ON_SEED, LM
 from scipy.stats import spearmanr
 
 from pd_trl import PDFilter, generate_outputs, score_pairs
+from pd_trl.errors import InputError
 from pd_trl.generation.settings import DecodingConfig
 from pd_trl.models.loading import has_native_bfloat16
 from pd_trl.text.tables import table
@@ -73,7 +75,7 @@ def divergences(rows: Dataset) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the parquet files (default ../shared/data)")
-    parser.add_argument("--set", default="summeval", help="set (default summeval)")
+    parser.add_argument("--set", default="summeval", choices=(*SETS, *MORE_SETS), help="set (default summeval)")
     parser.add_argument("--lm", type=Path, default=Path("runs/smollm2"), help="folder of the language model")
     parser.add_argument(
         "--output", type=Path, default=Path("runs/bench_real"), help="folder of bench_real.py's states"
@@ -81,6 +83,17 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=300, help="pairs to score (default 300)")
     parser.add_argument("--prompts", type=int, default=8, help="prompts to answer (default 8)")
     options = parser.parse_args()
+    try:
+        if min(options.pairs, options.prompts) < 1:
+            raise InputError("--pairs and --prompts must be 1 at least.")
+        measure(options)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Prints both tables, and the numbers as json."""
     store = CellStore(options.data, options.output / "cells", 5, None, options.lm)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "heads"

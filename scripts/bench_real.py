@@ -171,6 +171,8 @@ def show_readings(options: argparse.Namespace) -> None:
 
 def show_lora(options: argparse.Namespace) -> None:
     """Prints and writes how well heads do with LoRA and without."""
+    if min(options.lora, options.held_out) < 1:
+        raise InputError("--lora and --held_out take numbers of pairs, 1 at least.")
     store, found = store_of(options), []
     rows = [["set", "heads", "held-out labels", "accuracy", "by aspect", "CPU seconds"]]
     for name in options.sets:
@@ -195,7 +197,7 @@ def main() -> None:
             return choose(options)
         if options.readings:
             return show_readings(options)
-        if options.lora:
+        if options.lora is not None:
             return show_lora(options)
         start = time.perf_counter()
         found = run(options, shlex.join(["python", *sys.argv]))

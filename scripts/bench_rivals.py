@@ -28,6 +28,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from pd_trl import PDDPOConfig, PDDPOTrainer, PDFilter, policy_margins, rival_scores, validation_losses
 from pd_trl.cli.main import main as pd_trl
+from pd_trl.errors import InputError
 from pd_trl.method.ranking import SELECTORS, random_keys
 from pd_trl.pipeline.cost.shape import model_shape
 from pd_trl.runs.artifacts import read_rows, write_json, write_rows
@@ -130,13 +131,19 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[11, 12, 13])
     parser.add_argument("--num_pairs", type=int, default=3000)
     parser.add_argument("--real", type=Path, help="Folder of the real sets, in place of the simulated world.")
-    parser.add_argument("--proxies", default="ngrams", help="Of real pairs: ngrams, embedding, head or lm.")
+    parser.add_argument(
+        "--proxies", default="ngrams", choices=("ngrams", "embedding", "head", "lm"), help="Of real pairs."
+    )
     parser.add_argument("--lm", type=Path, default=Path("runs/smollm2"), help="Language model of the proxies lm.")
     arguments = parser.parse_args()
     start, found = time.perf_counter(), {}
     if arguments.real:
         where = (arguments.real, arguments.output, arguments.lm, arguments.proxies)
-        sets = {seed: real_rows(*where, seed) for seed in arguments.seeds}
+        try:
+            sets = {seed: real_rows(*where, seed) for seed in arguments.seeds}
+        except InputError as error:
+            print(error, file=sys.stderr)
+            sys.exit(2)
         for name in sets[arguments.seeds[0]]:
             print(f"\n{name}")
             print("\n".join(lines_of({seed: agreements(by_name[name]) for seed, by_name in sets.items()}, {})))

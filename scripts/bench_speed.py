@@ -2,7 +2,7 @@
 Speed: every ratio of the table of docs/speed.md in one run on one machine, each against its baseline, whose code stands beside it in
 scripts/speed. Medians of five rounds or more in which the two sides take turns.
 
-    python scripts/bench_speed.py                    # all, about 40 minutes on 2 quiet cores, 4 GB of disk
+    python scripts/bench_speed.py                    # all, about 26 minutes on 2 quiet cores, 4 GB of disk
     python scripts/bench_speed.py --only scoring processes
     python scripts/bench_speed.py --quick            # small sizes, to see that it runs: not for the table
 """

@@ -8,8 +8,9 @@ import torch
 from ..errors import InputError
 from .loading import model_dtype
 
+_SEVERAL_GPUS = ("tensor_parallel_size", "pipeline_parallel_size")
 # Where its parts run changes nothing that it promises.
-PLACING = ("tensor_parallel_size", "pipeline_parallel_size", "gpu_memory_utilization")
+PLACING = (*_SEVERAL_GPUS, "gpu_memory_utilization")
 
 
 def import_vllm() -> Any:
@@ -23,11 +24,11 @@ def import_vllm() -> Any:
 
 def check_engine_kwargs(engine_kwargs: Mapping[str, Any] | None) -> None:
     """Raises `InputError` where vLLM would need more than the one GPU of an actor."""
-    for name in PLACING[:2]:
+    for name in _SEVERAL_GPUS:
         if (engine_kwargs or {}).get(name, 1) != 1:
             raise InputError(
-                f"`{name}` needs several GPUs, and each actor of Ray has one. Serve such a model with `vllm serve`, and name it "
-                "with `model` and `base_url`."
+                f"`{name}` needs several GPUs, and each actor of Ray has one. Leave `engine` out: one process has all GPUs of its "
+                "machine. For outputs, a server of `vllm serve` does too (`model` and `base_url`)."
             )
 
 

@@ -16,10 +16,12 @@ BACKENDS = ("engine", "transformers", "vllm")
 Scorer: TypeAlias = "RewardModelScorer | VllmScorer"
 
 
-def check_backend(backend: str) -> None:
-    """Raises `InputError` on an unknown backend."""
+def check_backend(backend: str, engine_kwargs: Mapping[str, Any] | None = None) -> None:
+    """Raises `InputError` on an unknown backend, or on arguments of vLLM for another one."""
     if backend not in BACKENDS:
         raise InputError(f"`backend` must be one of {', '.join(BACKENDS)}, got {backend!r}.")
+    if engine_kwargs and backend != "vllm":
+        raise InputError(f"`engine_kwargs` are of backend 'vllm', and the backend is {backend!r}.")
 
 
 def scorers_of(

@@ -33,10 +33,8 @@ class ScoringSettings:
     chat: bool = False
 
     def __post_init__(self) -> None:
-        check_backend(self.backend)
+        check_backend(self.backend, self.engine_kwargs)
         model_dtype(self.dtype)
-        if self.engine_kwargs and self.backend != "vllm":
-            raise InputError(f"`engine_kwargs` are of `backend='vllm'`, got backend={self.backend!r}.")
         if self.on_long not in ("truncate", "drop", "error"):
             raise InputError(f"`on_long` must be 'truncate', 'drop' or 'error', got {self.on_long!r}.")
         for name in ("max_length", "tokens_per_batch", "pairs_per_shard"):

@@ -29,7 +29,7 @@ from ...runs.stage_folders import (
     skip_if_done,
     timed,
 )
-from ...scoring.backends import BACKENDS
+from ...scoring.backends import BACKENDS, check_backend
 from ...scoring.reward_models import named_models
 from ...text.tables import number, table
 from ..mappings import mapping_of, path_or_mapping
@@ -166,8 +166,7 @@ def check_score(arguments: ScoreArguments) -> None:
             raise InputError(f"`{name}` must be at least 1, got {value}.")
     check_engine(arguments, "Other processes share the work where the command is started again.")
     engine_kwargs = _engine_kwargs(arguments)
-    if engine_kwargs and arguments.backend != "vllm":
-        raise InputError("`engine_kwargs` are of --backend vllm.")
+    check_backend(arguments.backend, engine_kwargs)
     if arguments.engine == "ray":
         check_engine_kwargs(engine_kwargs)
 

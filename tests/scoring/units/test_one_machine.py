@@ -56,14 +56,29 @@ def test_a_type_of_the_weights_is_part_of_the_run(pairs, models, tmp_path):
 
 
 def test_arguments_of_vllm_need_vllm_and_one_gpu_an_actor(pairs, models, tmp_path):
-    with pytest.raises(InputError, match="`engine_kwargs` are of --backend vllm"):
+    with pytest.raises(InputError, match="`engine_kwargs` are of backend 'vllm', and the backend is 'engine'"):
         score(pairs, models, tmp_path / "out", engine_kwargs='{"max_model_len": 64}')
-    with pytest.raises(InputError, match="`engine_kwargs` are of `backend='vllm'`"):
+    with pytest.raises(InputError, match="`engine_kwargs` are of backend 'vllm'"):
         score_pairs(tiny_preferences(2), models, engine_kwargs={"max_model_len": 64})
     more = {"engine": "ray", "backend": "vllm", "engine_kwargs": {"tensor_parallel_size": 2}}
     with pytest.raises(InputError, match="`tensor_parallel_size` needs several GPUs, and each actor of Ray has one"):
         score(pairs, models, tmp_path / "out", **more)
     assert not (tmp_path / "out").exists()
+
+
+def test_vllm_gets_what_is_asked_for(pairs, models, tmp_path, monkeypatch):
+    given = []
+
+    def refuse(folder, chosen, **loading):
+        given.append(loading)
+        raise InputError("No vLLM here.")
+
+    monkeypatch.setattr("pd_trl.scoring.backends.VllmScorer", refuse)
+    kwargs = "{max_model_len: 64, tensor_parallel_size: 2}"
+    with pytest.raises(InputError, match="No vLLM here"):
+        score(pairs, models, tmp_path / "out", backend="vllm", engine_kwargs=kwargs, dtype="auto")
+    assert given[0]["engine_kwargs"] == {"max_model_len": 64, "tensor_parallel_size": 2}
+    assert given[0]["dtype"] == "auto"
 
 
 def test_a_run_goes_on_with_what_is_missing_and_another_run_is_refused(pairs, models, tmp_path, monkeypatch):
