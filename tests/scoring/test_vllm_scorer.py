@@ -1,5 +1,5 @@
 """
-vLLM does not run on this machine. What is ours is tested with the folder that it is given, which transformers loads too, and
+vLLM itself is tested where it is installed. What is ours is tested here with the folder that it is given, which transformers loads too, and
 a stand-in with the signatures of vLLM 0.22 and 0.33 that answers by that folder's model.
 """
 
@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 from pd_trl.errors import InputError
 from pd_trl.models.heads import MultiAspectRewardModel
 from pd_trl.scoring import score_pairs
-from pd_trl.scoring.vllm_scorer import sequence_classifier_folder
+from pd_trl.scoring.vllm_scorer import VllmScorer, sequence_classifier_folder
 from tests.tiny import ASPECTS, tiny_preferences, tiny_tokenizer
 
 
@@ -99,3 +99,8 @@ def test_what_vllm_cannot_do_is_said(vllm, heads_folder, tiny_models, tmp_path, 
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(InputError, match=r"pd_trl\[vllm\]"):
         score_pairs(data, {"honesty": str(heads_folder)}, backend="vllm")
+
+
+def test_shards_name_the_type_that_was_taken(vllm, heads_folder):
+    for asked in (None, torch.float32, "float32"):
+        assert VllmScorer(heads_folder, list(ASPECTS), dtype=asked).computation["dtype"] == "torch.float32"
