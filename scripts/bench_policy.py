@@ -32,6 +32,7 @@ from real_policy.cells import PolicyBench
 from real_policy.costs import dry_run
 from real_policy.generation import generation_table, prompts_of
 from real_policy.pairs import ARMS
+from real_policy.rivals import rivals_table
 from real_policy.settings import BETAS, CHOSEN_ON_SEED, LEARNING_RATES, QUICK, PolicySettings
 from real_policy.tables import points, report
 from real_policy.training import Reference
@@ -74,6 +75,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--generate", type=int, default=0, metavar="N",
         help="let policies answer this many prompts of prompts.parquet too, rated by heads trained on the held-out prompts (default 0)",
     )  # fmt: skip
+    parser.add_argument(
+        "--rivals", action="store_true",
+        help="compare what selectors of other papers keep of the pairs, too, with the margins of RAND's policy",
+    )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="one seed and small sizes")
     parser.add_argument(
         "--dry_run", action="store_true", help="only show the cells that are left and the hours they take"
@@ -94,8 +99,9 @@ def settings_of(options: argparse.Namespace) -> PolicySettings:
         raise InputError(
             "--budget must be between 0 and 1, and the numbers of pairs, layers and the batch at least 1."
         )
-    if options.generate and not found.lora_rank:
-        raise InputError("--generate needs the adapters of the policies, which --lora_rank 0 does not have.")
+    for flag in ("generate", "rivals"):
+        if getattr(options, flag) and not found.lora_rank:
+            raise InputError(f"--{flag} needs the adapters of the policies, which --lora_rank 0 does not have.")
     return found
 
 
@@ -138,12 +144,16 @@ def run(bench: PolicyBench, options: argparse.Namespace, settings: PolicySetting
         }  # fmt: skip
         write_json(options.output / "bench_policy.json", found)
         (options.output / "bench_policy.md").write_text(report(found), encoding="utf-8")
+    lines: list[str] = []
     if options.generate:
         lines, found["answers"] = generation_table(
             bench, cells, settings, prompts_of(options.data / "prompts.parquet", options.generate, bench)
         )
-        write_json(options.output / "bench_policy.json", found)
-        (options.output / "bench_policy.md").write_text("\n".join([report(found), *lines]), encoding="utf-8")
+    if options.rivals:
+        more, found["rivals"] = rivals_table(bench, options.sets, options.seeds, settings)
+        lines += more
+    write_json(options.output / "bench_policy.json", found)
+    (options.output / "bench_policy.md").write_text("\n".join([report(found), *lines]), encoding="utf-8")
     print(options.output / "bench_policy.md")
 
 

@@ -66,7 +66,7 @@ def scored_rows(folder: Path, seed: int, num_pairs: int) -> tuple[Dataset, str]:
     return rows, model
 
 
-def agreements(rows: Dataset) -> dict[str, dict[str, float | None]]:
+def agreements(rows: Dataset, share: float = BUDGET) -> dict[str, dict[str, float | None]]:
     """
     By selector whose columns are there, the share of the kept labels that agree with the overall label and with the hidden aspects,
     and of the longer ones.
@@ -75,7 +75,7 @@ def agreements(rows: Dataset) -> dict[str, dict[str, float | None]]:
     for selector in ("all", *SELECTORS):
         if selector != "all" and _lacks(rows, selector):
             continue
-        budget = 1.0 if selector == "all" else BUDGET
+        budget = 1.0 if selector == "all" else share
         pd_filter = PDFilter(budget, selector="random" if selector == "all" else selector).fit(rows)
         numbers = pd_filter.report_.to_dict()
         unseen = numbers["unseen_labels"]
@@ -146,22 +146,23 @@ def main() -> None:
             sys.exit(2)
         for name in sets[arguments.seeds[0]]:
             print(f"\n{name}")
-            print("\n".join(lines_of({seed: agreements(by_name[name]) for seed, by_name in sets.items()}, {})))
+            print("\n".join(table(cells_of({seed: agreements(by_name[name]) for seed, by_name in sets.items()}, {}))))
         return
     for seed in arguments.seeds:
         rows, model = scored_rows(arguments.output.absolute() / f"seed-{seed}", seed, arguments.num_pairs)
         found[seed] = agreements(rows)
         print(f"seed {seed}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
     shares = flops(rows, model)
-    print("\n".join(lines_of(found, shares)))
+    print("\n".join(table(cells_of(found, shares))))
     write_json(
         arguments.output / "bench_rivals.json", {"seeds": {str(k): v for k, v in found.items()}, "flops": shares}
     )
 
 
-def lines_of(found: dict[int, dict[str, dict[str, float | None]]], shares: dict[str, float]) -> list[str]:
-    """A table of selectors, mean and standard error over seeds."""
-    lines = [["selector", "overall", "hidden aspects", "longer chosen", "FLOPs of DPO on all"]]
+def cells_of(found: dict[int, dict[str, dict[str, float | None]]], shares: dict[str, float]) -> list[list[str]]:
+    """The cells of a table of selectors, mean and standard error over seeds."""
+    header = ["selector", "overall", "hidden aspects", "longer chosen", *(["FLOPs of DPO on all"] if shares else [])]
+    lines = [header]
     for selector in next(iter(found.values())):
         cells = []
         for name in ("overall", "hidden", "longer"):
@@ -169,8 +170,9 @@ def lines_of(found: dict[int, dict[str, dict[str, float | None]]], shares: dict[
             values = 100 * np.array(known, dtype=float)
             error = f" ± {values.std(ddof=1) / np.sqrt(len(values)):.1f}" if len(values) > 1 else ""
             cells.append(f"{values.mean():.1f}{error}" if known else "-")
-        lines.append([selector, *cells, f"{100 * shares[selector]:.0f} %" if selector in shares else "-"])
-    return table(lines)
+        share = [f"{100 * shares[selector]:.0f} %" if selector in shares else "-"] if shares else []
+        lines.append([selector, *cells, *share])
+    return lines
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError, InputTypeError
 from ..hub import local_model_folder
 from ..models.adapters import base_folder, is_adapter
+from ..models.language_models import load_language_model
 from ..models.loading import load_tokenizer, model_device, model_dtype
 from ..runs.model_identity import memory_key, model_key
 from .padding import check_language_model
@@ -107,28 +107,9 @@ class PolicySource:
         """The model on its device, in evaluation mode unless it is the caller's."""
         if isinstance(self.model, tuple):
             return self.model[0]
-        folder = self.base or self.folder
-        try:
-            model, found = AutoModelForCausalLM.from_pretrained(
-                folder,
-                use_safetensors=True,
-                dtype=self.resolved_dtype,
-                trust_remote_code=self.trust_remote_code,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise InputError(
-                f"The model {folder} cannot be loaded as a language model: {str(error).strip()}"
-            ) from None
-        # They would be random, and so would be every output.
-        if missing := sorted(found["missing_keys"]):
-            raise InputError(
-                f"The model {folder} lacks the weights {', '.join(missing[:3])}: it is not a language model (is it a reward model?)."
-            )
-        if self.base is not None:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, str(self.folder))
+        model = load_language_model(
+            self.folder, self.base, self.resolved_dtype, {"trust_remote_code": self.trust_remote_code}
+        )
         return model.to(model_device()).eval()
 
 

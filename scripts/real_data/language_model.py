@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,7 @@ PROMPT_TOKENS, RESPONSE_TOKENS = 1024, 2048
 # What is kept of each layer: states as they leave it, and after the final norm, as heads read the last layer they keep.
 KINDS = ("mean", "mean normed", "last", "last normed")
 _TOKENS_PER_BATCH = 1024
-# Prompts whose responses one file holds: what a kill can lose.
-_PROMPTS_PER_FILE = 10
+_PROMPTS_PER_LINE = 10
 
 
 class FrozenLanguageModel:
@@ -66,35 +66,22 @@ class FrozenLanguageModel:
         self, texts: list[tuple[str, str]], ids: list[list[int]], counts: NDArray[np.integer]
     ) -> NDArray[np.float32]:
         """States of shape `(num_texts, len(KINDS), num_layers, hidden_size)`, from disk where they are there."""
+        settings = [self.key, self.layers, PROMPT_TOKENS, RESPONSE_TOKENS]
+        # A file a response, so that assignments, folds and sets that share responses share what was read of them.
+        paths = [self.cache / f"{digest_of([settings, row, int(n)])}.npy" for row, n in zip(ids, counts, strict=True)]
         groups: dict[str, list[int]] = {}
         for i, (prompt, _) in enumerate(texts):
-            groups.setdefault(prompt, []).append(i)
-        names = list(groups)
-        found: list[NDArray[np.float32] | None] = [None] * len(texts)
-        for start in range(0, len(names), _PROMPTS_PER_FILE):
-            rows = [groups[name] for name in names[start : start + _PROMPTS_PER_FILE]]
-            flat = [i for group in rows for i in group]
-            content = self._file(
-                rows, flat, ids, counts, f"prompts {start + 1} to {start + len(rows)} of {len(names)}"
-            )
-            for i, values in zip(flat, content, strict=True):
-                found[i] = values
-        return np.stack(found)  # type: ignore[arg-type]
-
-    def _file(
-        self, groups: list[list[int]], flat: list[int], ids: list[list[int]], counts: NDArray, what: str
-    ) -> NDArray[np.float32]:
-        settings = [self.key, self.layers, PROMPT_TOKENS, RESPONSE_TOKENS]
-        path = self.cache / f"{digest_of([settings, [[ids[i], int(counts[i])] for i in flat]])}.npy"
-        if path.is_file():
-            return np.load(path)
-        logger.info("Reading %s.", what)
-        result = np.concatenate([self._read([ids[i] for i in group], counts[group]) for group in groups])
+            if not paths[i].is_file():
+                groups.setdefault(prompt, []).append(i)
         self.cache.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}")
-        np.save(temporary, result)
-        temporary.replace(path)
-        return result
+        for done, group in enumerate(groups.values()):
+            if done % _PROMPTS_PER_LINE == 0:
+                logger.info("Reading the responses of prompt %d of %d.", done + 1, len(groups))
+            for i, values in zip(group, self._read([ids[i] for i in group], counts[group]), strict=True):
+                temporary = paths[i].with_name(f".{os.getpid()}-{paths[i].name}")
+                np.save(temporary, values)
+                temporary.replace(paths[i])
+        return np.stack([np.load(path) for path in paths])
 
     @torch.inference_mode()
     def _read(self, ids: list[list[int]], counts: NDArray[np.integer]) -> NDArray[np.float32]:

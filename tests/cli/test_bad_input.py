@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
-from transformers import AutoTokenizer, LlamaForSequenceClassification
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForSequenceClassification
 
 from tests.cli.conftest import Rows, make_pairs, make_scored, printable
-from tests.tiny import ASPECTS, tiny_config, tiny_tokenizer
+from tests.tiny import ASPECTS, tiny_config, tiny_preferences, tiny_tokenizer
 
 NAN, INF = float("nan"), float("inf")
 ESCAPE = "\x1b[31mred\x07"
@@ -335,3 +336,14 @@ def test_names_cannot_steer_the_terminal(command, write, tmp_path):
     rows = [{name.replace("honesty", ESCAPE): value for name, value in row.items()} for row in make_pairs()]
     outcome = command("prepare", "--dataset_name", write(rows), "--output_dir", Path(tmp_path / "out"))
     assert printable(outcome.out + outcome.err)
+
+
+@pytest.mark.parametrize("stage", [["dpo"], ["reward"], ["reward", "--heads", "true"]])
+def test_training_does_not_start_from_an_adapter(command, tiny_models, tmp_path, stage):
+    get_peft_model(
+        AutoModelForCausalLM.from_pretrained(tiny_models["causal"]), LoraConfig(task_type="CAUSAL_LM", r=2)
+    ).save_pretrained(tmp_path / "lora")
+    tiny_preferences(8).to_json(tmp_path / "rows.jsonl")
+    start = [*stage, "--dataset_name", tmp_path / "rows.jsonl", "--model_name_or_path", tmp_path / "lora"]
+    command(*start, "--output_dir", tmp_path / "out").refused("LoRA adapter", "pd-trl merge --model_name_or_path")
+    assert not (tmp_path / "out").exists()

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pd_trl import PDFilter
+from pd_trl import PDFilter, policy_margins
+from pd_trl.method.ranking import SELECTORS
 from tests.processes import ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -19,11 +20,12 @@ pytest.importorskip("peft", reason="peft is not installed: pip install peft")
 import bench_policy  # noqa: E402
 from real_data.cells import CellStore  # noqa: E402
 from real_data.settings import LM  # noqa: E402
-from real_policy import generation  # noqa: E402
+from real_policy import generation, rivals  # noqa: E402
 from real_policy.cells import PolicyBench  # noqa: E402
 from real_policy.costs import dry_run  # noqa: E402
 from real_policy.measures import mean_and_error, measures  # noqa: E402
 from real_policy.pairs import ARMS, conversations  # noqa: E402
+from real_policy.rivals import Rivals, rivals_table  # noqa: E402
 from real_policy.settings import PolicySettings  # noqa: E402
 from real_policy.tables import report  # noqa: E402
 from real_policy.training import Reference, read  # noqa: E402
@@ -166,6 +168,37 @@ def test_answers_are_compared_with_those_of_the_base(make, shared_data, tmp_path
         for k, a in enumerate(real.aspects)
     ]
     assert np.concatenate(right).mean() > 0.55
+
+
+@pytest.mark.slow
+def test_selectors_of_other_papers_rank_the_same_pairs(make, tmp_path, monkeypatch):
+    bench, seed = make(tmp_path), 1
+    found = Rivals(bench, OASST, seed, SETTINGS)
+    rows = found.rows()
+    pairs, real = found.pairs, found.pairs.labelled
+    assert rows["pair_id"][:] == real.pair_ids[pairs.pool].tolist()
+    # The margins are those that the library reads from the policy's folder and the model before training.
+    adapter = bench.path(OASST, seed, ARMS["RAND"], SETTINGS).with_suffix("")
+    expected = policy_margins(
+        conversations(real, pairs.pool), str(adapter), str(bench.reference.folder), beta=SETTINGS.beta
+    )
+    for name in ("implicit_margin", "logp_distance", "edit_distance"):
+        np.testing.assert_allclose(rows[name][:], expected[name][:], atol=2e-4)
+    assert np.median(np.abs(rows["implicit_margin"][:])) > 1e-3
+    # No policy reads a prompt that it trained on, and before the first step a loss would be log 2.
+    losses = np.array(rows["validation_loss"][:])
+    assert np.isfinite(losses).all() and losses.std() > 1e-3 and abs(losses.mean() - math.log(2)) < 0.3
+    parts = [set(np.array(rows["prompt_id"][:])[found._kept(f"part-{i}", None)["rows"]]) for i in range(2)]
+    assert parts[0] and parts[1] and not parts[0] & parts[1]
+    # Started again, nothing is read and nothing trained.
+    monkeypatch.setattr(rivals, "trained", None)
+    monkeypatch.setattr(rivals, "policy_margins", None)
+    again = make(tmp_path)
+    lines, (entry,) = rivals_table(again, [OASST], [seed], SETTINGS)
+    assert set(entry["selectors"]) == {"all", *SELECTORS} and entry["pool"] == 24
+    kept = PDFilter(0.3, selector="bees")(rows)
+    assert entry["selectors"]["bees"]["longer"] == pytest.approx(np.mean(np.array(kept["delta_length"][:]) > 0))
+    assert any(line.startswith("| selective_dpo |") for line in lines) and "CPU minutes a seed: policy" in lines[-1]
 
 
 def test_arms_that_a_set_does_not_have_are_said(make, tmp_path):

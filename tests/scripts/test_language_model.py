@@ -40,6 +40,10 @@ def test_states_are_what_the_packages_heads_read(tiny_models, tmp_path, pooling,
     states = lm.states(TEXTS, ids, counts)
     files = sorted(tmp_path.iterdir())
     assert np.array_equal(lm.states(TEXTS, ids, counts), states) and sorted(tmp_path.iterdir()) == files
+    # What was read of a response is there for other sets and orders.
+    few = [4, 1]
+    assert np.array_equal(lm.states([TEXTS[i] for i in few], [ids[i] for i in few], counts[few]), states[few])
+    assert sorted(tmp_path.iterdir()) == files and len(files) == len(TEXTS)
     features = torch.from_numpy(features_of(states, lm.layers, pooling, layers))
     torch.manual_seed(0)
     model = MultiAspectRewardModel.from_backbone(tiny_models["causal"], ASPECTS, pooling=pooling, layers=layers)

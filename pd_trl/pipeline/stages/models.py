@@ -70,13 +70,17 @@ def check_model(name: str, *, task: str, chat: bool, revision: str | None, trust
     """
     from transformers import AutoConfig, AutoTokenizer
 
+    from ...models.adapters import is_adapter
     from ...models.heads.configuration import MultiAspectRewardConfig, pooling_of
     from ...models.loading import foreign
 
     folder = local_model_folder(name, revision=revision, what="model")
     what = f"The model {name}"
-    if (folder / "adapter_config.json").is_file():
-        return
+    if is_adapter(folder):
+        raise InputError(
+            f"{what} is a LoRA adapter, and training starts from a whole model. Make one of the adapter and its base: `pd-trl merge "
+            f"--model_name_or_path {name} --output_dir merged`."
+        )
     with foreign(f"The config.json of {what[0].lower()}{what[1:]}"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     architecture = next(iter(config.architectures or []), "")

@@ -14,8 +14,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...data.ids import prompt_names
 from ...errors import InputError
+from ...hub import local_model_folder
 from ...method.ranking import random_keys
 from ...method.rivals import average_margins, edit_distance, implicit_margins, validation_loss
+from ...models.adapters import base_folder, is_adapter
+from ...models.language_models import load_language_model
+from ...models.loading import load_tokenizer
 from ..arguments import device_arguments
 from ..preparation import token_counts
 from .config import PDDPOConfig
@@ -56,9 +60,9 @@ def policy_margins(
         dataset ([`~datasets.Dataset`]):
             Preferences, as the trainer takes them.
         policy (`str` or [`~transformers.PreTrainedModel`]):
-            Path or Hub id of the policy, or the model.
+            Path or Hub id of the policy, or the model. A LoRA adapter is merged into its base in memory.
         reference (`str` or [`~transformers.PreTrainedModel`], *optional*):
-            What the policy was trained from.
+            What the policy was trained from, given as the policy is.
         beta (`float`, *optional*, defaults to `0.1`):
             Factor of the margin: that of the policy's DPO.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*):
@@ -88,9 +92,9 @@ def policy_margins(
         "share_prefix": share_prefix,
         "model_init_kwargs": dict(model_init_kwargs or {}),
     }
-    ours, rows = _log_probs(dataset, policy, tokenizer, settings)
+    ours, rows = _log_probs(dataset, *_merged(policy, tokenizer, model_init_kwargs), settings)
     if reference is not None:
-        theirs, _ = _log_probs(dataset, reference, tokenizer, settings)
+        theirs, _ = _log_probs(dataset, *_merged(reference, tokenizer, model_init_kwargs), settings)
         margins = implicit_margins(ours[0], ours[1], theirs[0], theirs[1], beta)
     else:
         tokens = token_counts(rows, "chosen_ids", "rejected_ids")
@@ -129,7 +133,8 @@ def validation_losses(
         dataset ([`~datasets.Dataset`]):
             Preferences with `prompt` or `prompt_id`.
         model (`str` or [`~transformers.PreTrainedModel`]):
-            Path or Hub id of the model to train, or the model, which stays as it is. It is the reference, too.
+            Path or Hub id of the model to train, or the model, which stays as it is. It is the reference, too. A LoRA adapter is
+            merged into its base in memory, and all of it is trained.
         folds (`int`, *optional*, defaults to `2`):
             Parts of the prompts: each policy trains on all but one.
         repeats (`int`, *optional*, defaults to `3`):
@@ -159,6 +164,7 @@ def validation_losses(
         "model_init_kwargs": dict(given.get("model_init_kwargs") or {}),
     }
     parts = [prompt_parts(dataset, folds, seed + repeat) for repeat in range(repeats)]
+    model, tokenizer = _merged(model, tokenizer, given.get("model_init_kwargs"))
     reference, _ = _log_probs(dataset, model, tokenizer, reading)
     margins = np.full((repeats, len(dataset)), np.nan)
     for repeat, part in enumerate(parts):
@@ -188,6 +194,21 @@ def prompt_parts(dataset: Dataset, folds: int, seed: int) -> NDArray[np.integer]
     part = np.empty(unique.size, dtype=int)
     part[np.lexsort((unique, random_keys(unique, seed)))] = np.arange(unique.size) % folds
     return part[inverse]
+
+
+def _merged(
+    model: str | PreTrainedModel, tokenizer: Any, model_init_kwargs: Mapping[str, Any] | None
+) -> tuple[str | PreTrainedModel, Any]:
+    """The model and its tokenizer; in memory and whole where a path or Hub id is that of an adapter, which TRL does not load."""
+    if not isinstance(model, str):
+        return model, tokenizer
+    folder, what = local_model_folder(model), f"the adapter {model}"
+    if not is_adapter(folder):
+        return model, tokenizer
+    settings, base = dict(model_init_kwargs or {}), base_folder(folder, what)
+    trust = bool(settings.get("trust_remote_code", False))
+    tokenizer = tokenizer or load_tokenizer(folder, what, base=base, trust_remote_code=trust)
+    return load_language_model(folder, base, settings.pop("dtype", "float32"), settings).merge_and_unload(), tokenizer
 
 
 def _trained(
@@ -223,6 +244,8 @@ def _log_probs(
     if hasattr(model, "peft_config") and not isinstance(model, str):
         raise InputError("The model is an adapter in memory: merge it first (`merge_and_unload`), or pass its folder.")
     # As the reference of a trainer that precomputes it, a model is read once, and no second one is loaded.
+    if not isinstance(model, str):
+        settings = {name: value for name, value in settings.items() if name != "model_init_kwargs"}
     with TemporaryDirectory(prefix="pd_trl-") as folder, _without_dropout(model):
         args = PDDPOConfig(
             folder, max_length=None, precompute_ref_log_probs=True, disable_dropout=False, report_to="none",

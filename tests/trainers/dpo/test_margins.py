@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from pd_trl import PDFilter, policy_margins, rival_scores, validation_losses
@@ -64,6 +65,37 @@ def test_margins_are_those_of_the_log_probabilities(tiny_models, policy, tmp_pat
     means = [ours[side][0] / ours[side][1] for side in ("chosen", "rejected")]
     assert np.allclose(alone["implicit_margin"], 2.0 * (means[0] - means[1]), atol=1e-4)
     assert "edit_distance" not in alone.column_names
+
+
+@pytest.fixture
+def adapter(tiny_models, tmp_path):
+    """The folder of an adapter without a tokenizer, and the same policy as one model."""
+    torch.manual_seed(3)
+    model = AutoModelForCausalLM.from_pretrained(tiny_models["causal"])
+    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False))  # fmt: skip
+    adapted.save_pretrained(tmp_path / "adapter")
+    return str(tmp_path / "adapter"), adapted.merge_and_unload()
+
+
+def test_the_folder_of_an_adapter_is_a_policy(tiny_models, adapter):
+    (folder, whole), data = adapter, tiny_preferences(6, chat=True)
+    found = policy_margins(data, folder, tiny_models["causal"])
+    expected = policy_margins(data, whole, tiny_models["causal"], tokenizer=tiny_tokenizer())
+    assert np.allclose(found["implicit_margin"], expected["implicit_margin"], atol=1e-5)
+    assert np.abs(found["implicit_margin"][:]).min() > 1e-4
+    base = policy_margins(data, tiny_models["causal"], folder)
+    assert np.allclose(base["implicit_margin"], -np.array(found["implicit_margin"]), atol=1e-5)
+    training = {
+        "max_steps": 1,
+        "per_device_train_batch_size": 2,
+        "use_cpu": True,
+        "model_init_kwargs": {"dtype": "float32"},
+    }
+    losses = [
+        validation_losses(data, model, repeats=1, training=training, tokenizer=tiny_tokenizer())["validation_loss"][:]
+        for model in (folder, whole)
+    ]
+    assert np.allclose(*losses, atol=1e-5)
 
 
 def test_batches_padding_and_shared_prompts_change_nothing(policy):
