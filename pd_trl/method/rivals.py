@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 
-# Ours, since the papers' values are not known: the quantile of the absolute margins that is sure, and what keeps DCRM finite.
+# Ours, since the paper's bounds are not known: the quantile of the absolute margins that is sure.
 BEES_QUANTILE = 0.99
 DCRM_EPSILON = 1.0
 
@@ -111,12 +111,14 @@ def distance_calibrated_margin(
     Distance-calibrated reward margin, $\frac{\sigma(\Delta r) - 1/2}{e_\Delta + p_\Delta + \epsilon}$, with $e_\Delta$ the edit
     distance of the responses in tokens and $p_\Delta = |\log\pi(y_w|x) - \log\pi(y_l|x)|$ ("DCRM: A Heuristic to Measure
     Response Pair Quality in Preference Optimization", [arXiv 2506.14157](https://huggingface.co/papers/2506.14157)). Pairs
-    with the highest are kept. The value of epsilon is ours, and the formula was not compared with the paper's own text or code.
+    with the highest are kept. Formula and epsilon are those that another implementation gives as the paper's; the paper's own text
+    and code were not at hand.
 
     Args:
         margins (array of shape `(num_pairs,)`): Margin of a reward model (nats).
         edit_distances (array of shape `(num_pairs,)`): [`edit_distance`] of both responses, in tokens.
-        logp_distances (array of shape `(num_pairs,)`): Absolute difference of their log-probabilities (nats).
+        logp_distances (array of shape `(num_pairs,)`): Absolute difference of their log-probabilities (nats), there by the reference
+            model or the one that wrote the responses.
         epsilon (`float`, *optional*, defaults to `1.0`): Keeps the quotient finite where both distances are 0.
 
     Returns:

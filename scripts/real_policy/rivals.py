@@ -64,7 +64,8 @@ class Rivals:
         scored = rival_scores(scored, ["pareto", "alignment_potential"])
         columns = {
             "implicit_margin": implicit_margins(chosen, rejected, *theirs, settings.beta),
-            "logp_distance": np.array(policy["logp_distance"]), "edit_distance": np.array(policy["edit_distance"]),
+            # DCRM's is that of the reference.
+            "logp_distance": np.abs(theirs[0] - theirs[1]), "edit_distance": np.array(policy["edit_distance"]),
             "validation_loss": halves,
         }  # fmt: skip
         for column, values in columns.items():
@@ -93,7 +94,7 @@ class Rivals:
         found = policy_margins(
             conversations(real, pool), model, beta=self.settings.beta, tokenizer=reference.tokenizer, batch_size=1, share_prefix=True
         )  # fmt: skip
-        names = ("policy_logp_chosen", "policy_logp_rejected", "implicit_margin", "logp_distance", "edit_distance")
+        names = ("policy_logp_chosen", "policy_logp_rejected", "implicit_margin", "edit_distance")
         return {name: found[name][:] for name in names}
 
     def _part(self, part: int) -> dict[str, Any]:
