@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
 from ..errors import InputError
+from .loading import foreign
 
 
 def load_language_model(
@@ -44,5 +45,6 @@ def load_language_model(
     if base is not None:
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, str(folder))
+        with foreign(f"The adapter in {folder}"):
+            model = PeftModel.from_pretrained(model, str(folder))
     return model

@@ -202,13 +202,16 @@ def _merged(
     """The model and its tokenizer; in memory and whole where a path or Hub id is that of an adapter, which TRL does not load."""
     if not isinstance(model, str):
         return model, tokenizer
-    folder, what = local_model_folder(model), f"the adapter {model}"
+    settings, what = dict(model_init_kwargs or {}), f"the adapter {model}"
+    folder = local_model_folder(model, revision=settings.pop("revision", None))
     if not is_adapter(folder):
-        return model, tokenizer
-    settings, base = dict(model_init_kwargs or {}), base_folder(folder, what)
+        return str(folder), tokenizer
+    base = base_folder(folder, what)
     trust = bool(settings.get("trust_remote_code", False))
     tokenizer = tokenizer or load_tokenizer(folder, what, base=base, trust_remote_code=trust)
-    return load_language_model(folder, base, settings.pop("dtype", "float32"), settings).merge_and_unload(), tokenizer
+    return load_language_model(
+        folder, base, settings.pop("dtype", None) or "float32", settings
+    ).merge_and_unload(), tokenizer
 
 
 def _trained(

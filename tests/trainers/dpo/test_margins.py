@@ -1,6 +1,7 @@
 """Margins of a policy against log-probabilities taken by hand, and cross-fitting by prompt."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,6 +97,11 @@ def test_the_folder_of_an_adapter_is_a_policy(tiny_models, adapter):
         for model in (folder, whole)
     ]
     assert np.allclose(*losses, atol=1e-5)
+    (Path(folder) / "adapter_model.safetensors").write_bytes(b"cut")
+    with pytest.raises(InputError, match="The adapter in .* cannot be loaded"):
+        policy_margins(data, folder)
+    with pytest.raises(InputError, match="there is no folder"):
+        policy_margins(data, "./no/such/model")
 
 
 def test_batches_padding_and_shared_prompts_change_nothing(policy):
