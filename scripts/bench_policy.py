@@ -31,6 +31,7 @@ from real_data.tables import markdown
 from real_policy.cells import PolicyBench
 from real_policy.costs import dry_run
 from real_policy.generation import generation_table, prompts_of
+from real_policy.intervals import interval_lines
 from real_policy.pairs import ARMS
 from real_policy.rivals import rivals_table
 from real_policy.settings import BETAS, CHOSEN_ON_SEED, LEARNING_RATES, QUICK, PolicySettings
@@ -144,16 +145,17 @@ def run(bench: PolicyBench, options: argparse.Namespace, settings: PolicySetting
         }  # fmt: skip
         write_json(options.output / "bench_policy.json", found)
         (options.output / "bench_policy.md").write_text(report(found), encoding="utf-8")
-    lines: list[str] = []
+    lines = interval_lines(bench, records, settings)
     if options.generate:
-        lines, found["answers"] = generation_table(
+        more, found["answers"] = generation_table(
             bench, cells, settings, prompts_of(options.data / "prompts.parquet", options.generate, bench)
         )
+        lines += more
     if options.rivals:
         more, found["rivals"] = rivals_table(bench, options.sets, options.seeds, settings)
         lines += more
     write_json(options.output / "bench_policy.json", found)
-    (options.output / "bench_policy.md").write_text("\n".join([report(found), *lines]), encoding="utf-8")
+    (options.output / "bench_policy.md").write_text("\n".join([report(found).rstrip(), *lines, ""]), encoding="utf-8")
     print(options.output / "bench_policy.md")
 
 

@@ -23,6 +23,7 @@ from real_data.settings import LM  # noqa: E402
 from real_policy import generation, rivals  # noqa: E402
 from real_policy.cells import PolicyBench  # noqa: E402
 from real_policy.costs import dry_run  # noqa: E402
+from real_policy.intervals import counts, difference, interval_lines  # noqa: E402
 from real_policy.measures import mean_and_error, measures  # noqa: E402
 from real_policy.pairs import ARMS, conversations  # noqa: E402
 from real_policy.rivals import Rivals, rivals_table  # noqa: E402
@@ -200,6 +201,33 @@ def test_selectors_of_other_papers_rank_the_same_pairs(make, tmp_path, monkeypat
     kept = PDFilter(0.3, selector="bees")(rows)
     assert entry["selectors"]["bees"]["longer"] == pytest.approx(np.mean(np.array(kept["delta_length"][:]) > 0))
     assert any(line.startswith("| selective_dpo |") for line in lines) and "CPU minutes a seed: policy" in lines[-1]
+
+
+def test_differences_from_all_over_prompts(make, tmp_path):
+    bench = make(tmp_path)
+    real = bench.pairs(OASST, 1, SETTINGS).held_out
+    rng = np.random.default_rng(0)
+    base, ours = rng.normal(size=len(real)), rng.normal(size=len(real))
+    deltas = np.ones(len(real), dtype=int)
+    for measure in ("hidden", "overall"):
+        expected = [measures(real, margins, deltas)[measure] for margins in (ours, base)]
+        found = [counts(real, margins, measure) for margins in (ours, base)]
+        assert [part.sum(0)[0] / part.sum(0)[1] for part in found] == pytest.approx(expected)
+        mean, low, high = difference([tuple(found)])
+        assert mean == pytest.approx(expected[0] - expected[1]) and low < mean < high
+        # Twice as many seeds of the same pairs: the same mean, a narrower interval.
+        again, narrow, wide = difference([tuple(found), tuple(found)])
+        assert again == pytest.approx(mean) and wide - narrow < 0.9 * (high - low)
+    # By hand: of one prompt's two labels both are won, of the other's one none. Drawn twice or not at all: 1 to -1.
+    hand = difference([(np.array([[2.0, 2.0], [0.0, 1.0]]), np.array([[0.0, 2.0], [1.0, 1.0]]))])
+    assert hand == pytest.approx((1 / 3, -1.0, 1.0))
+    records = [
+        {"set": OASST, "seed": 1, "arm": arm, "margins": margins.tolist()}
+        for arm, margins in (("ALL", base), ("RAND", base), ("OVA", ours))
+    ]
+    lines = interval_lines(bench, records, SETTINGS)
+    assert "| RAND | 1 | +0.0 [+0.0, +0.0] | +0.0 [+0.0, +0.0] |" in lines and len(lines) == 7
+    assert interval_lines(bench, records[1:], SETTINGS) == []
 
 
 def test_arms_that_a_set_does_not_have_are_said(make, tmp_path):
