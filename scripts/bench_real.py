@@ -79,6 +79,8 @@ def make_parser() -> argparse.ArgumentParser:
                         help="folder of the language model of the proxies 'lm' (default runs/smollm2)")  # fmt: skip
     parser.add_argument("--lm_layers", nargs="+", type=int, default=list(LM_LAYERS),
                         help=f"its layers whose states are kept (default {' '.join(map(str, LM_LAYERS))})")  # fmt: skip
+    parser.add_argument("--lm_dtype", choices=("float32", "bfloat16"), default="float32",
+                        help="what it computes in; bfloat16 is faster on a CPU that has it, and slower elsewhere (default float32)")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="linear n-gram proxies, three handlings, one assignment")
     parser.add_argument("--readings", action="store_true",
                         help="only show how a linear probe does with each pooling and layer of the language model")  # fmt: skip
@@ -114,7 +116,8 @@ def handlings_of(options: argparse.Namespace, proxy: str) -> list[str]:
 def store_of(options: argparse.Namespace) -> CellStore:
     """The cells of a run."""
     folder = options.output / "cells"
-    return CellStore(options.data, folder, options.folds, options.max_prompts, options.lm, options.lm_layers)
+    lm = options.lm, options.lm_layers, options.lm_dtype
+    return CellStore(options.data, folder, options.folds, options.max_prompts, *lm)
 
 
 def run(options: argparse.Namespace, command: str) -> dict[str, Any]:

@@ -63,6 +63,7 @@ class CellStore:
         max_prompts (`int`, *optional*): Prompts to use of each set.
         lm (`Path`): Folder of the language model.
         lm_layers (sequence of `int`): Its layers whose states are kept.
+        lm_dtype (`str`): What it computes in, see [`FrozenLanguageModel`].
     """
 
     def __init__(
@@ -73,9 +74,10 @@ class CellStore:
         max_prompts: int | None = None,
         lm: Path = Path("runs/smollm2"),
         lm_layers: Sequence[int] = LM_LAYERS,
+        lm_dtype: str = "float32",
     ):
         self.data, self.folder, self.folds, self.max_prompts = Path(data), Path(folder), folds, max_prompts
-        self.lm_folder, self.lm_layers = Path(lm), tuple(lm_layers)
+        self.lm_folder, self.lm_layers, self.lm_dtype = Path(lm), tuple(lm_layers), lm_dtype
         self._lm: FrozenLanguageModel | None = None
         self._states: dict[str, tuple[list[list[int]], NDArray, NDArray]] = {}
         self._sets: dict[tuple[str, int], RealSet] = {}
@@ -146,7 +148,8 @@ class CellStore:
     def lm(self) -> FrozenLanguageModel:
         """The language model, loaded when first needed."""
         if self._lm is None:
-            self._lm = FrozenLanguageModel(self.lm_folder, self.folder / "states", self.lm_layers)
+            states = self.folder / "states"
+            self._lm = FrozenLanguageModel(self.lm_folder, states, self.lm_layers, self.lm_dtype)
         return self._lm
 
     def lm_states(self, real: RealSet) -> tuple[list[list[int]], NDArray, NDArray]:

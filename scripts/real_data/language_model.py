@@ -35,9 +35,11 @@ class FrozenLanguageModel:
         folder (`Path`): Folder of a decoder with a chat template, such as `scripts/smollm2.py` makes.
         cache (`Path`): Folder for the states.
         layers (sequence of `int`): Layers to keep, counted from 1. What lies behind the last is not computed.
+        dtype (`str`, *optional*, defaults to `"float32"`): Of the computation. A CPU with bfloat16 of its own is two to three
+            times faster in `"bfloat16"`, one without is six times slower.
     """
 
-    def __init__(self, folder: Path, cache: Path, layers: Sequence[int]):
+    def __init__(self, folder: Path, cache: Path, layers: Sequence[int], dtype: str = "float32"):
         from transformers import AutoTokenizer
 
         self.folder, self.cache, self.layers = Path(folder), Path(cache), tuple(layers)
@@ -47,7 +49,9 @@ class FrozenLanguageModel:
                 "--lm, or leave these proxies out: --proxies ngrams."
             )
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.key = model_key(self.folder)
+        self.dtype = dtype
+        # Cells and states of float32 were keyed by the model alone.
+        self.key = model_key(self.folder) + ("" if dtype == "float32" else f" {dtype}")
         self._model: Any = None
 
     def encoded(self, texts: list[tuple[str, str]]) -> tuple[list[list[int]], NDArray[np.integer]]:
@@ -127,9 +131,8 @@ class FrozenLanguageModel:
         if self._model is None:
             from transformers import AutoModel
 
-            # float32: a CPU without bfloat16 of its own is six times slower in it.
             with other_heads_left_out():
-                self._model = AutoModel.from_pretrained(self.folder, dtype=torch.float32).eval()
+                self._model = AutoModel.from_pretrained(self.folder, dtype=getattr(torch, self.dtype)).eval()
             self.depth = self._model.config.num_hidden_layers
             # One more layer, since transformers puts the norm on the state of the last.
             kept = min(self.depth, max(self.layers) + 1)

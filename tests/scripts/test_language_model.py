@@ -53,6 +53,17 @@ def test_states_are_what_the_packages_heads_read(tiny_models, tmp_path, pooling,
     np.testing.assert_allclose(np.stack([found[a] for a in ASPECTS], axis=1), expected, atol=1e-5)
 
 
+def test_states_in_bfloat16_are_other_states(tiny_models, tmp_path):
+    read = []
+    for dtype in ("float32", "bfloat16"):
+        lm = FrozenLanguageModel(tiny_models["causal"], tmp_path, (1, 2), dtype)
+        read.append(lm.states(TEXTS, *lm.encoded(TEXTS)))
+        # What was read in one is not taken for the other.
+        assert len(list(tmp_path.iterdir())) == len(read) * len(TEXTS)
+    assert not np.array_equal(*read) and read[1].dtype == np.float32
+    np.testing.assert_allclose(*read, atol=0.05)
+
+
 @pytest.mark.slow
 def test_cells_of_a_language_model(shared_data, tiny_models, tmp_path):
     store = CellStore(shared_data, tmp_path, 2, 30, tiny_models["causal"], (1, 2))
