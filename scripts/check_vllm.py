@@ -187,7 +187,7 @@ def compare_outputs(
         if "loading" in clocks:
             clock.seconds -= clocks["loading"].seconds
             clock.cpu -= clocks["loading"].cpu
-        kept = [json.loads(line) for line in (place / backend / "generated.jsonl").read_text().splitlines()[1:]]
+        kept = [json.loads(line) for line in (place / backend / "generated.jsonl").read_bytes().splitlines()[1:]]
         tokens = sum(line["row"]["num_tokens"] for line in kept)
         speeds.append(_speed(f"greedy outputs, {backend}", tokens, clock))
     pairs = list(zip(outputs["transformers"], outputs["vllm"], strict=True))
