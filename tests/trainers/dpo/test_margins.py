@@ -68,6 +68,16 @@ def test_margins_are_those_of_the_log_probabilities(tiny_models, policy, tmp_pat
     assert "edit_distance" not in alone.column_names
 
 
+def test_an_adapter_in_memory_is_refused_until_it_is_merged(tiny_models):
+    base = AutoModelForCausalLM.from_pretrained(tiny_models["causal"])
+    adapted = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"]))
+    data, tokenizer = tiny_preferences(4, chat=True), tiny_tokenizer()
+    for model in (adapted, adapted.get_base_model()):
+        with pytest.raises(InputError, match="adapter in memory"):
+            policy_margins(data, model, tokenizer=tokenizer)
+    assert len(policy_margins(data, adapted.merge_and_unload(), tokenizer=tokenizer)) == 4
+
+
 @pytest.fixture
 def adapter(tiny_models, tmp_path):
     """The folder of an adapter without a tokenizer, and the same policy as one model."""
