@@ -80,3 +80,13 @@ def saves_head(config: Mapping[str, Any], *, adapted: bool) -> bool:
     parts = [config.get("modules_to_save"), config.get("target_modules") if adapted else None]
     names = [str(name) for part in parts for name in ([part] if isinstance(part, str) else part or [])]
     return any(name.split(".")[-1] in _HEADS for name in names)
+
+
+def has_adapter(model: Any) -> bool:
+    """Whether a model in memory has an adapter that is not merged. Older versions of peft leave `peft_config` on a merged one."""
+    if not hasattr(model, "peft_config"):
+        return False
+    from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return isinstance(model, PeftModel) or any(isinstance(module, BaseTunerLayer) for module in model.modules())

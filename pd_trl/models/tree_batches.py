@@ -44,7 +44,7 @@ def backbone_of(model: Any) -> nn.Module:
     """The decoder under the head of a model, also under PEFT and the wrappers of distributed training."""
     while hasattr(model, "module") and not isinstance(model, PreTrainedModel):
         model = model.module
-    if hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
+    if hasattr(model, "get_base_model"):
         model = model.get_base_model()
     return model.base_model
 

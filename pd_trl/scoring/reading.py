@@ -19,7 +19,7 @@ def decoder_parts(model: Any) -> tuple[Any, Any]:
     Backbone and head of a model that may read its reward of a decoder, at the last token or over the response; `None` for one that does not.
     [`RewardModelScorer`] compares them with the whole model before it trusts them.
     """
-    inner = model.get_base_model() if hasattr(model, "peft_config") else model
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     config = inner.config
     reads_first = getattr(config, "pooling", "last") not in ("last", "mean") or config.is_encoder_decoder
     if reads_first or not isinstance(getattr(inner, "score", None), torch.nn.Module):

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..errors import InputError, InputTypeError
 from ..hub import local_model_folder
 from ..hub.names import is_repo_id
-from ..models.adapters import base_of, is_adapter
+from ..models.adapters import base_of, has_adapter, is_adapter
 from ..models.loading import load_tokenizer, model_dtype
 from ..models.named import ModelOutput, model_output
 from ..models.outputs import HEADS, outputs_in_memory, outputs_of, voters_of
@@ -181,7 +181,7 @@ def _sidecar_of(model: Any) -> RewardSidecar:
     own = getattr(model, "pd_reward_sidecar", None)
     if isinstance(own, RewardSidecar):
         return own
-    if hasattr(model, "peft_config"):
+    if has_adapter(model):
         logger.warning(
             "A reward model in memory is an adapter and does not say how it was trained: its gaps are scored without a length "
             "term. Pass its folder, or `length_penalty`."

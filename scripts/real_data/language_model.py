@@ -35,8 +35,8 @@ class FrozenLanguageModel:
         folder (`Path`): Folder of a decoder with a chat template, such as `scripts/smollm2.py` makes.
         cache (`Path`): Folder for the states.
         layers (sequence of `int`): Layers to keep, counted from 1. What lies behind the last is not computed.
-        dtype (`str`, *optional*, defaults to `"float32"`): Of the computation. A CPU with bfloat16 of its own is two to three
-            times faster in `"bfloat16"`, one without is six times slower.
+        dtype (`str`, *optional*, defaults to `"float32"`): Of the computation. A CPU with bfloat16 of its own is up to twice
+            as fast in `"bfloat16"`, one without is six times slower.
     """
 
     def __init__(self, folder: Path, cache: Path, layers: Sequence[int], dtype: str = "float32"):
@@ -50,7 +50,7 @@ class FrozenLanguageModel:
             )
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.dtype = dtype
-        # Cells and states of float32 were keyed by the model alone.
+        # Without float32 in it, what was read before there was a choice stays valid.
         self.key = model_key(self.folder) + ("" if dtype == "float32" else f" {dtype}")
         self._model: Any = None
 

@@ -306,6 +306,23 @@ def test_adapters_are_read_with_their_own_template_and_pad_token(tiny_models, tm
         assert np.allclose(together[f"reward_gap_{aspect}"], expected, atol=1e-5), aspect
 
 
+def test_a_reward_model_that_was_merged_in_memory_is_scored(caplog):
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    config = LoraConfig(task_type="SEQ_CLS", r=2, init_lora_weights=False)
+    adapted = get_peft_model(tiny_reward_model(), config).eval()
+    data, tokenizer = tiny_preferences(6, chat=True), tiny_tokenizer()
+    expected = score_pairs(data, {"honesty": (adapted, tokenizer)})["reward_gap_honesty"][:]
+    merged = adapted.merge_and_unload()
+    # Older versions of peft leave it there.
+    merged.peft_config = adapted.peft_config
+    caplog.clear()
+    found = score_pairs(data, {"honesty": (merged, tokenizer)})["reward_gap_honesty"][:]
+    assert np.allclose(found, expected, atol=1e-5) and np.std(found) > 1e-4
+    assert "is an adapter" not in caplog.text
+
+
 def test_another_pad_token_of_an_adapter_takes_no_shards_of_the_first(tiny_models, tmp_path):
     folder = lora_folders(tiny_models, tmp_path, modules_to_save=["score"])["honesty"]
     data = tiny_preferences(6)

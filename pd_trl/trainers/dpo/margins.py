@@ -17,7 +17,7 @@ from ...errors import InputError
 from ...hub import local_model_folder
 from ...method.ranking import random_keys
 from ...method.rivals import average_margins, edit_distance, implicit_margins, validation_loss
-from ...models.adapters import base_folder, is_adapter
+from ...models.adapters import base_folder, has_adapter, is_adapter
 from ...models.language_models import load_language_model
 from ...models.loading import load_tokenizer
 from ..arguments import device_arguments
@@ -214,16 +214,6 @@ def _merged(
     ).merge_and_unload(), tokenizer
 
 
-def _has_adapter(model: PreTrainedModel) -> bool:
-    # Older versions of peft leave this on a model that was merged.
-    if not hasattr(model, "peft_config"):
-        return False
-    from peft import PeftModel
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    return isinstance(model, PeftModel) or any(isinstance(module, BaseTunerLayer) for module in model.modules())
-
-
 def _trained(
     rows: Dataset,
     model: str | PreTrainedModel,
@@ -254,7 +244,7 @@ def _log_probs(
     """Log-probabilities of both responses of each pair, shape `(num_pairs,)`, and the rows as the trainer prepared them."""
     if len(dataset) == 0:
         raise InputError("The data set is empty: there is nothing to read.")
-    if not isinstance(model, str) and _has_adapter(model):
+    if not isinstance(model, str) and has_adapter(model):
         raise InputError("The model is an adapter in memory: merge it first (`merge_and_unload`), or pass its folder.")
     # As the reference of a trainer that precomputes it, a model is read once, and no second one is loaded.
     if not isinstance(model, str):

@@ -118,7 +118,7 @@ def heads_under(model: Any) -> Any:
     """The model with heads under an adapter and the wrappers of distributed training."""
     while hasattr(model, "module") and not isinstance(getattr(model, "config", None), MultiAspectRewardConfig):
         model = model.module
-    return model.get_base_model() if hasattr(model, "peft_config") else model
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def measure_features(trainer: Any) -> None:
