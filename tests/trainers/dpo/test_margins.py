@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from pd_trl import PDFilter, policy_margins, rival_scores, validation_losses
@@ -70,9 +70,11 @@ def test_margins_are_those_of_the_log_probabilities(tiny_models, policy, tmp_pat
 
 def test_an_adapter_in_memory_is_refused_until_it_is_merged(tiny_models):
     base = AutoModelForCausalLM.from_pretrained(tiny_models["causal"])
-    adapted = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"]))
+    adapted = get_peft_model(copy.deepcopy(base), LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"]))
     data, tokenizer = tiny_preferences(4, chat=True), tiny_tokenizer()
-    for model in (adapted, adapted.get_base_model()):
+    # A prompt that is learned adapts no layer.
+    prompt = get_peft_model(copy.deepcopy(base), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
+    for model in (adapted, adapted.get_base_model(), prompt):
         with pytest.raises(InputError, match="adapter in memory"):
             policy_margins(data, model, tokenizer=tokenizer)
     assert len(policy_margins(data, adapted.merge_and_unload(), tokenizer=tokenizer)) == 4
