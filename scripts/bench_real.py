@@ -31,6 +31,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from real_data.cells import PROXIES, TRAINED, CellStore
 from real_data.figures import draw_figures
 from real_data.handling import FIXED, HANDLINGS
+from real_data.language_model import RESPONSE_TOKENS
 from real_data.lora_heads import compare
 from real_data.readings import reading_table
 from real_data.results import REFERENCE_BUDGET, set_results
@@ -81,6 +82,8 @@ def make_parser() -> argparse.ArgumentParser:
                         help=f"its layers whose states are kept (default {' '.join(map(str, LM_LAYERS))})")  # fmt: skip
     parser.add_argument("--lm_dtype", choices=("float32", "bfloat16"), default="float32",
                         help="what it computes in; bfloat16 is faster on a CPU that has it, and slower elsewhere (default float32)")  # fmt: skip
+    parser.add_argument("--lm_tokens", type=int, default=RESPONSE_TOKENS,
+                        help=f"tokens that it reads of the start of a response (default {RESPONSE_TOKENS})")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="linear n-gram proxies, three handlings, one assignment")
     parser.add_argument("--readings", action="store_true",
                         help="only show how a linear probe does with each pooling and layer of the language model")  # fmt: skip
@@ -116,7 +119,7 @@ def handlings_of(options: argparse.Namespace, proxy: str) -> list[str]:
 def store_of(options: argparse.Namespace) -> CellStore:
     """The cells of a run."""
     folder = options.output / "cells"
-    lm = options.lm, options.lm_layers, options.lm_dtype
+    lm = options.lm, options.lm_layers, options.lm_dtype, options.lm_tokens
     return CellStore(options.data, folder, options.folds, options.max_prompts, *lm)
 
 
@@ -144,6 +147,8 @@ def check_options(options: argparse.Namespace) -> None:
         raise InputError(
             f"{options.data} has no {', '.join(f'{m}.parquet' for m in missing)}: pass the folder as --data."
         )
+    if options.lm_tokens < 1:
+        raise InputError(f"--lm_tokens takes a number of tokens, 1 at least, not {options.lm_tokens}.")
     if CHOSEN_ON_SEED in options.seeds:
         raise InputError(f"The settings were chosen on seed {CHOSEN_ON_SEED}: report others.")
 

@@ -64,6 +64,7 @@ class CellStore:
         lm (`Path`): Folder of the language model.
         lm_layers (sequence of `int`): Its layers whose states are kept.
         lm_dtype (`str`): What it computes in, see [`FrozenLanguageModel`].
+        lm_tokens (`int`): What it reads of a response, in tokens.
     """
 
     def __init__(
@@ -75,9 +76,10 @@ class CellStore:
         lm: Path = Path("runs/smollm2"),
         lm_layers: Sequence[int] = LM_LAYERS,
         lm_dtype: str = "float32",
+        lm_tokens: int = RESPONSE_TOKENS,
     ):
         self.data, self.folder, self.folds, self.max_prompts = Path(data), Path(folder), folds, max_prompts
-        self.lm_folder, self.lm_layers, self.lm_dtype = Path(lm), tuple(lm_layers), lm_dtype
+        self.lm_folder, self.lm_layers, self.lm_dtype, self.lm_tokens = Path(lm), tuple(lm_layers), lm_dtype, lm_tokens
         self._lm: FrozenLanguageModel | None = None
         self._states: dict[str, tuple[list[list[int]], NDArray, NDArray]] = {}
         self._sets: dict[tuple[str, int], RealSet] = {}
@@ -103,7 +105,7 @@ class CellStore:
                 "proxy": proxy,
                 "handling": repr(chosen),
                 "seed": seed,
-                "settings": _settings(proxy, chosen.auto) | ({"model": self.lm.key} if proxy == "lm" else {}),
+                "settings": _settings(proxy, chosen.auto) | (self._lm_settings() if proxy == "lm" else {}),
                 **({} if train_share == 1 else {"train_share": train_share}),
             },
         )
@@ -149,8 +151,11 @@ class CellStore:
         """The language model, loaded when first needed."""
         if self._lm is None:
             states = self.folder / "states"
-            self._lm = FrozenLanguageModel(self.lm_folder, states, self.lm_layers, self.lm_dtype)
+            self._lm = FrozenLanguageModel(self.lm_folder, states, self.lm_layers, self.lm_dtype, self.lm_tokens)
         return self._lm
+
+    def _lm_settings(self) -> dict[str, Any]:
+        return {"model": self.lm.key, "read_tokens": [PROMPT_TOKENS, self.lm_tokens]}
 
     def lm_states(self, real: RealSet) -> tuple[list[list[int]], NDArray, NDArray]:
         """Tokens, response tokens and states of a set's texts, see [`FrozenLanguageModel`]."""
@@ -195,7 +200,7 @@ def _settings(proxy: str, auto: bool) -> dict[str, Any]:
         "ngrams": {"C": NGRAM_C, **NGRAM_SETTINGS},
         "embedding": {"C": EMBEDDING_C},
         "head": dict(HEAD),
-        "lm": {**LM, "read_tokens": [PROMPT_TOKENS, RESPONSE_TOKENS]},
+        "lm": dict(LM),
     }[proxy]
     if proxy in ("embedding", "head"):
         chosen |= {"window": WINDOW, "read_tokens": READ_TOKENS}

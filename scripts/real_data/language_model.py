@@ -1,5 +1,6 @@
 """Frozen states of a pretrained language model: of each response's mean and last token, at several layers, kept on disk."""
 
+import copy
 import inspect
 import logging
 import os
@@ -37,12 +38,21 @@ class FrozenLanguageModel:
         layers (sequence of `int`): Layers to keep, counted from 1. What lies behind the last is not computed.
         dtype (`str`, *optional*, defaults to `"float32"`): Of the computation. A CPU with bfloat16 of its own is up to twice
             as fast in `"bfloat16"`, one without is six times slower.
+        response_tokens (`int`, *optional*, defaults to 2048): What it reads of the start of a response, in tokens.
     """
 
-    def __init__(self, folder: Path, cache: Path, layers: Sequence[int], dtype: str = "float32"):
+    def __init__(
+        self,
+        folder: Path,
+        cache: Path,
+        layers: Sequence[int],
+        dtype: str = "float32",
+        response_tokens: int = RESPONSE_TOKENS,
+    ):
         from transformers import AutoTokenizer
 
         self.folder, self.cache, self.layers = Path(folder), Path(cache), tuple(layers)
+        self.response_tokens = response_tokens
         if not (self.folder / "config.json").is_file():
             raise InputError(
                 f"{folder} holds no model. Make it with `python scripts/smollm2.py --output_dir {folder}`, name another folder as "
@@ -70,7 +80,7 @@ class FrozenLanguageModel:
         self, texts: list[tuple[str, str]], ids: list[list[int]], counts: NDArray[np.integer]
     ) -> NDArray[np.float32]:
         """States of shape `(num_texts, len(KINDS), num_layers, hidden_size)`, from disk where they are there."""
-        settings = [self.key, self.layers, PROMPT_TOKENS, RESPONSE_TOKENS]
+        settings = [self.key, self.layers, PROMPT_TOKENS, self.response_tokens]
         # A file a response, so that assignments, folds and sets that share responses share what was read of them.
         paths = [self.cache / f"{digest_of([settings, row, int(n)])}.npy" for row, n in zip(ids, counts, strict=True)]
         groups: dict[str, list[int]] = {}
@@ -91,29 +101,32 @@ class FrozenLanguageModel:
     def _read(self, ids: list[list[int]], counts: NDArray[np.integer]) -> NDArray[np.float32]:
         """States of the responses of one prompt, in batches of similar length after a copy of the prompt's cache."""
         prompt = ids[0][: len(ids[0]) - int(counts[0])][-PROMPT_TOKENS:]
-        responses = [row[len(row) - int(n) :][:RESPONSE_TOKENS] for row, n in zip(ids, counts, strict=True)]
+        responses = [row[len(row) - int(n) :][: self.response_tokens] for row, n in zip(ids, counts, strict=True)]
         result = np.empty((len(ids), len(KINDS), len(self.layers), self.model.config.hidden_size), dtype=np.float32)
-        order, start = sorted(range(len(ids)), key=lambda i: -len(responses[i])), 0
+        order, start, cache = sorted(range(len(ids)), key=lambda i: -len(responses[i])), 0, self._cache_of(prompt)
         while start < len(order):
             size = max(1, _TOKENS_PER_BATCH // len(responses[order[start]]))
             rows, start = order[start : start + size], start + size
-            result[rows] = self._batch(prompt, [responses[i] for i in rows])
+            result[rows] = self._batch(len(prompt), cache, [responses[i] for i in rows])
         return result
 
-    def _batch(self, prompt: list[int], responses: list[list[int]]) -> NDArray[np.float32]:
+    def _cache_of(self, prompt: list[int]) -> Any:
         from transformers import DynamicCache
 
-        # Read anew for each batch: a cache that was written into is no longer the prompt's.
         cache = DynamicCache()
-        # transformers renames it in 5.40.
-        name = "cache" if "cache" in inspect.signature(self.model.forward).parameters else "past_key_values"
-        self.model(input_ids=torch.tensor([prompt]), use_cache=True, **{name: cache})
+        self.model(input_ids=torch.tensor([prompt]), use_cache=True, **{self._cache_name: cache})
+        return cache
+
+    def _batch(self, prompt_tokens: int, prompt: Any, responses: list[list[int]]) -> NDArray[np.float32]:
+        # A copy for each batch: a cache that was written into is no longer the prompt's.
+        cache = copy.deepcopy(prompt)
         cache.batch_repeat_interleave(len(responses))
         batch = self.tokenizer.pad({"input_ids": responses}, padding_side="right", return_tensors="pt")
         mask = batch["attention_mask"]
-        seen = torch.cat([torch.ones(len(mask), len(prompt), dtype=mask.dtype), mask], dim=1)
+        seen = torch.cat([torch.ones(len(mask), prompt_tokens, dtype=mask.dtype), mask], dim=1)
         outputs = self.model(
-            input_ids=batch["input_ids"], attention_mask=seen, use_cache=True, output_hidden_states=True, **{name: cache},
+            input_ids=batch["input_ids"], attention_mask=seen, use_cache=True, output_hidden_states=True,
+            **{self._cache_name: cache},
         )  # fmt: skip
         weights, last = mask[:, :, None].float(), mask.sum(1) - 1
         rows, found = torch.arange(len(mask)), []
@@ -124,6 +137,11 @@ class FrozenLanguageModel:
             means = [(states.float() * weights).sum(1) / weights.sum(1) for states in (raw, normed)]
             found.append(torch.stack([*means, raw[rows, last].float(), normed[rows, last].float()], dim=1))
         return torch.stack(found, dim=2).numpy()
+
+    @property
+    def _cache_name(self) -> str:
+        # transformers renames it in 5.40.
+        return "cache" if "cache" in inspect.signature(self.model.forward).parameters else "past_key_values"
 
     @property
     def model(self) -> Any:

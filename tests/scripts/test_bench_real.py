@@ -345,6 +345,8 @@ def test_bad_input_is_one_line(tmp_path, shared_data):
     assert "hellobench_chat.parquet" in done.stderr and "Traceback" not in done.stderr
     done = run("--quick", "--data", shared_data, "--output", tmp_path, "--seeds", 0)
     assert done.returncode == 2 and "seed 0" in done.stderr
+    done = run("--data", shared_data, "--output", tmp_path, "--proxies", "lm", "--lm_tokens", 0)
+    assert done.returncode == 2 and "--lm_tokens" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_counts_of_faults_are_no_ratings(shared_data):

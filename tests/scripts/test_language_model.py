@@ -64,6 +64,21 @@ def test_states_in_bfloat16_are_other_states(tiny_models, tmp_path):
     np.testing.assert_allclose(*read, atol=0.05)
 
 
+def test_states_of_the_start_of_a_response(tiny_models, tmp_path):
+    whole = FrozenLanguageModel(tiny_models["causal"], tmp_path / "whole", (1, 2))
+    start = FrozenLanguageModel(tiny_models["causal"], tmp_path / "start", (1, 2), response_tokens=2)
+    ids, counts = whole.encoded(TEXTS)
+    assert counts.min() > 2
+    cut = [row[: len(row) - int(n) + 2] for row, n in zip(ids, counts, strict=True)]
+    expected = whole.states(TEXTS, cut, np.full(len(TEXTS), 2))
+    found = start.states(TEXTS, ids, counts)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert not np.allclose(found, whole.states(TEXTS, ids, counts), atol=1e-3)
+    # What was read of the start is not taken for the whole.
+    names = [{path.name for path in (tmp_path / folder).iterdir()} for folder in ("start", "whole")]
+    assert not names[0] & names[1]
+
+
 @pytest.mark.slow
 def test_cells_of_a_language_model(shared_data, tiny_models, tmp_path):
     store = CellStore(shared_data, tmp_path, 2, 30, tiny_models["causal"], (1, 2))
