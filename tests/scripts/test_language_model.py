@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install scikit-learn")
 
+from real_data import language_model  # noqa: E402
 from real_data.cells import CellStore  # noqa: E402
 from real_data.handling import HANDLINGS  # noqa: E402
 from real_data.language_model import FrozenLanguageModel, features_of  # noqa: E402
@@ -77,6 +78,25 @@ def test_states_of_the_start_of_a_response(tiny_models, tmp_path):
     # What was read of the start is not taken for the whole.
     names = [{path.name for path in (tmp_path / folder).iterdir()} for folder in ("start", "whole")]
     assert not names[0] & names[1]
+
+
+def test_states_do_not_depend_on_the_batches(tiny_models, tmp_path, monkeypatch):
+    read = []
+    for tokens in (1024, 4):
+        monkeypatch.setattr(language_model, "_TOKENS_PER_BATCH", tokens)
+        lm = FrozenLanguageModel(tiny_models["causal"], tmp_path / str(tokens), (1, 2))
+        read.append(lm.states(TEXTS, *lm.encoded(TEXTS)))
+    np.testing.assert_allclose(*read, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_cells_know_how_much_of_a_response_was_read(shared_data, tiny_models, tmp_path, monkeypatch):
+    monkeypatch.setitem(LM, "layers", (1, 2))
+    gaps = []
+    for tokens in (64, 4, 64):
+        store = CellStore(shared_data, tmp_path, 2, 20, tiny_models["causal"], (1, 2), lm_tokens=tokens)
+        gaps.append(store.cell("oasst1_en_validation", 1, "lm", "none").gaps)
+    assert not np.allclose(gaps[0], gaps[1]) and np.array_equal(gaps[0], gaps[2])
 
 
 @pytest.mark.slow
